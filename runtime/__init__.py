@@ -1,0 +1,1 @@
+"""Runs a prepared model: pages, scheduler, sessions, sampler and the custom operators."""

@@ -1,0 +1,107 @@
+"""What pipelines hand to the runtime: the description of a prepared model.
+
+A prepared model is a folder with `manifest.json`, `model.onnx` and, where the file system allows a
+hard link, the GGUF itself. Everything here is immutable.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from runtime.errors import ModelNotFound, PreparationError
+
+MANIFEST_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+GRAPH_NAME = "model.onnx"
+
+
+class PageLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """Shape of the page pool: float16 [layers, pages, 2, kv_heads, page_size, head_dim].
+
+    Index 0 of the third axis holds keys (after rope), index 1 values.
+    """
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+
+    def bytes_per_token(self) -> int:
+        """Bytes of cache that one token takes over all layers."""
+        return self.layers * 2 * self.kv_heads * self.head_dim * 2
+
+
+class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Identity of the GGUF whose blocks the graph reads."""
+
+    path: str
+    """Absolute path of the file that was converted."""
+    linked_name: str | None
+    """Its name inside the prepared folder, or None where no hard link could be made."""
+    size: int
+    """Bytes."""
+    sha256: str
+    modified_ns: int
+
+
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Outcome of one validation check."""
+
+    name: str
+    passed: bool
+    summary: str
+    """One sentence; for a failed check, what failed and where."""
+    figures: dict[str, float] = {}
+    seconds: float = 0.0
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Description of one prepared model."""
+
+    manifest_version: int = MANIFEST_VERSION
+    name: str
+    architecture: str
+    parameters: int
+    context_length: int
+    vocabulary_size: int
+    embedding_length: int
+    block_formats: dict[str, int]
+    """Bytes of weights in each GGML block format."""
+    page_layout: PageLayout
+    weights: WeightsFile
+    graph_sha256: str
+    versions: dict[str, str]
+    """Versions of what made the model: rocmforge, onnx, onnxruntime, gguf."""
+    created_at: str
+    """ISO 8601, UTC."""
+    checks: tuple[CheckResult, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json` into the folder."""
+        encoded = msgspec.json.format(msgspec.json.encode(self), indent=2)
+        (folder / MANIFEST_NAME).write_bytes(encoded + b"\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read `manifest.json` of a prepared folder.
+
+        Raises ModelNotFound without such a file, PreparationError for one this build cannot use.
+        """
+        path = folder / MANIFEST_NAME
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            raise ModelNotFound(f"{folder} is not a prepared model: it has no {MANIFEST_NAME}") from None
+        except msgspec.DecodeError as error:
+            raise PreparationError(f"{path} cannot be read ({error}); prepare the model again") from None
+        if manifest.manifest_version != MANIFEST_VERSION:
+            raise PreparationError(
+                f"{path} has version {manifest.manifest_version}, this build reads "
+                f"{MANIFEST_VERSION}; prepare the model again"
+            )
+        return manifest
+
+    def weights_path(self, folder: Path) -> Path:
+        """The GGUF to map: the link in the prepared folder, else the converted file itself."""
+        if self.weights.linked_name is not None:
+            return folder / self.weights.linked_name
+        return Path(self.weights.path)

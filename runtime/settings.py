@@ -1,0 +1,80 @@
+"""The one typed settings object. Nothing else in the project reads the environment."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from runtime.errors import SettingsError
+
+PREFIX = "ROCMFORGE_"
+
+Count = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Immutable settings; each field `x` is read from `ROCMFORGE_X` where that is set."""
+
+    home: Path = msgspec.field(default_factory=lambda: platformdirs.user_data_path("rocmforge"))
+    """Folder of the published models and caches."""
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    device: Literal["auto", "cpu", "rocm"] = "auto"
+    threads: Annotated[int, Meta(ge=0)] = 0
+    """Threads of the CPU operators; 0 takes every processor this process may run on."""
+    cache_tokens: Count = 16384
+    """Tokens that the paged KV cache holds over all requests."""
+    page_size: Count = 16
+    """Tokens a page."""
+    token_budget: Count = 512
+    """Most tokens that one engine step computes over all requests."""
+    max_batch_size: Count = 64
+    """Most requests that are computed side by side."""
+    max_queue_length: Count = 256
+    """Most requests that wait; one more is refused."""
+    max_connections: Count = 272
+    """Most requests that are answered at once, streams included (threads of the HTTP server)."""
+    max_body_bytes: Count = 8 * 1024 * 1024
+    request_timeout: Seconds = 0.0
+    """Seconds after which a request is ended as failed; 0 means never."""
+    drain_timeout: Seconds = 30.0
+    """Seconds that running requests are given at shutdown."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_prompts: bool = False
+
+    @property
+    def models_folder(self) -> Path:
+        """Where published models stand."""
+        return self.home / "models"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where files stand that can be made again (tokenizers, the sample model)."""
+        return self.home / "cache"
+
+    @classmethod
+    def from_environment(
+        cls, environment: Mapping[str, str] | None = None, **overrides: object
+    ) -> "Settings":
+        """Settings from `ROCMFORGE_*` variables; `overrides` that are not None win.
+
+        Raises SettingsError naming the variable whose value does not fit.
+        """
+        environment = os.environ if environment is None else environment
+        given: dict[str, object] = {}
+        for name in cls.__struct_fields__:
+            if (value := environment.get(PREFIX + name.upper())) is not None:
+                given[name] = value
+        given.update({name: value for name, value in overrides.items() if value is not None})
+        try:
+            return msgspec.convert(given, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingsError(
+                f"a setting does not fit: {error} (variables are {PREFIX}<NAME>)"
+            ) from None
