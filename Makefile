@@ -1,0 +1,84 @@
+# Every habit of this project is a target; `make help` lists them.
+
+VENV ?= .venv
+# The first interpreter that fits; name another with `make setup PYTHON=/path/to/python3`.
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell \
+	$(name) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) and print("$(name)")' 2>/dev/null)) python3)
+# make serve MODEL=file.gguf ARGS='--port 9000'; make test TESTS='tests/ops -k attention'
+MODEL =
+ARGS =
+TESTS =
+
+BIN := $(VENV)/bin
+LIBRARY := runtime/ops/librocmforge_ops.so
+NATIVE := CMakeLists.txt $(wildcard runtime/ops/native/*)
+HOUSES := api pipelines rocmforge runtime
+CLANG_FORMAT = $(BIN)/clang-format --style=file $(wildcard runtime/ops/native/*.cpp runtime/ops/native/*.h runtime/ops/native/*.hpp)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup format check test test-fast serve dagster wheel clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+# A stamp stands in the environment it describes, so that removing the environment starts afresh.
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit(\
+	"ROCmForge needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is " + sys.version.split()[0] + \
+	". Name another: make setup PYTHON=/path/to/python3")'
+	@echo "== creating $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV) || { echo "No environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/installed: pyproject.toml $(VENV)/created
+	@echo "== installing ROCmForge and what it needs (some 400 MB the first time)"
+	$(BIN)/python -m pip install --editable '.[build]'
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml $(VENV)/installed
+	@echo "== installing the tools of development"
+	$(BIN)/python -m pip install --editable '.[dev]'
+	@touch $@
+
+$(LIBRARY): $(NATIVE) $(VENV)/installed
+	@echo "== building the native operators"
+	@command -v $${CXX:-c++} >/dev/null || { echo "A C++ compiler is needed; on Debian and Ubuntu: apt install g++" >&2; exit 1; }
+	$(BIN)/cmake -S . -B build/native -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
+	$(BIN)/cmake --build build/native
+	$(BIN)/cmake --install build/native --prefix .
+	@touch $@
+
+setup: $(VENV)/installed $(LIBRARY) ## make .venv, install everything, build the native operators
+
+format: $(VENV)/installed-dev ## rewrite the sources in the one format
+	$(BIN)/ruff check --fix-only --quiet $(HOUSES) tests
+	$(BIN)/ruff format $(HOUSES) tests
+	$(CLANG_FORMAT) -i
+
+check: $(VENV)/installed-dev $(LIBRARY) ## format, lint, types and import contracts, changing nothing
+	$(BIN)/ruff check $(HOUSES) tests
+	$(BIN)/ruff format --check $(HOUSES) tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(CLANG_FORMAT) --dry-run -Werror
+
+test: check ## everything of check, then every test
+	$(BIN)/python -m pytest -n auto $(TESTS)
+
+test-fast: $(VENV)/installed-dev $(LIBRARY) ## the tests of a few seconds that need no download
+	$(BIN)/python -m pytest -n auto -m 'not slow and not sample' $(TESTS)
+
+serve: setup ## serve the sample model, or MODEL=file.gguf; ARGS='--port 9000' is handed on
+	@$(BIN)/rocmforge serve "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)
+
+dagster: setup ## open the pipelines in Dagster's own UI, on this machine only
+	@home="$$($(BIN)/python -c 'from runtime.settings import Settings; print(Settings.from_environment().home)')/dagster" && \
+	mkdir -p "$$home" && cp deploy/dagster.yaml "$$home/dagster.yaml" && \
+	DAGSTER_HOME="$$home" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 $(ARGS)
+
+wheel: $(VENV)/installed ## build a wheel, native operators included, into dist
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+clean: ## remove everything that was built, but for the models under the home folder
+	rm -rf $(VENV) build dist $(LIBRARY) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(HOUSES) tests -name __pycache__ -type d -exec rm -rf {} +

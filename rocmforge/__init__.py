@@ -1,0 +1,1 @@
+"""The command line: the door to the three houses."""
