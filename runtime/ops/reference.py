@@ -1,0 +1,255 @@
+"""The definition of every `com.rocmforge` operator in plain NumPy.
+
+These functions say what the operators mean; the kernels are tested against them. All arithmetic
+is float32 unless a docstring says otherwise. T = tokens of the step, B = requests, P = page table
+columns, H = query heads, G = key-value heads, D = head width, L = layers.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
+
+DOMAIN = "com.rocmforge"
+ACTIVATION_BLOCK = 32
+
+Float32 = npt.NDArray[np.float32]
+Float16 = npt.NDArray[np.float16]
+Int32 = npt.NDArray[np.int32]
+Int8 = npt.NDArray[np.int8]
+Bytes = npt.NDArray[np.uint8]
+
+
+def row_bytes(block_format: str, columns: int) -> int:
+    """Bytes of one row of `columns` weights in the GGML format of that name."""
+    block_columns, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[block_format]]
+    if columns % block_columns:
+        raise ValueError(f"{columns} columns are not whole {block_format} blocks")
+    return columns // block_columns * block_bytes
+
+
+def dequantize_rows(blocks: Bytes, block_format: str, columns: int) -> Float32:
+    """uint8 [N, row_bytes] -> float32 [N, columns], as the gguf package defines the format."""
+    if blocks.shape[-1] != row_bytes(block_format, columns):
+        raise ValueError(f"a row of {blocks.shape[-1]} bytes is not {columns} {block_format}")
+    rows = np.ascontiguousarray(blocks)
+    if block_format == "F32":
+        return rows.view(np.float32).reshape(-1, columns)
+    values = dequantize(rows, GGMLQuantizationType[block_format])
+    return np.asarray(values, dtype=np.float32).reshape(-1, columns)
+
+
+def row_lookup(blocks: Bytes, ids: Int32, *, format: str, columns: int) -> Float32:
+    """uint8 [N, row_bytes], int32 [T] -> float32 [T, columns]: row ids[t] of the weights."""
+    return dequantize_rows(blocks[ids], format, columns)
+
+
+def rms_norm(
+    x: Float32, weight: Float32, residual: Float32 | None = None, *, epsilon: float
+) -> tuple[Float32, Float32]:
+    """float32 [T, C], [W], [T, C] -> (normed [T, C], sum [T, C]).
+
+    sum = x + residual; normed = sum / sqrt(mean(sum^2) + epsilon) * weight, the mean taken over
+    each group of W consecutive values (W = C for a layer, W = D for a norm per head).
+    Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+    """
+    total = x if residual is None else x + residual
+    groups = total.reshape(len(x), -1, len(weight))
+    mean_square = np.mean(np.square(groups), axis=-1, keepdims=True, dtype=np.float64)
+    scale = 1 / np.sqrt(mean_square + epsilon)
+    return (groups * scale * weight).astype(np.float32).reshape(x.shape), total
+
+
+def quant_matmul(
+    x: Float32, blocks: Bytes, bias: Float32 | None = None, *, format: str, columns: int
+) -> Float32:
+    """float32 [M, K], uint8 [N, row_bytes], float32 [N] -> float32 [M, N].
+
+    y = x @ dequantize(blocks).T + bias, in exact arithmetic as far as float32 goes. The CPU
+    kernels of integer formats quantize x first: `quant_matmul_int8` is their definition.
+    """
+    weights = dequantize_rows(blocks, format, columns).astype(np.float64)
+    y = x.astype(np.float64) @ weights.T
+    if bias is not None:
+        y += bias
+    return y.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedActivations:
+    """codes int8 [M, K] and scales float32 [M, K / 32]: value = code * scale."""
+
+    codes: Int8
+    scales: Float32
+
+    def values(self) -> Float32:
+        """float32 [M, K]: what the codes stand for."""
+        return self.codes.astype(np.float32) * np.repeat(self.scales, ACTIVATION_BLOCK, axis=1)
+
+
+def quantize_activations(x: Float32) -> QuantizedActivations:
+    """float32 [M, K], K a multiple of 32 -> codes and scales per block of 32 columns.
+
+    scale = absmax / 127, code = x * (127 / absmax) rounded half to even; a block whose absmax is
+    below 1e-30 is all zero.
+    """
+    blocks = x.reshape(len(x), -1, ACTIVATION_BLOCK)
+    largest: Float32 = np.abs(blocks).max(axis=-1)
+    largest[largest < 1e-30] = 0
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
+    codes = np.rint(blocks * inverse[..., None]).astype(np.int8)
+    scales: Float32 = np.divide(largest, 127, dtype=np.float32)
+    return QuantizedActivations(codes.reshape(x.shape), scales)
+
+
+def quant_matmul_int8(
+    x: Float32, blocks: Bytes, bias: Float32 | None = None, *, format: str, columns: int
+) -> Float32:
+    """`quant_matmul` of the activations rounded to 8 bits: what the CPU kernels compute."""
+    rounded = quantize_activations(x).values()
+    return quant_matmul(rounded, blocks, bias, format=format, columns=columns)
+
+
+def rotate(
+    x: Float32,
+    positions: Int32,
+    inverse_frequencies: Float32,
+    *,
+    style: Literal["norm", "neox"],
+    magnitude: float = 1.0,
+) -> Float32:
+    """float32 [T, heads, D] -> the same shape with the first R = 2 * len(frequencies) dims rotated.
+
+    angle = position * inverse_frequency (float64). "norm" rotates the pairs (2i, 2i + 1), "neox"
+    the pairs (i, i + R / 2). Su et al., "RoFormer", 2021; magnitude as in YaRN (Peng et al., 2023).
+    """
+    angles = positions.astype(np.float64)[:, None] * inverse_frequencies.astype(np.float64)
+    cos = (np.cos(angles) * magnitude).astype(np.float32)[:, None, :]
+    sin = (np.sin(angles) * magnitude).astype(np.float32)[:, None, :]
+    half = len(inverse_frequencies)
+    if style == "norm":
+        first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
+    else:
+        first, second = slice(0, half), slice(half, 2 * half)
+    a, b = x[..., first], x[..., second]
+    rotated = x.copy()
+    rotated[..., first] = a * cos - b * sin
+    rotated[..., second] = a * sin + b * cos
+    return rotated
+
+
+def _tokens(row_starts: Int32) -> Iterator[tuple[int, int]]:
+    """(row, token) of every token of the step."""
+    for row in range(len(row_starts) - 1):
+        for token in range(row_starts[row], row_starts[row + 1]):
+            yield row, token
+
+
+def rotary_page_write(
+    q: Float32,
+    k: Float32,
+    v: Float32,
+    positions: Int32,
+    row_starts: Int32,
+    page_table: Int32,
+    inverse_frequencies: Float32,
+    pool: Float16,
+    *,
+    layer: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    style: Literal["norm", "neox"],
+    magnitude: float = 1.0,
+) -> tuple[Float32, Float16]:
+    """Rotate q and k; write k (rotated) and v to the pages of their rows.
+
+    q float32 [T, H*D], k and v float32 [T, G*D], positions int32 [T], row_starts int32 [B + 1],
+    page_table int32 [B, P], inverse_frequencies float32 [R / 2] (R = 0: no rotation),
+    pool float16 [L, pages, 2, G, page_size, D] -> (q rotated [T, H*D], the written pool).
+    The operator writes the pool in place; this function returns a copy.
+    """
+    page_size = pool.shape[4]
+    written = pool.copy()
+    tokens = len(positions)
+    keys = rotate(
+        k.reshape(tokens, kv_heads, head_dim),
+        positions,
+        inverse_frequencies,
+        style=style,
+        magnitude=magnitude,
+    )
+    values = v.reshape(tokens, kv_heads, head_dim)
+    for row, token in _tokens(row_starts):
+        page = page_table[row, positions[token] // page_size]
+        slot = positions[token] % page_size
+        written[layer, page, 0, :, slot] = keys[token].astype(np.float16)
+        written[layer, page, 1, :, slot] = values[token].astype(np.float16)
+    queries = q.reshape(tokens, heads, head_dim)
+    rotated = rotate(queries, positions, inverse_frequencies, style=style, magnitude=magnitude)
+    return rotated.reshape(q.shape), written
+
+
+def paged_attention(
+    q: Float32,
+    pool: Float16,
+    positions: Int32,
+    row_starts: Int32,
+    page_table: Int32,
+    sinks: Float32 | None = None,
+    *,
+    layer: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    scale: float,
+    window: int = 0,
+    softcap: float = 0.0,
+) -> Float32:
+    """float32 [T, H*D] -> float32 [T, H*D]: causal attention over each row's pages.
+
+    Token t of row b attends to the positions p <= positions[t] of row b, and with a window only to
+    positions[t] - p < window. Head h reads key-value head h // (H / G). The logits are
+    scale * q.k, then with a softcap softcap * tanh(logit / softcap); sinks float32 [H] adds one
+    more logit to the denominator of each softmax. Computed in float64.
+    Vaswani et al., 2017; pages as in Kwon et al., "PagedAttention", 2023.
+    """
+    page_size = pool.shape[4]
+    queries = q.reshape(len(positions), kv_heads, heads // kv_heads, head_dim).astype(np.float64)
+    output = np.zeros_like(queries)
+    for row, token in _tokens(row_starts):
+        last = int(positions[token])
+        first = max(0, last - window + 1) if window else 0
+        pages = page_table[row, : last // page_size + 1]
+        cached = pool[layer, pages].astype(np.float64)  # [pages, 2, G, page_size, D]
+        flat = cached.transpose(1, 2, 0, 3, 4).reshape(2, kv_heads, -1, head_dim)
+        keys, values = flat[:, :, first : last + 1]
+        logits = scale * np.einsum("ghd,gpd->ghp", queries[token], keys)
+        if softcap:
+            logits = softcap * np.tanh(logits / softcap)
+        if sinks is not None:
+            extra = sinks.astype(np.float64).reshape(kv_heads, -1, 1)
+            logits = np.concatenate([logits, extra], axis=-1)
+        weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        output[token] = np.einsum("ghp,gpd->ghd", weights[..., : last + 1 - first], values)
+    return output.reshape(q.shape).astype(np.float32)
+
+
+def gated_activation(gate: Float32, up: Float32, *, activation: Literal["silu", "gelu"]) -> Float32:
+    """float32 [T, F], [T, F] -> activation(gate) * up.
+
+    silu(x) = x / (1 + exp(-x)); gelu(x) = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))).
+    Shazeer, "GLU Variants Improve Transformer", 2020.
+    """
+    x = gate.astype(np.float64)
+    if activation == "silu":
+        gated = x * np.exp(-np.logaddexp(0, -x))
+    else:
+        gated = x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return (gated * up).astype(np.float32)
