@@ -90,9 +90,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         try:
             manifest = msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
-            raise ModelNotFound(f"{folder} is not a prepared model: it has no {MANIFEST_NAME}") from None
+            raise ModelNotFound(
+                f"{folder} is not a prepared model: it has no {MANIFEST_NAME}"
+            ) from None
         except msgspec.DecodeError as error:
-            raise PreparationError(f"{path} cannot be read ({error}); prepare the model again") from None
+            raise PreparationError(
+                f"{path} cannot be read ({error}); prepare the model again"
+            ) from None
         if manifest.manifest_version != MANIFEST_VERSION:
             raise PreparationError(
                 f"{path} has version {manifest.manifest_version}, this build reads "

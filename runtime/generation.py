@@ -1,0 +1,124 @@
+"""One request as its client sees it: the handle that the engine fills and any thread reads."""
+
+import queue
+import threading
+import time
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from runtime.sampler import SamplingParameters
+
+
+class FinishReason(StrEnum):
+    """Why a request ended."""
+
+    LENGTH = "length"
+    STOP = "stop"
+    EOS = "eos"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOutput:
+    """One output of a request. Only its last one has a finish reason; an end may lack a token."""
+
+    token: int | None
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """When what happened to a request, in nanoseconds of time.time_ns(). Immutable."""
+
+    submitted_ns: int
+    started_ns: int | None = None
+    """First taken into a step."""
+    first_token_ns: int | None = None
+    finished_ns: int | None = None
+
+
+class Generation:
+    """A submitted request. The engine's thread writes it; any thread may read it.
+
+    Each field is replaced whole or appended to, so that a reader sees a true state, if an old one.
+    Outputs are for one consumer.
+    """
+
+    def __init__(
+        self,
+        request_id: int,
+        prompt_tokens: tuple[int, ...],
+        sampling: SamplingParameters,
+        max_tokens: int,
+        *,
+        ignore_eos: bool = False,
+    ) -> None:
+        self.request_id = request_id
+        self.prompt_tokens = prompt_tokens
+        self.sampling = sampling
+        self.max_tokens = max_tokens
+        self.ignore_eos = ignore_eos
+        self.timings = Timings(submitted_ns=time.time_ns())
+        self.finish_reason: FinishReason | None = None
+        self.error: str | None = None
+        """What went wrong, for a request that failed."""
+        self.prefix_hit_tokens = 0
+        """Prompt tokens that were not computed again because their pages were known."""
+        self._tokens: list[int] = []
+        self._outputs: queue.SimpleQueue[TokenOutput] = queue.SimpleQueue()
+        self._ended = threading.Event()
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The tokens generated so far."""
+        return tuple(self._tokens)
+
+    @property
+    def token_count(self) -> int:
+        """How many tokens were generated so far."""
+        return len(self._tokens)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the request has ended, for whatever reason."""
+        return self.finish_reason is not None
+
+    def next_output(self, timeout: float | None = None) -> TokenOutput | None:
+        """Wait for the next output; None after `timeout` seconds without one.
+
+        After the output with a finish reason there is no further one.
+        """
+        try:
+            return self._outputs.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end; False where `timeout` seconds passed before it."""
+        return self._ended.wait(timeout)
+
+    # What follows is for the engine's thread alone.
+
+    def mark_started(self) -> None:
+        """Note the first step that takes the request in."""
+        if self.timings.started_ns is None:
+            self.timings = replace(self.timings, started_ns=time.time_ns())
+
+    def append(self, token: int) -> None:
+        """Add a generated token."""
+        if not self._tokens:
+            self.timings = replace(self.timings, first_token_ns=time.time_ns())
+        self._tokens.append(token)
+
+    def finish(self, reason: FinishReason, error: str | None = None) -> None:
+        """Set the final state; `publish` tells the client."""
+        self.timings = replace(self.timings, finished_ns=time.time_ns())
+        self.error = error
+        self.finish_reason = reason
+
+    def publish(self, output: TokenOutput) -> None:
+        """Hand an output to the client."""
+        self._outputs.put(output)
+        if output.finish_reason is not None:
+            self._ended.set()

@@ -1,0 +1,139 @@
+"""The model in ONNX Runtime: providers, the mapped weights and the page pool bound in place."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from runtime.errors import DeviceError, PreparationError
+from runtime.manifest import GRAPH_NAME, Manifest, WeightsFile
+from runtime.ops.library import library_path
+from runtime.settings import Settings
+from runtime.step import StepInputs
+
+HASH_CHUNK_BYTES = 1 << 20
+WEIGHTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
+ONNX_RUNTIME_WARNINGS_OFF = 3
+
+
+@dataclass(frozen=True, slots=True)
+class GpuMemory:
+    """Memory of the GPU that runs the model."""
+
+    free_bytes: int
+    total_bytes: int
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_weights(path: Path, expected: WeightsFile) -> None:
+    """Raise PreparationError unless the GGUF is still the one that was prepared.
+
+    The content is hashed only where size and time differ from the manifest's.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise PreparationError(f"the weights {path} cannot be read: {error.strerror}") from None
+    if status.st_size == expected.size and status.st_mtime_ns == expected.modified_ns:
+        return
+    if status.st_size != expected.size or file_sha256(path) != expected.sha256:
+        raise PreparationError(
+            f"{path} has changed since it was prepared; run `rocmforge prepare {expected.path}`"
+        )
+
+
+class Session:
+    """A loaded model and its page pool. Owned by the thread that calls `run`.
+
+    The GGUF's blocks are mapped by ONNX Runtime, never copied. The pool is one array of float16
+    [layers, pages, 2, kv_heads, page_size, head_dim] that every step reads and writes in place;
+    the system gives it memory as pages are first touched.
+
+    Raises ModelNotFound, PreparationError (files that do not fit) or DeviceError.
+    """
+
+    def __init__(self, folder: Path, *, settings: Settings) -> None:
+        self.manifest = Manifest.read(folder)
+        weights = self.manifest.weights_path(folder)
+        check_weights(weights, self.manifest.weights)
+        if settings.device == "rocm":
+            raise DeviceError(
+                "the operators of this build run on the CPU only; leave out --device rocm"
+            )
+        self.device = "cpu"
+        self._session = _load(folder / GRAPH_NAME, weights.parent, settings)
+        layout = self.manifest.page_layout
+        page_count = -(-settings.cache_tokens // settings.page_size)
+        pool_shape = (
+            layout.layers,
+            page_count,
+            2,
+            layout.kv_heads,
+            settings.page_size,
+            layout.head_dim,
+        )
+        try:
+            pool = np.zeros(pool_shape, dtype=np.float16)
+        except MemoryError:
+            raise DeviceError(
+                f"a cache of {settings.cache_tokens} tokens takes "
+                f"{settings.cache_tokens * layout.bytes_per_token() / 2**20:.0f} MiB, more than "
+                "there is; ask for fewer with --cache-tokens"
+            ) from None
+        self._pool = ort.OrtValue.ortvalue_from_numpy(pool)
+        # On the CPU the value only borrows the array: both must live as long as the session.
+        self._pool_memory = pool
+        self._binding = self._session.io_binding()
+
+    def run(self, inputs: StepInputs) -> NDArray[np.float32]:
+        """Compute one step: logits float32 [R, V], valid until the next call."""
+        binding = self._binding
+        binding.clear_binding_inputs()
+        binding.clear_binding_outputs()
+        binding.bind_cpu_input("token_ids", inputs.token_ids)
+        binding.bind_cpu_input("positions", inputs.positions)
+        binding.bind_cpu_input("row_starts", inputs.row_starts)
+        binding.bind_cpu_input("page_table", inputs.page_table)
+        binding.bind_cpu_input("logit_rows", inputs.logit_rows)
+        binding.bind_ortvalue_input("page_pool", self._pool)
+        binding.bind_ortvalue_output("page_pool_out", self._pool)
+        binding.bind_output("logits")
+        self._session.run_with_iobinding(binding)
+        logits: NDArray[np.float32] = binding.get_outputs()[1].numpy()
+        return logits
+
+    def gpu_memory(self) -> GpuMemory | None:
+        """Memory of the GPU in use; None on the CPU."""
+        return None
+
+
+def _load(graph: Path, weights_folder: Path, settings: Settings) -> ort.InferenceSession:
+    """A session on the CPU provider, with the operators registered and the weights mapped.
+
+    The graph comes as bytes because only then ONNX Runtime looks for its external data in the
+    folder that is named here; so the GGUF may lie on any file system.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = ONNX_RUNTIME_WARNINGS_OFF
+    options.intra_op_num_threads = settings.threads or len(os.sched_getaffinity(0))
+    options.add_session_config_entry(WEIGHTS_FOLDER_OPTION, str(weights_folder))
+    options.register_custom_ops_library(str(library_path()))
+    try:
+        session = ort.InferenceSession(
+            graph.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+    except OSError as error:
+        raise PreparationError(f"{graph} cannot be read: {error.strerror}") from None
+    except Exception as error:
+        raise PreparationError(f"ONNX Runtime refuses {graph}: {error}") from None
+    session.disable_fallback()
+    return session

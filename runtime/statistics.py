@@ -1,0 +1,128 @@
+"""Counts of the engine, always consistent with each other."""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from runtime.generation import FinishReason
+
+WINDOW_SECONDS = 10.0
+KIND_OF_END = {FinishReason.FAILED: "failed", FinishReason.CANCELLED: "cancelled"}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """A snapshot. started = completed + failed + cancelled + active + queued. Immutable."""
+
+    started: int
+    completed: int
+    failed: int
+    cancelled: int
+    active: int
+    queued: int
+    tokens_generated: int
+    tokens_per_second: float
+    """Over the last 10 seconds; 0 when idle."""
+    pages_used: int
+    pages_total: int
+    active_sequences: int
+    preemptions: int
+    prefix_hit_tokens: int
+    steps: int
+
+    @property
+    def pages_free(self) -> int:
+        """Pages that could be allocated now."""
+        return self.pages_total - self.pages_used
+
+
+class StatisticsRecorder:
+    """What the engine counts. Any thread may call any method; one lock keeps the sums right."""
+
+    def __init__(self, pages_total: int) -> None:
+        self._lock = threading.Lock()
+        self._pages_total = pages_total
+        self._pages_used = 0
+        self._started = 0
+        self._ended = {"completed": 0, "failed": 0, "cancelled": 0}
+        self._active = 0
+        self._tokens = 0
+        self._steps = 0
+        self._preemptions = 0
+        self._prefix_hit_tokens = 0
+        self._recent: deque[tuple[float, int]] = deque()
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait, those included that the engine has not seen yet."""
+        with self._lock:
+            return self._live - self._active
+
+    @property
+    def live(self) -> int:
+        """Requests that have not ended."""
+        with self._lock:
+            return self._live
+
+    def request_submitted(self) -> None:
+        """Count a request as started and queued."""
+        with self._lock:
+            self._started += 1
+
+    def step_done(self, count: int) -> None:
+        """Count a step and the tokens it generated."""
+        now = time.monotonic()
+        with self._lock:
+            self._steps += 1
+            self._tokens += count
+            self._recent.append((now, count))
+            self._drop_old(now)
+
+    def update(
+        self,
+        *,
+        ended: FinishReason | None = None,
+        active: int,
+        pages_used: int,
+        preemptions: int,
+        prefix_hit_tokens: int,
+    ) -> None:
+        """Note the scheduler's state after it changed and, if one did, the end of a request."""
+        with self._lock:
+            if ended is not None:
+                self._ended[KIND_OF_END.get(ended, "completed")] += 1
+            self._active = active
+            self._pages_used = pages_used
+            self._preemptions = preemptions
+            self._prefix_hit_tokens = prefix_hit_tokens
+
+    def snapshot(self) -> EngineStatistics:
+        """All counts at one moment."""
+        now = time.monotonic()
+        with self._lock:
+            self._drop_old(now)
+            return EngineStatistics(
+                started=self._started,
+                completed=self._ended["completed"],
+                failed=self._ended["failed"],
+                cancelled=self._ended["cancelled"],
+                active=self._active,
+                queued=self._live - self._active,
+                tokens_generated=self._tokens,
+                tokens_per_second=sum(count for _, count in self._recent) / WINDOW_SECONDS,
+                pages_used=self._pages_used,
+                pages_total=self._pages_total,
+                active_sequences=self._active,
+                preemptions=self._preemptions,
+                prefix_hit_tokens=self._prefix_hit_tokens,
+                steps=self._steps,
+            )
+
+    @property
+    def _live(self) -> int:
+        return self._started - sum(self._ended.values())
+
+    def _drop_old(self, now: float) -> None:
+        while self._recent and self._recent[0][0] < now - WINDOW_SECONDS:
+            self._recent.popleft()

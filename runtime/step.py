@@ -1,0 +1,25 @@
+"""The arrays of one engine step: what the scheduler plans and the session computes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """Inputs of the graph for one step over B rows with T tokens in all. Immutable.
+
+    A row is one request's next tokens; rows may have any length and lie one behind the other.
+    """
+
+    token_ids: NDArray[np.int32]
+    """[T]"""
+    positions: NDArray[np.int32]
+    """[T], each token's place in its own sequence, from 0."""
+    row_starts: NDArray[np.int32]
+    """[B + 1]; row b is tokens row_starts[b] to row_starts[b + 1]."""
+    page_table: NDArray[np.int32]
+    """[B, P]; entry p of row b is the page of its positions p * page_size onward."""
+    logit_rows: NDArray[np.int32]
+    """[R]; the tokens whose logits are wanted, as indices into T."""

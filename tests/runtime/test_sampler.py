@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from runtime.errors import InvalidRequest
+from runtime.sampler import Sampler, SamplingParameters
+
+logit_rows = arrays(np.float32, st.integers(1, 60), elements=st.floats(-20, 20, width=32))
+
+
+def draws(parameters: SamplingParameters, logits: np.ndarray, count: int = 200) -> list[int]:
+    sampler = Sampler(parameters)
+    return [sampler.sample(logits) for _ in range(count)]
+
+
+@given(logit_rows)
+def test_temperature_zero_takes_the_likeliest_lowest_token(logits: np.ndarray) -> None:
+    assert draws(SamplingParameters(temperature=0.0), logits, 3) == [int(np.argmax(logits))] * 3
+
+
+@given(logit_rows, st.integers(1, 8))
+def test_top_k_draws_only_from_the_k_likeliest(logits: np.ndarray, top_k: int) -> None:
+    kept = set(np.argsort(-logits, kind="stable")[:top_k].tolist())
+    parameters = SamplingParameters(top_k=top_k, top_p=1.0, seed=1)
+    assert set(draws(parameters, logits, 50)) <= kept
+
+
+@given(logit_rows, st.floats(0.0, 1.0))
+def test_top_p_draws_from_the_smallest_set_that_reaches_it(logits: np.ndarray, p: float) -> None:
+    order = np.argsort(-logits, kind="stable")
+    probabilities = np.exp(logits[order].astype(np.float64) - logits.max())
+    mass = np.cumsum(probabilities / probabilities.sum())
+    count = int(np.searchsorted(mass, p - 1e-9)) + 2  # one more for rounding at the border
+    parameters = SamplingParameters(top_k=0, top_p=p, seed=2)
+    assert set(draws(parameters, logits, 50)) <= set(order[:count].tolist())
+
+
+def test_frequencies_follow_the_tempered_softmax() -> None:
+    logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
+    tempered = np.exp(logits.astype(np.float64) / 2.0)
+    expected = tempered / tempered.sum()
+    seen = draws(SamplingParameters(temperature=2.0, top_p=1.0, seed=3), logits, 20_000)
+    # Four standard deviations of a proportion over 20,000 draws are below 0.0145.
+    assert np.abs(np.bincount(seen) / len(seen) - expected).max() < 0.0145
+
+
+def test_a_seed_repeats_its_draws_and_another_does_not() -> None:
+    logits = np.zeros(1000, np.float32)
+    first = SamplingParameters(top_k=0, top_p=1.0, seed=7)
+    other = SamplingParameters(top_k=0, top_p=1.0, seed=8)
+    assert draws(first, logits) == draws(first, logits)
+    assert draws(first, logits) != draws(other, logits)
+    unseeded = SamplingParameters(top_k=0, top_p=1.0)
+    assert draws(unseeded, logits) != draws(unseeded, logits)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_without_a_finite_maximum_are_refused(value: float) -> None:
+    with pytest.raises(FloatingPointError):
+        Sampler(SamplingParameters()).sample(np.array([0.0, value], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", 2.1),
+        ("temperature", float("nan")),
+        ("top_k", -1),
+        ("top_p", 1.1),
+        ("top_p", float("nan")),
+        ("seed", -1),
+    ],
+)
+def test_a_parameter_out_of_range_is_named(field: str, value: float) -> None:
+    with pytest.raises(InvalidRequest, match=field):
+        SamplingParameters(**{field: value})  # type: ignore[arg-type]

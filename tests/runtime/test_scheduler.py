@@ -1,0 +1,191 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from runtime.pages import PageManager
+from runtime.scheduler import Scheduler, Sequence, StepPlan
+
+
+def make(
+    page_count: int = 64, page_size: int = 4, token_budget: int = 8, max_running: int = 8
+) -> tuple[Scheduler, PageManager]:
+    pages = PageManager(page_count, page_size)
+    return Scheduler(pages, token_budget=token_budget, max_running=max_running), pages
+
+
+def shape(plan: StepPlan | None) -> list[tuple[int, int, int, bool]]:
+    assert plan is not None
+    return [(r.sequence.request_id, r.start, r.count, r.samples) for r in plan.rows]
+
+
+def finish_step(scheduler: Scheduler, plan: StepPlan | None, token: int = 9) -> None:
+    assert plan is not None
+    scheduler.commit(plan)
+    for sequence in plan.sampled:
+        sequence.tokens.append(token)
+
+
+def test_a_long_prompt_is_computed_in_chunks_of_the_budget() -> None:
+    scheduler, _ = make(token_budget=8)
+    scheduler.add(Sequence(1, list(range(20))))
+    seen = []
+    for _ in range(4):
+        plan = scheduler.plan()
+        seen += shape(plan)
+        finish_step(scheduler, plan)
+    assert seen == [(1, 0, 8, False), (1, 8, 8, False), (1, 16, 4, True), (1, 20, 1, True)]
+
+
+def test_a_generating_sequence_goes_before_the_chunks_of_a_prompt() -> None:
+    scheduler, _ = make(token_budget=8)
+    scheduler.add(Sequence(1, list(range(12))))
+    finish_step(scheduler, scheduler.plan())
+    scheduler.add(Sequence(2, [1, 2, 3, 4]))
+    # The first prompt needs 4 more, the second is taken in with the rest of the budget.
+    plan = scheduler.plan()
+    assert shape(plan) == [(1, 8, 4, True), (2, 0, 4, True)]
+    finish_step(scheduler, plan)
+    scheduler.add(Sequence(3, list(range(100, 130))))
+    assert shape(scheduler.plan()) == [(1, 12, 1, True), (2, 4, 1, True), (3, 0, 6, False)]
+
+
+def test_no_more_run_than_allowed() -> None:
+    scheduler, _ = make(max_running=2)
+    for identifier in range(4):
+        scheduler.add(Sequence(identifier, [identifier]))
+    assert len(shape(scheduler.plan())) == 2
+    assert (scheduler.running_count, scheduler.waiting_count) == (2, 2)
+
+
+def test_the_arrays_of_a_step_describe_its_rows() -> None:
+    scheduler, _ = make(token_budget=7)
+    scheduler.add(Sequence(1, [10, 11, 12, 13, 14]))
+    scheduler.add(Sequence(2, [20, 21, 22]))
+    plan = scheduler.plan()
+    assert plan is not None
+    inputs = plan.inputs()
+    assert inputs.token_ids.tolist() == [10, 11, 12, 13, 14, 20, 21]
+    assert inputs.positions.tolist() == [0, 1, 2, 3, 4, 0, 1]
+    assert inputs.row_starts.tolist() == [0, 5, 7]
+    assert inputs.logit_rows.tolist() == [4]
+    assert inputs.page_table.shape == (2, 2)
+    used = inputs.page_table[0].tolist() + inputs.page_table[1, :1].tolist()
+    assert len(set(used)) == 3
+    assert {a.dtype for a in (inputs.token_ids, inputs.page_table)} == {np.dtype(np.int32)}
+
+
+def test_a_known_prefix_is_not_computed_again() -> None:
+    scheduler, pages = make(page_size=4, token_budget=32)
+    first = Sequence(1, list(range(10)))
+    scheduler.add(first)
+    finish_step(scheduler, scheduler.plan())
+    scheduler.remove(first)
+    scheduler.add(Sequence(2, list(range(10))))
+    assert shape(scheduler.plan()) == [(2, 8, 2, True)]
+    assert scheduler.prefix_hit_tokens == 8
+    assert pages.used_count == 3
+
+
+def test_the_last_token_is_computed_even_if_its_page_is_known() -> None:
+    scheduler, _ = make(page_size=4, token_budget=32)
+    first = Sequence(1, list(range(8)))
+    scheduler.add(first)
+    finish_step(scheduler, scheduler.plan())
+    scheduler.add(Sequence(2, list(range(8))))
+    assert (2, 4, 4, True) in shape(scheduler.plan())
+
+
+def test_out_of_pages_the_youngest_gives_way_and_is_computed_again_later() -> None:
+    scheduler, _ = make(page_count=4, page_size=2, token_budget=16)
+    old, young = Sequence(1, [1, 2, 3]), Sequence(2, [5, 6])
+    scheduler.add(old)
+    scheduler.add(young)
+    finish_step(scheduler, scheduler.plan())
+    assert (young.running, len(young.pages)) == (True, 1)
+    finish_step(scheduler, scheduler.plan())  # old: 4 tokens in 2 pages; young: 3 in 2
+    finish_step(scheduler, scheduler.plan())  # old needs a third page
+    assert scheduler.preemptions == 1
+    assert (young.running, young.computed, young.pages) == (False, 0, [])
+    assert young.tokens == [5, 6, 9, 9]
+    scheduler.remove(old)
+    plan = scheduler.plan()
+    assert plan is not None
+    assert plan.rows[0].sequence is young
+    assert plan.rows[0].samples
+
+
+def test_a_removed_sequence_frees_its_pages_at_once() -> None:
+    scheduler, pages = make()
+    running, waiting = Sequence(1, list(range(30))), Sequence(2, [1])
+    scheduler.add(running)
+    scheduler.plan()
+    scheduler.add(waiting)
+    assert pages.used_count > 0
+    scheduler.remove(running)
+    scheduler.remove(waiting)
+    assert pages.used_count == 0
+    assert scheduler.plan() is None
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(
+    prompts=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=16), min_size=1, max_size=8),
+    answers=st.integers(1, 8),
+    page_count=st.integers(12, 24),
+    page_size=st.sampled_from([1, 2, 4]),
+    token_budget=st.integers(1, 24),
+    max_running=st.integers(1, 8),
+    arrivals=st.randoms(use_true_random=False),
+)
+def test_every_request_is_served_whole_and_in_order_whatever_the_load(
+    prompts, answers, page_count, page_size, token_budget, max_running, arrivals
+) -> None:
+    """A simulated model writes what it was given into simulated pages and checks what it reads."""
+    page_count = max(page_count, -(-(16 + 8) // page_size))
+    scheduler, _ = make(page_count, page_size, token_budget, max_running)
+    pool: dict[tuple[int, int], tuple[int, ...]] = {}
+    waiting = [Sequence(i, list(prompt)) for i, prompt in enumerate(prompts)]
+    done: list[Sequence] = []
+    for _ in range(5000):
+        while waiting and arrivals.random() < 0.5:
+            scheduler.add(waiting.pop(0))
+        plan = scheduler.plan()
+        if plan is None:
+            if not waiting:
+                break
+            continue
+        assert 0 < plan.token_count <= token_budget
+        inputs = plan.inputs()
+        for index, row in enumerate(plan.rows):
+            table = inputs.page_table[index]
+            for position in range(row.start, row.start + row.count):
+                prefix = tuple(row.sequence.tokens[: position + 1])
+                pool[table[position // page_size], position % page_size] = prefix
+            for position in range(row.start + row.count):
+                # What attention reads is this sequence's own past, shared pages included.
+                stored = pool[table[position // page_size], position % page_size]
+                assert stored == tuple(row.sequence.tokens[: position + 1])
+        scheduler.commit(plan)
+        for sequence in plan.sampled:
+            sequence.tokens.append(1)
+            if len(sequence.tokens) == len(prompts[sequence.request_id]) + answers:
+                scheduler.remove(sequence)
+                done.append(sequence)
+        scheduler.check_integrity()
+    assert len(done) == len(prompts)
+
+
+def test_a_waiting_sequence_that_does_not_fit_yet_stays_first_in_line() -> None:
+    scheduler, _ = make(page_count=4, page_size=4, token_budget=64)
+    scheduler.add(Sequence(1, list(range(10))))
+    scheduler.plan()
+    scheduler.add(Sequence(2, list(range(50, 60))))
+    scheduler.add(Sequence(3, [1]))
+    assert scheduler.plan() is not None
+    assert scheduler.waiting_count == 2
+
+
+def test_a_scheduler_without_work_plans_nothing() -> None:
+    scheduler, _ = make()
+    assert scheduler.plan() is None
