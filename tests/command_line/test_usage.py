@@ -1,0 +1,82 @@
+"""What the command line says when it is asked wrongly."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rocmforge.__main__ import COMMANDS, main
+
+
+def rocmforge(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rocmforge", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from rocmforge.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "finally: print(*sys.modules)"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert all(command.__name__.rpartition(".")[2] in output for command in COMMANDS)
+    imported = output.splitlines()[-1].split()
+    assert not {"numpy", "onnxruntime", "falcon", "dagster", "rich"} & set(imported)
+
+
+@pytest.mark.parametrize("arguments", [(), ("polish",), ("prepare",), ("score", "model")])
+def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
+    finished = rocmforge(*arguments)
+    assert finished.returncode == 2
+    assert "usage:" in finished.stderr
+
+
+def test_a_setting_that_does_not_fit_is_one_line_and_exits_with_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["serve", "model", "--port", "eighty"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("rocmforge: ")
+    assert error.count("\n") == 1
+    assert "port" in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("prepare", "missing.gguf"),
+        ("generate", "missing", "Hello"),
+        ("serve", "missing.gguf", "--port", "0"),
+        ("score", "missing", "--tokens", "missing.npy", "--out", "logits.npy"),
+    ],
+)
+def test_what_is_missing_is_named_in_one_line_and_exits_with_1(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    finished = rocmforge(*arguments, "--home", str(tmp_path))
+    assert finished.returncode == 1
+    assert finished.stdout == ""
+    assert finished.stderr.startswith("rocmforge: ")
+    assert finished.stderr.count("\n") == 1
+    assert "missing" in finished.stderr
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    finished = subprocess.run(
+        f"{sys.executable} -m rocmforge models --home {tmp_path} | true",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert finished.stderr == ""
