@@ -1,0 +1,1 @@
+"""From a GGUF file to a validated, published model: plain functions, and Dagster's face on them."""

@@ -1,0 +1,114 @@
+"""A graph evaluated by the NumPy definitions of its operators: what the model means exactly."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from pipelines.graph import DOMAIN
+from runtime.manifest import PageLayout
+from runtime.ops import reference
+from runtime.step import StepInputs
+
+KEPT_WEIGHTS_BYTES = 2 << 30
+"""Dequantized weights that are kept between steps; beyond these, each step dequantizes anew."""
+
+
+class ReferenceModel:
+    """A graph, its weights and a page pool in NumPy. Owned by one thread.
+
+    Matrices are dequantized to float32 and multiplied in float32, so this is the exact model and
+    holds up to KEPT_WEIGHTS_BYTES of memory until it is dropped.
+    """
+
+    def __init__(
+        self, model: ModelProto, weights: Path, layout: PageLayout, *, pages: int, page_size: int
+    ) -> None:
+        """Take a graph and the GGUF that its external data lies in; the pool starts as zeros."""
+        self._evaluator = _Evaluator(model, weights)
+        shape = (layout.layers, pages, 2, layout.kv_heads, page_size, layout.head_dim)
+        self._pool = np.zeros(shape, np.float16)
+
+    def run(self, inputs: StepInputs) -> NDArray[np.float32]:
+        """Compute one step: logits float32 [R, V]. The pool is kept for the next."""
+        logits: NDArray[np.float32] = self.values(inputs)["logits"]
+        return logits
+
+    def values(self, inputs: StepInputs) -> dict[str, NDArray[Any]]:
+        """Compute one step and give every value of the graph by its name."""
+        feeds = {
+            "token_ids": inputs.token_ids,
+            "positions": inputs.positions,
+            "row_starts": inputs.row_starts,
+            "page_table": inputs.page_table,
+            "logit_rows": inputs.logit_rows,
+            "page_pool": self._pool,
+        }
+        values = self._evaluator.run(None, feeds, intermediate=True)
+        assert isinstance(values, dict)
+        self._pool = values["page_pool_out"]
+        return values
+
+
+class _Evaluator(ReferenceEvaluator):
+    """Reads external data from a map of the GGUF, at the place that the tensor itself names."""
+
+    def __init__(self, model: ModelProto, weights: Path) -> None:
+        self._weights = np.memmap(weights, np.uint8, mode="r")
+        super().__init__(model, new_ops=_operators())
+
+    def retrieve_external_data(self, tensor: TensorProto) -> NDArray[Any]:
+        """A view on the map: uint8 blocks or a float32 vector."""
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        start = int(place["offset"])
+        stored = self._weights[start : start + int(place["length"])]
+        kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return np.asarray(stored).view(kind).reshape(tuple(tensor.dims))
+
+
+def _operators() -> list[type[OpRun]]:
+    """The operators of our domain; the weights they dequantize live as long as these classes."""
+    kept: dict[tuple[int, str], NDArray[np.float32]] = {}
+
+    def weights(blocks: NDArray[np.uint8], format: str, columns: int) -> NDArray[np.float32]:
+        key = (blocks.ctypes.data, format)
+        if key in kept:
+            return kept[key]
+        values = reference.dequantize_rows(blocks, format, columns)
+        if sum(array.nbytes for array in kept.values()) + values.nbytes <= KEPT_WEIGHTS_BYTES:
+            kept[key] = values
+        return values
+
+    class _Operator(OpRun):
+        op_domain = DOMAIN
+
+    class RowLookup(_Operator):
+        def _run(self, blocks: Any, ids: Any, **attributes: Any) -> Any:
+            return (reference.row_lookup(blocks, ids, **attributes),)
+
+    class RMSNorm(_Operator):
+        def _run(self, x: Any, weight: Any, residual: Any = None, **attributes: Any) -> Any:
+            return reference.rms_norm(x, weight, residual, **attributes)
+
+    class QuantMatMul(_Operator):
+        def _run(self, x: Any, blocks: Any, bias: Any = None, *, format: str, columns: int) -> Any:
+            y = x @ weights(blocks, format, columns).T
+            return (y if bias is None else y + bias,)
+
+    class RotaryPageWrite(_Operator):
+        def _run(self, *inputs: Any, **attributes: Any) -> Any:
+            return reference.rotary_page_write(*inputs, **attributes)
+
+    class PagedAttention(_Operator):
+        def _run(self, *inputs: Any, **attributes: Any) -> Any:
+            return (reference.paged_attention(*inputs, **attributes),)
+
+    class GatedActivation(_Operator):
+        def _run(self, gate: Any, up: Any, **attributes: Any) -> Any:
+            return (reference.gated_activation(gate, up, **attributes),)
+
+    return [RowLookup, RMSNorm, QuantMatMul, RotaryPageWrite, PagedAttention, GatedActivation]
