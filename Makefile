@@ -11,9 +11,8 @@ TESTS =
 
 BIN := $(VENV)/bin
 LIBRARY := runtime/ops/librocmforge_ops.so
-NATIVE := CMakeLists.txt $(wildcard runtime/ops/native/*)
+NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 HOUSES := api pipelines rocmforge runtime
-CLANG_FORMAT = $(BIN)/clang-format --style=file $(wildcard runtime/ops/native/*.cpp runtime/ops/native/*.h runtime/ops/native/*.hpp)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup format check test test-fast serve dagster wheel clean
@@ -40,7 +39,7 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	$(BIN)/python -m pip install --editable '.[dev]'
 	@touch $@
 
-$(LIBRARY): $(NATIVE) $(VENV)/installed
+$(LIBRARY): CMakeLists.txt $(NATIVE_SOURCES) $(VENV)/installed
 	@echo "== building the native operators"
 	@command -v $${CXX:-c++} >/dev/null || { echo "A C++ compiler is needed; on Debian and Ubuntu: apt install g++" >&2; exit 1; }
 	$(BIN)/cmake -S . -B build/native -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
@@ -53,14 +52,14 @@ setup: $(VENV)/installed $(LIBRARY) ## make .venv, install everything, build the
 format: $(VENV)/installed-dev ## rewrite the sources in the one format
 	$(BIN)/ruff check --fix-only --quiet $(HOUSES) tests
 	$(BIN)/ruff format $(HOUSES) tests
-	$(CLANG_FORMAT) -i
+	$(BIN)/clang-format -i $(NATIVE_SOURCES)
 
 check: $(VENV)/installed-dev $(LIBRARY) ## format, lint, types and import contracts, changing nothing
 	$(BIN)/ruff check $(HOUSES) tests
 	$(BIN)/ruff format --check $(HOUSES) tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(CLANG_FORMAT) --dry-run -Werror
+	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES)
 
 test: check ## everything of check, then every test
 	$(BIN)/python -m pytest -n auto $(TESTS)
