@@ -23,6 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     home: Path = msgspec.field(default_factory=lambda: platformdirs.user_data_path("rocmforge"))
     """Folder of the published models and caches."""
+    gguf_folder: Path | None = None
+    """Folder whose GGUF files the Dagster UI offers to prepare; `gguf` below home by default."""
     host: str = "127.0.0.1"
     port: Port = 8080
     device: Literal["auto", "cpu", "rocm"] = "auto"
@@ -54,6 +56,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.home / "models"
 
     @property
+    def incoming_folder(self) -> Path:
+        """Where GGUF files stand that are to be prepared from the Dagster UI."""
+        return self.gguf_folder or self.home / "gguf"
+
+    @property
     def cache_folder(self) -> Path:
         """Where files stand that can be made again (tokenizers, the sample model)."""
         return self.home / "cache"
@@ -73,8 +80,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 given[name] = value
         given.update({name: value for name, value in overrides.items() if value is not None})
         try:
-            return msgspec.convert(given, cls, strict=False)
+            return msgspec.convert(given, cls, strict=False, dec_hook=_decode)
         except msgspec.ValidationError as error:
             raise SettingsError(
                 f"a setting does not fit: {error} (variables are {PREFIX}<NAME>)"
             ) from None
+
+
+def _decode(kind: type, value: object) -> object:
+    """Paths come as text; msgspec knows every other type of a setting itself."""
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value)
+    raise ValueError(f"Expected `{kind.__name__}`, got {value!r}")
