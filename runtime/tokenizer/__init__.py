@@ -1,0 +1,6 @@
+"""Text to tokens and back: a GGUF's vocabulary, run by the `tokenizers` library."""
+
+from runtime.tokenizer.cache import CacheStatistics, TokenizerCache
+from runtime.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["CacheStatistics", "Tokenizer", "TokenizerCache"]

@@ -1,0 +1,63 @@
+"""The merges of a vocabulary as a table of token ids: the part that is slow to make, so cached."""
+
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+from gguf.constants import TokenType
+
+from runtime.errors import GGUFError
+from runtime.gguf import GGUFFile, StringArray
+from runtime.tokenizer.vocabulary import SENTENCEPIECE, Vocabulary
+
+MergeTable = npt.NDArray[np.int32]
+"""int32 [merges, 2]: left and right token, the merge that is done first in front."""
+
+# Typed text must never be merged into a control token, the unknown token or a byte token.
+MERGED_TYPES = (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)
+
+
+def read_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
+    """The merges that the file lists or, for SentencePiece, that the scores of its tokens mean."""
+    if vocabulary.model == SENTENCEPIECE:
+        return _scored_merges(file, vocabulary)
+    return _listed_merges(file, vocabulary)
+
+
+def _listed_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
+    """The merges in the file, without those whose texts are no tokens."""
+    lines = file.metadata.get("tokenizer.ggml.merges")
+    if not isinstance(lines, StringArray):
+        raise GGUFError(f"{file.path}: tokenizer.ggml.merges is missing; convert the model anew")
+    ids = vocabulary.ids(*MERGED_TYPES)
+    pairs: dict[tuple[int, int], None] = {}
+    for line in lines:
+        left, _, right = line.partition(" ")
+        if left in ids and right in ids and left + right in ids:
+            pairs.setdefault((ids[left], ids[right]))
+    return _table(list(pairs))
+
+
+def _scored_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
+    """Every way to make a token of two others, the best score first, then the lower id."""
+    scores = file.metadata.get("tokenizer.ggml.scores")
+    if not isinstance(scores, np.ndarray) or len(scores) < len(vocabulary.tokens):
+        raise GGUFError(
+            f"{file.path}: tokenizer.ggml.scores is missing or too short; convert the model anew"
+        )
+    ids = vocabulary.ids(*MERGED_TYPES)
+    pairs: list[tuple[int, int]] = []
+    merged: list[int] = []
+    for text, token in ids.items():
+        for cut in range(1, len(text)):
+            left = ids.get(text[:cut])
+            if left is not None and (right := ids.get(text[cut:])) is not None:
+                pairs.append((left, right))
+                merged.append(token)
+    made = np.asarray(merged, np.int64)
+    return _table(pairs)[np.lexsort((made, -scores.astype(np.float64)[made]))]
+
+
+def _table(pairs: list[tuple[int, int]]) -> MergeTable:
+    flat = np.fromiter(chain.from_iterable(pairs), np.int32, 2 * len(pairs))
+    return flat.reshape(len(pairs), 2)

@@ -1,0 +1,176 @@
+"""The tokenizer of one model. It behaves as llama.cpp does, so prompts give the same tokens."""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
+
+from gguf.constants import TokenType
+
+from runtime.gguf import GGUFFile
+from runtime.tokenizer.backend import build_backend, byte_level_bytes
+from runtime.tokenizer.cache import TokenizerCache
+from runtime.tokenizer.merges import MergeTable, read_merges
+from runtime.tokenizer.vocabulary import (
+    SENTENCEPIECE,
+    SPACE,
+    Vocabulary,
+    digest,
+    read_vocabulary,
+)
+
+WHITE_SPACE = " \t\n\r\v\f"
+BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+class Tokenizer:
+    """Immutable, so any thread may use it."""
+
+    def __init__(self, vocabulary: Vocabulary, merges: MergeTable) -> None:
+        """Take a vocabulary and its merges; `Tokenizer.from_gguf` reads both."""
+        self._vocabulary = vocabulary
+        self._backend = build_backend(vocabulary, merges)
+        self._marks_spaces = vocabulary.model == SENTENCEPIECE
+        self._shown = _SpecialTokens(vocabulary, TokenType.USER_DEFINED)
+        self._special = _SpecialTokens(
+            vocabulary, TokenType.USER_DEFINED, TokenType.CONTROL, TokenType.UNKNOWN
+        )
+
+    @classmethod
+    def from_gguf(cls, file: GGUFFile, cache: TokenizerCache | None = None) -> "Tokenizer":
+        """The tokenizer that a GGUF describes.
+
+        Raises UnsupportedModel, by name, for a tokenizer or a split that this build does not know,
+        and GGUFError for a vocabulary that does not fit together.
+        """
+        cache = TokenizerCache() if cache is None else cache
+
+        @lru_cache(1)
+        def vocabulary() -> Vocabulary:  # not read at all where the tokenizer is in memory
+            return read_vocabulary(file)
+
+        return cache.tokenizer(
+            digest(file),
+            lambda: read_merges(file, vocabulary()),
+            lambda merges: cls(vocabulary(), merges),
+        )
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens; the model's logits may have a few more entries for padding."""
+        return len(self._vocabulary.tokens)
+
+    @property
+    def bos(self) -> int | None:
+        """Token that begins a text, if there is one."""
+        return self._vocabulary.bos
+
+    @property
+    def eos(self) -> int | None:
+        """Token that ends a text, if there is one."""
+        return self._vocabulary.eos
+
+    @property
+    def end_of_generation(self) -> frozenset[int]:
+        """Tokens after which a model has nothing more to say."""
+        return self._vocabulary.end_of_generation
+
+    @property
+    def chat_template(self) -> str | None:
+        """Jinja template that turns messages into a prompt, if the file has one."""
+        return self._vocabulary.chat_template
+
+    @property
+    def adds_space_prefix(self) -> bool:
+        """Whether encoding puts a space in front of a text, which decoding takes away again."""
+        return self._vocabulary.add_space_prefix
+
+    def encode(
+        self, text: str, *, add_special: bool = True, parse_special: bool = False
+    ) -> list[int]:
+        """Tokens of a text; an unpaired surrogate counts as U+FFFD.
+
+        `add_special` adds BOS and EOS where the model wants them. Only with `parse_special` can the
+        text name control tokens: never set it for what a user typed.
+        """
+        vocabulary = self._vocabulary
+        tokens: list[int] = []
+        if add_special and vocabulary.add_bos and vocabulary.bos is not None:
+            tokens.append(vocabulary.bos)
+        special = self._special if parse_special else self._shown
+        prefix = SPACE if vocabulary.add_space_prefix else ""
+        after_special = True
+        for part in special.split(_well_formed(text)):
+            if isinstance(part, int):
+                tokens.append(part)
+            else:
+                if self._marks_spaces:
+                    part = (prefix if after_special else "") + part.replace(" ", SPACE)
+                tokens += self._backend.encode(part, add_special_tokens=False).ids
+            after_special = isinstance(part, int)
+        if add_special and vocabulary.add_eos and vocabulary.eos is not None:
+            tokens.append(vocabulary.eos)
+        return tokens
+
+    def token_bytes(self, token: int) -> bytes:
+        """Bytes that a token adds to the text: none for control tokens and ids past the end."""
+        vocabulary = self._vocabulary
+        if not 0 <= token < len(vocabulary.tokens):
+            return b""
+        text = vocabulary.tokens[token]
+        match int(vocabulary.types[token]):
+            case TokenType.USER_DEFINED:
+                return text.encode()
+            case TokenType.BYTE:
+                return bytes([int(text[3:5], 16)]) if BYTE_TOKEN.fullmatch(text) else text.encode()
+            case TokenType.NORMAL if self._marks_spaces:
+                return text.replace(SPACE, " ").encode()
+            case TokenType.NORMAL:
+                return byte_level_bytes(text)
+        return b""
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Text of the tokens, without a space that encoding put in front.
+
+        Bytes that are not UTF-8 become U+FFFD.
+        """
+        text = b"".join(map(self.token_bytes, tokens))
+        if self.adds_space_prefix:
+            text = text.removeprefix(b" ")
+        return text.decode("utf-8", "replace")
+
+
+class _SpecialTokens:
+    """Finds the texts of some types of tokens in a text: leftmost first, the longest there."""
+
+    def __init__(self, vocabulary: Vocabulary, *types: TokenType) -> None:
+        self._ids = vocabulary.ids(*types)
+        self._strips_right = vocabulary.strips_right
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        texts = sorted(self._ids, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
+
+    def split(self, text: str) -> Iterator[int | str]:
+        """Token ids and the pieces of text between them, none of them empty."""
+        start = 0
+        for match in self._pattern.finditer(text):
+            if match.start() > start:
+                yield text[start : match.start()]
+            token = self._ids[match[0]]
+            yield token
+            start = match.end()
+            if token in self._strips_right:
+                while start < len(text) and text[start] in WHITE_SPACE:
+                    start += 1
+        if start < len(text):
+            yield text[start:]
+
+
+def _well_formed(text: str) -> str:
+    """The text as UTF-8 can hold it: surrogates are paired where they can be, else U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
