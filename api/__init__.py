@@ -1,0 +1,1 @@
+"""Serves a prepared model over HTTP: the documented routes, streams, metrics and traces."""

@@ -1,0 +1,32 @@
+"""The Falcon application: every route of the API document."""
+
+import falcon
+
+from api import errors
+from api.middleware import AccessLog, CrossOrigin
+from api.resources.generate import GenerateResource, GenerateStreamResource
+from api.resources.health import HealthResource, ReadyResource
+from api.resources.metrics import MetricsResource
+from api.resources.models import ModelsResource
+from api.resources.requests import CancelResource, RequestsResource, StatusResource
+from api.resources.traces import TracesResource
+from api.services import Services
+
+
+def create_app(services: Services) -> errors.Application:
+    """The WSGI application over the given services. Reads nothing else and starts nothing."""
+    app: errors.Application = falcon.App(media_type=falcon.MEDIA_JSON)
+    app.add_middleware(CrossOrigin())
+    app.add_middleware(AccessLog())
+    errors.install(app)
+    app.add_route("/generate", GenerateResource(services))
+    app.add_route("/generate/stream", GenerateStreamResource(services))
+    app.add_route("/requests", RequestsResource(services))
+    app.add_route("/status/{request_id}", StatusResource(services))
+    app.add_route("/cancel/{request_id}", CancelResource(services))
+    app.add_route("/models", ModelsResource(services))
+    app.add_route("/health", HealthResource(services))
+    app.add_route("/ready", ReadyResource(services))
+    app.add_route("/metrics", MetricsResource(services))
+    app.add_route("/traces", TracesResource(services))
+    return app

@@ -1,0 +1,48 @@
+"""What every answer has: CORS headers, an X-Request-Id and a line in the log."""
+
+import re
+import uuid
+from typing import Any
+
+import falcon
+
+from api.telemetry.logs import AccessEntry
+
+# Browsers do not count Authorization among the headers that `*` stands for.
+ALLOWED_HEADERS = "*, Authorization, Content-Type, X-Request-Id, traceparent, tracestate"
+PREFLIGHT_SECONDS = 86400
+PRINTABLE = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class CrossOrigin:
+    """Lets pages of every origin call the API."""
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: Any, req_succeeded: bool
+    ) -> None:
+        """Add the CORS headers."""
+        resp.set_header("Access-Control-Allow-Origin", "*")
+        resp.set_header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+        if req.method == "OPTIONS":
+            resp.set_header("Access-Control-Allow-Methods", resp.get_header("Allow") or "*")
+            resp.set_header("Access-Control-Allow-Headers", ALLOWED_HEADERS)
+            resp.set_header("Access-Control-Max-Age", str(PREFLIGHT_SECONDS))
+
+
+class AccessLog:
+    """Names each request, echoes the name, and logs the request when it has been answered."""
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Open the request's entry; an X-Request-Id that is no plain word is replaced."""
+        given = req.get_header("X-Request-Id") or ""
+        name = given if PRINTABLE.fullmatch(given) else uuid.uuid4().hex
+        req.context.access = AccessEntry(req.method, req.path, name)
+        resp.set_header("X-Request-Id", name)
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: Any, req_succeeded: bool
+    ) -> None:
+        """Write the entry, unless a stream will do so at its own end."""
+        entry: AccessEntry = req.context.access
+        if not entry.outlives_responder:
+            entry.write(resp.status_code)

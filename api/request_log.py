@@ -1,0 +1,92 @@
+"""Requests by id: the running ones, and those that ended not long ago."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from api.errors import RequestNotFound
+from runtime.generation import FinishReason, Generation
+
+NEWEST_FINISHED = 1000
+KEPT_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """What is kept of an ended request. Immutable."""
+
+    request_id: int
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason | None
+    ended_at: float
+    """On the log's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningEntry:
+    """A running request and the X-Request-Id it came with. Immutable."""
+
+    generation: Generation
+    x_request_id: str
+
+
+class RequestLog:
+    """Finds requests by their id. Any thread may call any method.
+
+    An ended request stays readable while it is among the newest 1000 and younger than 10 minutes.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._running: dict[int, RunningEntry] = {}
+        self._finished: OrderedDict[int, FinishedRequest] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, generation: Generation, x_request_id: str) -> None:
+        """Take in a request that was just submitted, unless it has ended already."""
+        with self._lock:
+            if not generation.finished:
+                self._running[generation.request_id] = RunningEntry(generation, x_request_id)
+
+    def finished(self, generation: Generation) -> None:
+        """Keep the result of an ended request instead of its handle."""
+        result = FinishedRequest(
+            generation.request_id, generation.tokens, generation.finish_reason, self._clock()
+        )
+        with self._lock:
+            self._running.pop(generation.request_id, None)
+            self._finished[result.request_id] = result
+            self._drop_old()
+
+    def running(self) -> list[RunningEntry]:
+        """The requests that have not ended, oldest first."""
+        with self._lock:
+            return list(self._running.values())
+
+    def find(self, request_id: int) -> Generation | FinishedRequest:
+        """The request of this id.
+
+        Raises RequestNotFound where there is none, or it ended too long ago.
+        """
+        with self._lock:
+            self._drop_old()
+            found = self._finished.get(request_id)
+            if found is not None:
+                return found
+            entry = self._running.get(request_id)
+        if entry is None:
+            raise RequestNotFound(
+                f"no request has the id {request_id}, or it ended more than "
+                f"{KEPT_SECONDS / 60:.0f} minutes or {NEWEST_FINISHED} requests ago"
+            )
+        return entry.generation
+
+    def _drop_old(self) -> None:
+        oldest = self._clock() - KEPT_SECONDS
+        while self._finished:
+            first = next(iter(self._finished.values()))
+            if len(self._finished) <= NEWEST_FINISHED and first.ended_at >= oldest:
+                return
+            self._finished.popitem(last=False)

@@ -1,0 +1,1 @@
+"""The Falcon resources: one class a family of routes."""

@@ -1,0 +1,98 @@
+"""GET /health and GET /ready."""
+
+from typing import Any
+
+import falcon
+import msgspec
+
+from api.errors import answer_error
+from api.holder import GpuMemory, ModelStatus, ServedModel
+from api.services import VERSION, Services
+
+SERVICE = "rocmforge"
+MEBIBYTE = 1 << 20
+
+
+class HealthResource:
+    """GET /health: what works. A liveness probe restarts the server on 503."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 503 only where a restart may help: the engine died, hangs or never came up."""
+        holder = self._services.holder
+        model = holder.model
+        healthy = model is not None and works(model)
+        if model is None:
+            broken = holder.status is ModelStatus.FAILED
+        else:
+            broken = not healthy and not self._services.draining.is_set()
+        resp.status = 503 if broken else 200
+        resp.data = msgspec.json.encode(
+            {
+                "status": "healthy" if healthy else "unhealthy",
+                "service": SERVICE,
+                "version": VERSION,
+                "checks": checks(model),
+            }
+        )
+
+
+class ReadyResource:
+    """GET /ready: whether new requests are taken."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 503 while loading, while draining and without a working engine."""
+        model = self._services.holder.model
+        if model is None or not works(model) or self._services.draining.is_set():
+            answer_error(resp, 503, "Service Unavailable")
+        else:
+            resp.data = msgspec.json.encode({"ready": True, "service": SERVICE})
+
+
+def works(model: ServedModel) -> bool:
+    """Whether the model's engine runs and gets on."""
+    return model.engine.running and not model.engine.stalled
+
+
+def checks(model: ServedModel | None) -> dict[str, Any]:
+    """The `checks` of /health; without an engine there are no requests and no cache to count."""
+    found: dict[str, Any] = {
+        "engine": {
+            "running": model is not None and works(model),
+            "model_loaded": model is not None,
+        },
+        "gpu": gpu_check(None if model is None else model.gpu_memory()),
+    }
+    if model is not None:
+        now = model.engine.statistics()
+        found["requests"] = {"active": now.active, "queued": now.queued}
+        found["cache"] = {
+            "pages_used": now.pages_used,
+            "pages_total": now.pages_total,
+            "pages_free": now.pages_free,
+            "active_sequences": now.active_sequences,
+        }
+    return found
+
+
+def gpu_check(memory: GpuMemory | None) -> dict[str, Any]:
+    """The GPU's part, with whole mebibytes and whole percent, rounded down."""
+    if memory is None:
+        return {"available": False}
+    used_bytes = memory.total_bytes - memory.free_bytes
+    return {
+        "available": True,
+        "memory": {
+            "free_bytes": memory.free_bytes,
+            "total_bytes": memory.total_bytes,
+            "free_mb": memory.free_bytes // MEBIBYTE,
+            "total_mb": memory.total_bytes // MEBIBYTE,
+            "used_mb": used_bytes // MEBIBYTE,
+            "utilization_percent": used_bytes * 100 // max(1, memory.total_bytes),
+        },
+    }

@@ -1,0 +1,18 @@
+"""GET /metrics."""
+
+import falcon
+
+from api.services import Services
+from api.telemetry.metrics import CONTENT_TYPE
+
+
+class MetricsResource:
+    """GET /metrics: the Prometheus exposition."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer one scrape."""
+        resp.content_type = CONTENT_TYPE
+        resp.data = self._services.metrics.exposition()

@@ -1,0 +1,87 @@
+"""What the resources work with, made once for each application."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+from api.holder import ModelHolder, ServedModel
+from api.request_log import RequestLog
+from api.schemas import DiscoveredModel
+from api.slots import GenerationSlots
+from api.telemetry.metrics import NO_STATISTICS, EngineMetrics, RequestDurations
+from api.telemetry.tracing import RequestTracer, TraceRing
+from runtime.errors import EngineUnavailable
+from runtime.generation import Generation
+from runtime.settings import Settings
+from runtime.statistics import EngineStatistics
+from runtime.tokenizer import CacheStatistics
+
+VERSION = version("rocmforge")
+PING_SECONDS = 10.0
+
+
+def _no_models() -> Sequence[DiscoveredModel]:
+    return ()
+
+
+def _no_cache() -> CacheStatistics:
+    return CacheStatistics(hits=0, misses=0, bytes=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that is injected into the application. Each part says who may use it.
+
+    Give it to the engine as its observer: an ended request is in metrics, traces and log before its
+    client hears of the end.
+    """
+
+    settings: Settings
+    models: Callable[[], Sequence[DiscoveredModel]] = _no_models
+    """Finds the GGUF models of this machine."""
+    cache_statistics: Callable[[], CacheStatistics] = _no_cache
+    """What the tokenizer cache has done so far."""
+    ping_seconds: float = PING_SECONDS
+    """How long a stream may be silent before it sends a comment."""
+
+    holder: ModelHolder = field(default_factory=ModelHolder)
+    requests: RequestLog = field(default_factory=RequestLog)
+    traces: TraceRing = field(default_factory=TraceRing)
+    draining: threading.Event = field(default_factory=threading.Event)
+    """Set once the server takes no new work."""
+
+    slots: GenerationSlots = field(init=False)
+    durations: RequestDurations = field(init=False, default_factory=RequestDurations)
+    tracer: RequestTracer = field(init=False)
+    metrics: EngineMetrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the parts that depend on others."""
+        made = {
+            "slots": GenerationSlots.of_server(self.settings.max_connections),
+            "tracer": RequestTracer(self.traces),
+            "metrics": EngineMetrics(self.statistics, self.durations),
+        }
+        for name, part in made.items():
+            object.__setattr__(self, name, part)
+
+    def finished(self, generation: Generation) -> None:
+        """Note the end of a request (runtime.engine.EngineObserver)."""
+        self.requests.finished(generation)
+        self.durations.finished(generation)
+        self.tracer.finished(generation)
+
+    def statistics(self) -> EngineStatistics:
+        """The engine's counts, all zero without an engine."""
+        model = self.holder.model
+        return NO_STATISTICS if model is None else model.engine.statistics()
+
+    def model_for_new_work(self) -> ServedModel:
+        """The model for a new request.
+
+        Raises EngineUnavailable while loading or draining, NoModel where there will be none.
+        """
+        if self.draining.is_set():
+            raise EngineUnavailable("the server is shutting down and takes no new requests")
+        return self.holder.ready_model()

@@ -1,0 +1,98 @@
+"""The server's log: one JSON object a line."""
+
+import logging
+import time
+from datetime import UTC, datetime
+
+import msgspec
+
+from runtime.generation import Generation, Timings
+from runtime.settings import Settings
+
+ROOT = "rocmforge"
+NANOSECONDS = 1e9
+
+access_log = logging.getLogger("rocmforge.api.access")
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one JSON line; `extra={"fields": {...}}` adds keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line of JSON, without the newline."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+def configure(settings: Settings) -> None:
+    """Send the log of ROCmForge and of Waitress to standard error, in JSON lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    for name, level in ((ROOT, settings.log_level.upper()), ("waitress", "WARNING")):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+    # Its only news is that requests wait for a thread, which /metrics says better.
+    logging.getLogger("waitress.queue").setLevel("ERROR")
+
+
+class AccessEntry:
+    """What the log will say of one HTTP request. Owned by the thread that answers it."""
+
+    def __init__(self, method: str, path: str, x_request_id: str) -> None:
+        self.method = method
+        self.path = path
+        self.x_request_id = x_request_id
+        self.generation: Generation | None = None
+        self.prompt: str | None = None
+        """Set only where the settings allow prompts in the log."""
+        self.outlives_responder = False
+        """Whether a stream writes the line at its own end."""
+        self._started = time.perf_counter()
+
+    def write(self, status: int) -> None:
+        """Write the line."""
+        fields: dict[str, object] = {
+            "method": self.method,
+            "path": self.path,
+            "status": status,
+            "x_request_id": self.x_request_id,
+            "seconds": round(time.perf_counter() - self._started, 6),
+        }
+        if (generation := self.generation) is not None:
+            fields |= {
+                "request_id": generation.request_id,
+                "finish_reason": generation.finish_reason,
+                "prompt_tokens": len(generation.prompt_tokens),
+                "tokens": generation.token_count,
+                **_durations(generation.timings),
+            }
+            if generation.error is not None:
+                fields["error"] = generation.error
+        if self.prompt is not None:
+            fields["prompt"] = self.prompt
+        access_log.info("request", extra={"fields": fields})
+
+
+def _durations(timings: Timings) -> dict[str, float | None]:
+    """Seconds of each phase; None for one that was not gone through."""
+    return {
+        "queue_seconds": _seconds(timings.submitted_ns, timings.started_ns),
+        "prefill_seconds": _seconds(timings.started_ns, timings.first_token_ns),
+        "decode_seconds": _seconds(timings.first_token_ns, timings.finished_ns),
+    }
+
+
+def _seconds(start_ns: int | None, end_ns: int | None) -> float | None:
+    if start_ns is None or end_ns is None:
+        return None
+    return round((end_ns - start_ns) / NANOSECONDS, 6)

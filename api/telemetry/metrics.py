@@ -1,0 +1,143 @@
+"""The Prometheus metrics: counts from the engine's own statistics, durations from each request."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from runtime.generation import Generation
+from runtime.statistics import EngineStatistics
+
+BUCKETS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+"""Upper bounds of the histograms' buckets, in seconds."""
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+NANOSECONDS = 1e9
+WHOLE_VALUE = re.compile(rb"\.0$", re.MULTILINE)
+
+NO_STATISTICS = EngineStatistics(
+    started=0,
+    completed=0,
+    failed=0,
+    cancelled=0,
+    active=0,
+    queued=0,
+    tokens_generated=0,
+    tokens_per_second=0.0,
+    pages_used=0,
+    pages_total=0,
+    active_sequences=0,
+    preemptions=0,
+    prefix_hit_tokens=0,
+    steps=0,
+)
+"""What there is to count without an engine."""
+
+
+class RequestDurations:
+    """Histograms of the phases of ended requests. The engine's thread writes, any thread reads."""
+
+    def __init__(self) -> None:
+        self.prefill = _histogram("rocmforge_prefill_duration_seconds", "Prefill phase duration")
+        self.decode = _histogram("rocmforge_decode_duration_seconds", "Decode phase duration")
+        self.total = _histogram("rocmforge_total_duration_seconds", "Total inference duration")
+        self.first_token = _histogram("rocmforge_ttft_seconds", "Time to first token")
+
+    def finished(self, generation: Generation) -> None:
+        """Count the phases that an ended request went through."""
+        timings = generation.timings
+        if timings.finished_ns is None:
+            raise ValueError("the request has not ended")
+        _observe(self.total, timings.submitted_ns, timings.finished_ns)
+        if timings.started_ns is not None and timings.first_token_ns is not None:
+            _observe(self.first_token, timings.submitted_ns, timings.first_token_ns)
+            _observe(self.prefill, timings.started_ns, timings.first_token_ns)
+            _observe(self.decode, timings.first_token_ns, timings.finished_ns)
+
+
+class EngineMetrics(Collector):
+    """Every documented metric, in the document's order, from one snapshot a scrape.
+
+    One snapshot, so that started = completed + failed + cancelled + active + queued in each scrape.
+    """
+
+    def __init__(
+        self, statistics: Callable[[], EngineStatistics], durations: RequestDurations
+    ) -> None:
+        self._statistics = statistics
+        self._durations = durations
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def describe(self) -> list[Metric]:
+        """Nothing ahead of time: registering asks no engine."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families of one scrape."""
+        now = self._statistics()
+        durations = self._durations
+        requests = "Total number of inference requests"
+        yield _counter("rocmforge_requests_started", f"{requests} started", now.started)
+        yield _counter("rocmforge_requests_completed", f"{requests} completed", now.completed)
+        yield _counter("rocmforge_requests_failed", f"{requests} failed", now.failed)
+        yield _counter("rocmforge_requests_cancelled", f"{requests} cancelled", now.cancelled)
+        yield _counter(
+            "rocmforge_tokens_generated", "Total number of tokens generated", now.tokens_generated
+        )
+        yield _snapshot(durations.prefill)
+        yield _snapshot(durations.decode)
+        yield _snapshot(durations.total)
+        yield GaugeMetricFamily(
+            "rocmforge_queue_length", "Current number of requests in queue", now.queued
+        )
+        yield GaugeMetricFamily(
+            "rocmforge_active_requests", "Current number of active requests", now.active
+        )
+        yield _snapshot(durations.first_token)
+        yield GaugeMetricFamily(
+            "rocmforge_tokens_per_second", "Tokens generated per second", now.tokens_per_second
+        )
+
+    def exposition(self) -> bytes:
+        """The Prometheus text of one scrape, whole numbers written as such."""
+        return WHOLE_VALUE.sub(b"", generate_latest(self._registry))
+
+
+def _histogram(name: str, documentation: str) -> Histogram:
+    return Histogram(name, f"{documentation} in seconds", buckets=BUCKETS, registry=None)
+
+
+def _observe(histogram: Histogram, start_ns: int, end_ns: int) -> None:
+    # The wall clock may be set back between two readings.
+    histogram.observe(max(0, end_ns - start_ns) / NANOSECONDS)
+
+
+def _counter(name: str, documentation: str, value: int) -> CounterMetricFamily:
+    return CounterMetricFamily(name, documentation, value=value)
+
+
+def _snapshot(histogram: Histogram) -> HistogramMetricFamily:
+    """The histogram with the document's bucket labels ("1", not "1.0") and no creation time."""
+    (family,) = histogram.collect()
+    buckets = [
+        (_bound(sample.labels["le"]), sample.value)
+        for sample in family.samples
+        if sample.name.endswith("_bucket")
+    ]
+    total = next(sample.value for sample in family.samples if sample.name.endswith("_sum"))
+    return HistogramMetricFamily(
+        family.name, family.documentation, buckets=buckets, sum_value=total
+    )
+
+
+def _bound(label: str) -> str:
+    return label if label == "+Inf" else f"{float(label):g}"
