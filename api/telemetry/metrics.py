@@ -8,7 +8,6 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
-    HistogramMetricFamily,
     Metric,
 )
 from prometheus_client.registry import Collector
@@ -125,18 +124,16 @@ def _counter(name: str, documentation: str, value: int) -> CounterMetricFamily:
     return CounterMetricFamily(name, documentation, value=value)
 
 
-def _snapshot(histogram: Histogram) -> HistogramMetricFamily:
-    """The histogram with the document's bucket labels ("1", not "1.0") and no creation time."""
-    (family,) = histogram.collect()
-    buckets = [
-        (_bound(sample.labels["le"]), sample.value)
-        for sample in family.samples
-        if sample.name.endswith("_bucket")
-    ]
-    total = next(sample.value for sample in family.samples if sample.name.endswith("_sum"))
-    return HistogramMetricFamily(
-        family.name, family.documentation, buckets=buckets, sum_value=total
-    )
+def _snapshot(histogram: Histogram) -> Metric:
+    """The histogram as the document writes it: bounds such as "1", the sum before the count."""
+    (collected,) = histogram.collect()
+    family = Metric(collected.name, collected.documentation, collected.type)
+    for suffix in ("_bucket", "_sum", "_count"):
+        for sample in collected.samples:
+            if sample.name.endswith(suffix):
+                labels = {name: _bound(bound) for name, bound in sample.labels.items()}
+                family.add_sample(sample.name, labels, sample.value)
+    return family
 
 
 def _bound(label: str) -> str:
