@@ -10,7 +10,8 @@ from runtime.tokenizer.vocabulary import SENTENCEPIECE, Vocabulary
 def build_backend(vocabulary: Vocabulary, merges: MergeTable) -> Tokenizer:
     """A byte-pair encoder over everything that plain text may become."""
     texts = vocabulary.tokens
-    pairs = [(texts[left], texts[right]) for left, right in merges.tolist()]
+    left, right = (map(texts.__getitem__, column.tolist()) for column in merges.T)
+    pairs = list(zip(left, right, strict=True))
     if vocabulary.model != SENTENCEPIECE:
         ids = vocabulary.ids(*MERGED_TYPES)
         rule = vocabulary.split

@@ -49,7 +49,8 @@ class Vocabulary:
 
     def ids(self, *types: TokenType) -> dict[str, int]:
         """Text to id of the tokens of these types; of equal texts the last counts."""
-        return {self.tokens[token]: token for token in self.of_type(*types)}
+        found = list(self.of_type(*types))
+        return dict(zip(map(self.tokens.__getitem__, found), found, strict=True))
 
 
 def read_vocabulary(file: GGUFFile) -> Vocabulary:
