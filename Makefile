@@ -44,7 +44,6 @@ $(LIBRARY): CMakeLists.txt $(NATIVE_SOURCES) $(VENV)/installed
 	@command -v $${CXX:-c++} >/dev/null || { echo "A C++ compiler is needed; on Debian and Ubuntu: apt install g++" >&2; exit 1; }
 	$(BIN)/cmake -S . -B build/native -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
 	$(BIN)/cmake --build build/native
-	$(BIN)/cmake --install build/native --prefix .
 	@touch $@
 
 setup: $(VENV)/installed $(LIBRARY) ## make .venv, install everything, build the native operators

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipelines.registry import Registry
 from rocmforge.progress import Report
 from runtime.errors import ModelNotFound
 from runtime.gguf import GGUFFile
@@ -10,27 +11,35 @@ from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer, TokenizerCache
 
 
+def expect_known(model: str, settings: Settings) -> None:
+    """Raise ModelNotFound for what is neither a published name nor a file."""
+    if not Path(model).is_file():
+        Registry(settings).resolve(model)
+
+
 def prepared(model: str, settings: Settings, report: Report) -> Path:
     """Folder of the prepared model.
 
-    Raises ModelNotFound for a name that is neither published nor a file, and what preparation
-    raises.
+    Raises ModelNotFound for what is neither published nor a file, and what preparation raises.
     """
-    from pipelines.registry import Registry
-
     try:
         return Registry(settings).resolve(model)
     except ModelNotFound:
         if not Path(model).is_file():
             raise
+    # Half a second of imports that a prepared model does not need.
     from pipelines.prepare import prepare
 
     return prepare(Path(model), settings, report)
 
 
-def load(folder: Path, settings: Settings) -> tuple[Session, Tokenizer]:
+def tokenizer_cache(settings: Settings) -> TokenizerCache:
+    """The cache of built tokenizers below the cache folder."""
+    return TokenizerCache(settings.cache_folder / "tokenizers")
+
+
+def load(folder: Path, settings: Settings, cache: TokenizerCache) -> tuple[Session, Tokenizer]:
     """The session of a prepared model and its tokenizer."""
     session = Session(folder, settings=settings)
     weights = GGUFFile.open(session.manifest.weights_path(folder))
-    cache = TokenizerCache(settings.cache_folder / "tokenizers")
     return session, Tokenizer.from_gguf(weights, cache)

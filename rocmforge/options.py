@@ -45,5 +45,5 @@ def settings_of(options: argparse.Namespace) -> Settings:
     }
     if given.get("home") is not None:
         # Whoever runs this may change folders later.
-        given["home"] = Path(given["home"]).expanduser().absolute()
+        given["home"] = str(Path(given["home"]).expanduser().absolute())
     return Settings.from_environment(**given)

@@ -48,13 +48,13 @@ def _texts(
     folder: Path, prompt: str, sampling: "SamplingParameters", max_tokens: int, settings: "Settings"
 ) -> Iterator[str]:
     """The answer's text, piece by piece. Raises RocmForgeError where the generation failed."""
-    from rocmforge.model import load
+    from rocmforge.model import load, tokenizer_cache
     from runtime.detokenizer import StreamDecoder
     from runtime.engine import Engine
     from runtime.errors import RocmForgeError
     from runtime.generation import FinishReason
 
-    session, tokenizer = load(folder, settings)
+    session, tokenizer = load(folder, settings, tokenizer_cache(settings))
     engine = Engine(session, end_of_generation=tokenizer.end_of_generation, settings=settings)
     engine.start()
     try:

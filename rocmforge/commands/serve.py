@@ -2,7 +2,7 @@
 
 import argparse
 
-from rocmforge.options import SERVER, add_settings
+from rocmforge.options import SERVER, add_settings, settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,4 +11,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    raise NotImplementedError
+    from rocmforge.serving import serve_model
+
+    serve_model(options.model, settings_of(options))

@@ -1,0 +1,42 @@
+"""The models of this machine, as GET /models lists them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from api.schemas import DiscoveredModel
+from pipelines.registry import Registry
+from runtime.errors import GGUFError
+from runtime.gguf import GGUFFile
+
+
+class Discovery:
+    """The published models with the metadata of their GGUFs.
+
+    Any thread may call it: a header is read again only when its file has changed, and two threads
+    that read the same one store equal values.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._seen: dict[tuple[Path, int, int], DiscoveredModel] = {}
+
+    def __call__(self) -> Sequence[DiscoveredModel]:
+        """The models of this moment."""
+        return [
+            self._discovered(model.manifest.weights_path(model.folder))
+            for model in self._registry.models()
+        ]
+
+    def _discovered(self, path: Path) -> DiscoveredModel:
+        try:
+            status = path.stat()
+        except OSError:
+            return DiscoveredModel(str(path), 0, {})
+        key = (path, status.st_size, status.st_mtime_ns)
+        if key not in self._seen:
+            try:
+                metadata = GGUFFile.open(path).scalars()
+            except GGUFError:
+                metadata = {}
+            self._seen[key] = DiscoveredModel(str(path), status.st_size, metadata)
+        return self._seen[key]

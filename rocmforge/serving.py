@@ -1,0 +1,64 @@
+"""The server as the command line starts it: the port first, then the model."""
+
+import time
+
+from api.app import create_app
+from api.holder import ServedModel
+from api.server import serve
+from api.services import Services
+from pipelines.registry import Registry
+from rocmforge.discovery import Discovery
+from rocmforge.model import expect_known, load, prepared, tokenizer_cache
+from runtime.engine import Engine
+from runtime.settings import Settings
+
+EXAMPLE = """\
+Ready after {seconds:.1f} s: {name}. Try
+
+  curl {url}/generate -H 'Content-Type: application/json' \\
+    -d '{{"prompt": "The capital of France is", "max_tokens": 20, "temperature": 0}}'
+"""
+
+
+def serve_model(model: str, settings: Settings) -> None:
+    """Serve until a signal; a GGUF that was not prepared yet is prepared first.
+
+    /health answers from the start, while the model is prepared and loaded. Raises ModelNotFound
+    before anything is bound, SettingsError for an address that cannot be had, and what preparing
+    and loading raise.
+    """
+    began = time.perf_counter()
+    expect_known(model, settings)
+    cache = tokenizer_cache(settings)
+    services = Services(
+        settings=settings,
+        models=Discovery(Registry(settings)),
+        cache_statistics=cache.statistics,
+    )
+    address: list[str] = []
+
+    def announce(line: str) -> None:
+        address.append(line.rpartition(" ")[2])
+        _say(f"ROCmForge is {line}")
+
+    def loaded() -> ServedModel:
+        _say(f"Loading {model}")
+        folder = prepared(model, settings, _say)
+        session, tokenizer = load(folder, settings, cache)
+        engine = Engine(
+            session,
+            end_of_generation=tokenizer.end_of_generation,
+            settings=settings,
+            observer=services,
+        )
+        engine.start()
+        name = session.manifest.name
+        seconds = time.perf_counter() - began
+        _say(EXAMPLE.format(seconds=seconds, name=name, url=address[0]))
+        return ServedModel(name, engine, tokenizer, session.gpu_memory)
+
+    serve(create_app(services), services, load=loaded, announce=announce)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,90 @@
+"""`rocmforge serve` as its own process: from the first line it prints to the end of its signal."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.models import write_tiny_llama
+
+TIMEOUT = 60
+
+
+@contextmanager
+def serving(model: Path, home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its address; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "rocmforge", "serve", str(model), "--port", "0"]
+    with (home.parent / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--home", str(home), "--cache-tokens", "1024"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, f"no address in {line!r}: {(home.parent / 'log').read_text()}"
+        yield process, found.group()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while requests.get(f"{url}/ready", timeout=TIMEOUT).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_unprepared_file_is_prepared_served_and_left_in_peace(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    model = write_tiny_llama(tmp_path / "tiny.gguf")
+    with serving(model, tmp_path / "home") as (process, url):
+        # /health is there before the model is.
+        assert requests.get(f"{url}/health", timeout=TIMEOUT).status_code == 200
+        wait_until_ready(url)
+        answer = requests.post(
+            f"{url}/generate", json={"prompt": "hello", "max_tokens": 5}, timeout=TIMEOUT
+        ).json()
+        assert answer["finished"]
+        listed = requests.get(f"{url}/models", timeout=TIMEOUT).json()["models"]
+        assert [one["metadata"]["general.architecture"] for one in listed] == ["llama"]
+        process.send_signal(number)
+        assert process.wait(TIMEOUT) == 0
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_server_with_one_line(tmp_path: Path) -> None:
+    model = tmp_path / "garbage.gguf"
+    model.write_bytes(b"GGUF" + bytes(200))
+    with serving(model, tmp_path / "home") as (process, _):
+        assert process.wait(TIMEOUT) == 1
+    last = (tmp_path / "log").read_text().splitlines()[-1]
+    assert last.startswith("rocmforge: ")
+    assert "garbage.gguf" in last
+
+
+def test_a_taken_port_is_told_at_once(tmp_path: Path) -> None:
+    model = write_tiny_llama(tmp_path / "tiny.gguf")
+    with serving(model, tmp_path / "home") as (_, url):
+        port = url.rpartition(":")[2]
+        second = subprocess.run(
+            [sys.executable, "-m", "rocmforge", "serve", str(model), "--port", port],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT,
+        )
+    assert second.returncode == 2
+    assert port in second.stderr.splitlines()[-1]
