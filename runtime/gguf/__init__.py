@@ -1,0 +1,6 @@
+"""Reads GGUF files through a memory map, so that a model is never copied."""
+
+from runtime.gguf.file import GGUFFile
+from runtime.gguf.values import StringArray, TensorInfo, Value
+
+__all__ = ["GGUFFile", "StringArray", "TensorInfo", "Value"]

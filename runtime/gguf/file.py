@@ -1,0 +1,103 @@
+"""An open GGUF file: metadata and tensor directory parsed, tensor data as views on the map."""
+
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+from gguf.constants import GGMLQuantizationType
+from gguf.quants import dequantize
+
+from runtime.errors import GGUFError, UnsupportedModel
+from runtime.gguf.header import HeaderReader
+from runtime.gguf.values import TensorInfo, Value
+
+LONG_STRING = 256
+
+
+class GGUFFile:
+    """One open GGUF file; immutable, so any thread may read it. The map lives as long as a view."""
+
+    path: Path
+    version: int
+    alignment: int
+    size: int
+    """Bytes of the file."""
+    metadata: Mapping[str, Value]
+    """Numbers, booleans and strings as Python values; arrays as NumPy views or `StringArray`."""
+    tensors: Mapping[str, TensorInfo]
+
+    def __init__(self, path: Path, mapping: mmap.mmap) -> None:
+        """Parse the mapping; use `GGUFFile.open` for a path."""
+        self.path = path
+        self.size = len(mapping)
+        self._bytes = np.frombuffer(mapping, np.uint8)
+        reader = HeaderReader(path, mapping)
+        self.version, tensor_count, value_count = reader.header()
+        metadata = reader.metadata(value_count)
+        self.alignment = reader.alignment(metadata)
+        self.metadata = MappingProxyType(metadata)
+        self.tensors = MappingProxyType(reader.tensors(tensor_count, self.alignment))
+
+    @classmethod
+    def open(cls, path: Path | str) -> "GGUFFile":
+        """Map and parse the file.
+
+        Raises GGUFError, naming the file and the field, for anything that is not a whole and
+        consistent GGUF; nothing is allocated in a size that the file merely claims.
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as handle:
+                mapping = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError:
+            raise GGUFError(f"{path} does not exist; check the path of the GGUF file") from None
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            raise GGUFError(f"{path} cannot be read as a GGUF file ({error})") from None
+        return cls(path, mapping)
+
+    @property
+    def architecture(self) -> str:
+        """`general.architecture`; raises GGUFError where the file has none."""
+        architecture = self.metadata.get("general.architecture")
+        if not isinstance(architecture, str) or not architecture:
+            raise GGUFError(f"{self.path}: general.architecture is missing; convert the model anew")
+        return architecture
+
+    def scalars(self) -> dict[str, bool | int | float | str]:
+        """Metadata without arrays and without strings of more than 256 characters."""
+        return {
+            key: value
+            for key, value in self.metadata.items()
+            if isinstance(value, bool | int | float)
+            or (isinstance(value, str) and len(value) <= LONG_STRING)
+        }
+
+    def data(self, name: str) -> npt.NDArray[np.uint8]:
+        """Stored bytes of a tensor: read-only uint8 view [rows, row_bytes], nothing is copied."""
+        info = self._tensor(name)
+        stored = self._bytes[info.offset : info.offset + info.size]
+        return stored.reshape(info.rows, info.row_bytes)
+
+    def dequantize(self, name: str) -> npt.NDArray[np.float32]:
+        """Weights of a tensor as float32 of its shape, by gguf.quants, the reference of formats.
+
+        Raises UnsupportedModel for a format that gguf.quants has no definition of.
+        """
+        info = self._tensor(name)
+        try:
+            weights = dequantize(self.data(name), GGMLQuantizationType[info.format])
+        except NotImplementedError:
+            raise UnsupportedModel(
+                f"{self.path}: tensor {name!r} is {info.format}, which cannot be dequantized; "
+                "choose a file in another format"
+            ) from None
+        return np.asarray(weights, np.float32).reshape(info.shape)
+
+    def _tensor(self, name: str) -> TensorInfo:
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise GGUFError(f"{self.path}: tensor {name!r} is missing") from None

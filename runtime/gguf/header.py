@@ -1,0 +1,207 @@
+"""Parses the header of a mapped GGUF file and trusts nothing that it claims.
+
+The layout is that of the GGUF specification (ggml/docs/gguf.md), versions 2 and 3, little endian.
+"""
+
+import math
+import mmap
+import struct
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from runtime.errors import GGUFError
+from runtime.gguf.keys import mistyped_key
+from runtime.gguf.values import LENGTH, StringArray, TensorInfo, Value
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+DEFAULT_ALIGNMENT = 32
+MAX_DIMENSIONS = 4
+# Bounds on what a header may make us walk or decode; real models stay a hundred times below them.
+MAX_STRING_BYTES = 1 << 24
+MAX_ARRAY_LENGTH = 1 << 24
+
+STRING, ARRAY = 8, 9
+SCALARS: dict[int, struct.Struct] = {
+    number: struct.Struct("<" + code)
+    for number, code in {
+        0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d",
+    }.items()
+}  # fmt: skip
+BOOL = 7
+
+
+class HeaderReader:
+    """Walks the header once, from front to back. Owned by the thread that opens the file.
+
+    Every method raises GGUFError, naming the file and the field, where the bytes do not fit.
+    """
+
+    def __init__(self, path: Path, mapping: mmap.mmap) -> None:
+        self._path = path
+        self._mapping = mapping
+        self._view = memoryview(mapping)
+        self._size = len(mapping)
+        self._position = 0
+
+    def _fail(self, field: str, problem: str) -> NoReturn:
+        raise GGUFError(f"{self._path}: {field} {problem}; get the file again or convert it anew")
+
+    def header(self) -> tuple[int, int, int]:
+        """Version, number of tensors, number of metadata values."""
+        if self._size < len(MAGIC) or self._mapping[: len(MAGIC)] != MAGIC:
+            raise GGUFError(f"{self._path} is not a GGUF file: it does not start with 'GGUF'")
+        self._position = len(MAGIC)
+        version = self._number(4, "version")
+        if version not in VERSIONS:
+            swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
+            kind = "big-endian version" if swapped in VERSIONS else "version"
+            self._fail(
+                "version", f"is {kind} {min(version, swapped)}, little-endian 2 or 3 is read"
+            )
+        tensors = self._number(10, "tensor count")
+        values = self._number(10, "metadata count")
+        self._expect_room(tensors, 24, "tensor count")
+        self._expect_room(values, 13, "metadata count")
+        return version, tensors, values
+
+    def metadata(self, count: int) -> dict[str, Value]:
+        """The next `count` metadata values by key; known keys have the types they should."""
+        values: dict[str, Value] = {}
+        for index in range(count):
+            key = self._string(f"metadata key {index}")
+            if not key or key in values:
+                self._fail(f"metadata key {index}", f"({key!r}) is empty or appears twice")
+            values[key] = self._value(key)
+        if (mistyped := mistyped_key(values)) is not None:
+            key, kind = mistyped
+            self._fail(f"metadata {key!r}", f"is not of type {kind}")
+        return values
+
+    def alignment(self, metadata: dict[str, Value]) -> int:
+        """Bytes of which every tensor's offset is a multiple: a power of two."""
+        alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
+            self._fail("metadata 'general.alignment'", f"is {alignment}, no power of two")
+        return alignment
+
+    def tensors(self, count: int, alignment: int) -> dict[str, TensorInfo]:
+        """The next `count` tensors by name, all inside the file and apart from each other."""
+        found = [self._tensor(index) for index in range(count)]
+        start = -(-self._position // alignment) * alignment
+        tensors: dict[str, TensorInfo] = {}
+        for name, kind, shape, offset in found:
+            field = f"tensor {name!r}"
+            if name in tensors:
+                self._fail(field, "appears twice")
+            if offset % alignment:
+                self._fail(field, f"has offset {offset}, no multiple of the alignment {alignment}")
+            block, block_bytes = GGML_QUANT_SIZES[kind]
+            if (shape[-1] if shape else 1) % block:
+                self._fail(field, f"has rows that are no whole number of {kind.name} blocks")
+            size = math.prod(shape) // block * block_bytes
+            if start + offset + size > self._size:
+                self._fail(field, f"ends past the end of the file ({self._size} bytes)")
+            tensors[name] = TensorInfo(name, kind.name, shape, start + offset, size)
+        end = 0
+        for info in sorted(tensors.values(), key=lambda info: info.offset):
+            if info.offset < end:
+                self._fail(f"tensor {info.name!r}", "overlaps another tensor")
+            end = info.offset + info.size
+        return tensors
+
+    def _tensor(self, index: int) -> tuple[str, GGMLQuantizationType, tuple[int, ...], int]:
+        """Name, format, shape and offset (from the start of the data) of the next entry."""
+        name = self._string(f"name of tensor {index}")
+        field = f"tensor {name!r}"
+        if not name:
+            self._fail(f"tensor {index}", "has an empty name")
+        dimensions = self._number(4, f"{field} dimension count")
+        if dimensions > MAX_DIMENSIONS:
+            self._fail(field, f"has {dimensions} dimensions, at most {MAX_DIMENSIONS} are read")
+        shape = tuple(self._number(10, f"{field} shape") for _ in range(dimensions))[::-1]
+        if 0 in shape:
+            self._fail(field, f"has no elements (shape {shape})")
+        number = self._number(4, f"{field} type")
+        try:
+            kind = GGMLQuantizationType(number)
+        except ValueError:
+            self._fail(field, f"has type {number}, which this build does not know")
+        return name, kind, shape, self._number(10, f"{field} offset")
+
+    def _value(self, key: str) -> Value:
+        field = f"metadata {key!r}"
+        kind = self._number(4, f"{field} type")
+        if kind == STRING:
+            return self._string(field)
+        if kind == ARRAY:
+            return self._array(field)
+        if kind not in SCALARS:
+            self._fail(field, f"has value type {kind}, which this build does not know")
+        value = self._scalar(kind, field)
+        return bool(value) if kind == BOOL else value
+
+    def _array(self, field: str) -> Value:
+        kind = self._number(4, f"{field} element type")
+        count = self._number(10, f"{field} length")
+        if count > MAX_ARRAY_LENGTH:
+            self._fail(field, f"has {count} elements, at most {MAX_ARRAY_LENGTH} are read")
+        if kind == STRING:
+            return self._strings(count, field)
+        if kind == ARRAY:
+            self._fail(field, "is an array of arrays, which no known model uses")
+        if kind not in SCALARS:
+            self._fail(field, f"has element type {kind}, which this build does not know")
+        layout = SCALARS[kind]
+        self._expect_room(count, layout.size, field)
+        elements = np.frombuffer(self._mapping, layout.format, count, self._position)
+        self._position += count * layout.size
+        return elements != 0 if kind == BOOL else elements
+
+    def _strings(self, count: int, field: str) -> StringArray:
+        """Find the end of `count` strings without decoding them: a vocabulary has 10^5."""
+        self._expect_room(count, LENGTH.size, field)
+        start = position = self._position
+        mapping, unpack, longest = self._mapping, LENGTH.unpack_from, MAX_STRING_BYTES
+        try:
+            for _ in range(count):
+                length = unpack(mapping, position)[0]
+                if length > longest:
+                    self._fail(field, f"holds a string of {length} bytes")
+                position += 8 + length
+        except struct.error:
+            self._fail(field, "runs past the end of the file")
+        if position > self._size:
+            self._fail(field, "runs past the end of the file")
+        self._position = position
+        return StringArray(self._view[start:position], count, f"{self._path}: {field}")
+
+    def _string(self, field: str) -> str:
+        length = self._number(10, f"{field} length")
+        if length > MAX_STRING_BYTES:
+            self._fail(field, f"is a string of {length} bytes, at most {MAX_STRING_BYTES} are read")
+        self._expect_room(length, 1, field)
+        start = self._position
+        self._position += length
+        try:
+            return self._mapping[start : self._position].decode()
+        except UnicodeDecodeError:
+            self._fail(field, "is not UTF-8")
+
+    def _number(self, kind: int, field: str) -> int:
+        return int(self._scalar(kind, field))
+
+    def _scalar(self, kind: int, field: str) -> int | float:
+        layout = SCALARS[kind]
+        self._expect_room(1, layout.size, field)
+        value: int | float = layout.unpack_from(self._mapping, self._position)[0]
+        self._position += layout.size
+        return value
+
+    def _expect_room(self, count: int, size: int, field: str) -> None:
+        """Fail unless `count` elements of at least `size` bytes fit into the rest of the file."""
+        if count * size > self._size - self._position:
+            self._fail(field, "runs past the end of the file")
