@@ -57,10 +57,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             callback()
 
     def handle_close(self) -> None:
-        """Close the connection and tell the request."""
-        super().handle_close()
+        """Tell the request, then close the connection."""
+        self.connected = False
         if (callback := self.on_client_gone) is not None:
             callback()
+        super().handle_close()
 
     @property
     def busy(self) -> bool:

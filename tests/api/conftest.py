@@ -1,0 +1,78 @@
+"""A tiny model, prepared once, and servers of it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from api.app import create_app
+from api.holder import ServedModel
+from api.server import Server
+from api.services import Services
+from runtime.engine import Engine
+from runtime.gguf import GGUFFile
+from runtime.session import Session
+from runtime.settings import Settings
+from runtime.tokenizer import Tokenizer
+from tests.api.serving import HeldSession, Serving
+from tests.models import write_tiny_llama
+
+Serve = Callable[..., Serving]
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def prepared(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, converted."""
+    from pipelines.convert import convert
+
+    folder = tmp_path_factory.mktemp("prepared")
+    convert(tiny_gguf, folder, "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_gguf: Path) -> Tokenizer:
+    return Tokenizer.from_gguf(GGUFFile.open(tiny_gguf))
+
+
+@pytest.fixture
+def serve(prepared: Path, tokenizer: Tokenizer, settings: Settings) -> Iterator[Serve]:
+    """Makes servers on ports of their own, which end with the test."""
+    running: list[Serving] = []
+
+    def start(
+        *,
+        end_of_generation: frozenset[int] = frozenset(),
+        ping_seconds: float = 10.0,
+        **changes: object,
+    ) -> Serving:
+        chosen = msgspec.structs.replace(settings, port=0, max_connections=8, **changes)
+        session = HeldSession(Session(prepared, settings=chosen))
+        services = Services(settings=chosen, ping_seconds=ping_seconds)
+        engine = Engine(
+            session, end_of_generation=end_of_generation, settings=chosen, observer=services
+        )
+        engine.start()
+        model = services.holder.load(lambda: ServedModel("tiny", engine, tokenizer))
+        server = Server(create_app(services), chosen)
+        server.start()
+        running.append(Serving(server, services, model, session))
+        return running[-1]
+
+    yield start
+    for serving in running:
+        serving.session.let_go()
+        serving.model.engine.stop()
+        serving.server.close()
+
+
+@pytest.fixture
+def serving(serve: Serve) -> Serving:
+    """One server with the defaults of these tests; its model never ends of its own accord."""
+    return serve()

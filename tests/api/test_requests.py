@@ -1,0 +1,160 @@
+"""Status, cancel and the list of running requests; clients that go away."""
+
+import json
+import socket
+import threading
+
+import pytest
+import requests
+
+from tests.api.conftest import Serve
+from tests.api.serving import SECONDS, Serving, eventually
+
+
+def open_and_send(serving: Serving, route: str, **fields: object) -> socket.socket:
+    """A raw connection that has sent a generation request and read nothing yet."""
+    body = json.dumps({"prompt": "hello", **fields}).encode()
+    connection = socket.create_connection(("127.0.0.1", serving.server.port), SECONDS)
+    connection.sendall(
+        b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % (route.encode(), len(body)) + body
+    )
+    return connection
+
+
+def running(serving: Serving) -> list[dict[str, object]]:
+    listed: list[dict[str, object]] = serving.get("/requests").json()["requests"]
+    return listed
+
+
+def test_status_of_a_running_request_shows_what_there_is(serving: Serving) -> None:
+    stream = serving.stream("hello", temperature=0, max_tokens=200)
+    lines = (line for line in stream.iter_lines() if line.startswith(b"data: "))
+    first = [json.loads(next(lines)[6:]) for _ in range(3)]
+    status = serving.get(f"/status/{first[0]['request_id']}").json()
+    assert status["tokens"][:3] == [event["token"] for event in first]
+    stream.close()
+
+
+def test_status_of_an_ended_request_is_its_answer(serving: Serving) -> None:
+    answer = serving.generate(max_tokens=4).json()
+    assert serving.get(f"/status/{answer['request_id']}").json() == answer
+
+
+def test_cancelling_ends_a_stream_and_frees_its_pages(serving: Serving) -> None:
+    serving.session.hold()
+    with open_and_send(serving, "/generate/stream", max_tokens=200) as connection:
+        eventually(lambda: len(running(serving)) == 1)
+        request_id = running(serving)[0]["request_id"]
+        threading.Timer(0.05, serving.session.let_go).start()
+        cancelled = serving.post(f"/cancel/{request_id}").json()
+        assert (cancelled["finished"], cancelled["finish_reason"]) == (True, "cancelled")
+        assert serving.pages_used() == 0
+        received = b""
+        while b'"finished":true' not in received:
+            received += connection.recv(4096)
+        assert b'"finish_reason":"cancelled"' in received
+    assert serving.post(f"/cancel/{request_id}").json() == cancelled
+    assert serving.get(f"/status/{request_id}").json() == cancelled
+    assert running(serving) == []
+
+
+def test_cancelling_an_ended_request_changes_nothing(serving: Serving) -> None:
+    answer = serving.generate(max_tokens=2).json()
+    assert serving.post(f"/cancel/{answer['request_id']}").json() == answer
+
+
+def test_a_cancelled_synchronous_request_is_200(serving: Serving) -> None:
+    answers: list[requests.Response] = []
+    serving.session.hold()
+    client = threading.Thread(target=lambda: answers.append(serving.generate(max_tokens=200)))
+    client.start()
+    eventually(lambda: len(running(serving)) == 1)
+    threading.Timer(0.05, serving.session.let_go).start()
+    serving.post(f"/cancel/{running(serving)[0]['request_id']}")
+    client.join()
+    assert answers[0].status_code == 200
+    assert answers[0].json()["finish_reason"] == "cancelled"
+
+
+def test_running_requests_are_found_by_the_client_s_own_name(serving: Serving) -> None:
+    serving.session.hold()
+    named = {"X-Request-Id": "my-request"}
+    client = threading.Thread(
+        target=serving.post,
+        args=("/generate",),
+        kwargs={"json": {"prompt": "hello", "max_tokens": 3}, "headers": named},
+    )
+    client.start()
+    eventually(lambda: len(running(serving)) == 1)
+    (entry,) = running(serving)
+    assert list(entry) == [
+        "request_id",
+        "x_request_id",
+        "state",
+        "prompt_tokens",
+        "generated_tokens",
+        "seconds",
+    ]
+    assert entry["x_request_id"] == "my-request"
+    assert entry["state"] in {"queued", "active"}
+    serving.session.let_go()
+    client.join()
+    assert running(serving) == []
+
+
+@pytest.mark.parametrize(("method", "route"), [("GET", "/status"), ("POST", "/cancel")])
+@pytest.mark.parametrize(
+    ("identifier", "status"),
+    [("1", 404), ("0", 404), ("-1", 404), ("999999", 404), ("abc", 400), ("1.5", 400), ("", 400)],
+)
+def test_ids_that_name_no_request(
+    serving: Serving, method: str, route: str, identifier: str, status: int
+) -> None:
+    response = requests.request(method, f"{serving.url}{route}/{identifier}", timeout=SECONDS)
+    assert response.status_code == status
+    assert response.json().keys() == {"error", "status"}
+
+
+def let_go_and_count_steps(serving: Serving) -> int:
+    """Steps that a held engine takes until every page is free."""
+    before = serving.session.steps
+    serving.session.let_go()
+    eventually(lambda: serving.pages_used() == 0)
+    return serving.session.steps - before
+
+
+@pytest.mark.parametrize("route", ["/generate", "/generate/stream"])
+def test_a_client_that_leaves_before_its_first_token_frees_its_pages(
+    serving: Serving, route: str
+) -> None:
+    serving.session.hold()
+    connection = open_and_send(serving, route, max_tokens=200)
+    eventually(lambda: serving.pages_used() > 0)
+    connection.close()
+    eventually(lambda: not serving.server.busy)
+    assert let_go_and_count_steps(serving) <= 2
+    assert serving.model.engine.statistics().cancelled == 1
+    eventually(lambda: serving.services.slots.in_use == 0)
+
+
+def test_a_client_that_leaves_in_mid_stream_frees_its_pages(serving: Serving) -> None:
+    serving.session.allow(3)
+    connection = open_and_send(serving, "/generate/stream", max_tokens=200)
+    received = b""
+    while received.count(b"data: ") < 3:
+        received += connection.recv(4096)
+    connection.close()
+    eventually(lambda: not serving.server.busy)
+    assert let_go_and_count_steps(serving) <= 2
+    assert serving.model.engine.statistics().cancelled == 1
+    eventually(lambda: serving.services.slots.in_use == 0)
+
+
+def test_a_silent_stream_sends_comments(serve: Serve) -> None:
+    serving = serve(ping_seconds=0.02)
+    serving.session.hold()
+    with open_and_send(serving, "/generate/stream", max_tokens=1) as connection:
+        received = b""
+        while received.count(b": ping\n\n") < 2:
+            received += connection.recv(4096)
