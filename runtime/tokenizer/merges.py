@@ -1,7 +1,5 @@
 """The merges of a vocabulary as a table of token ids: the part that is slow to make, so cached."""
 
-from itertools import chain
-
 import numpy as np
 import numpy.typing as npt
 from gguf.constants import TokenType
@@ -30,12 +28,12 @@ def _listed_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
     if not isinstance(lines, StringArray):
         raise GGUFError(f"{file.path}: tokenizer.ggml.merges is missing; convert the model anew")
     ids = vocabulary.ids(*MERGED_TYPES)
-    pairs: dict[tuple[int, int], None] = {}
-    for line in lines:
+    pairs: list[int] = []
+    for line in dict.fromkeys(lines):  # of a merge that stands there twice the first counts
         left, _, right = line.partition(" ")
         if left in ids and right in ids and left + right in ids:
-            pairs.setdefault((ids[left], ids[right]))
-    return _table(list(pairs))
+            pairs += ids[left], ids[right]
+    return _table(pairs)
 
 
 def _scored_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
@@ -46,18 +44,17 @@ def _scored_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
             f"{file.path}: tokenizer.ggml.scores is missing or too short; convert the model anew"
         )
     ids = vocabulary.ids(*MERGED_TYPES)
-    pairs: list[tuple[int, int]] = []
+    pairs: list[int] = []
     merged: list[int] = []
     for text, token in ids.items():
         for cut in range(1, len(text)):
             left = ids.get(text[:cut])
             if left is not None and (right := ids.get(text[cut:])) is not None:
-                pairs.append((left, right))
+                pairs += left, right
                 merged.append(token)
     made = np.asarray(merged, np.int64)
     return _table(pairs)[np.lexsort((made, -scores.astype(np.float64)[made]))]
 
 
-def _table(pairs: list[tuple[int, int]]) -> MergeTable:
-    flat = np.fromiter(chain.from_iterable(pairs), np.int32, 2 * len(pairs))
-    return flat.reshape(len(pairs), 2)
+def _table(pairs: list[int]) -> MergeTable:
+    return np.array(pairs, np.int32).reshape(-1, 2)
