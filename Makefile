@@ -67,7 +67,7 @@ test-fast: $(VENV)/installed-dev $(LIBRARY) ## the tests of a few seconds that n
 	$(BIN)/python -m pytest -n auto -m 'not slow and not sample' $(TESTS)
 
 serve: setup ## serve the sample model, or MODEL=file.gguf; ARGS='--port 9000' is handed on
-	@$(BIN)/rocmforge serve "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)
+	@exec $(BIN)/rocmforge serve "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)
 
 dagster: setup ## open the pipelines in Dagster's own UI, on this machine only
 	@home="$$($(BIN)/python -c 'from runtime.settings import Settings; print(Settings.from_environment().home)')/dagster" && \

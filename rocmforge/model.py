@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipelines.registry import Registry
-from rocmforge.progress import Report
+from rocmforge.apart import prepare_apart
 from runtime.errors import ModelNotFound
 from runtime.gguf import GGUFFile
 from runtime.session import Session
@@ -17,8 +17,8 @@ def expect_known(model: str, settings: Settings) -> None:
         Registry(settings).resolve(model)
 
 
-def prepared(model: str, settings: Settings, report: Report) -> Path:
-    """Folder of the prepared model.
+def prepared(model: str, settings: Settings) -> Path:
+    """Folder of the prepared model; a GGUF that is not prepared yet is prepared, with progress.
 
     Raises ModelNotFound for what is neither published nor a file, and what preparation raises.
     """
@@ -27,10 +27,7 @@ def prepared(model: str, settings: Settings, report: Report) -> Path:
     except ModelNotFound:
         if not Path(model).is_file():
             raise
-    # Half a second of imports that a prepared model does not need.
-    from pipelines.prepare import prepare
-
-    return prepare(Path(model), settings, report)
+    return prepare_apart(Path(model), settings)
 
 
 def tokenizer_cache(settings: Settings) -> TokenizerCache:

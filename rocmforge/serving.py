@@ -43,7 +43,7 @@ def serve_model(model: str, settings: Settings) -> None:
 
     def loaded() -> ServedModel:
         _say(f"Loading {model}")
-        folder = prepared(model, settings, _say)
+        folder = prepared(model, settings)
         session, tokenizer = load(folder, settings, cache)
         engine = Engine(
             session,

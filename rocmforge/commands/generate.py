@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from rocmforge.model import prepared
-    from rocmforge.progress import shown
     from runtime.sampler import SamplingParameters
 
     settings = settings_of(options)
@@ -37,8 +36,7 @@ def run(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
-    with shown() as report:
-        folder = prepared(options.model, settings, report)
+    folder = prepared(options.model, settings)
     for text in _texts(folder, prompt, sampling, options.max_tokens, settings):
         print(text, end="", flush=True)
     print()

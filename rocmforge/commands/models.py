@@ -4,34 +4,33 @@ import argparse
 
 from rocmforge.options import add_settings, settings_of
 
+HEADINGS = ("NAME", "VERSION", "ARCHITECTURE", "PARAMETERS", "CONTEXT", "SIZE", "FORMATS")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "home")
 
 
 def run(options: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from pipelines.registry import Registry
 
     settings = settings_of(options)
-    models = Registry(settings).models()
-    if not models:
-        print(f"No model is published under {settings.models_folder}: rocmforge prepare MODEL.gguf")
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("NAME", "VERSION", "ARCHITECTURE", "PARAMETERS", "CONTEXT", "SIZE", "FORMATS"):
-        table.add_column(heading, no_wrap=True)
-    for model in models:
-        manifest = model.manifest
-        table.add_row(
+    rows = [
+        (
             model.name,
             str(model.version),
-            manifest.architecture,
-            f"{manifest.parameters / 1e6:,.0f} M",
-            f"{manifest.context_length:,}",
-            f"{manifest.weights.size / 1e6:,.0f} MB",
-            " ".join(manifest.block_formats),
+            model.manifest.architecture,
+            f"{model.manifest.parameters / 1e6:,.0f} M",
+            f"{model.manifest.context_length:,}",
+            f"{model.manifest.weights.size / 1e6:,.0f} MB",
+            " ".join(model.manifest.block_formats),
         )
-    Console(soft_wrap=True).print(table)
+        for model in Registry(settings).models()
+    ]
+    if not rows:
+        print(f"No model is published under {settings.models_folder}: rocmforge prepare MODEL.gguf")
+        return
+    table = [HEADINGS, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(HEADINGS))]
+    for row in table:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())

@@ -27,6 +27,6 @@ def run(options: argparse.Namespace) -> None:
 
     settings = settings_of(options)
     tokens = read_tokens(options.tokens)
+    folder = prepared(options.model, settings)
     with shown() as report:
-        folder = prepared(options.model, settings, report)
         score(folder, tokens, options.out, settings, report)

@@ -1,0 +1,48 @@
+"""Preparation in a process of its own, so that a server does not keep the memory it takes."""
+
+import multiprocessing
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from rocmforge.progress import shown
+from runtime.errors import PreparationError, RocmForgeError
+from runtime.settings import Settings
+
+
+def prepare_apart(gguf: Path, settings: Settings) -> Path:
+    """Prepare a GGUF in a child process, which shows its progress; returns the published folder.
+
+    The child ends with this process. Raises what preparation raises, and PreparationError where
+    the child died.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_prepare, args=(gguf, settings, sender), daemon=True)
+    child.start()
+    sender.close()
+    try:
+        outcome: Path | RocmForgeError = receiver.recv()
+    except EOFError:
+        child.join()
+        raise PreparationError(
+            f"the preparation of {gguf} died with status {child.exitcode}; its last words are "
+            "above, and -9 mostly means that memory ran out"
+        ) from None
+    child.join()
+    if isinstance(outcome, RocmForgeError):
+        raise outcome
+    return outcome
+
+
+def _prepare(gguf: Path, settings: Settings, sender: Connection) -> None:
+    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from pipelines.prepare import prepare
+
+    try:
+        with shown() as report:
+            outcome: Path | RocmForgeError = prepare(gguf, settings, report)
+    except RocmForgeError as error:
+        outcome = error
+    sender.send(outcome)
