@@ -1,0 +1,131 @@
+#include "context.h"
+
+#include <algorithm>
+
+namespace rocmforge {
+namespace {
+
+void check(ort::Status* status) {
+  if (status != nullptr) throw ForeignFailure{status};
+}
+
+bool present(ort::Status* status) {
+  if (status == nullptr) return true;
+  ort::release_status(status);
+  return false;
+}
+
+template <typename Sizes>
+std::string describe(const Sizes& sizes) {
+  std::string text = "[";
+  for (int64_t size : sizes) {
+    if (text.size() > 1) text += ", ";
+    text += size == any_size ? "*" : std::to_string(size);
+  }
+  return text + "]";
+}
+
+}  // namespace
+
+void Attributes::fail(const std::string& field, const std::string& problem) const {
+  throw Failure(op_, field, problem);
+}
+
+int64_t Attributes::integer(const char* name) const {
+  int64_t value = 0;
+  if (!present(ort::attribute_int(info_, name, &value))) fail(name, "is missing");
+  return value;
+}
+
+int64_t Attributes::integer(const char* name, int64_t minimum) const {
+  const int64_t value = integer(name);
+  if (value < minimum) {
+    fail(name, "is " + std::to_string(value) + ", the least is " + std::to_string(minimum));
+  }
+  return value;
+}
+
+int64_t Attributes::integer_or(const char* name, int64_t otherwise, int64_t minimum) const {
+  int64_t value = 0;
+  if (!present(ort::attribute_int(info_, name, &value))) return otherwise;
+  return integer(name, minimum);
+}
+
+float Attributes::real(const char* name) const {
+  float value = 0;
+  if (!present(ort::attribute_float(info_, name, &value))) fail(name, "is missing");
+  return value;
+}
+
+float Attributes::real_or(const char* name, float otherwise) const {
+  float value = 0;
+  return present(ort::attribute_float(info_, name, &value)) ? value : otherwise;
+}
+
+std::string Attributes::text(const char* name) const {
+  size_t size = 0;
+  if (!present(ort::attribute_string(info_, name, nullptr, &size))) fail(name, "is missing");
+  std::string value(size, '\0');
+  check(ort::attribute_string(info_, name, value.data(), &size));
+  value.resize(size == 0 ? 0 : size - 1);  // size counts the closing NUL
+  return value;
+}
+
+void Context::fail(const std::string& field, const std::string& problem) const {
+  throw Failure(op_, field, problem);
+}
+
+const void* Context::input_memory(size_t index, std::initializer_list<int64_t> expected,
+                                  Shape& shape) const {
+  const Port& port = inputs_[index];
+  size_t count = 0;
+  check(ort::input_count(context_, &count));
+  const ort::Value* value = nullptr;
+  if (index < count) check(ort::input_value(context_, index, &value));
+  if (value == nullptr) {
+    if (port.presence == ort::Presence::required) fail(port.name, "is missing");
+    return nullptr;
+  }
+
+  ort::ShapeInfo* info = nullptr;
+  check(ort::tensor_shape(value, &info));
+  size_t rank = 0;
+  ort::Status* status = ort::shape_rank(info, &rank);
+  if (status == nullptr && rank <= maximum_rank) {
+    status = ort::shape_dimensions(info, shape.data(), rank);
+  }
+  ort::release_shape(info);
+  check(status);
+  const std::span<const int64_t> actual(shape.data(), std::min(rank, maximum_rank));
+  const auto matches = [](int64_t want, int64_t have) { return want == any_size || want == have; };
+  if (rank != expected.size() ||
+      !std::equal(expected.begin(), expected.end(), actual.begin(), matches)) {
+    fail(port.name, "has shape " + describe(actual) + ", expected " + describe(expected));
+  }
+  void* data = nullptr;
+  check(ort::tensor_data(const_cast<ort::Value*>(value), &data));
+  static const char empty = 0;
+  return data == nullptr ? &empty : data;  // an empty tensor is there all the same
+}
+
+void* Context::output_memory(size_t index, std::initializer_list<int64_t> shape) const {
+  ort::Value* value = nullptr;
+  check(ort::output_value(context_, index, shape.begin(), shape.size(), &value));
+  if (value == nullptr) return nullptr;
+  void* data = nullptr;
+  check(ort::tensor_data(value, &data));
+  return data;
+}
+
+bool Context::has_output(size_t index) const {
+  size_t count = 0;
+  check(ort::output_count(context_, &count));
+  return index < count;
+}
+
+void Context::dispatch(int64_t units, void (*run)(void*, size_t), void* data) const {
+  // Zero batches: units are handed out one by one, so that a late thread takes fewer.
+  check(ort::parallel_for(context_, run, static_cast<size_t>(units), 0, data));
+}
+
+}  // namespace rocmforge

@@ -1,0 +1,122 @@
+// What a kernel sees of ONNX Runtime: attributes when it is made, checked tensors when it runs.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <initializer_list>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+#include "ort_api.h"
+
+namespace rocmforge {
+
+// A failure that the user can cause; it becomes an OrtStatus with this message.
+class Failure : public std::runtime_error {
+ public:
+  // "Operator: field problem".
+  Failure(const char* op, const std::string& field, const std::string& problem)
+      : std::runtime_error(std::string(op) + ": " + field + " " + problem) {}
+};
+
+// ONNX Runtime's own status on its way through our frames, back to the caller who owns it.
+struct ForeignFailure {
+  ort::Status* status;
+};
+
+// One input or output in an operator's declaration.
+struct Port {
+  const char* name;
+  ort::ElementType type;
+  ort::Presence presence = ort::Presence::required;
+};
+
+constexpr size_t maximum_rank = 6;
+constexpr int64_t any_size = -1;
+
+using Shape = std::array<int64_t, maximum_rank>;
+
+// A tensor's memory and shape; an absent optional one is false.
+template <typename T>
+struct Tensor {
+  T* data = nullptr;
+  Shape shape{};
+  explicit operator bool() const { return data != nullptr; }
+};
+
+// The attributes of one node, read while its kernel is made.
+class Attributes {
+ public:
+  Attributes(const char* op, const ort::KernelInfo* info) : op_(op), info_(info) {}
+
+  int64_t integer(const char* name) const;
+  int64_t integer(const char* name, int64_t minimum) const;
+  int64_t integer_or(const char* name, int64_t otherwise, int64_t minimum) const;
+  float real(const char* name) const;
+  float real_or(const char* name, float otherwise) const;
+  std::string text(const char* name) const;
+  [[noreturn]] void fail(const std::string& field, const std::string& problem) const;
+
+ private:
+  const char* op_;
+  const ort::KernelInfo* info_;
+};
+
+// The tensors of one call, and ONNX Runtime's thread pool.
+class Context {
+ public:
+  Context(const char* op, std::span<const Port> inputs, ort::KernelContext* context)
+      : op_(op), inputs_(inputs), context_(context) {}
+
+  // The input at `index`, whose shape must be `expected` (any_size matches everything).
+  template <typename T>
+  Tensor<const T> input(size_t index, std::initializer_list<int64_t> expected) const {
+    Tensor<const T> tensor;
+    tensor.data = static_cast<const T*>(input_memory(index, expected, tensor.shape));
+    return tensor;
+  }
+
+  template <typename T>
+  T* output(size_t index, std::initializer_list<int64_t> shape) const {
+    return static_cast<T*>(output_memory(index, shape));
+  }
+  bool has_output(size_t index) const;
+
+  // Runs work(unit) for every unit below `units` on the session's threads.
+  template <typename Work>
+  void parallel_for(int64_t units, const Work& work) const {
+    struct Shared {
+      const Work& work;
+      std::atomic<bool> failed = false;
+    } shared{work};
+    auto run = [](void* data, size_t unit) noexcept {
+      auto& all = *static_cast<Shared*>(data);
+      try {
+        all.work(static_cast<int64_t>(unit));
+      } catch (...) {
+        all.failed = true;
+      }
+    };
+    if (units == 1) {
+      run(&shared, 0);
+    } else if (units > 1) {
+      dispatch(units, run, &shared);
+    }
+    if (shared.failed) fail("memory", "for intermediate results is not available");
+  }
+
+  [[noreturn]] void fail(const std::string& field, const std::string& problem) const;
+
+ private:
+  const void* input_memory(size_t index, std::initializer_list<int64_t> expected,
+                           Shape& shape) const;
+  void* output_memory(size_t index, std::initializer_list<int64_t> shape) const;
+  void dispatch(int64_t units, void (*run)(void*, size_t), void* data) const;
+
+  const char* op_;
+  std::span<const Port> inputs_;
+  ort::KernelContext* context_;
+};
+
+}  // namespace rocmforge

@@ -1,0 +1,112 @@
+// The CPU kernels of one instruction set, as plain functions on plain memory.
+//
+// Operators check everything before they call these; kernels check nothing and never throw.
+#pragma once
+
+#include <cstdint>
+
+#include "block_shapes.h"
+
+namespace rocmforge {
+
+// Float16 and bfloat16 values are handled by their bits.
+using Half = uint16_t;
+
+constexpr int64_t activation_block = 32;
+
+// Activations rounded to 8 bits per block of 32 columns: value = code * scale.
+struct QuantizedRows {
+  int8_t* codes;       // [M, K], -127..127
+  float* scales;       // [M, K / 32]
+  float* sums;         // [M, K / 32]: sum of the block's rounded values
+  int32_t* code_sums;  // [M, K / 32]: sum of the block's codes
+};
+
+// y = x @ weights.T + bias for the weight rows of some panels and the rows of x in [row, row_end).
+struct MatMul {
+  const uint8_t* weights;
+  int64_t row_bytes;
+  int64_t outputs;          // N
+  int64_t columns;          // K
+  const float* x;           // what float formats read
+  QuantizedRows quantized;  // what integer formats read
+  const float* bias;        // or null
+  float* y;
+};
+
+struct Span {
+  int64_t begin;
+  int64_t end;
+};
+
+// One step's view of the page pool: float16 [layers, pages, 2, kv_heads, page_size, head_dim].
+struct PagedLayer {
+  Half* pages;  // of this layer
+  int64_t page_size;
+  int64_t kv_heads;
+  int64_t head_dim;
+
+  // The keys (side 0) or values (side 1) of one head at one position of a page.
+  Half* at(int64_t page, int64_t side, int64_t head, int64_t slot) const {
+    return pages + (((page * 2 + side) * kv_heads + head) * page_size + slot) * head_dim;
+  }
+};
+
+struct Rotation {
+  const float* cosines;  // [half], times the magnitude
+  const float* sines;
+  int64_t half;   // R / 2
+  bool adjacent;  // pairs (2i, 2i + 1), else (i, i + R / 2)
+};
+
+// Consecutive tokens of one row and the query heads of one key-value head.
+struct Attention {
+  PagedLayer layer;
+  const int32_t* page_table;  // of the row
+  const int32_t* positions;   // of the tokens
+  int64_t tokens;
+  int64_t kv_head;
+  int64_t heads;       // H
+  const float* q;      // [tokens, H * D]
+  float* output;       // [tokens, H * D]
+  const float* sinks;  // [H] or null
+  float scale;
+  int64_t window;
+  float softcap;
+};
+
+// Positions are attended to in partitions of this many, always counted from position 0; each starts
+// a softmax of its own and they are merged in order. So a long row can be shared among threads
+// without any change to the order of additions.
+constexpr int64_t partition_positions = 256;
+
+struct KernelTable {
+  const char* name;
+  int panel_rows;  // weight rows of one panel
+
+  void (*look_up)(BlockFormat, const uint8_t* row, int64_t columns, float* out);
+  // sum is written unless it is null; residual is added unless it is null.
+  void (*rms_norm)(const float* x, const float* residual, const float* weight, int64_t columns,
+                   int64_t group, float epsilon, float* y, float* sum);
+  void (*silu)(const float* gate, const float* up, int64_t count, float* y);
+  void (*gelu)(const float* gate, const float* up, int64_t count, float* y);
+  void (*quantize)(const float* x, int64_t columns, int64_t row, const QuantizedRows& out);
+  // Bytes of scratch memory that one call of matmul needs.
+  int64_t (*matmul_scratch)(BlockFormat, const MatMul&);
+  void (*matmul)(BlockFormat, const MatMul&, Span rows, Span panels, void* scratch);
+  void (*rotate)(const float* x, const Rotation&, int64_t heads, int64_t head_dim, float* out);
+  void (*to_half)(const float* x, int64_t count, Half* out);
+
+  // Floats of scratch memory that one call of attend needs.
+  int64_t (*attention_scratch)(const Attention&);
+  // Floats of one query's state over one partition.
+  int64_t (*attention_state)(const Attention&);
+  // Attends to everything and writes the output.
+  void (*attend)(const Attention&, float* scratch);
+  // Attends to one partition and writes the states [tokens, group, state].
+  void (*attend_partition)(const Attention&, int64_t partition, float* states, float* scratch);
+  // Merges the states of partitions [count, tokens, group, state] in order; writes the output.
+  void (*merge_partitions)(const Attention&, int64_t count, float* states, float* scratch);
+};
+
+}  // namespace rocmforge

@@ -1,0 +1,63 @@
+// Weights in F32, F16 or BF16 times float32 activations.
+//
+// Each output is one vector of running sums over the columns, added up at the end in a fixed order:
+// the same for every tile.
+#pragma once
+
+namespace rocmforge::ROCMFORGE_LAYER {
+
+template <typename Format, int weight_rows, int rows>
+inline void plain_tile(const MatMul& args, int64_t m, int64_t n) {
+  using Stored = typename Format::Stored;
+  const int64_t columns = args.columns;
+  const auto* weights = reinterpret_cast<const Stored*>(args.weights) + n * columns;
+  const float* x = args.x + m * columns;
+  F32 totals[weight_rows][rows];
+  for (auto& of_weight : totals) {
+    for (F32& total : of_weight) total = broadcast(0.0f);
+  }
+  int64_t at = 0;
+  for (; at + lanes <= columns; at += lanes) {
+    F32 values[rows];
+    for (int i = 0; i < rows; ++i) values[i] = load(x + i * columns + at);
+    for (int w = 0; w < weight_rows; ++w) {
+      const F32 weight = Format::load(weights + w * columns + at);
+      for (int i = 0; i < rows; ++i) totals[w][i] = fma(weight, values[i], totals[w][i]);
+    }
+  }
+  if (at < columns) {
+    for (int w = 0; w < weight_rows; ++w) {
+      Stored rest[lanes] = {};
+      std::memcpy(rest, weights + w * columns + at,
+                  static_cast<size_t>(columns - at) * sizeof(Stored));
+      const F32 weight = Format::load(rest);
+      for (int i = 0; i < rows; ++i) {
+        totals[w][i] = fma(weight, load_first(x + i * columns + at, columns - at), totals[w][i]);
+      }
+    }
+  }
+  for (int w = 0; w < weight_rows; ++w) {
+    const float bias = args.bias == nullptr ? 0 : args.bias[n + w];
+    for (int i = 0; i < rows; ++i)
+      args.y[(m + i) * args.outputs + n + w] = sum(totals[w][i]) + bias;
+  }
+}
+
+template <typename Format, int weight_rows, int rows>
+inline void plain_tiles(const MatMul& args, int64_t m, int64_t end, int64_t n) {
+  for (; m + rows <= end; m += rows) plain_tile<Format, weight_rows, rows>(args, m, n);
+  if constexpr (rows > 1) plain_tiles<Format, weight_rows, rows / 2>(args, m, end, n);
+}
+
+template <typename Format>
+inline void plain_matmul(const MatMul& args, Span rows, Span panels) {
+  int64_t n = panels.begin * lanes;
+  const int64_t limit = panels.end * lanes;
+  const int64_t end = limit < args.outputs ? limit : args.outputs;
+  for (; n + 4 <= end; n += 4) {
+    plain_tiles<Format, 4, tile_rows / 2>(args, rows.begin, rows.end, n);
+  }
+  for (; n < end; ++n) plain_tiles<Format, 1, tile_rows / 2>(args, rows.begin, rows.end, n);
+}
+
+}  // namespace rocmforge::ROCMFORGE_LAYER

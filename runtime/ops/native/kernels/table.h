@@ -1,0 +1,46 @@
+// The kernels of one layer, gathered for the operators. Included once per instruction set, after
+// its simd header, with ROCMFORGE_LAYER naming its namespace.
+#pragma once
+
+#include "block_formats.h"
+#include "elementwise.h"
+// Those use elementwise.
+#include "attention.h"
+#include "integer_matmul.h"
+#include "look_up.h"
+#include "plain_matmul.h"
+
+namespace rocmforge::ROCMFORGE_LAYER {
+
+inline int64_t matmul_scratch(BlockFormat format, const MatMul& args) {
+  return with_format(
+      format, [&]<typename Format>() { return Panel::bytes(args.columns / activation_block); },
+      []<typename Format>() { return int64_t{0}; });
+}
+
+inline void matmul(BlockFormat format, const MatMul& args, Span rows, Span panels, void* scratch) {
+  with_format(
+      format, [&]<typename Format>() { integer_matmul<Format>(args, rows, panels, scratch); },
+      [&]<typename Format>() { plain_matmul<Format>(args, rows, panels); });
+}
+
+constexpr KernelTable kernel_table = {
+    .name = instruction_set_name,
+    .panel_rows = lanes,
+    .look_up = look_up,
+    .rms_norm = rms_norm,
+    .silu = silu,
+    .gelu = gelu,
+    .quantize = quantize,
+    .matmul_scratch = matmul_scratch,
+    .matmul = matmul,
+    .rotate = rotate,
+    .to_half = to_half,
+    .attention_scratch = attention_scratch,
+    .attention_state = attention_state,
+    .attend = attend,
+    .attend_partition = attend_partition,
+    .merge_partitions = merge_partitions,
+};
+
+}  // namespace rocmforge::ROCMFORGE_LAYER

@@ -1,0 +1,63 @@
+// What the library exports: the operators for ONNX Runtime, and the choice of instruction set.
+#include "instruction_set.h"
+#include "operator.h"
+#include "operators/gated_activation.h"
+#include "operators/paged_attention.h"
+#include "operators/quant_matmul.h"
+#include "operators/rms_norm.h"
+#include "operators/rotary_page_write.h"
+#include "operators/row_lookup.h"
+
+#define ROCMFORGE_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace rocmforge {
+namespace {
+
+constexpr const char* domain_name = "com.rocmforge";
+
+const char* cpu(const ort::CustomOp*) { return "CPUExecutionProvider"; }
+
+// Adds an operator for a provider. Sessions keep the pointer: the object lives as long as the
+// library.
+template <typename Kernel, const char* (*provider)(const ort::CustomOp*)>
+void add(ort::Domain* domain, ort::Status*& status) {
+  static const Operator<Kernel> op(provider);
+  if (status == nullptr) status = ort::add_operator(domain, &op);
+}
+
+// Sessions keep a pointer to the domain too, and may share it.
+ort::Status* domain(ort::Domain** result) {
+  static ort::Domain* made = nullptr;
+  static ort::Status* const status = [] {
+    ort::Status* failure = ort::create_domain(domain_name, &made);
+    add<RowLookup, cpu>(made, failure);
+    add<RMSNorm, cpu>(made, failure);
+    add<QuantMatMul, cpu>(made, failure);
+    add<RotaryPageWrite, cpu>(made, failure);
+    add<PagedAttention, cpu>(made, failure);
+    add<GatedActivation, cpu>(made, failure);
+    return failure;
+  }();
+  *result = made;
+  return status;
+}
+
+}  // namespace
+}  // namespace rocmforge
+
+ROCMFORGE_EXPORT rocmforge::ort::Status* RegisterCustomOps(rocmforge::ort::SessionOptions* options,
+                                                           const rocmforge::ort::ApiBase* base) {
+  namespace ort = rocmforge::ort;
+  ort::api = base->get_api(ort::api_version);
+  ort::Domain* domain = nullptr;
+  ort::Status* status = rocmforge::domain(&domain);
+  return status != nullptr ? status : ort::add_domain(options, domain);
+}
+
+// "avx512", "avx2" or "scalar".
+ROCMFORGE_EXPORT const char* rocmforge_instruction_set() { return rocmforge::kernels().name; }
+
+// 0 on success; for tests and measurements, while no session runs.
+ROCMFORGE_EXPORT int rocmforge_set_instruction_set(const char* name) {
+  return rocmforge::use_instruction_set(name) ? 0 : 1;
+}
