@@ -81,6 +81,13 @@ class Layer:
     up: Linear
     down: Linear
 
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """Every tensor of the block."""
+        found: list[TensorInfo | None] = []
+        for part in (getattr(self, name) for name in self.__slots__):
+            found += [part.weight, part.bias] if isinstance(part, Linear) else [part]
+        return tuple(info for info in found if info is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:

@@ -1,11 +1,12 @@
 """A graph evaluated by the NumPy definitions of its operators: what the model means exactly."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
@@ -16,6 +17,26 @@ from runtime.step import StepInputs
 
 KEPT_WEIGHTS_BYTES = 2 << 30
 """Dequantized weights that are kept between steps; beyond these, each step dequantizes anew."""
+
+Values = dict[str, NDArray[Any]]
+
+
+def feeds(inputs: StepInputs, pool: NDArray[np.float16]) -> Values:
+    """The inputs of the graph by name."""
+    return {
+        "token_ids": inputs.token_ids,
+        "positions": inputs.positions,
+        "row_starts": inputs.row_starts,
+        "page_table": inputs.page_table,
+        "logit_rows": inputs.logit_rows,
+        "page_pool": pool,
+    }
+
+
+def empty_pool(layout: PageLayout, pages: int, page_size: int) -> NDArray[np.float16]:
+    """A pool of zeros: float16 [layers, pages, 2, kv_heads, page_size, head_dim]."""
+    shape = (layout.layers, pages, 2, layout.kv_heads, page_size, layout.head_dim)
+    return np.zeros(shape, np.float16)
 
 
 class ReferenceModel:
@@ -30,28 +51,21 @@ class ReferenceModel:
     ) -> None:
         """Take a graph and the GGUF that its external data lies in; the pool starts as zeros."""
         self._evaluator = _Evaluator(model, weights)
-        shape = (layout.layers, pages, 2, layout.kv_heads, page_size, layout.head_dim)
-        self._pool = np.zeros(shape, np.float16)
+        self._pool = empty_pool(layout, pages, page_size)
 
     def run(self, inputs: StepInputs) -> NDArray[np.float32]:
         """Compute one step: logits float32 [R, V]. The pool is kept for the next."""
-        logits: NDArray[np.float32] = self.values(inputs)["logits"]
+        outputs: Any = self._evaluator.run(["logits", "page_pool_out"], feeds(inputs, self._pool))
+        logits: NDArray[np.float32]
+        logits, self._pool = outputs
         return logits
 
-    def values(self, inputs: StepInputs) -> dict[str, NDArray[Any]]:
-        """Compute one step and give every value of the graph by its name."""
-        feeds = {
-            "token_ids": inputs.token_ids,
-            "positions": inputs.positions,
-            "row_starts": inputs.row_starts,
-            "page_table": inputs.page_table,
-            "logit_rows": inputs.logit_rows,
-            "page_pool": self._pool,
-        }
-        values = self._evaluator.run(None, feeds, intermediate=True)
-        assert isinstance(values, dict)
-        self._pool = values["page_pool_out"]
-        return values
+    def operators(self, values: Values) -> Iterator[tuple[NodeProto, Values]]:
+        """Each node alone, in order, with its outputs for the inputs that `values` gives it."""
+        known = self._evaluator.rt_inits_ | values
+        for node in self._evaluator.rt_nodes_:
+            outputs = node.run(*(known[name] for name in node.input))
+            yield node.onnx_node, dict(zip(node.output, outputs, strict=False))
 
 
 class _Evaluator(ReferenceEvaluator):

@@ -1,0 +1,28 @@
+"""What workspace.yaml loads: the assets, their checks, the job and its resource."""
+
+import dagster as dg
+
+from pipelines.assets import gguf_file, gguf_models, onnx_model, published_model
+from pipelines.checks import onnx_model_checks
+from pipelines.resources import ModelPreparation
+from pipelines.sensors import gguf_files
+
+prepare_model = dg.define_asset_job(
+    "prepare_model",
+    selection=dg.AssetSelection.assets(gguf_file, onnx_model, published_model),
+    partitions_def=gguf_models,
+    description="Convert a GGUF, check it against the exact model and publish it.",
+)
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    """Everything, run step by step in the run's own process."""
+    return dg.Definitions(
+        assets=[gguf_file, onnx_model, published_model],
+        asset_checks=[onnx_model_checks],
+        jobs=[prepare_model],
+        sensors=[gguf_files],
+        resources={"preparation": ModelPreparation()},
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,66 @@
+"""A GGUF becomes a published model: read, convert, validate, publish."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from pipelines.architectures import describe
+from pipelines.convert import convert
+from pipelines.registry import Registry, model_name
+from pipelines.validation_process import validate_apart
+from runtime.errors import ModelNotFound, PreparationError
+from runtime.gguf import GGUFFile
+from runtime.manifest import CheckResult
+from runtime.settings import Settings
+from runtime.tokenizer import Tokenizer, TokenizerCache
+
+
+def prepare(gguf: Path, settings: Settings, progress: Callable[[str], None]) -> Path:
+    """Prepare a GGUF and return its published folder; one that is published already is not redone.
+
+    `progress` is called with the name of each step as it begins. Raises ModelNotFound without
+    such a file; GGUFError or UnsupportedModel before anything is written; PreparationError when a
+    check fails or the disk does, which leaves earlier versions as they are.
+    """
+    if not gguf.is_file():
+        raise ModelNotFound(f"{gguf} does not exist; check the path of the GGUF file")
+    registry = Registry(settings)
+    if (published := registry.find(gguf)) is not None:
+        return published.folder
+    progress(f"Reading {gguf.name}")
+    expect_supported(gguf, settings)
+    name = model_name(gguf)
+    try:
+        with registry.preparing(name):
+            if (published := registry.find(gguf)) is not None:  # by whom we waited for
+                return published.folder
+            staging = registry.new_staging(name, "prepare")
+            try:
+                progress("Converting")
+                manifest = convert(gguf, staging, name)
+                results = validate_apart(staging, settings, progress)
+                raise_failed(name, results)
+                progress("Publishing")
+                return registry.publish(staging, msgspec.structs.replace(manifest, checks=results))
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise PreparationError(f"{name} cannot be written to {registry.folder}: {error}") from None
+
+
+def expect_supported(gguf: Path, settings: Settings) -> None:
+    """Raise GGUFError or UnsupportedModel, by name, for a file that could not be served."""
+    file = GGUFFile.open(gguf)
+    describe(file)
+    Tokenizer.from_gguf(file, TokenizerCache(settings.cache_folder / "tokenizers"))
+
+
+def raise_failed(name: str, results: tuple[CheckResult, ...]) -> None:
+    """Raise PreparationError for the first check that failed."""
+    for result in results:
+        if not result.passed:
+            raise PreparationError(
+                f"{name} failed its {result.name} check, nothing was published: {result.summary}"
+            )

@@ -1,0 +1,197 @@
+"""The published models: `<models folder>/<name>/versions/<n>`, and `current` that points at one.
+
+A version is made in a staging folder on the same file system and appears by one rename, so a
+half-made model is never seen; `current` is replaced the same way.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.graph import GRAPH_VERSION
+from runtime.errors import ModelNotFound, PreparationError
+from runtime.manifest import Manifest
+from runtime.session import file_sha256
+from runtime.settings import Settings
+
+LONGEST_NAME = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedModel:
+    """One version of a model that can be served. Immutable."""
+
+    name: str
+    version: int
+    folder: Path
+    manifest: Manifest
+
+
+def model_name(path: Path) -> str:
+    """Name under which a GGUF is published: its stem, in letters that suit folders and URLs."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)[:LONGEST_NAME].strip("-.")
+    return name or "model"
+
+
+class Registry:
+    """The models folder on disk. Immutable, safe for concurrent threads and processes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.folder = settings.models_folder
+
+    def models(self) -> list[PublishedModel]:
+        """The current version of every model, by name."""
+        return [
+            model
+            for folder in _folders(self.folder)
+            if (model := self.current(folder.name)) is not None
+        ]
+
+    def current(self, name: str) -> PublishedModel | None:
+        """The version of a model that is served; None where there is none."""
+        try:
+            # Resolved, so that whoever loads it keeps one version whatever is published meanwhile.
+            folder = (self.folder / name / "current").resolve(strict=True)
+        except OSError:
+            return None
+        return _published(name, folder)
+
+    def versions(self, name: str) -> list[PublishedModel]:
+        """Every version of a model, the newest first."""
+        found = [_published(name, folder) for folder in _folders(self.folder / name / "versions")]
+        return sorted(filter(None, found), key=lambda model: -model.version)
+
+    def resolve(self, model: str | Path) -> Path:
+        """Folder of a published name, or of the path of a GGUF that was published before.
+
+        Raises ModelNotFound for anything else, a GGUF that must be prepared first included.
+        """
+        path = Path(model)
+        if len(path.parts) == 1 and (current := self.current(str(model))) is not None:
+            if current.manifest.versions.get("graph") != GRAPH_VERSION:
+                source = current.manifest.weights.path
+                raise ModelNotFound(
+                    f"{model} was prepared by another build; run `rocmforge prepare {source}`"
+                )
+            return current.folder
+        if path.is_file():
+            if (published := self.find(path)) is not None:
+                return published.folder
+            raise ModelNotFound(f"{model} is not prepared yet; run `rocmforge prepare {model}`")
+        known = ", ".join(model.name for model in self.models()) or "none"
+        raise ModelNotFound(
+            f"{model} is neither a GGUF file nor a published model; published: {known}"
+        )
+
+    def find(self, path: Path) -> PublishedModel | None:
+        """The newest version, fit for this build, that was made of the content of this GGUF.
+
+        The same file of the same size and time is known at once; else content decides.
+        """
+        path = path.resolve()
+        status = path.stat()
+        candidates = [
+            model
+            for folder in _folders(self.folder)
+            for model in self.versions(folder.name)
+            if model.manifest.weights.size == status.st_size
+            and model.manifest.versions.get("graph") == GRAPH_VERSION
+            and model.manifest.weights_path(model.folder).is_file()
+        ]
+        for model in candidates:
+            weights = model.manifest.weights
+            is_same_file = weights.path == str(path) or path.samefile(
+                model.manifest.weights_path(model.folder)
+            )
+            if is_same_file and weights.modified_ns == status.st_mtime_ns:
+                return model
+        sha256 = file_sha256(path) if candidates else ""
+        return next((each for each in candidates if each.manifest.weights.sha256 == sha256), None)
+
+    @contextmanager
+    def preparing(self, name: str) -> Iterator[None]:
+        """Hold the right to prepare a model; a second preparation of it waits here."""
+        with _locked(self.folder / name / "prepare.lock"):
+            yield
+
+    def new_staging(self, name: str, owner: str) -> Path:
+        """An empty folder to make a version in. What `owner` left behind there is removed."""
+        folder = self.folder / name / "staging" / owner
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def stagings(self, name: str) -> list[Path]:
+        """Folders in which versions of a model are being made, or were left behind."""
+        return _folders(self.folder / name / "staging")
+
+    def publish(self, staging: Path, manifest: Manifest) -> Path:
+        """Make a staging folder the current version of its model and return its new place.
+
+        Everything is on disk before it becomes visible. Earlier versions stay. Raises
+        PreparationError where a check of the manifest failed.
+        """
+        failed = [check for check in manifest.checks if not check.passed]
+        if failed:
+            raise PreparationError(f"{manifest.name} is not published: {failed[0].summary}")
+        home = self.folder / manifest.name
+        versions = home / "versions"
+        versions.mkdir(parents=True, exist_ok=True)
+        manifest.write(staging)
+        for file in staging.iterdir():
+            _sync(file)
+        _sync(staging)
+        with _locked(home / "publish.lock"):
+            version = 1 + max((_number(folder) for folder in _folders(versions)), default=0)
+            folder = versions / str(version)
+            staging.rename(folder)
+            _sync(versions)
+            link = home / "current.new"
+            link.unlink(missing_ok=True)
+            link.symlink_to(folder.relative_to(home), target_is_directory=True)
+            link.replace(home / "current")
+            _sync(home)
+        return folder
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Subfolders by name; none where the folder itself does not exist."""
+    try:
+        return sorted(child for child in folder.iterdir() if child.is_dir())
+    except OSError:
+        return []
+
+
+def _published(name: str, folder: Path) -> PublishedModel | None:
+    """A version; None where this build cannot read its manifest."""
+    try:
+        return PublishedModel(name, _number(folder), folder, Manifest.read(folder))
+    except (ModelNotFound, PreparationError):
+        return None
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name) if folder.name.isdecimal() else 0
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an advisory lock on a file; the system frees it when the process ends, however."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or the entries of a folder are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

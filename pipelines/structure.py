@@ -1,0 +1,96 @@
+"""The structure check: is a graph valid, and does it read the GGUF as the GGUF is laid out."""
+
+import onnx
+from onnx import ModelProto, TensorProto, helper
+
+from pipelines.graph import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET
+from runtime.gguf import GGUFFile, TensorInfo
+
+INPUTS = ("token_ids", "positions", "row_starts", "page_table", "logit_rows", "page_pool")
+OUTPUTS = ("logits", "page_pool_out")
+
+
+class CheckFailed(Exception):
+    """Why a check failed, in one sentence that names the place."""
+
+
+def check_graph(model: ModelProto) -> None:
+    """Raise CheckFailed unless this is a step graph that ONNX's own checker accepts."""
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    if opsets != {"": OPSET, DOMAIN: DOMAIN_VERSION} or model.ir_version != IR_VERSION:
+        raise CheckFailed(f"operator sets are {opsets} at ir_version {model.ir_version}")
+    inputs = tuple(value.name for value in model.graph.input)
+    outputs = tuple(value.name for value in model.graph.output)
+    if (inputs, outputs) != (INPUTS, OUTPUTS):
+        raise CheckFailed(f"inputs are {inputs} and outputs {outputs}")
+    try:
+        onnx.checker.check_model(_with_weights_as_inputs(model), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise CheckFailed(f"the ONNX checker refuses the graph: {error}") from None
+
+
+def check_weights(model: ModelProto, file: GGUFFile, folded: frozenset[str]) -> None:
+    """Raise CheckFailed unless every tensor is read, at its own place and as what it is.
+
+    `folded` are tensors that conversion used up.
+    """
+    external = {
+        tensor.name: tensor
+        for tensor in model.graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+    }
+    unread = sorted(file.tensors.keys() - external.keys() - folded)
+    if unread:
+        raise CheckFailed(f"no operator reads tensor {unread[0]} of the GGUF")
+    for name, tensor in external.items():
+        info = file.tensors.get(name)
+        if info is None:
+            raise CheckFailed(f"the graph reads tensor {name}, which the GGUF does not have")
+        _check_place(tensor, info, file.path.name)
+    for node in model.graph.node:
+        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        for name in node.input:
+            if name in external and "format" in attributes:
+                _check_format(node.name, attributes, external[name], file.tensors[name])
+
+
+def _check_place(tensor: TensorProto, info: TensorInfo, location: str) -> None:
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    expected = {"location": location, "offset": str(info.offset), "length": str(info.size)}
+    if place != expected:
+        raise CheckFailed(f"tensor {info.name} is read at {place}, the GGUF has it at {expected}")
+    if tensor.data_type == TensorProto.UINT8:
+        fits = tuple(tensor.dims) == (info.rows, info.row_bytes)
+    else:
+        fits = (tensor.data_type, info.format) == (TensorProto.FLOAT, "F32")
+        fits = fits and tuple(tensor.dims) == info.shape
+    if not fits:
+        raise CheckFailed(f"tensor {info.name} is read in the wrong type or shape")
+
+
+def _check_format(
+    node: str, attributes: dict[str, object], tensor: TensorProto, info: TensorInfo
+) -> None:
+    if tensor.data_type != TensorProto.UINT8:
+        return  # a bias
+    read = (attributes["format"], attributes["columns"])
+    if read != (info.format.encode(), info.columns):
+        raise CheckFailed(
+            f"{node} reads {info.name} as {read[0]!r} with {read[1]} columns, "
+            f"it is {info.format} with {info.columns}"
+        )
+
+
+def _with_weights_as_inputs(model: ModelProto) -> ModelProto:
+    """A copy that stands alone: the checker refuses external data behind a hard link."""
+    alone = ModelProto()
+    alone.CopyFrom(model)
+    del alone.graph.initializer[:]
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            alone.graph.input.append(
+                helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+        else:
+            alone.graph.initializer.append(tensor)
+    return alone
