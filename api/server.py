@@ -131,8 +131,8 @@ def serve(
     ends: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
     with _signals_put_none(ends):
         server.start()
-        announce(f"listening on {server.url}")
         log.info("listening on %s", server.url)
+        announce(f"listening on {server.url}")
         if load is not None:
             loading = threading.Thread(
                 target=_load, args=(services, load, ends), name="loading", daemon=True

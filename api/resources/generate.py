@@ -61,6 +61,7 @@ class _GenerateRoute:
         wanted = GenerateRequest.parse(read_json_body(request, services.settings.max_body_bytes))
         if services.settings.log_prompts:
             entry.prompt = wanted.prompt
+        parent = remote_parent(_lower_case_headers(request))
         model = services.model_for_new_work()
         if not services.slots.acquire():
             raise QueueFull(
@@ -74,7 +75,7 @@ class _GenerateRoute:
             raise
         exchange = _Exchange(services, model, generation, entry)
         entry.generation = generation
-        if (parent := remote_parent(_lower_case_headers(request))) is not None:
+        if parent is not None:
             services.tracer.adopt(generation.request_id, parent)
         services.requests.add(generation, entry.x_request_id)
         watch: Callable[[Callable[[], None]], None] | None = request.env.get(WATCH_CLIENT)

@@ -1,4 +1,4 @@
-"""A tiny model, prepared once, and servers of it."""
+"""Servers of the tiny model."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,34 +11,12 @@ from api.holder import ServedModel
 from api.server import Server
 from api.services import Services
 from runtime.engine import Engine
-from runtime.gguf import GGUFFile
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
 from tests.api.serving import HeldSession, Serving
-from tests.models import write_tiny_llama
 
 Serve = Callable[..., Serving]
-
-
-@pytest.fixture(scope="session")
-def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_llama(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
-
-
-@pytest.fixture(scope="session")
-def prepared(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model, converted."""
-    from pipelines.convert import convert
-
-    folder = tmp_path_factory.mktemp("prepared")
-    convert(tiny_gguf, folder, "tiny")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tokenizer(tiny_gguf: Path) -> Tokenizer:
-    return Tokenizer.from_gguf(GGUFFile.open(tiny_gguf))
 
 
 @pytest.fixture
@@ -50,6 +28,7 @@ def serve(prepared: Path, tokenizer: Tokenizer, settings: Settings) -> Iterator[
         *,
         end_of_generation: frozenset[int] = frozenset(),
         ping_seconds: float = 10.0,
+        with_model: bool = True,
         **changes: object,
     ) -> Serving:
         chosen = msgspec.structs.replace(settings, port=0, max_connections=8, **changes)
@@ -59,7 +38,9 @@ def serve(prepared: Path, tokenizer: Tokenizer, settings: Settings) -> Iterator[
             session, end_of_generation=end_of_generation, settings=chosen, observer=services
         )
         engine.start()
-        model = services.holder.load(lambda: ServedModel("tiny", engine, tokenizer))
+        model = ServedModel("tiny", engine, tokenizer)
+        if with_model:
+            services.holder.load(lambda: model)
         server = Server(create_app(services), chosen)
         server.start()
         running.append(Serving(server, services, model, session))

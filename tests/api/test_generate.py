@@ -1,5 +1,6 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import requests
@@ -41,7 +42,7 @@ def test_a_stream_has_an_event_for_each_token_and_its_text_is_the_answer_s(
 
 
 def test_a_seed_repeats_a_sampled_answer(serving: Serving) -> None:
-    sampled = {"temperature": 2.0, "top_k": 278, "top_p": 1.0, "max_tokens": 20}
+    sampled: dict[str, Any] = {"temperature": 2.0, "top_k": 278, "top_p": 1.0, "max_tokens": 20}
     first = serving.generate(seed=7, **sampled).json()["tokens"]
     assert serving.generate(seed=7, **sampled).json()["tokens"] == first
     assert [event["token"] for event in events(serving.stream(seed=7, **sampled))] == first
