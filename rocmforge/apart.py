@@ -2,8 +2,10 @@
 
 import multiprocessing
 import signal
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 
 from rocmforge.progress import shown
 from runtime.errors import PreparationError, RocmForgeError
@@ -38,6 +40,8 @@ def prepare_apart(gguf: Path, settings: Settings) -> Path:
 def _prepare(gguf: Path, settings: Settings, sender: Connection) -> None:
     # Ctrl-C reaches every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent's end is a SIGTERM here: leave as an exception would, staging and cursor tidied.
+    signal.signal(signal.SIGTERM, _leave)
     from pipelines.prepare import prepare
 
     try:
@@ -46,3 +50,7 @@ def _prepare(gguf: Path, settings: Settings, sender: Connection) -> None:
     except RocmForgeError as error:
         outcome = error
     sender.send(outcome)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
