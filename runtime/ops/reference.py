@@ -59,7 +59,7 @@ def rms_norm(
     Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
     """
     total = x if residual is None else x + residual
-    groups = total.reshape(len(x), -1, len(weight))
+    groups = total.reshape(len(x), x.shape[1] // len(weight), len(weight))
     mean_square = np.mean(np.square(groups), axis=-1, keepdims=True, dtype=np.float64)
     scale = 1 / np.sqrt(mean_square + epsilon)
     return (groups * scale * weight).astype(np.float32).reshape(x.shape), total

@@ -1,0 +1,201 @@
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType
+from gguf.quants import quantize
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runtime.ops.reference import quant_matmul, quant_matmul_int8, row_bytes
+from tests.ops.conftest import Library
+
+INTEGER_FORMATS = ["Q4_0", "Q4_1", "Q8_0"]
+PLAIN_FORMATS = ["F32", "F16", "BF16"]
+
+
+def weights(random: np.random.Generator, block_format: str, rows: int, columns: int) -> np.ndarray:
+    """uint8 [rows, row_bytes]: random weights in a block format."""
+    values = random.standard_normal((rows, columns)).astype(np.float32)
+    blocks = quantize(values, GGMLQuantizationType[block_format])
+    return np.ascontiguousarray(blocks).view(np.uint8).reshape(rows, -1)
+
+
+def raw_weights(
+    random: np.random.Generator, block_format: str, rows: int, columns: int
+) -> np.ndarray:
+    """Random bytes: every code there is, also those that no quantizer writes. Scales are sane."""
+    blocks = random.integers(0, 256, (rows, row_bytes(block_format, columns)), dtype=np.uint8)
+    size = row_bytes(block_format, 32)
+    scales = random.standard_normal((rows, columns // 32)).astype(np.float16).view(np.uint8)
+    for byte in range(2):
+        blocks[:, byte::size] = scales[:, byte::2]
+        if block_format == "Q4_1":
+            blocks[:, 2 + byte :: size] = scales[:, byte::2]
+    return blocks
+
+
+def activations(random: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    return random.standard_normal((rows, columns)).astype(np.float32)
+
+
+def multiply(
+    library: Library, x: np.ndarray, blocks: np.ndarray, bias: np.ndarray | None, **options: Any
+) -> np.ndarray:
+    inputs = {"x": x, "blocks": blocks, "bias": bias}
+    return library.run("QuantMatMul", inputs, [np.float32], columns=x.shape[1], **options)[0]
+
+
+def shapes() -> Iterator[tuple[int, int, int]]:
+    yield 1, 1, 32
+    yield 1, 67, 96
+    yield 2, 16, 64
+    yield 9, 33, 160
+    yield 30, 15, 32
+    yield 300, 48, 64
+
+
+@pytest.mark.parametrize("block_format", INTEGER_FORMATS)
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_integer_formats_multiply_as_defined(
+    library: Library, random: np.random.Generator, block_format: str, with_bias: bool
+) -> None:
+    for rows, outputs, columns in shapes():
+        x = activations(random, rows, columns)
+        blocks = raw_weights(random, block_format, outputs, columns)
+        bias = activations(random, 1, outputs)[0] if with_bias else None
+        expected = quant_matmul_int8(x, blocks, bias, format=block_format, columns=columns)
+        y = multiply(library, x, blocks, bias, format=block_format)
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("block_format", PLAIN_FORMATS)
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_plain_formats_multiply_as_defined(
+    library: Library, random: np.random.Generator, block_format: str, with_bias: bool
+) -> None:
+    for rows, outputs, columns in [*shapes(), (3, 6, 1), (5, 9, 45)]:
+        x = activations(random, rows, columns)
+        blocks = weights(random, block_format, outputs, columns)
+        bias = activations(random, 1, outputs)[0] if with_bias else None
+        expected = quant_matmul(x, blocks, bias, format=block_format, columns=columns)
+        y = multiply(library, x, blocks, bias, format=block_format)
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("block_format", INTEGER_FORMATS)
+def test_rounding_activations_to_8_bits_costs_little(
+    best: Library, random: np.random.Generator, block_format: str
+) -> None:
+    x, blocks = activations(random, 20, 576), weights(random, block_format, 64, 576)
+    exact = quant_matmul(x, blocks, format=block_format, columns=576)
+    y = multiply(best, x, blocks, None, format=block_format)
+    assert np.linalg.norm(y - exact) < 0.01 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("block_format", INTEGER_FORMATS)
+@pytest.mark.parametrize("rows", [1, 11])
+def test_integer_formats_have_the_same_bits_on_every_instruction_set(
+    library: Library, random: np.random.Generator, block_format: str, rows: int
+) -> None:
+    """Against plain scalar code, at any tile: sums in a block are exact, blocks add in order."""
+    x, blocks = activations(random, rows, 320), raw_weights(random, block_format, 70, 320)
+    y = multiply(library, x, blocks, None, format=block_format)
+    assert library.force("scalar")
+    np.testing.assert_array_equal(y, multiply(library, x, blocks, None, format=block_format))
+
+
+@pytest.mark.parametrize("block_format", INTEGER_FORMATS + PLAIN_FORMATS)
+def test_a_row_alone_has_the_bits_it_has_in_company(
+    library: Library, random: np.random.Generator, block_format: str
+) -> None:
+    x, blocks = activations(random, 150, 160), weights(random, block_format, 52, 160)
+    bias = activations(random, 1, 52)[0]
+    together = multiply(library, x, blocks, bias, format=block_format, threads=2)
+    for first, some in [(0, 1), (149, 1), (70, 1), (3, 2), (9, 3), (20, 7), (0, 130), (31, 64)]:
+        part = multiply(library, x[first : first + some], blocks, bias, format=block_format)
+        np.testing.assert_array_equal(part, together[first : first + some])
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    block_format=st.sampled_from(INTEGER_FORMATS + PLAIN_FORMATS),
+    rows=st.integers(0, 40),
+    outputs=st.integers(1, 80),
+    blocks_per_row=st.integers(1, 8),
+    seed=st.integers(0, 1000),
+)
+def test_any_shape(
+    best: Library, block_format: str, rows: int, outputs: int, blocks_per_row: int, seed: int
+) -> None:
+    random, columns = np.random.default_rng(seed), 32 * blocks_per_row
+    x, blocks = activations(random, rows, columns), weights(random, block_format, outputs, columns)
+    definition = quant_matmul if block_format in PLAIN_FORMATS else quant_matmul_int8
+    y = multiply(best, x, blocks, None, format=block_format)
+    expected = definition(x, blocks, format=block_format, columns=columns) if rows else y
+    assert y.shape == (rows, outputs)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=5e-5)
+
+
+@pytest.mark.parametrize("block_format", INTEGER_FORMATS)
+def test_unusual_activations(
+    library: Library, random: np.random.Generator, block_format: str
+) -> None:
+    """Zero blocks give zero, huge and tiny ones stay finite, what is not finite stays visible."""
+    blocks = weights(random, block_format, 20, 64)
+    x = np.zeros((6, 64), np.float32)
+    x[1], x[2], x[3] = 1e30, 1e-38, 1e-25
+    x[4, 40], x[5, 0] = np.inf, np.nan
+    x[5, 1:] = np.nan
+    y = multiply(library, x, blocks, None, format=block_format)
+    assert not y[0].any()
+    assert np.isfinite(y[:4]).all()
+    assert y[1].any()
+    assert not y[2].any()
+    assert y[3].any()
+    assert not np.isfinite(y[4:]).any()
+
+
+@pytest.mark.parametrize(
+    ("x", "blocks", "bias", "message"),
+    [
+        ((2, 32), (3, 20), None, r"x has shape \[2, 32\], expected \[\*, 64\]"),
+        ((2, 64), (3, 20), None, r"blocks has shape \[3, 20\], expected \[\*, 40\]"),
+        ((2, 64), (3, 40), (4,), r"bias has shape \[4\], expected \[3\]"),
+        ((1, 2, 64), (3, 40), None, r"x has shape \[1, 2, 64\]"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_errors(
+    best: Library, x: tuple, blocks: tuple, bias: tuple | None, message: str
+) -> None:
+    inputs: dict[str, Any] = {
+        "x": np.zeros(x, np.float32),
+        "blocks": np.zeros(blocks, np.uint8),
+        "bias": None if bias is None else np.zeros(bias, np.float32),
+    }
+    with pytest.raises(Exception, match="QuantMatMul: " + message):
+        best.run("QuantMatMul", inputs, [np.float32], format="Q4_1", columns=64)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"format": "Q9_9", "columns": 64}, "format 'Q9_9' is unknown"),
+        ({"format": "Q4_1", "columns": 48}, "columns 48 are not whole Q4_1 blocks"),
+        ({"format": "Q4_1"}, "columns is missing"),
+        ({"columns": 64}, "format is missing"),
+        ({"format": "Q4_1", "columns": 0}, "columns is 0, the least is 1"),
+    ],
+)
+def test_attributes_that_do_not_fit_are_errors(
+    best: Library, attributes: dict[str, Any], message: str
+) -> None:
+    inputs: dict[str, Any] = {
+        "x": np.zeros((2, 64), np.float32),
+        "blocks": np.zeros((3, 40), np.uint8),
+    }
+    with pytest.raises(Exception, match="QuantMatMul: " + message):
+        best.run("QuantMatMul", inputs, [np.float32], **attributes)
