@@ -3,6 +3,7 @@
 import logging
 import os
 import queue
+import resource
 import signal
 import threading
 import time
@@ -28,6 +29,8 @@ BODIES_READ_BEFORE_REFUSAL = 4
 it hangs up on larger ones."""
 CONNECTIONS_PER_THREAD = 8
 """Idle keep-alive connections cost no thread, so more may be open than are answered at once."""
+DESCRIPTORS_LEFT = 64
+"""File descriptors that connections leave to the rest of the process."""
 FLUSH_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 
@@ -51,7 +54,7 @@ class Server:
                 host=settings.host,
                 port=settings.port,
                 threads=threads,
-                connection_limit=CONNECTIONS_PER_THREAD * threads,
+                connection_limit=connection_limit(threads),
                 # select() ends at 1024 descriptors.
                 asyncore_use_poll=True,
                 # Reading on while a request runs is how a closed connection is seen.
@@ -108,6 +111,15 @@ class Server:
     def _close_all(self) -> None:
         for one in list(self._map.values()):
             one.handle_close() if isinstance(one, Channel) else one.close()
+
+
+def connection_limit(threads: int) -> int:
+    """Most open connections: some for each thread, but no more than the system lets us open."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS_PER_THREAD * threads
+    if descriptors == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, descriptors - DESCRIPTORS_LEFT))
 
 
 def serve(
