@@ -1,0 +1,138 @@
+"""A GGUF becomes a published model, or nothing changes."""
+
+import multiprocessing
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pipelines.prepare import prepare
+from pipelines.registry import Registry, model_name
+from runtime.errors import GGUFError, ModelNotFound, PreparationError, UnsupportedModel
+from runtime.manifest import Manifest
+from runtime.settings import Settings
+from tests.models import write_tiny_llama
+
+# Plain forks: the children import nothing anew and end before they could meet a foreign thread.
+FORK = multiprocessing.get_context("fork")
+
+
+def silent(step: str) -> None:
+    """Progress that nobody watches."""
+
+
+def prepare_in_child(path: Path, home: Path) -> Path:
+    return prepare(path, Settings(home=home), silent)
+
+
+def prepare_and_die(path: Path, home: Path, last_step: str) -> None:
+    def die(step: str) -> None:
+        if step.startswith(last_step):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    prepare(path, Settings(home=home), die)
+
+
+def test_prepare_publishes_a_checked_model(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    steps: list[str] = []
+    folder = prepare(path, settings, steps.append)
+    assert folder == settings.models_folder / "tiny" / "versions" / "1"
+    assert (settings.models_folder / "tiny" / "current").resolve() == folder
+    checks = Manifest.read(folder).checks
+    assert [check.name for check in checks] == ["structure", "session", "logits", "greedy"]
+    assert all(check.passed for check in checks)
+    assert steps[0] == "Reading tiny.gguf"
+    assert steps[-1] == "Publishing"
+    assert Registry(settings).stagings("tiny") == []
+
+
+def test_a_published_file_is_not_prepared_again(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    first = prepare(path, settings, silent)
+    steps: list[str] = []
+    assert prepare(path, settings, steps.append) == first
+    assert steps == []
+
+
+def test_new_content_becomes_a_new_version(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf", seed=1)
+    first = prepare(path, settings, silent)
+    path.unlink()  # the published link keeps the earlier content
+    write_tiny_llama(path, seed=2)
+    second = prepare(path, settings, silent)
+    assert [model.version for model in Registry(settings).versions("tiny")] == [2, 1]
+    assert Registry(settings).resolve("tiny") == second
+    assert Manifest.read(first).weights.sha256 != Manifest.read(second).weights.sha256
+
+
+def test_a_failed_check_keeps_the_earlier_version(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf", seed=1)
+    first = prepare(path, settings, silent)
+    path.unlink()
+    write_tiny_llama(path, seed=2)
+
+    def spoil(step: str) -> None:
+        if step.startswith("Checking"):  # the graph is written, its checks begin
+            (staging,) = Registry(settings).stagings("tiny")
+            with (staging / "model.onnx").open("ab") as graph:
+                graph.write(b"\x0a\x00")
+
+    with pytest.raises(PreparationError, match="tiny failed its structure check"):
+        prepare(path, settings, spoil)
+    assert Registry(settings).resolve("tiny") == first
+    assert Registry(settings).stagings("tiny") == []
+
+
+def test_nothing_is_written_for_what_cannot_be_run(tmp_path: Path, settings: Settings) -> None:
+    with pytest.raises(ModelNotFound):
+        prepare(tmp_path / "missing.gguf", settings, silent)
+    with pytest.raises(UnsupportedModel):
+        prepare(write_tiny_llama(tmp_path / "q5.gguf", format="Q5_0"), settings, silent)
+    garbage = tmp_path / "garbage.gguf"
+    garbage.write_bytes(b"GGUF" + os.urandom(500))
+    with pytest.raises(GGUFError):
+        prepare(garbage, settings, silent)
+    assert not settings.models_folder.exists()
+
+
+@pytest.mark.parametrize("last_step", ["Converting", "Comparing logits", "Publishing"])
+def test_a_killed_preparation_is_cleaned_by_the_next(
+    tmp_path: Path, settings: Settings, last_step: str
+) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    child = FORK.Process(target=prepare_and_die, args=(path, settings.home, last_step))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    registry = Registry(settings)
+    assert registry.models() == []
+    assert len(registry.stagings("tiny")) == 1
+    folder = prepare(path, settings, silent)
+    assert registry.stagings("tiny") == []
+    assert folder.name == "1"
+
+
+def test_preparing_one_file_at_once_publishes_it_once(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    with ProcessPoolExecutor(3, mp_context=FORK) as pool:
+        folders = set(pool.map(prepare_in_child, [path] * 3, [settings.home] * 3))
+    assert folders == {settings.models_folder / "tiny" / "versions" / "1"}
+
+
+@pytest.mark.parametrize(
+    ("file_name", "name"),
+    [
+        ("SmolLM2-135M.Q4_1.gguf", "SmolLM2-135M.Q4_1"),
+        ("my model (final).gguf", "my-model-final"),
+        ("...gguf", "model"),
+        ("Ünïcode/../x.gguf", "x"),
+        ("a" * 300 + ".gguf", "a" * 100),
+    ],
+)
+def test_names_suit_folders_and_urls(file_name: str, name: str) -> None:
+    assert model_name(Path(file_name)) == name

@@ -1,0 +1,176 @@
+"""Sound models pass every check; a planted fault fails the check that names its place."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import onnx
+import pytest
+from onnx import ModelProto, NodeProto
+
+from pipelines import validate as validate_room
+from pipelines.convert import convert
+from pipelines.validate import CHECKS, validate
+from pipelines.validation_process import validate_apart
+from runtime.manifest import GRAPH_NAME, CheckResult, Manifest
+from runtime.settings import Settings
+from tests.models import sentencepiece_vocabulary, write_tiny_llama
+
+
+def converted(folder: Path, **variant: object) -> Path:
+    path = write_tiny_llama(folder / "tiny.gguf", **variant)  # type: ignore[arg-type]
+    prepared = folder / "prepared"
+    prepared.mkdir()
+    convert(path, prepared, "tiny")
+    return prepared
+
+
+def plant(folder: Path, fault: Callable[[ModelProto], None]) -> None:
+    """Change the graph of a prepared model, as if it had been built so."""
+    model = onnx.load(folder / GRAPH_NAME, load_external_data=False)
+    fault(model)
+    graph = model.SerializeToString(deterministic=True)
+    (folder / GRAPH_NAME).write_bytes(graph)
+    manifest = Manifest.read(folder)
+    sha256 = hashlib.sha256(graph).hexdigest()
+    msgspec.structs.replace(manifest, graph_sha256=sha256).write(folder)
+
+
+def node(model: ModelProto, name: str) -> NodeProto:
+    nodes: dict[str, NodeProto] = {each.name: each for each in model.graph.node}
+    return nodes[name]
+
+
+def failure(results: tuple[CheckResult, ...]) -> tuple[str, str]:
+    assert [result.passed for result in results[:-1]] == [True] * (len(results) - 1)
+    assert not results[-1].passed
+    return results[-1].name, results[-1].summary
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        *({"format": name} for name in ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0")),
+        {"biases": True, "rope_freqs": True, "tied": False, "head_dim": 32, "layers": 3},
+        {"vocabulary": sentencepiece_vocabulary()},
+        {"context": 16},
+    ],
+    ids=lambda variant: ",".join(variant) + str(variant.get("format", "")),
+)
+def test_sound_models_pass(tmp_path: Path, settings: Settings, variant: dict) -> None:
+    results = validate(converted(tmp_path, **variant), settings)
+    assert [(result.name, result.passed) for result in results] == [(name, True) for name in CHECKS]
+
+
+def test_exact_formats_are_computed_exactly(tmp_path: Path, settings: Settings) -> None:
+    logits = validate(converted(tmp_path, format="F32"), settings)[2]
+    assert logits.figures["prefill_divergence"] < 1e-5
+    assert logits.figures["cached_divergence"] < 1e-5
+    assert logits.figures["operator_error"] < 1e-4
+
+
+def test_a_large_model_is_compared_over_its_first_layers(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = converted(tmp_path, layers=3)
+    monkeypatch.setattr(validate_room, "MOST_PARAMETERS", 90_000)
+    results = validate(folder, settings)
+    assert all(result.passed for result in results)
+    assert "first 2 layers" in results[2].summary
+
+
+def test_an_edited_graph_is_noticed(tmp_path: Path, settings: Settings) -> None:
+    folder = converted(tmp_path)
+    graph = folder / GRAPH_NAME
+    model = onnx.load(graph, load_external_data=False)
+    model.producer_name = "someone else"
+    graph.write_bytes(model.SerializeToString())
+    name, summary = failure(validate(folder, settings))
+    assert name == "structure"
+    assert "not the one that was written" in summary
+
+
+def test_weights_of_another_layer_fail_structure(tmp_path: Path, settings: Settings) -> None:
+    folder = converted(tmp_path)
+
+    def swap(model: ModelProto) -> None:
+        tensors = {each.name: each for each in model.graph.initializer}
+        first, second = tensors["blk.0.attn_q.weight"], tensors["blk.1.attn_q.weight"]
+        first.external_data[1].value = second.external_data[1].value
+
+    plant(folder, swap)
+    assert failure(validate(folder, settings))[0] == "structure"
+    assert "blk.0.attn_q.weight" in failure(validate(folder, settings))[1]
+
+
+def test_an_unread_tensor_fails_structure(tmp_path: Path, settings: Settings) -> None:
+    folder = converted(tmp_path, biases=True)
+
+    def forget(model: ModelProto) -> None:
+        query = node(model, "blk.1.attn_q")
+        bias = query.input.pop()
+        kept = [each for each in model.graph.initializer if each.name != bias]
+        del model.graph.initializer[:]
+        model.graph.initializer.extend(kept)
+
+    plant(folder, forget)
+    name, summary = failure(validate(folder, settings))
+    assert (name, "blk.1.attn_q.bias" in summary) == ("structure", True)
+
+
+def test_a_wrong_block_format_fails_structure(tmp_path: Path, settings: Settings) -> None:
+    folder = converted(tmp_path, format="Q4_0")
+
+    def misread(model: ModelProto) -> None:
+        attributes = {each.name: each for each in node(model, "blk.0.ffn_up").attribute}
+        attributes["format"].s = b"Q4_1"
+
+    plant(folder, misread)
+    name, summary = failure(validate(folder, settings))
+    assert (name, "blk.0.ffn_up" in summary) == ("structure", True)
+
+
+def test_an_unknown_operator_fails_the_session(tmp_path: Path, settings: Settings) -> None:
+    folder = converted(tmp_path)
+
+    def rename(model: ModelProto) -> None:
+        node(model, "blk.0.ffn_act").op_type = "NoSuchOperator"
+
+    plant(folder, rename)
+    name, summary = failure(validate(folder, settings))
+    assert (name, "NoSuchOperator" in summary) == ("session", True)
+
+
+def test_a_wrong_scale_fails_logits_and_is_named(tmp_path: Path, settings: Settings) -> None:
+    folder = converted(tmp_path)
+
+    def double(model: ModelProto) -> None:
+        attributes = {each.name: each for each in node(model, "blk.1.rotary").attribute}
+        attributes["magnitude"].f = 2.0
+
+    plant(folder, double)
+    name, summary = failure(validate(folder, settings))
+    assert (name, "blk.1.rotary" in summary) == ("logits", True)
+
+
+def test_mixed_up_inputs_fail_logits_and_are_named(tmp_path: Path, settings: Settings) -> None:
+    folder = converted(tmp_path)
+
+    def swap(model: ModelProto) -> None:
+        activation = node(model, "blk.0.ffn_act")
+        activation.input[0], activation.input[1] = activation.input[1], activation.input[0]
+
+    plant(folder, swap)
+    name, summary = failure(validate(folder, settings))
+    assert (name, "blk.0.ffn_act" in summary) == ("logits", True)
+
+
+def test_in_a_process_of_its_own_it_says_the_same(tmp_path: Path, settings: Settings) -> None:
+    folder = converted(tmp_path)
+    steps: list[str] = []
+    results = validate_apart(folder, settings, steps.append)
+    assert [result.name for result in results] == list(CHECKS)
+    assert steps == list(CHECKS.values())
+    here = validate(folder, settings)
+    assert [result.summary for result in results] == [result.summary for result in here]
