@@ -29,17 +29,17 @@ $(VENV)/created:
 	@$(PYTHON) -m venv $(VENV) || { echo "No environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@touch $@
 
-$(VENV)/installed: pyproject.toml $(VENV)/created
+$(VENV)/installed: pyproject.toml | $(VENV)/created
 	@echo "== installing ROCmForge and what it needs (some 400 MB the first time)"
 	$(BIN)/python -m pip install --editable '.[build]'
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml $(VENV)/installed
+$(VENV)/installed-dev: pyproject.toml | $(VENV)/installed
 	@echo "== installing the tools of development"
 	$(BIN)/python -m pip install --editable '.[dev]'
 	@touch $@
 
-$(LIBRARY): CMakeLists.txt $(NATIVE_SOURCES) $(VENV)/installed
+$(LIBRARY): CMakeLists.txt $(NATIVE_SOURCES) | $(VENV)/installed
 	@echo "== building the native operators"
 	@command -v $${CXX:-c++} >/dev/null || { echo "A C++ compiler is needed; on Debian and Ubuntu: apt install g++" >&2; exit 1; }
 	$(BIN)/cmake -S . -B build/native -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
