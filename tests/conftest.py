@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.convert import convert
 from rocmforge.sample import fetch
+from runtime.gguf import GGUFFile
 from runtime.settings import Settings
+from runtime.tokenizer import Tokenizer
+from tests.models import write_tiny_llama
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +25,21 @@ def sample_model() -> Path:
 def settings(tmp_path: Path) -> Settings:
     """Settings whose home is the test's own, with a small cache."""
     return Settings(home=tmp_path / "home", cache_tokens=1024, threads=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def prepared(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, converted."""
+    folder = tmp_path_factory.mktemp("prepared")
+    convert(tiny_gguf, folder, "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_gguf: Path) -> Tokenizer:
+    return Tokenizer.from_gguf(GGUFFile.open(tiny_gguf))

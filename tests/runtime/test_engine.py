@@ -1,0 +1,249 @@
+"""The engine over a real session of a tiny random model."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from runtime.engine import Engine
+from runtime.errors import EngineUnavailable, InvalidRequest, QueueFull
+from runtime.generation import FinishReason, Generation
+from runtime.manifest import Manifest
+from runtime.sampler import SamplingParameters
+from runtime.session import Session
+from runtime.settings import Settings
+from runtime.step import StepInputs
+
+SECONDS = 30.0
+GREEDY = SamplingParameters(temperature=0.0)
+NO_END: frozenset[int] = frozenset()
+
+
+@pytest.fixture
+def start(prepared: Path, settings: Settings) -> Iterator:
+    """Starts engines that end with the test."""
+    engines: list[Engine] = []
+
+    def make(end_of_generation: frozenset[int] = NO_END, **changes: object) -> Engine:
+        chosen = msgspec.structs.replace(settings, **changes)
+        session = Session(prepared, settings=chosen)
+        engine = Engine(session, end_of_generation=end_of_generation, settings=chosen)
+        engines.append(engine)
+        engine.start()
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.stop()
+
+
+def prompts(count: int, *, shortest: int = 1, longest: int = 60) -> list[list[int]]:
+    generator = np.random.default_rng(5)
+    lengths = generator.integers(shortest, longest + 1, count)
+    return [generator.integers(0, 256, length).tolist() for length in lengths]
+
+
+def ended(generation: Generation) -> tuple[int, ...]:
+    assert generation.wait(SECONDS)
+    assert generation.error is None
+    return generation.tokens
+
+
+def outputs(generation: Generation) -> list[int | None]:
+    seen = []
+    while True:
+        output = generation.next_output(SECONDS)
+        assert output is not None
+        seen.append(output.token)
+        if output.finish_reason is not None:
+            return seen
+
+
+def test_a_request_gets_its_tokens_one_by_one_and_then_an_end(start) -> None:
+    generation = start().submit([1, 2, 3], GREEDY, 5)
+    assert outputs(generation) == list(generation.tokens)
+    assert (len(generation.tokens), generation.finish_reason) == (5, FinishReason.LENGTH)
+    times = generation.timings
+    assert times.started_ns is not None
+    assert times.first_token_ns is not None
+    assert times.finished_ns is not None
+    assert times.submitted_ns <= times.started_ns <= times.first_token_ns <= times.finished_ns
+
+
+def test_sixteen_in_company_give_token_for_token_what_each_gives_alone(start) -> None:
+    engine = start(token_budget=48)
+    alone = [ended(engine.submit(prompt, GREEDY, 24)) for prompt in prompts(16)]
+    # A new engine, lest the known pages of the first round make the second one another case.
+    company = start(token_budget=48)
+    together = [company.submit(prompt, GREEDY, 24) for prompt in prompts(16)]
+    assert [ended(generation) for generation in together] == alone
+    assert len(set(alone)) > 8
+
+
+def test_a_seeded_request_repeats_itself_alone_and_in_company(start) -> None:
+    engine = start()
+    seeded = SamplingParameters(temperature=1.5, top_k=0, top_p=1.0, seed=42)
+    alone = ended(engine.submit([7, 8, 9], seeded, 30))
+    company = [engine.submit(prompt, SamplingParameters(), 30) for prompt in prompts(6)]
+    assert ended(engine.submit([7, 8, 9], seeded, 30)) == alone
+    assert all(ended(generation) for generation in company)
+    assert ended(engine.submit([7, 8, 9], SamplingParameters(1.5, 0, 1.0, 43), 30)) != alone
+
+
+def test_preemption_and_recomputation_change_no_token(start) -> None:
+    roomy = start()
+    expected = [ended(roomy.submit(p, GREEDY, 40)) for p in prompts(8, shortest=20)]
+    tight = start(cache_tokens=160, page_size=8)
+    together = [tight.submit(p, GREEDY, 40) for p in prompts(8, shortest=20)]
+    assert [ended(generation) for generation in together] == expected
+    assert tight.statistics().preemptions > 0
+    assert tight.statistics().pages_used == 0
+
+
+def test_a_cached_prefix_changes_no_token(start) -> None:
+    engine = start()
+    prompt = prompts(1, shortest=50)[0]
+    first = ended(engine.submit(prompt, GREEDY, 20))
+    again = engine.submit(prompt, GREEDY, 20)
+    assert ended(again) == first
+    assert again.prefix_hit_tokens >= 32
+    assert engine.statistics().prefix_hit_tokens == again.prefix_hit_tokens
+
+
+@pytest.mark.parametrize("budget", [1, 7, 64])
+def test_the_size_of_the_chunks_changes_no_token(start, budget: int) -> None:
+    prompt = prompts(1, shortest=40)[0]
+    assert ended(start(token_budget=budget).submit(prompt, GREEDY, 12)) == ended(
+        start().submit(prompt, GREEDY, 12)
+    )
+
+
+def test_an_end_of_generation_token_ends_the_request_and_is_its_last(start) -> None:
+    tokens = ended(start().submit([3, 4], GREEDY, 10))
+    engine = start(end_of_generation=frozenset({tokens[4]}))
+    generation = engine.submit([3, 4], GREEDY, 10)
+    first = tokens.index(tokens[4])
+    assert ended(generation) == tokens[: first + 1]
+    assert generation.finish_reason is FinishReason.EOS
+    assert len(ended(engine.submit([3, 4], GREEDY, 10, ignore_eos=True))) == 10
+
+
+def test_an_answer_is_clamped_to_the_context(start) -> None:
+    engine = start(cache_tokens=64)
+    generation = engine.submit(list(range(60)), GREEDY, 1000)
+    assert len(ended(generation)) == 4
+    assert generation.finish_reason is FinishReason.LENGTH
+
+
+def test_an_abort_frees_the_pages_and_tells_the_client(start) -> None:
+    engine = start()
+    generation = engine.submit([1, 2, 3], GREEDY, 900, ignore_eos=True)
+    assert generation.next_output(SECONDS) is not None
+    engine.abort(generation.request_id)
+    assert generation.wait(SECONDS)
+    assert generation.finish_reason is FinishReason.CANCELLED
+    assert 0 < len(generation.tokens) < 900
+    assert engine.statistics().pages_used == 0
+    engine.abort(generation.request_id)
+    engine.abort(12345)
+    assert len(ended(engine.submit([1], GREEDY, 2))) == 2
+
+
+def test_counts_always_add_up(start) -> None:
+    engine = start(max_batch_size=2)
+    running = [engine.submit(p, GREEDY, 30) for p in prompts(10)]
+    engine.abort(running[3].request_id)
+    while not all(generation.finished for generation in running):
+        seen = engine.statistics()
+        live = seen.active + seen.queued
+        assert seen.started == seen.completed + seen.failed + seen.cancelled + live
+    final = engine.statistics()
+    assert (final.started, final.completed + final.cancelled) == (10, 10)
+    assert final.tokens_generated == sum(len(g.tokens) for g in running)
+    assert (final.active, final.queued, final.pages_used) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "max_tokens", "message"),
+    [
+        ([], 5, "no tokens"),
+        ([1] * 256, 5, "shorten"),
+        ([10**6], 5, "token id"),
+        ([-1], 5, "token id"),
+        ([1], 0, "max_tokens"),
+    ],
+)
+def test_a_request_that_cannot_be_served_is_refused(start, prompt, max_tokens, message) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        start().submit(prompt, GREEDY, max_tokens)
+
+
+def test_a_full_queue_refuses_and_keeps_what_it_has(start) -> None:
+    engine = start(max_batch_size=1, max_queue_length=2)
+    accepted = [engine.submit([1, 2], GREEDY, 200, ignore_eos=True) for _ in range(2)]
+    with pytest.raises(QueueFull):
+        accepted.extend(engine.submit([1, 2], GREEDY, 200) for _ in range(50))
+    assert all(len(ended(generation)) == 200 for generation in accepted)
+
+
+def test_a_drain_finishes_what_runs_and_refuses_what_comes(start) -> None:
+    engine = start()
+    generation = engine.submit([1, 2], GREEDY, 50)
+    engine.stop(drain_seconds=SECONDS)
+    assert len(generation.tokens) == 50
+    with pytest.raises(EngineUnavailable):
+        engine.submit([1], GREEDY, 1)
+
+
+def test_a_stop_without_a_drain_fails_what_runs_with_a_reason(start) -> None:
+    engine = start()
+    generation = engine.submit([1, 2], GREEDY, 1000, ignore_eos=True)
+    assert generation.next_output(SECONDS) is not None
+    engine.stop()
+    assert generation.finish_reason is FinishReason.FAILED
+    assert "shutting down" in (generation.error or "")
+
+
+def test_a_deadline_fails_a_request_that_takes_too_long(start) -> None:
+    engine = start(request_timeout=0.001)
+    generation = engine.submit([1, 2], GREEDY, 200, ignore_eos=True)
+    assert generation.wait(SECONDS)
+    assert generation.finish_reason is FinishReason.FAILED
+    assert engine.statistics().failed == 1
+
+
+class BrokenSession:
+    """A session whose steps fail after the first few."""
+
+    def __init__(self, session: Session, good_steps: int) -> None:
+        self.manifest: Manifest = session.manifest
+        self._session = session
+        self._left = good_steps
+
+    def run(self, inputs: StepInputs) -> NDArray[np.float32]:
+        self._left -= 1
+        logits = self._session.run(inputs)
+        if self._left == 0:
+            raise RuntimeError("no memory")
+        return np.full_like(logits, np.nan) if self._left == -4 else logits
+
+
+def test_a_failing_step_fails_its_requests_and_no_later_ones(
+    prepared: Path, settings: Settings
+) -> None:
+    session = BrokenSession(Session(prepared, settings=settings), good_steps=3)
+    engine = Engine(session, end_of_generation=NO_END, settings=settings)
+    engine.start()
+    failing = engine.submit([1, 2], GREEDY, 20)
+    assert failing.wait(SECONDS)
+    assert failing.finish_reason is FinishReason.FAILED
+    assert "no memory" in (failing.error or "")
+    assert len(ended(engine.submit([1, 2], GREEDY, 3))) == 3
+    not_finite = engine.submit([1, 2], GREEDY, 3)
+    assert not_finite.wait(SECONDS)
+    assert "not finite" in (not_finite.error or "")
+    assert engine.statistics().pages_used == 0
+    engine.stop()
