@@ -72,7 +72,7 @@ serve: setup ## serve the sample model, or MODEL=file.gguf; ARGS='--port 9000' i
 dagster: setup ## open the pipelines in Dagster's own UI, on this machine only
 	@home="$$($(BIN)/python -c 'from runtime.settings import Settings; print(Settings.from_environment().home)')/dagster" && \
 	mkdir -p "$$home" && cp deploy/dagster.yaml "$$home/dagster.yaml" && \
-	DAGSTER_HOME="$$home" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 $(ARGS)
+	DAGSTER_HOME="$$home" exec $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 $(ARGS)
 
 wheel: $(VENV)/installed ## build a wheel, native operators included, into dist
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
