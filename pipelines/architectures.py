@@ -127,6 +127,10 @@ def describe(file: GGUFFile) -> ModelSpec:
             f"{file.path}: architecture {file.architecture!r} is not supported; "
             f"supported are: {', '.join(sorted(ARCHITECTURES))}"
         )
+    if (parts := file.metadata.get("split.count", 1)) != 1:
+        raise UnsupportedModel(
+            f"{file.path} is one of {parts} parts (split.count); merge them with `llama-gguf-split`"
+        )
     keys = _Keys(file)
     keys.refuse_changed_arithmetic()
     tensors = _Tensors(file)

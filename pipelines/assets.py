@@ -27,7 +27,8 @@ GROUP = "models"
 STAGING = "folder"
 RUN_OWNER = "run-"
 
-gguf_models = dg.DynamicPartitionsDefinition(name="gguf_model")
+PARTITIONS = "gguf_model"
+gguf_models = dg.DynamicPartitionsDefinition(name=PARTITIONS)
 
 
 @dg.asset(partitions_def=gguf_models, group_name=GROUP, kinds={"file"})
@@ -38,7 +39,7 @@ def gguf_file(
     path = preparation.gguf(context.partition_key)
     with failures_shown():
         if not path.is_file():
-            raise ModelNotFound(f"{path} does not exist; put the GGUF there, or wipe its partition")
+            raise ModelNotFound(f"{path} does not exist; put the GGUF file there")
         expect_supported(path, preparation.settings)
         file = GGUFFile.open(path)
         spec = describe(file)
@@ -68,7 +69,7 @@ def onnx_model(
     remove_left_behind(context, preparation, name)
     began = time.perf_counter()
     with failures_shown():
-        folder = preparation.registry.new_staging(name, RUN_OWNER + context.run_id)
+        folder = preparation.registry.new_staging(name, RUN_OWNER + context.run.run_id)
         manifest = convert(path, folder, name)
     graph = folder / GRAPH_NAME
     return dg.MaterializeResult(

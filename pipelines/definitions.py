@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from pipelines.assets import gguf_file, gguf_models, onnx_model, published_model
+from pipelines.assets import gguf_file, onnx_model, published_model
 from pipelines.checks import onnx_model_checks
 from pipelines.resources import ModelPreparation
 from pipelines.sensors import gguf_files
@@ -10,7 +10,6 @@ from pipelines.sensors import gguf_files
 prepare_model = dg.define_asset_job(
     "prepare_model",
     selection=dg.AssetSelection.assets(gguf_file, onnx_model, published_model),
-    partitions_def=gguf_models,
     description="Convert a GGUF, check it against the exact model and publish it.",
 )
 

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from pipelines.assets import gguf_models
+from pipelines.assets import PARTITIONS, gguf_models
 from pipelines.resources import ModelPreparation
 
 
@@ -15,7 +15,7 @@ def gguf_files(
     context: dg.SensorEvaluationContext, preparation: ModelPreparation
 ) -> dg.SensorResult | dg.SkipReason:
     """Add a partition for every GGUF file that has none."""
-    known = set(context.instance.get_dynamic_partitions("gguf_model"))
+    known = set(context.instance.get_dynamic_partitions(PARTITIONS))
     new = [key for key in preparation.partition_keys() if key not in known]
     if not new:
         return dg.SkipReason(f"no new file in {preparation.settings.incoming_folder}")

@@ -55,6 +55,7 @@ def test_scaling_of_type_none_ignores_its_factor(tmp_path: Path) -> None:
     ("variant", "named"),
     [
         ({"architecture": "mamba"}, "architecture 'mamba'"),
+        ({"metadata": {"split.count": 3}}, "one of 3 parts"),
         ({"format": "Q5_0"}, "block format Q5_0"),
         ({"metadata": {"llama.expert_count": 8}}, "llama.expert_count is 8"),
         ({"metadata": {"llama.logit_scale": 0.5}}, "llama.logit_scale is 0.5"),

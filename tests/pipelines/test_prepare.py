@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import prepare as prepare_room
 from pipelines.prepare import prepare
 from pipelines.registry import Registry, model_name
 from runtime.errors import GGUFError, ModelNotFound, PreparationError, UnsupportedModel
 from runtime.manifest import Manifest
 from runtime.settings import Settings
 from tests.models import write_tiny_llama
+from tests.pipelines.faults import convert_wrongly
 
 # Plain forks: the children import nothing anew and end before they could meet a foreign thread.
 FORK = multiprocessing.get_context("fork")
@@ -76,14 +78,9 @@ def test_a_failed_check_keeps_the_earlier_version(
     path.unlink()
     write_tiny_llama(path, seed=2)
 
-    def spoil(step: str) -> None:
-        if step.startswith("Checking"):  # the graph is written, its checks begin
-            (staging,) = Registry(settings).stagings("tiny")
-            with (staging / "model.onnx").open("ab") as graph:
-                graph.write(b"\x0a\x00")
-
-    with pytest.raises(PreparationError, match="tiny failed its structure check"):
-        prepare(path, settings, spoil)
+    monkeypatch.setattr(prepare_room, "convert", convert_wrongly)
+    with pytest.raises(PreparationError, match=r"tiny failed its logits check.*blk\.1\.rotary"):
+        prepare(path, settings, silent)
     assert Registry(settings).resolve("tiny") == first
     assert Registry(settings).stagings("tiny") == []
 

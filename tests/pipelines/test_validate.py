@@ -1,21 +1,19 @@
 """Sound models pass every check; a planted fault fails the check that names its place."""
 
-import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import onnx
 import pytest
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto
 
 from pipelines import validate as validate_room
 from pipelines.convert import convert
 from pipelines.validate import CHECKS, validate
 from pipelines.validation_process import validate_apart
-from runtime.manifest import GRAPH_NAME, CheckResult, Manifest
+from runtime.manifest import GRAPH_NAME, CheckResult
 from runtime.settings import Settings
 from tests.models import sentencepiece_vocabulary, write_tiny_llama
+from tests.pipelines.faults import double_rotation, node, plant
 
 
 def converted(folder: Path, **variant: object) -> Path:
@@ -24,22 +22,6 @@ def converted(folder: Path, **variant: object) -> Path:
     prepared.mkdir()
     convert(path, prepared, "tiny")
     return prepared
-
-
-def plant(folder: Path, fault: Callable[[ModelProto], None]) -> None:
-    """Change the graph of a prepared model, as if it had been built so."""
-    model = onnx.load(folder / GRAPH_NAME, load_external_data=False)
-    fault(model)
-    graph = model.SerializeToString(deterministic=True)
-    (folder / GRAPH_NAME).write_bytes(graph)
-    manifest = Manifest.read(folder)
-    sha256 = hashlib.sha256(graph).hexdigest()
-    msgspec.structs.replace(manifest, graph_sha256=sha256).write(folder)
-
-
-def node(model: ModelProto, name: str) -> NodeProto:
-    nodes: dict[str, NodeProto] = {each.name: each for each in model.graph.node}
-    return nodes[name]
 
 
 def failure(results: tuple[CheckResult, ...]) -> tuple[str, str]:
@@ -145,11 +127,7 @@ def test_an_unknown_operator_fails_the_session(tmp_path: Path, settings: Setting
 def test_a_wrong_scale_fails_logits_and_is_named(tmp_path: Path, settings: Settings) -> None:
     folder = converted(tmp_path)
 
-    def double(model: ModelProto) -> None:
-        attributes = {each.name: each for each in node(model, "blk.1.rotary").attribute}
-        attributes["magnitude"].f = 2.0
-
-    plant(folder, double)
+    plant(folder, double_rotation)
     name, summary = failure(validate(folder, settings))
     assert (name, "blk.1.rotary" in summary) == ("logits", True)
 

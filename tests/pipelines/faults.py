@@ -1,0 +1,41 @@
+"""Faults to plant in a prepared model, as if it had been built so."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import onnx
+from onnx import ModelProto, NodeProto
+
+from pipelines.convert import convert
+from runtime.manifest import GRAPH_NAME, Manifest
+
+
+def plant(folder: Path, fault: Callable[[ModelProto], None]) -> None:
+    """Change the graph of a prepared model, as if it had been built so."""
+    model = onnx.load(folder / GRAPH_NAME, load_external_data=False)
+    fault(model)
+    graph = model.SerializeToString(deterministic=True)
+    (folder / GRAPH_NAME).write_bytes(graph)
+    manifest = Manifest.read(folder)
+    sha256 = hashlib.sha256(graph).hexdigest()
+    msgspec.structs.replace(manifest, graph_sha256=sha256).write(folder)
+
+
+def node(model: ModelProto, name: str) -> NodeProto:
+    nodes: dict[str, NodeProto] = {each.name: each for each in model.graph.node}
+    return nodes[name]
+
+
+def double_rotation(model: ModelProto) -> None:
+    """A scale that is wrong in one layer."""
+    attributes = {each.name: each for each in node(model, "blk.1.rotary").attribute}
+    attributes["magnitude"].f = 2.0
+
+
+def convert_wrongly(path: Path, folder: Path, name: str) -> Manifest:
+    """`convert` as it would be with a wrong scale in one layer."""
+    convert(path, folder, name)
+    plant(folder, double_rotation)
+    return Manifest.read(folder)
