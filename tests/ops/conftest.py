@@ -1,8 +1,11 @@
 """One-node models of each operator, on every instruction set that can run or be emulated here."""
 
 import ctypes
+import fcntl
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,19 +105,23 @@ class Library:
 
 
 @pytest.fixture(scope="session")
-def emulated_avx512(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def emulated_avx512() -> Path:
     """The library with its AVX-512 kernels compiled for AVX2 through SIMDe."""
     if not SIMDE.exists():
         pytest.skip("neither AVX-512 nor SIMDe (apt install libsimde-dev) is here")
-    cmake, ninja = shutil.which("cmake"), shutil.which("ninja")
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    cmake, ninja = shutil.which("cmake", path=programs), shutil.which("ninja", path=programs)
     if cmake is None or ninja is None:
         pytest.skip("cmake and ninja build the emulated library, and they are not here")
     build = ROOT / "build" / "emulated"
     make = ["-G", "Ninja", "-DROCMFORGE_EMULATE_AVX512=ON", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
     configure = [cmake, "-S", str(ROOT), "-B", str(build), *make]
-    for command in (configure, [cmake, "--build", str(build)]):
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stdout + result.stderr
+    build.mkdir(parents=True, exist_ok=True)
+    with (build / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes in parallel share the build
+        for command in (configure, [cmake, "--build", str(build)]):
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert result.returncode == 0, result.stdout + result.stderr
     return build / "librocmforge_ops.so"
 
 

@@ -67,23 +67,52 @@ inline void load_queries(const Attention& args, float* queries) {
   }
 }
 
-// Positions [begin, end) of one side of the pages as float32 rows of `width`.
-inline void load_positions(const Attention& args, int64_t side, Span positions, float* rows) {
-  const PagedLayer& layer = args.layer;
-  const int64_t width = padded(layer.head_dim);
-  for (int64_t p = positions.begin; p < positions.end; ++p, rows += width) {
-    const int64_t page = args.page_table[p / layer.page_size];
-    const Half* row = layer.at(page, side, args.kv_head, p % layer.page_size);
-    each_vector(layer.head_dim, [=](int64_t at, int64_t some) {
-      if (some == lanes) {
-        store(rows + at, load_half(row + at));
-      } else {
-        Half rest[lanes] = {};
-        std::memcpy(rest, row + at, static_cast<size_t>(some) * sizeof(Half));
-        store(rows + at, load_half(rest));
-      }
-    });
+// One cached row of `head_dim` values as float32, padded with zeros.
+inline void load_row(const Half* row, int64_t head_dim, float* out) {
+  int64_t at = 0;
+  for (; at + lanes <= head_dim; at += lanes) store(out + at, load_half(row + at));
+  if (at < head_dim) {
+    Half rest[lanes] = {};
+    std::memcpy(rest, row + at, static_cast<size_t>(head_dim - at) * sizeof(Half));
+    store(out + at, load_half(rest));
   }
+}
+
+// Calls body(keys, values, count) for each stretch of [begin, end) that lies in one page.
+template <typename Body>
+inline void each_page(const Attention& args, Span positions, const Body& body) {
+  const PagedLayer& layer = args.layer;
+  int64_t page = positions.begin / layer.page_size;
+  int64_t slot = positions.begin - page * layer.page_size;
+  int64_t left = positions.end - positions.begin;
+  for (; left > 0; ++page, slot = 0) {
+    const int64_t here = left < layer.page_size - slot ? left : layer.page_size - slot;
+    body(layer.at(args.page_table[page], 0, args.kv_head, slot),
+         layer.at(args.page_table[page], 1, args.kv_head, slot), here);
+    left -= here;
+  }
+}
+
+// The keys and values at some positions as float32 rows.
+inline void load_positions(const Attention& args, Span positions, float* keys, float* values) {
+  const int64_t head_dim = args.layer.head_dim, width = padded(head_dim);
+  each_page(args, positions, [&](const Half* key, const Half* value, int64_t count) {
+    for (int64_t i = 0; i < count; ++i, keys += width, values += width) {
+      load_row(key + i * head_dim, head_dim, keys);
+      load_row(value + i * head_dim, head_dim, values);
+    }
+  });
+}
+
+// Pages lie scattered: the hardware does not foresee the next one.
+inline void prefetch_positions(const Attention& args, Span positions) {
+  constexpr int64_t line = 64 / sizeof(Half);
+  each_page(args, positions, [&](const Half* key, const Half* value, int64_t count) {
+    for (int64_t at = 0; at < count * args.layer.head_dim; at += line) {
+      __builtin_prefetch(key + at);
+      __builtin_prefetch(value + at);
+    }
+  });
 }
 
 // Logits of one query and the keys [0, end) of the tile, rounded up to whole vectors of keys.
@@ -194,6 +223,7 @@ inline void fill_partition(const Attention& args, const AttentionMemory& memory,
   const int64_t group = args.heads / args.layer.kv_heads;
   const int64_t width = padded(args.layer.head_dim), size = attention_state(args);
   reset(args, states);
+  const Span reached{0, last_position(args) + 1};
   const int64_t begin = partition * partition_positions;
   for (int64_t first = begin; first < begin + partition_positions; first += tile_positions) {
     const Span tile{first, first + tile_positions};
@@ -206,8 +236,8 @@ inline void fill_partition(const Attention& args, const AttentionMemory& memory,
     }
     if (needed.begin >= needed.end) continue;
     const int64_t skipped = (needed.begin - first) * width;
-    load_positions(args, 0, needed, memory.keys + skipped);
-    load_positions(args, 1, needed, memory.values + skipped);
+    load_positions(args, needed, memory.keys + skipped, memory.values + skipped);
+    prefetch_positions(args, overlap({tile.end, tile.end + tile_positions}, reached));
     for (int64_t i = 0; i < queries_of(args); ++i) {
       const Span seen = overlap(tile, attended(args, i / group));
       if (seen.begin >= seen.end) continue;

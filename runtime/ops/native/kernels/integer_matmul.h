@@ -78,15 +78,27 @@ inline void store_outputs(const MatMul& args, int64_t m, int64_t n, F32 total) {
   store(args.y + m * args.outputs + n, total);
 }
 
+// Short rows are streams too short for the hardware to foresee: fetch the next panel meanwhile.
+template <typename Format>
+inline void prefetch_next_panel(const MatMul& args, const uint8_t* panel, int64_t b) {
+  constexpr int64_t reach = 32 << 10;
+  constexpr int64_t bytes = lanes * Format::shape.bytes, line = 64;
+  if (lanes * args.row_bytes > reach) return;
+  const uint8_t* next = panel + lanes * args.row_bytes + b * bytes;
+  for (int64_t at = 0; at < bytes; at += line) __builtin_prefetch(next + at);
+}
+
 // One row of x (decode): the panel's blocks go from memory to registers once.
 template <typename Format>
 inline void panel_by_row(const MatMul& args, int64_t m, int64_t n) {
   const int64_t blocks = args.columns / activation_block;
-  const uint8_t* block = args.weights + n * args.row_bytes;
+  const uint8_t* panel = args.weights + n * args.row_bytes;
+  const uint8_t* block = panel;
   const QuantizedRows& x = args.quantized;
   const int8_t* codes = x.codes + m * args.columns;
   Accumulator<Format> accumulator;
   for (int64_t b = 0; b < blocks; ++b, block += Format::shape.bytes) {
+    prefetch_next_panel<Format>(args, panel, b);
     const Codes activations = load_codes(codes + b * activation_block);
     Products products[lanes];
     for (int i = 0; i < lanes; ++i) {

@@ -6,6 +6,16 @@
 
 namespace rocmforge::ROCMFORGE_LAYER {
 
+// Short rows are streams too short for the hardware to foresee: fetch the next ones meanwhile.
+template <int weight_rows, typename Stored>
+inline void prefetch_next_rows(const Stored* weights, int64_t columns, int64_t at) {
+  constexpr int64_t reach = 32 << 10;
+  constexpr int64_t values = weight_rows * lanes, line = 64 / sizeof(Stored);
+  if (weight_rows * columns * static_cast<int64_t>(sizeof(Stored)) > reach) return;
+  const Stored* next = weights + weight_rows * (columns + at);
+  for (int64_t i = 0; i < values; i += line) __builtin_prefetch(next + i);
+}
+
 template <typename Format, int weight_rows, int rows>
 inline void plain_tile(const MatMul& args, int64_t m, int64_t n) {
   using Stored = typename Format::Stored;
@@ -18,6 +28,7 @@ inline void plain_tile(const MatMul& args, int64_t m, int64_t n) {
   }
   int64_t at = 0;
   for (; at + lanes <= columns; at += lanes) {
+    if constexpr (rows == 1) prefetch_next_rows<weight_rows>(weights, columns, at);
     F32 values[rows];
     for (int i = 0; i < rows; ++i) values[i] = load(x + i * columns + at);
     for (int w = 0; w < weight_rows; ++w) {
