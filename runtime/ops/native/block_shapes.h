@@ -26,4 +26,12 @@ constexpr const BlockShape& block_shape(BlockFormat format) {
   return block_shapes[static_cast<int>(format)];
 }
 
+// Null for a name that is unknown.
+constexpr const BlockShape* find_block_shape(std::string_view name) {
+  for (const BlockShape& shape : block_shapes) {
+    if (shape.name == name) return &shape;
+  }
+  return nullptr;
+}
+
 }  // namespace rocmforge

@@ -75,13 +75,30 @@ void Context::fail(const std::string& field, const std::string& problem) const {
   throw Failure(op_, field, problem);
 }
 
-const void* Context::input_memory(size_t index, std::initializer_list<int64_t> expected,
-                                  Shape& shape) const {
-  const Port& port = inputs_[index];
+const ort::Value* Context::input_value(size_t index) const {
   size_t count = 0;
   check(ort::input_count(context_, &count));
   const ort::Value* value = nullptr;
   if (index < count) check(ort::input_value(context_, index, &value));
+  return value;
+}
+
+size_t Context::rank(size_t index) const {
+  const ort::Value* value = input_value(index);
+  if (value == nullptr) return 0;
+  ort::ShapeInfo* info = nullptr;
+  check(ort::tensor_shape(value, &info));
+  size_t rank = 0;
+  ort::Status* status = ort::shape_rank(info, &rank);
+  ort::release_shape(info);
+  check(status);
+  return rank;
+}
+
+const void* Context::input_memory(size_t index, std::initializer_list<int64_t> expected,
+                                  Shape& shape) const {
+  const Port& port = inputs_[index];
+  const ort::Value* value = input_value(index);
   if (value == nullptr) {
     if (port.presence == ort::Presence::required) fail(port.name, "is missing");
     return nullptr;

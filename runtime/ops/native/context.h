@@ -77,6 +77,9 @@ class Context {
     return tensor;
   }
 
+  // Axes of the input at `index`, 0 where it is absent.
+  size_t rank(size_t index) const;
+
   template <typename T>
   T* output(size_t index, std::initializer_list<int64_t> shape) const {
     return static_cast<T*>(output_memory(index, shape));
@@ -109,6 +112,7 @@ class Context {
   [[noreturn]] void fail(const std::string& field, const std::string& problem) const;
 
  private:
+  const ort::Value* input_value(size_t index) const;
   const void* input_memory(size_t index, std::initializer_list<int64_t> expected,
                            Shape& shape) const;
   void* output_memory(size_t index, std::initializer_list<int64_t> shape) const;

@@ -14,18 +14,27 @@ using Half = uint16_t;
 
 constexpr int64_t activation_block = 32;
 
-// Activations rounded to 8 bits per block of 32 columns: value = code * scale.
+constexpr int64_t activation_group = 8;
+constexpr int largest_multiplier = 63;
+
+// Activations rounded to 8 bits: value = code * multiplier * scale, with a scale for each block of
+// 32 columns and in it a multiplier, 1..63, for each group of 8. So small values beside a large one
+// keep their bits, and sums inside a block stay exact integers.
 struct QuantizedRows {
-  int8_t* codes;       // [M, K], -127..127
-  float* scales;       // [M, K / 32]
-  float* sums;         // [M, K / 32]: sum of the block's rounded values
-  int32_t* code_sums;  // [M, K / 32]: sum of the block's codes
+  int8_t* codes;         // [M, K], -127..127
+  int16_t* multipliers;  // [M, K / 2]: one for each pair of columns, four alike for each group
+  float* scales;         // [M, K / 32]
+  float* sums;           // [M, K / 32]: sum of the block's rounded values
+  int32_t* code_sums;    // [M, K / 32]: sum of the block's codes times their multipliers
+
+  static int64_t bytes(int64_t values) { return values * 2 + values / activation_block * 12; }
 };
 
-// y = x @ weights.T + bias for the weight rows of some panels and the rows of x in [row, row_end).
+// y = x @ weights.T + bias for the weight rows of some panels and some rows of x.
 struct MatMul {
   const uint8_t* weights;
-  int64_t row_bytes;
+  bool packed;              // as `pack` lays them out, else rows as in the file
+  int64_t row_bytes;        // of rows as in the file
   int64_t outputs;          // N
   int64_t columns;          // K
   const float* x;           // what float formats read
@@ -85,6 +94,12 @@ struct KernelTable {
   int panel_rows;  // weight rows of one panel
 
   void (*look_up)(BlockFormat, const uint8_t* row, int64_t columns, float* out);
+  void (*look_up_packed)(BlockFormat, const uint8_t* packed, int64_t row, int64_t columns,
+                         float* out);
+  // Bytes of a packed block, that is of 32 columns of a panel; 0 where a format is not packed.
+  int64_t (*packed_block_bytes)(BlockFormat);
+  // Rewrites weights [N, row_bytes] as panels [ceil(N / panel_rows), K / 32, packed_block_bytes].
+  void (*pack)(BlockFormat, const uint8_t* weights, int64_t rows, int64_t columns, uint8_t* packed);
   // sum is written unless it is null; residual is added unless it is null.
   void (*rms_norm)(const float* x, const float* residual, const float* weight, int64_t columns,
                    int64_t group, float epsilon, float* y, float* sum);

@@ -57,6 +57,21 @@ ROCMFORGE_EXPORT rocmforge::ort::Status* RegisterCustomOps(rocmforge::ort::Sessi
 // "avx512", "avx2" or "scalar".
 ROCMFORGE_EXPORT const char* rocmforge_instruction_set() { return rocmforge::kernels().name; }
 
+// Bytes of a packed block of `panel_rows` rows; 0 for a format that is unknown or is not packed.
+ROCMFORGE_EXPORT int64_t rocmforge_packed_block_bytes(const char* format) {
+  const auto* shape = rocmforge::find_block_shape(format);
+  return shape == nullptr ? 0 : rocmforge::kernels().packed_block_bytes(shape->format);
+}
+
+ROCMFORGE_EXPORT int64_t rocmforge_panel_rows() { return rocmforge::kernels().panel_rows; }
+
+// Rewrites rows of whole blocks of 32 columns in a format that is packed.
+ROCMFORGE_EXPORT void rocmforge_pack(const char* format, const uint8_t* weights, int64_t rows,
+                                     int64_t columns, uint8_t* packed) {
+  const auto* shape = rocmforge::find_block_shape(format);
+  rocmforge::kernels().pack(shape->format, weights, rows, columns, packed);
+}
+
 // 0 on success; for tests and measurements, while no session runs.
 ROCMFORGE_EXPORT int rocmforge_set_instruction_set(const char* name) {
   return rocmforge::use_instruction_set(name) ? 0 : 1;

@@ -1,4 +1,4 @@
-// Weights in integer block formats times activations rounded to 8 bits.
+// Weights in integer block formats times activations rounded to 8 bits (see QuantizedRows).
 //
 // The sum inside a block is exact in integers, and blocks are added in order by one chain of fused
 // multiply-adds: so every path, tile and instruction set gives the same bits.
@@ -6,30 +6,6 @@
 #pragma once
 
 namespace rocmforge::ROCMFORGE_LAYER {
-
-inline void quantize(const float* x, int64_t columns, int64_t row, const QuantizedRows& out) {
-  const int64_t blocks = columns / activation_block;
-  for (int64_t b = 0; b < blocks; ++b, x += activation_block) {
-    F32 bound = broadcast(0.0f);
-    for (int i = 0; i < activation_block; i += lanes) bound = maximum(bound, absolute(load(x + i)));
-    float absmax = largest(bound);
-    if (absmax < 1e-30f) absmax = 0;
-    const float inverse = absmax == 0 ? 0 : 127.0f / absmax;
-    int8_t* codes = out.codes + row * columns + b * activation_block;
-    int32_t total = 0;
-    for (int i = 0; i < activation_block; ++i) {
-      // Adding 1.5 * 2^23 rounds to even and leaves the integer in the low bits.
-      const int32_t code =
-          static_cast<int32_t>(bits_of_float(x[i] * inverse + 0x1.8p23f) - 0x4b400000u);
-      codes[i] = static_cast<int8_t>(code);
-      total += codes[i];
-    }
-    const float scale = absmax / 127.0f;
-    out.scales[row * blocks + b] = scale;
-    out.sums[row * blocks + b] = scale * static_cast<float>(total);
-    out.code_sums[row * blocks + b] = total;
-  }
-}
 
 template <typename Format>
 constexpr int offset_of_codes = Format::zero_point + (Format::is_signed ? signed_offset : 0);
@@ -62,20 +38,26 @@ inline void single(const MatMul& args, int64_t m, int64_t n) {
   const QuantizedRows& x = args.quantized;
   Accumulator<Format> accumulator;
   for (int64_t b = 0; b < blocks; ++b, block += Format::shape.bytes) {
-    const Codes activations = load_codes(x.codes + m * args.columns + b * activation_block);
     const int64_t at = m * blocks + b;
-    accumulator.add_block(broadcast(sum(dot<Format>(Format::codes(block), activations))),
-                          x.code_sums[at], Format::scales(block, 0), x.scales[at],
-                          Format::minimums(block, 0), x.sums[at]);
+    const Products products = dot<Format>(Format::codes(block), activations_at(args, m, b));
+    accumulator.add_block(broadcast(sum(products)), x.code_sums[at], Format::scales(block, 0),
+                          x.scales[at], Format::minimums(block, 0), x.sums[at]);
   }
   F32 total = accumulator.total();
   if (args.bias != nullptr) total = add(total, broadcast(args.bias[n]));
   store_first(args.y + m * args.outputs + n, total, 1);
 }
 
+// The outputs of a panel; the last panel of packed weights may have rows that are none.
 inline void store_outputs(const MatMul& args, int64_t m, int64_t n, F32 total) {
-  if (args.bias != nullptr) total = add(total, load(args.bias + n));
-  store(args.y + m * args.outputs + n, total);
+  float* y = args.y + m * args.outputs + n;
+  const int64_t some = args.outputs - n;
+  if (some >= lanes) {
+    store(y, args.bias == nullptr ? total : add(total, load(args.bias + n)));
+  } else {
+    const F32 bias = args.bias == nullptr ? broadcast(0.0f) : load_first(args.bias + n, some);
+    store_first(y, add(total, bias), some);
+  }
 }
 
 // Short rows are streams too short for the hardware to foresee: fetch the next panel meanwhile.
@@ -95,11 +77,10 @@ inline void panel_by_row(const MatMul& args, int64_t m, int64_t n) {
   const uint8_t* panel = args.weights + n * args.row_bytes;
   const uint8_t* block = panel;
   const QuantizedRows& x = args.quantized;
-  const int8_t* codes = x.codes + m * args.columns;
   Accumulator<Format> accumulator;
   for (int64_t b = 0; b < blocks; ++b, block += Format::shape.bytes) {
     prefetch_next_panel<Format>(args, panel, b);
-    const Codes activations = load_codes(codes + b * activation_block);
+    const Activations activations = activations_at(args, m, b);
     Products products[lanes];
     for (int i = 0; i < lanes; ++i) {
       products[i] = dot<Format>(Format::codes(block + i * args.row_bytes), activations);
@@ -111,48 +92,52 @@ inline void panel_by_row(const MatMul& args, int64_t m, int64_t n) {
   store_outputs(args, m, n, accumulator.total());
 }
 
-// A panel unpacked for many rows of x: codes [blocks][32 * lanes], scales and minimums
-// [blocks][lanes].
-struct Panel {
+// A panel of rows as in the file, unpacked for many rows of x: codes [blocks][32 * lanes], scales
+// and minimums [blocks][lanes].
+template <typename Format>
+struct UnpackedPanel {
   uint8_t* codes;
-  float* scales;
-  float* minimums;
+  float* scale_values;
+  float* minimum_values;
 
   static int64_t bytes(int64_t blocks) { return blocks * lanes * (32 + 2 * 4); }
-  Panel(void* scratch, int64_t blocks)
+  UnpackedPanel(void* scratch, int64_t blocks)
       : codes(static_cast<uint8_t*>(scratch)),
-        scales(reinterpret_cast<float*>(codes + blocks * lanes * 32)),
-        minimums(scales + blocks * lanes) {}
-};
+        scale_values(reinterpret_cast<float*>(codes + blocks * lanes * 32)),
+        minimum_values(scale_values + blocks * lanes) {}
 
-template <typename Format>
-inline void unpack(const MatMul& args, int64_t n, const Panel& panel) {
-  const int64_t blocks = args.columns / activation_block;
-  const uint8_t* block = args.weights + n * args.row_bytes;
-  for (int64_t b = 0; b < blocks; ++b, block += Format::shape.bytes) {
-    Codes rows[lanes];
-    for (int i = 0; i < lanes; ++i) rows[i] = Format::codes(block + i * args.row_bytes);
-    store_panel<Format>(rows, panel.codes + b * 32 * lanes);
-    store(panel.scales + b * lanes, Format::scales(block, args.row_bytes));
-    if constexpr (Format::has_minimum) {
-      store(panel.minimums + b * lanes, Format::minimums(block, args.row_bytes));
+  void fill(const MatMul& args, int64_t n) const {
+    const int64_t blocks = args.columns / activation_block;
+    const uint8_t* block = args.weights + n * args.row_bytes;
+    for (int64_t b = 0; b < blocks; ++b, block += Format::shape.bytes) {
+      Codes rows[lanes];
+      for (int i = 0; i < lanes; ++i) rows[i] = Format::codes(block + i * args.row_bytes);
+      store_panel<Format>(rows, codes + b * 32 * lanes);
+      store(scale_values + b * lanes, Format::scales(block, args.row_bytes));
+      if constexpr (Format::has_minimum) {
+        store(minimum_values + b * lanes, Format::minimums(block, args.row_bytes));
+      }
     }
   }
-}
 
-template <typename Format, int rows>
+  PanelCodes<8> block(int64_t b) const { return {codes + b * 32 * lanes}; }
+  F32 scales(int64_t b) const { return load(scale_values + b * lanes); }
+  F32 minimums(int64_t b) const { return load(minimum_values + b * lanes); }
+  void prefetch(int64_t) const {}  // it is in the cache
+};
+
+template <typename Format, int rows, typename Panel>
 inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
   const int64_t blocks = args.columns / activation_block;
   const QuantizedRows& x = args.quantized;
-  const int8_t* codes = x.codes + m * args.columns;
   Accumulator<Format> accumulators[rows];
   for (int64_t b = 0; b < blocks; ++b) {
     I32 dots[rows];
-    dot_panel<Format, rows>(panel.codes + b * 32 * lanes, codes + b * activation_block,
-                            args.columns, dots);
-    const F32 scales = load(panel.scales + b * lanes);
+    if constexpr (rows == 1) panel.prefetch(b);
+    dot_panel<Format, rows>(panel.block(b), activations_at(args, m, b), dots);
+    const F32 scales = panel.scales(b);
     F32 minimums = scales;
-    if constexpr (Format::has_minimum) minimums = load(panel.minimums + b * lanes);
+    if constexpr (Format::has_minimum) minimums = panel.minimums(b);
     for (int i = 0; i < rows; ++i) {
       const int64_t at = (m + i) * blocks + b;
       accumulators[i].add_block(dots[i], x.code_sums[at], scales, x.scales[at], minimums,
@@ -163,7 +148,7 @@ inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
 }
 
 // Rows [m, end) in the largest tiles that fit.
-template <typename Format, int rows>
+template <typename Format, int rows, typename Panel>
 inline void tiles(const MatMul& args, int64_t m, int64_t end, int64_t n, const Panel& panel) {
   for (; m + rows <= end; m += rows) tile<Format, rows>(args, m, n, panel);
   if constexpr (rows > 1) tiles<Format, rows / 2>(args, m, end, n, panel);
@@ -171,18 +156,21 @@ inline void tiles(const MatMul& args, int64_t m, int64_t end, int64_t n, const P
 
 template <typename Format>
 inline void integer_matmul(const MatMul& args, Span rows, Span panels, void* scratch) {
-  const Panel panel(scratch, args.columns / activation_block);
+  const int64_t blocks = args.columns / activation_block;
+  const UnpackedPanel<Format> unpacked(scratch, blocks);
   for (int64_t p = panels.begin; p < panels.end; ++p) {
     const int64_t n = p * lanes;
-    if (n + lanes > args.outputs) {
+    if (args.packed) {
+      tiles<Format, tile_rows>(args, rows.begin, rows.end, n, PackedPanel<Format>(args, p));
+    } else if (n + lanes > args.outputs) {
       for (int64_t m = rows.begin; m < rows.end; ++m) {
         for (int64_t last = n; last < args.outputs; ++last) single<Format>(args, m, last);
       }
     } else if (rows.end - rows.begin == 1) {
       panel_by_row<Format>(args, rows.begin, n);
     } else {
-      unpack<Format>(args, n, panel);
-      tiles<Format, tile_rows>(args, rows.begin, rows.end, n, panel);
+      unpacked.fill(args, n);
+      tiles<Format, tile_rows>(args, rows.begin, rows.end, n, unpacked);
     }
   }
 }

@@ -93,9 +93,9 @@ inline __m256i pairs(__m256i codes, __m256i activations) {
   }
 }
 
-template <typename Format>
-inline Products dot(Codes codes, Codes activations) {
-  return _mm256_madd_epi16(pairs<Format>(codes, activations), _mm256_set1_epi16(1));
+template <typename Format, typename Activations>
+inline Products dot(Codes codes, const Activations& x) {
+  return _mm256_madd_epi16(pairs<Format>(codes, load_codes(x.codes)), load_codes(x.multipliers));
 }
 inline I32 sums(const Products (&rows)[lanes]) { return {sums_of_eight(rows)}; }
 
@@ -106,25 +106,35 @@ inline void store_panel(const Codes (&rows)[lanes], uint8_t* panel) {
   for (int group = 0; group < 8; ++group) store_codes(panel + group * 32, groups[group]);
 }
 
-template <typename Format, int rows>
-inline void dot_panel(const uint8_t* panel, const int8_t* x, int64_t stride, I32 (&dots)[rows]) {
-  // As many groups of four columns as an int16 can add up without overflow.
-  constexpr int fitting = 32767 / (2 * 127 * Format::largest_code);
-  constexpr int step = fitting >= 8 ? 8 : fitting >= 4 ? 4 : fitting >= 2 ? 2 : 1;
-  const __m256i ones = _mm256_set1_epi16(1);
-  for (int first = 0; first < 8; first += step) {
-    __m256i partial[rows];
-    for (int group = first; group < first + step; ++group) {
-      const __m256i codes = load_codes(panel + group * 32);
-      for (int m = 0; m < rows; ++m) {
-        const __m256i activations = _mm256_set1_epi32(four_codes(x + m * stride + group * 4));
-        const __m256i products = pairs<Format>(codes, activations);
-        partial[m] = group == first ? products : _mm256_add_epi16(partial[m], products);
-      }
-    }
+template <int bits>
+struct PanelCodes {
+  const uint8_t* bytes;
+
+  __m256i group(int g) const {
+    if constexpr (bits == 8) return load_codes(bytes + g * 32);
+    const __m256i both = load_codes(bytes + g % 4 * 32);
+    return _mm256_and_si256(g < 4 ? both : _mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
+  }
+};
+
+template <typename Format, int rows, int bits, typename Activations>
+inline void dot_panel(PanelCodes<bits> panel, const Activations& x, I32 (&dots)[rows]) {
+  // Whether an int16 can add up the products of a whole group of 8 activations.
+  constexpr bool fits = 4 * 127 * Format::largest_code <= 32767;
+  for (int group = 0; group < 4; ++group) {
+    const __m256i first = panel.group(2 * group), second = panel.group(2 * group + 1);
     for (int m = 0; m < rows; ++m) {
-      const __m256i wide = _mm256_madd_epi16(partial[m], ones);
-      dots[m].value = first == 0 ? wide : _mm256_add_epi32(dots[m].value, wide);
+      const int8_t* codes = x.codes_of(m) + group * 8;
+      const __m256i a = pairs<Format>(first, _mm256_set1_epi32(four_codes(codes)));
+      const __m256i b = pairs<Format>(second, _mm256_set1_epi32(four_codes(codes + 4)));
+      const __m256i times = _mm256_set1_epi32(multiplier_pair(x.multipliers_of(m) + group * 4));
+      __m256i wide;
+      if constexpr (fits) {
+        wide = _mm256_madd_epi16(_mm256_add_epi16(a, b), times);
+      } else {
+        wide = _mm256_add_epi32(_mm256_madd_epi16(a, times), _mm256_madd_epi16(b, times));
+      }
+      dots[m].value = group == 0 ? wide : _mm256_add_epi32(dots[m].value, wide);
     }
   }
 }

@@ -119,9 +119,11 @@ inline __m256i unsigned_codes(__m256i codes) {
   return _mm256_xor_si256(codes, _mm256_set1_epi8(static_cast<char>(0x80)));
 }
 
-template <typename Format>
-inline Products dot(Codes codes, Codes activations) {
-  return _mm256_dpbusd_epi32(_mm256_setzero_si256(), unsigned_codes<Format>(codes), activations);
+template <typename Format, typename Activations>
+inline Products dot(Codes codes, const Activations& x) {
+  const __m256i sums_of_four = _mm256_dpbusd_epi32(
+      _mm256_setzero_si256(), unsigned_codes<Format>(codes), load_codes(x.codes));
+  return _mm256_mullo_epi32(sums_of_four, _mm256_srli_epi32(load_codes(x.multipliers), 16));
 }
 
 inline I32 sums(const Products (&rows)[lanes]) {
@@ -151,14 +153,29 @@ inline void store_panel(const Codes (&rows)[lanes], uint8_t* panel) {
   }
 }
 
-template <typename Format, int rows>
-inline void dot_panel(const uint8_t* panel, const int8_t* x, int64_t stride, I32 (&dots)[rows]) {
-  for (int m = 0; m < rows; ++m) dots[m].value = _mm512_setzero_si512();
-  for (int group = 0; group < 8; ++group) {
-    const __m512i codes = _mm512_loadu_si512(panel + group * 64);
+template <int bits>
+struct PanelCodes {
+  const uint8_t* bytes;
+
+  __m512i group(int g) const {
+    if constexpr (bits == 8) return _mm512_loadu_si512(bytes + g * 64);
+    const __m512i both = _mm512_loadu_si512(bytes + g % 4 * 64);
+    return _mm512_and_si512(g < 4 ? both : _mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
+  }
+};
+
+template <typename Format, int rows, int bits, typename Activations>
+inline void dot_panel(PanelCodes<bits> panel, const Activations& x, I32 (&dots)[rows]) {
+  for (int group = 0; group < 4; ++group) {
+    const __m512i first = panel.group(2 * group), second = panel.group(2 * group + 1);
     for (int m = 0; m < rows; ++m) {
-      const __m512i activations = _mm512_set1_epi32(four_codes(x + m * stride + group * 4));
-      dots[m].value = _mm512_dpbusd_epi32(dots[m].value, codes, activations);
+      const int8_t* codes = x.codes_of(m) + group * 8;
+      __m512i sums =
+          _mm512_dpbusd_epi32(_mm512_setzero_si512(), first, _mm512_set1_epi32(four_codes(codes)));
+      sums = _mm512_dpbusd_epi32(sums, second, _mm512_set1_epi32(four_codes(codes + 4)));
+      const __m512i wide =
+          _mm512_mullo_epi32(sums, _mm512_set1_epi32(x.multipliers_of(m)[group * 4]));
+      dots[m].value = group == 0 ? wide : _mm512_add_epi32(dots[m].value, wide);
     }
   }
 }

@@ -143,12 +143,26 @@ inline int32_t widen(uint8_t code) {
   return Format::is_signed ? static_cast<int8_t>(code) : code;
 }
 
-// Products of 32 codes (plus signed_offset where they are signed) and 32 activations.
-template <typename Format>
-inline Products dot(Codes codes, Codes activations) {
+// The 32 codes of one block of every row of a panel, [8][lanes][4]; of 4 bits, [4][lanes][4] with
+// group g + 4 in the high halves of group g.
+template <int bits>
+struct PanelCodes {
+  const uint8_t* bytes;
+
+  uint8_t code(int column, int lane) const {
+    const int group = column / 4;
+    if (bits == 8) return bytes[(group * lanes + lane) * 4 + column % 4];
+    const uint8_t byte = bytes[(group % 4 * lanes + lane) * 4 + column % 4];
+    return group < 4 ? byte & 15 : byte >> 4;
+  }
+};
+
+// Products of 32 codes (plus signed_offset where they are signed), activations and multipliers.
+template <typename Format, typename Activations>
+inline Products dot(Codes codes, const Activations& x) {
   int32_t total = 0;
   for (int i = 0; i < 32; ++i) {
-    total += widen<Format>(codes.code[i]) * static_cast<int8_t>(activations.code[i]);
+    total += widen<Format>(codes.code[i]) * x.codes[i] * x.multipliers[i / 2];
   }
   return total;
 }
@@ -170,15 +184,15 @@ inline void store_panel(const Codes (&rows)[lanes], uint8_t* panel) {
   }
 }
 
-// dots[m], lane i: products of row i of the panel's block and 32 activations at x + m * stride.
-template <typename Format, int rows>
-inline void dot_panel(const uint8_t* panel, const int8_t* x, int64_t stride, I32 (&dots)[rows]) {
+// dots[m], lane i: products of row i of the panel's block and row m of the activations.
+template <typename Format, int rows, int bits, typename Activations>
+inline void dot_panel(PanelCodes<bits> panel, const Activations& x, I32 (&dots)[rows]) {
   for (int m = 0; m < rows; ++m) {
     dots[m] = broadcast(int32_t{0});
     for (int k = 0; k < 32; ++k) {
+      const int32_t activation = x.codes_of(m)[k] * x.multipliers_of(m)[k / 2];
       for (int i = 0; i < lanes; ++i) {
-        const uint8_t code = panel[(k / 4 * lanes + i) * 4 + k % 4];
-        dots[m].lane[i] += widen<Format>(code) * x[m * stride + k];
+        dots[m].lane[i] += widen<Format>(panel.code(k, i)) * activation;
       }
     }
   }

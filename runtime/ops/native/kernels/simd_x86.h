@@ -70,3 +70,10 @@ inline int32_t four_codes(const int8_t* p) {
   std::memcpy(&codes, p, sizeof codes);
   return codes;
 }
+
+// A group's multiplier, twice in 32 bits.
+inline int32_t multiplier_pair(const int16_t* p) {
+  int32_t pair;
+  std::memcpy(&pair, p, sizeof pair);
+  return pair;
+}

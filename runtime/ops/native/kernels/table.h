@@ -5,7 +5,11 @@
 #include "block_formats.h"
 #include "elementwise.h"
 // Those use elementwise.
+#include "activations.h"
 #include "attention.h"
+// Those use activations.
+#include "packed_weights.h"
+// That uses packed weights.
 #include "integer_matmul.h"
 #include "look_up.h"
 #include "plain_matmul.h"
@@ -14,7 +18,10 @@ namespace rocmforge::ROCMFORGE_LAYER {
 
 inline int64_t matmul_scratch(BlockFormat format, const MatMul& args) {
   return with_format(
-      format, [&]<typename Format>() { return Panel::bytes(args.columns / activation_block); },
+      format,
+      [&]<typename Format>() {
+        return UnpackedPanel<Format>::bytes(args.columns / activation_block);
+      },
       []<typename Format>() { return int64_t{0}; });
 }
 
@@ -28,6 +35,9 @@ constexpr KernelTable kernel_table = {
     .name = instruction_set_name,
     .panel_rows = lanes,
     .look_up = look_up,
+    .look_up_packed = look_up_packed,
+    .packed_block_bytes = packed_block_bytes,
+    .pack = pack,
     .rms_norm = rms_norm,
     .silu = silu,
     .gelu = gelu,

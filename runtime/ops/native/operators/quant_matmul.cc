@@ -15,13 +15,13 @@ constexpr int64_t unit_rows = 128;
 // x rounded to 8 bits, once for the whole call, in the calling thread's memory.
 QuantizedRows QuantMatMul::quantize(const Context& context, const float* x, int64_t rows) const {
   const int64_t values = rows * weights_.columns, blocks = values / activation_block;
-  constexpr int64_t bytes_of_block = 2 * sizeof(float) + sizeof(int32_t);
-  auto* memory = scratch<int8_t>(ScratchUse::call, values + blocks * bytes_of_block);
+  auto* memory = scratch<int8_t>(ScratchUse::call, QuantizedRows::bytes(values));
   QuantizedRows quantized;
   quantized.scales = reinterpret_cast<float*>(memory);
   quantized.sums = quantized.scales + blocks;
   quantized.code_sums = reinterpret_cast<int32_t*>(quantized.sums + blocks);
-  quantized.codes = memory + blocks * bytes_of_block;
+  quantized.multipliers = reinterpret_cast<int16_t*>(quantized.code_sums + blocks);
+  quantized.codes = reinterpret_cast<int8_t*>(quantized.multipliers + values / 2);
 
   const KernelTable& table = kernels();
   const WorkUnits units(rows, weights_.columns);
@@ -35,12 +35,14 @@ QuantizedRows QuantMatMul::quantize(const Context& context, const float* x, int6
 
 void QuantMatMul::compute(const Context& context) const {
   const auto x = context.input<float>(0, {any_size, weights_.columns});
-  const auto blocks = context.input<uint8_t>(1, {any_size, weights_.row_bytes});
-  const int64_t rows = x.shape[0], outputs = blocks.shape[0];
+  const WeightRows blocks = weights_.rows(context, 1);
+  const int64_t rows = x.shape[0], outputs = rows_ == 0 ? blocks.count : rows_;
+  if (outputs > blocks.count) context.fail("rows", "are more than the weights have");
   const auto bias = context.input<float>(2, {outputs});
 
   MatMul args{};
   args.weights = blocks.data;
+  args.packed = blocks.packed;
   args.row_bytes = weights_.row_bytes;
   args.outputs = outputs;
   args.columns = weights_.columns;

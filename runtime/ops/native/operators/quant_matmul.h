@@ -5,7 +5,7 @@
 
 namespace rocmforge {
 
-// x @ weights.T + bias, on the raw blocks of the file.
+// x @ weights.T + bias, on the blocks of the file or on packed ones.
 class QuantMatMul {
  public:
   static constexpr const char* name = "QuantMatMul";
@@ -14,13 +14,16 @@ class QuantMatMul {
                                     {"bias", ort::ElementType::float32, ort::Presence::optional}};
   static constexpr Port outputs[] = {{"y", ort::ElementType::float32}};
 
-  explicit QuantMatMul(const Attributes& attributes) : weights_(attributes) {}
+  // The optional attribute `rows` says how many weight rows of the last panel are real.
+  explicit QuantMatMul(const Attributes& attributes)
+      : weights_(attributes), rows_(attributes.integer_or("rows", 0, 0)) {}
   void compute(const Context& context) const;
 
  private:
   QuantizedRows quantize(const Context& context, const float* x, int64_t rows) const;
 
   Weights weights_;
+  int64_t rows_;  // 0: as many as the weights have
 };
 
 }  // namespace rocmforge

@@ -3,8 +3,16 @@
 
 #include "../block_shapes.h"
 #include "../context.h"
+#include "../instruction_set.h"
 
 namespace rocmforge {
+
+// A call's weights: rows as in the file, or panels as KernelTable::pack lays them out.
+struct WeightRows {
+  const uint8_t* data;
+  int64_t count;  // for panels, with the rows that fill up the last one
+  bool packed;
+};
 
 struct Weights {
   BlockFormat format;
@@ -15,16 +23,25 @@ struct Weights {
   explicit Weights(const Attributes& attributes) {
     const std::string name = attributes.text("format");
     columns = attributes.integer("columns", 1);
-    for (const BlockShape& shape : block_shapes) {
-      if (shape.name != name) continue;
-      if (columns % shape.columns != 0) {
-        attributes.fail("columns", std::to_string(columns) + " are not whole " + name + " blocks");
-      }
-      format = shape.format;
-      row_bytes = columns / shape.columns * shape.bytes;
-      return;
+    const BlockShape* shape = find_block_shape(name);
+    if (shape == nullptr) attributes.fail("format", "'" + name + "' is unknown");
+    if (columns % shape->columns != 0) {
+      attributes.fail("columns", std::to_string(columns) + " are not whole " + name + " blocks");
     }
-    attributes.fail("format", "'" + name + "' is unknown");
+    format = shape->format;
+    row_bytes = columns / shape->columns * shape->bytes;
+  }
+
+  // The input at `index`: uint8 [N, row_bytes] or [panels, blocks, bytes].
+  WeightRows rows(const Context& context, size_t index) const {
+    if (context.rank(index) != 3) {
+      const auto rows = context.input<uint8_t>(index, {any_size, row_bytes});
+      return {rows.data, rows.shape[0], false};
+    }
+    const KernelTable& table = kernels();
+    const auto panels = context.input<uint8_t>(
+        index, {any_size, columns / activation_block, table.packed_block_bytes(format)});
+    return {panels.data, panels.shape[0] * table.panel_rows, true};
   }
 };
 
