@@ -47,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone (`| head`); Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
+    except OSError as error:
+        # A full disk, a folder that may not be written: the system's words name the file.
+        print(f"rocmforge: {error}", file=sys.stderr)
+        return FAILURE
     return 0
 
 

@@ -70,6 +70,14 @@ def test_what_is_missing_is_named_in_one_line_and_exits_with_1(
     assert "missing" in finished.stderr
 
 
+def test_a_home_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "--home", "/proc/nowhere"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("rocmforge: ")
+    assert error.count("\n") == 1
+    assert "/proc/nowhere" in error
+
+
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     finished = subprocess.run(
         f"{sys.executable} -m rocmforge models --home {tmp_path} | true",
