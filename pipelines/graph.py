@@ -14,7 +14,7 @@ DOMAIN = "com.rocmforge"
 DOMAIN_VERSION = 1
 OPSET = 21
 IR_VERSION = 10
-GRAPH_VERSION = "1"
+GRAPH_VERSION = "2"
 """Counts up when a graph of an earlier build must be built anew."""
 
 FREQUENCIES = "rotary.inverse_frequencies"
@@ -150,7 +150,14 @@ class _Builder:
         if linear.bias is not None:
             inputs.append(self.vector(linear.bias))
         info = linear.weight
-        self.node("QuantMatMul", inputs, [name], format=info.format, columns=info.columns)
+        self.node(
+            "QuantMatMul",
+            inputs,
+            [name],
+            format=info.format,
+            columns=info.columns,
+            rows=info.rows,
+        )
         return name
 
     def gather(self, name: str, rows: str) -> str:

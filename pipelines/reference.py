@@ -109,8 +109,10 @@ def _operators() -> list[type[OpRun]]:
             return reference.rms_norm(x, weight, residual, **attributes)
 
     class QuantMatMul(_Operator):
-        def _run(self, x: Any, blocks: Any, bias: Any = None, *, format: str, columns: int) -> Any:
-            y = x @ weights(blocks, format, columns).T
+        def _run(
+            self, x: Any, blocks: Any, bias: Any = None, *, format: str, columns: int, rows: int
+        ) -> Any:
+            y = x @ weights(blocks, format, columns)[:rows].T
             return (y if bias is None else y + bias,)
 
     class RotaryPageWrite(_Operator):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from runtime.errors import DeviceError, PreparationError
 from runtime.manifest import GRAPH_NAME, Manifest, WeightsFile
 from runtime.ops.library import library_path
+from runtime.packed_weights import packed_weights
 from runtime.settings import Settings
 from runtime.step import StepInputs
 
@@ -54,7 +55,8 @@ def check_weights(path: Path, expected: WeightsFile) -> None:
 class Session:
     """A loaded model and its page pool. Owned by the thread that calls `run`.
 
-    The GGUF's blocks are mapped by ONNX Runtime, never copied. The pool is one array of float16
+    The weights are mapped, never copied into memory: vectors from the GGUF, matrices from their
+    packed copy where there is one. The pool is one array of float16
     [layers, pages, 2, kv_heads, page_size, head_dim] that every step reads and writes in place;
     the system gives it memory as pages are first touched.
 
@@ -70,7 +72,14 @@ class Session:
                 "the operators of this build run on the CPU only; leave out --device rocm"
             )
         self.device = "cpu"
-        self._session = _load(folder / GRAPH_NAME, weights.parent, settings)
+        # The session borrows these maps and values: they live as long as it does.
+        self._packed = packed_weights(
+            weights, self.manifest.weights.sha256, settings.cache_folder / "packed"
+        )
+        self._values = {
+            name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in self._packed.items()
+        }
+        self._session = _load(folder / GRAPH_NAME, weights.parent, self._values, settings)
         layout = self.manifest.page_layout
         page_count = -(-settings.cache_tokens // settings.page_size)
         pool_shape = (
@@ -116,17 +125,22 @@ class Session:
         return None
 
 
-def _load(graph: Path, weights_folder: Path, settings: Settings) -> ort.InferenceSession:
+def _load(
+    graph: Path, weights_folder: Path, packed: dict[str, ort.OrtValue], settings: Settings
+) -> ort.InferenceSession:
     """A session on the CPU provider, with the operators registered and the weights mapped.
 
-    The graph comes as bytes because only then ONNX Runtime looks for its external data in the
-    folder that is named here; so the GGUF may lie on any file system.
+    Packed matrices stand in for the graph's own initializers of the same name. The graph comes as
+    bytes because only then ONNX Runtime looks for its external data in the folder that is named
+    here; so the GGUF may lie on any file system.
     """
     options = ort.SessionOptions()
     options.log_severity_level = ONNX_RUNTIME_WARNINGS_OFF
     options.intra_op_num_threads = settings.threads or len(os.sched_getaffinity(0))
     options.add_session_config_entry(WEIGHTS_FOLDER_OPTION, str(weights_folder))
     options.register_custom_ops_library(str(library_path()))
+    for name, value in packed.items():
+        options.add_initializer(name, value)
     try:
         session = ort.InferenceSession(
             graph.read_bytes(), options, providers=["CPUExecutionProvider"]

@@ -19,17 +19,29 @@ def library_path() -> Path:
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def native_library() -> ctypes.CDLL:
+    """The library's plain C functions. Raises DeviceError when it is not built."""
     library = ctypes.CDLL(str(library_path()))
     library.rocmforge_instruction_set.restype = ctypes.c_char_p
     library.rocmforge_set_instruction_set.argtypes = [ctypes.c_char_p]
     library.rocmforge_set_instruction_set.restype = ctypes.c_int
+    library.rocmforge_panel_rows.restype = ctypes.c_int64
+    library.rocmforge_packed_block_bytes.argtypes = [ctypes.c_char_p]
+    library.rocmforge_packed_block_bytes.restype = ctypes.c_int64
+    library.rocmforge_pack.argtypes = [
+        ctypes.c_char_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_void_p,
+    ]
+    library.rocmforge_pack.restype = None
     return library
 
 
 def instruction_set() -> str:
     """The instruction set the CPU kernels run on: "avx512", "avx2" or "scalar"."""
-    name: bytes = _library().rocmforge_instruction_set()
+    name: bytes = native_library().rocmforge_instruction_set()
     return name.decode()
 
 
@@ -38,5 +50,5 @@ def set_instruction_set(name: str) -> None:
 
     Raises DeviceError when the processor or the name is not supported.
     """
-    if _library().rocmforge_set_instruction_set(name.encode()) != 0:
+    if native_library().rocmforge_set_instruction_set(name.encode()) != 0:
         raise DeviceError(f"This processor cannot run the instruction set {name!r}.")

@@ -1,0 +1,87 @@
+"""A packed copy of a model's matrices in one file that every session maps.
+
+The file is a cache: named by the content of the GGUF and by the layout, written once, shared by
+all processes through the page cache, and free to be deleted. Where it cannot be written, the
+kernels read the GGUF's own rows, only slower.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.gguf import GGUFFile, TensorInfo
+from runtime.ops.packing import layout_name, pack, packed_shape
+
+ALIGNMENT = 4096
+
+log = logging.getLogger("rocmforge.session")
+
+PackedArrays = dict[str, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    tensor: TensorInfo
+    offset: int
+    shape: tuple[int, int, int]
+
+    @property
+    def end(self) -> int:
+        return self.offset + int(np.prod(self.shape))
+
+
+def packed_weights(weights: Path, sha256: str, folder: Path) -> PackedArrays:
+    """Read-only maps of every matrix that can be packed, by tensor name; made where missing.
+
+    weights: the GGUF; sha256: of its content; folder: where packed copies are kept. Empty where
+    the copy cannot be written.
+    """
+    file = GGUFFile.open(weights)
+    places = _places(file)
+    if not places:
+        return {}
+    path = folder / f"{sha256[:32]}.{layout_name()}.packed"
+    try:
+        if not path.is_file() or path.stat().st_size != places[-1].end:
+            _write(path, file, places)
+        mapped = np.memmap(path, np.uint8, mode="r")
+    except OSError as error:
+        log.warning("weights run unpacked, which is slower: %s cannot be written: %s", path, error)
+        return {}
+    return {
+        place.tensor.name: mapped[place.offset : place.end].reshape(place.shape) for place in places
+    }
+
+
+def _places(file: GGUFFile) -> list[_Place]:
+    """Where each matrix stands in the packed file, in the order of the GGUF."""
+    places: list[_Place] = []
+    offset = 0
+    for tensor in file.tensors.values():
+        if len(tensor.shape) != 2:
+            continue
+        shape = packed_shape(tensor.format, tensor.rows, tensor.columns)
+        if shape is not None:
+            places.append(_Place(tensor, offset, shape))
+            offset = -(-places[-1].end // ALIGNMENT) * ALIGNMENT
+    return places
+
+
+def _write(path: Path, file: GGUFFile, places: list[_Place]) -> None:
+    """Pack into a file beside `path` and rename it: nobody maps a half-written one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as target:
+            for place in places:
+                packed = np.empty(place.shape, np.uint8)
+                pack(place.tensor.format, file.data(place.tensor.name), packed)
+                target.seek(place.offset)
+                target.write(packed.data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

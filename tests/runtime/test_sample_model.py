@@ -1,0 +1,92 @@
+"""What the sample model says, against llama.cpp's answers and against float32 arithmetic."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipelines.convert import convert
+from rocmforge.scoring import score
+from runtime.engine import Engine
+from runtime.gguf import GGUFFile
+from runtime.sampler import SamplingParameters
+from runtime.session import Session
+from runtime.settings import Settings
+from runtime.tokenizer import Tokenizer
+from tests.pipelines.llama import llama_logits
+
+pytestmark = pytest.mark.sample
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+SECONDS = 120.0
+NEAR_TIE = 0.35
+"""Margin of two logits below which rounding activations to 8 bits may swap them.
+
+Both programs round so. On a page of text the difference between their best two logits differs by
+less than this at 99 of 100 positions.
+"""
+PAGE_TOKENS = 160
+
+
+@pytest.fixture(scope="module")
+def sample(sample_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample model, converted."""
+    folder = tmp_path_factory.mktemp("sample")
+    convert(sample_model, folder, "sample")
+    return folder
+
+
+@pytest.mark.parametrize("entry", json.loads((GOLDEN / "greedy.json").read_text()))
+def test_greedy_text_is_llama_cpps_until_a_near_tie(
+    sample: Path, settings: Settings, entry: dict[str, Any]
+) -> None:
+    engine = Engine(
+        Session(sample, settings=settings), end_of_generation=frozenset(), settings=settings
+    )
+    engine.start()
+    expected, margins = entry["tokens"], entry["margins"]
+    agreed = 0
+    while agreed < len(expected):
+        # Past a near-tie that went the other way, go on with llama.cpp's text.
+        prompt = entry["prompt_tokens"] + expected[:agreed]
+        generation = engine.submit(
+            prompt, SamplingParameters(temperature=0.0), len(expected) - agreed
+        )
+        assert generation.wait(SECONDS)
+        ours = generation.tokens
+        while ours and agreed < len(expected) and ours[0] == expected[agreed]:
+            ours, agreed = ours[1:], agreed + 1
+        if agreed < len(expected):
+            assert margins[agreed] < NEAR_TIE, f"token {agreed}"
+            agreed += 1
+    engine.stop()
+
+
+def test_a_page_of_english_is_as_likely_as_with_float32_arithmetic(
+    sample: Path, sample_model: Path, settings: Settings, tmp_path: Path
+) -> None:
+    file = GGUFFile.open(sample_model)
+    tokens = np.array(
+        Tokenizer.from_gguf(file).encode((GOLDEN / "page.txt").read_text())[:PAGE_TOKENS], np.int32
+    )
+    score(sample, tokens, tmp_path / "logits.npy", settings, lambda _: None)
+    ours = log_softmax(np.load(tmp_path / "logits.npy"))
+    exact = log_softmax(llama_logits(file, tokens.tolist()))
+    assert perplexity(ours, tokens) == pytest.approx(perplexity(exact, tokens), rel=0.005)
+    divergence = (np.exp(exact) * (exact - ours)).sum(axis=-1)
+    # llama.cpp's own on such a page is 3.1e-3.
+    assert divergence.mean() < 1.5e-3
+
+
+def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+def perplexity(log_probabilities: NDArray[np.float64], tokens: NDArray[np.int32]) -> float:
+    picked = log_probabilities[np.arange(len(tokens) - 1), tokens[1:]]
+    return float(np.exp(-picked.mean()))
