@@ -14,10 +14,11 @@ DOMAIN = "com.rocmforge"
 DOMAIN_VERSION = 1
 OPSET = 21
 IR_VERSION = 10
-GRAPH_VERSION = "2"
+GRAPH_VERSION = "3"
 """Counts up when a graph of an earlier build must be built anew."""
 
 FREQUENCIES = "rotary.inverse_frequencies"
+ANGLES = "rotary.angles"
 """The one weight that conversion computes and stores in the graph itself."""
 
 Attribute = str | int | float
@@ -49,6 +50,9 @@ class _Builder:
         frequencies = np.asarray(spec.rotary.inverse_frequencies, np.float32)
         self.initializers[FREQUENCIES] = helper.make_tensor(
             FREQUENCIES, TensorProto.FLOAT, frequencies.shape, frequencies.tobytes(), raw=True
+        )
+        self.node(
+            "RotaryAngles", ["positions", FREQUENCIES], [ANGLES], magnitude=spec.rotary.magnitude
         )
         self.node(
             "RowLookup",
@@ -105,10 +109,9 @@ class _Builder:
         rotated, attended = f"{block}.rotary", f"{block}.attention"
         self.node(
             "RotaryPageWrite",
-            [query, key, value, *rows, FREQUENCIES, pool],
+            [query, key, value, *rows, ANGLES, pool],
             [rotated, next_pool],
             style=spec.rotary.style,
-            magnitude=spec.rotary.magnitude,
             **shape,
         )
         self.node(

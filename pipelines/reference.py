@@ -115,6 +115,10 @@ def _operators() -> list[type[OpRun]]:
             y = x @ weights(blocks, format, columns)[:rows].T
             return (y if bias is None else y + bias,)
 
+    class RotaryAngles(_Operator):
+        def _run(self, positions: Any, inverse_frequencies: Any, **attributes: Any) -> Any:
+            return (reference.rotary_angles(positions, inverse_frequencies, **attributes),)
+
     class RotaryPageWrite(_Operator):
         def _run(self, *inputs: Any, **attributes: Any) -> Any:
             return reference.rotary_page_write(*inputs, **attributes)
@@ -127,4 +131,12 @@ def _operators() -> list[type[OpRun]]:
         def _run(self, gate: Any, up: Any, **attributes: Any) -> Any:
             return (reference.gated_activation(gate, up, **attributes),)
 
-    return [RowLookup, RMSNorm, QuantMatMul, RotaryPageWrite, PagedAttention, GatedActivation]
+    return [
+        RowLookup,
+        RMSNorm,
+        QuantMatMul,
+        RotaryAngles,
+        RotaryPageWrite,
+        PagedAttention,
+        GatedActivation,
+    ]

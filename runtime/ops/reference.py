@@ -132,23 +132,25 @@ def quant_matmul_int8(
     return quant_matmul(rounded, blocks, bias, format=format, columns=columns)
 
 
-def rotate(
-    x: Float32,
-    positions: Int32,
-    inverse_frequencies: Float32,
-    *,
-    style: Literal["norm", "neox"],
-    magnitude: float = 1.0,
+def rotary_angles(
+    positions: Int32, inverse_frequencies: Float32, *, magnitude: float = 1.0
 ) -> Float32:
-    """float32 [T, heads, D] -> the same shape with the first R = 2 * len(frequencies) dims rotated.
+    """int32 [T], float32 [R / 2] -> float32 [T, R]: cosines, then sines, of every token's angles.
 
-    angle = position * inverse_frequency (float64). "norm" rotates the pairs (2i, 2i + 1), "neox"
-    the pairs (i, i + R / 2). Su et al., "RoFormer", 2021; magnitude as in YaRN (Peng et al., 2023).
+    angle = position * inverse_frequency (float64); both are multiplied by magnitude. Su et al.,
+    "RoFormer", 2021; magnitude as in YaRN (Peng et al., 2023).
     """
     angles = positions.astype(np.float64)[:, None] * inverse_frequencies.astype(np.float64)
-    cos = (np.cos(angles) * magnitude).astype(np.float32)[:, None, :]
-    sin = (np.sin(angles) * magnitude).astype(np.float32)[:, None, :]
-    half = len(inverse_frequencies)
+    return (np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * magnitude).astype(np.float32)
+
+
+def rotate(x: Float32, angles: Float32, *, style: Literal["norm", "neox"]) -> Float32:
+    """float32 [T, heads, D], angles [T, R] -> the same shape with the first R dims rotated.
+
+    "norm" rotates the pairs (2i, 2i + 1), "neox" the pairs (i, i + R / 2).
+    """
+    half = angles.shape[1] // 2
+    cos, sin = angles[:, None, :half], angles[:, None, half:]
     if style == "norm":
         first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
     else:
@@ -174,7 +176,7 @@ def rotary_page_write(
     positions: Int32,
     row_starts: Int32,
     page_table: Int32,
-    inverse_frequencies: Float32,
+    angles: Float32,
     pool: Float16,
     *,
     layer: int,
@@ -182,25 +184,18 @@ def rotary_page_write(
     kv_heads: int,
     head_dim: int,
     style: Literal["norm", "neox"],
-    magnitude: float = 1.0,
 ) -> tuple[Float32, Float16]:
     """Rotate q and k; write k (rotated) and v to the pages of their rows.
 
     q float32 [T, H*D], k and v float32 [T, G*D], positions int32 [T], row_starts int32 [B + 1],
-    page_table int32 [B, P], inverse_frequencies float32 [R / 2] (R = 0: no rotation),
+    page_table int32 [B, P], angles float32 [T, R] of rotary_angles (R = 0: no rotation),
     pool float16 [L, pages, 2, G, page_size, D] -> (q rotated [T, H*D], the written pool).
     The operator writes the pool in place; this function returns a copy.
     """
     page_size = pool.shape[4]
     written = pool.copy()
     tokens = len(positions)
-    keys = rotate(
-        k.reshape(tokens, kv_heads, head_dim),
-        positions,
-        inverse_frequencies,
-        style=style,
-        magnitude=magnitude,
-    )
+    keys = rotate(k.reshape(tokens, kv_heads, head_dim), angles, style=style)
     values = v.reshape(tokens, kv_heads, head_dim)
     for row, token in _tokens(row_starts):
         page = page_table[row, positions[token] // page_size]
@@ -208,8 +203,7 @@ def rotary_page_write(
         written[layer, page, 0, :, slot] = keys[token].astype(np.float16)
         written[layer, page, 1, :, slot] = values[token].astype(np.float16)
     queries = q.reshape(tokens, heads, head_dim)
-    rotated = rotate(queries, positions, inverse_frequencies, style=style, magnitude=magnitude)
-    return rotated.reshape(q.shape), written
+    return rotate(queries, angles, style=style).reshape(q.shape), written
 
 
 def paged_attention(

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 
-from runtime.ops.reference import rotary_page_write
+from runtime.ops.reference import rotary_angles, rotary_page_write
 from tests.ops.conftest import Library
 from tests.ops.paged_steps import PagedStep
 
@@ -14,6 +14,7 @@ OUTPUTS: list[npt.DTypeLike] = [np.dtype(np.float32), np.dtype(np.float16)]
 
 def inputs_of(step: PagedStep, random: np.random.Generator, rotated: int) -> dict[str, Any]:
     frequencies = 10000.0 ** -(np.arange(0, rotated, 2) / max(rotated, 1))
+    angles = rotary_angles(step.positions, frequencies.astype(np.float32), magnitude=1.25)
     return {
         "q": step.activations(random, step.heads),
         "k": step.activations(random, step.kv_heads),
@@ -21,13 +22,13 @@ def inputs_of(step: PagedStep, random: np.random.Generator, rotated: int) -> dic
         "positions": step.positions,
         "row_starts": step.row_starts,
         "page_table": step.page_table(random),
-        "inverse_frequencies": frequencies.astype(np.float32),
+        "angles": angles,
         "pool": step.pool(random),
     }
 
 
-def attributes_of(step: PagedStep, style: str = "norm", magnitude: float = 1.0) -> dict[str, Any]:
-    return {**step.attributes, "style": style, "magnitude": magnitude}
+def attributes_of(step: PagedStep, style: str = "norm") -> dict[str, Any]:
+    return {**step.attributes, "style": style}
 
 
 @pytest.mark.parametrize("style", ["norm", "neox"])
@@ -45,7 +46,7 @@ def test_rotates_and_writes_as_defined(
     library: Library, random: np.random.Generator, style: str, step: PagedStep, rotated: int
 ) -> None:
     inputs = inputs_of(step, random, rotated)
-    attributes = attributes_of(step, style, magnitude=1.25)
+    attributes = attributes_of(step, style)
     before = inputs["pool"].copy()
     expected_q, expected_pool = rotary_page_write(**inputs, **attributes)
     q, pool = library.run("RotaryPageWrite", inputs, OUTPUTS, **attributes)
@@ -84,7 +85,7 @@ def test_tokens_alone_have_the_bits_they_have_in_company(
     q, pool = library.run("RotaryPageWrite", inputs, OUTPUTS, threads=2, **attributes_of(step))
     for token in range(step.tokens):
         some = slice(token, token + 1)
-        mine = {name: inputs[name][some] for name in ("q", "k", "v", "positions")}
+        mine = {name: inputs[name][some] for name in ("q", "k", "v", "positions", "angles")}
         starts = np.array([0, 1], dtype=np.int32)
         alone, inputs["pool"] = library.run(
             "RotaryPageWrite",
@@ -124,7 +125,7 @@ def test_float16_rounds_as_numpy_does(library: Library) -> None:
         ("page_table", np.array([[0, 99, 1]], np.int32), "page_table names page 99"),
         ("positions", np.array([7, 24], np.int32), "positions has 24, row 0 has room for 24"),
         ("row_starts", np.array([0, 3], np.int32), "row_starts does not rise"),
-        ("inverse_frequencies", np.ones(9, np.float32), "inverse_frequencies has 9 values"),
+        ("angles", np.ones((2, 18), np.float32), "angles has 18 columns"),
         ("k", np.ones((2, 3), np.float32), r"k has shape \[2, 3\], expected \[2, 32\]"),
         ("pool", np.ones((2, 6, 2, 1, 8, 16), np.float16), r"pool has shape"),
     ],

@@ -28,14 +28,14 @@ def node(model: ModelProto, name: str) -> NodeProto:
     return nodes[name]
 
 
-def double_rotation(model: ModelProto) -> None:
+def double_scale(model: ModelProto) -> None:
     """A scale that is wrong in one layer."""
-    attributes = {each.name: each for each in node(model, "blk.1.rotary").attribute}
-    attributes["magnitude"].f = 2.0
+    attributes = {each.name: each for each in node(model, "blk.1.attention").attribute}
+    attributes["scale"].f *= 2.0
 
 
 def convert_wrongly(path: Path, folder: Path, name: str) -> Manifest:
     """`convert` as it would be with a wrong scale in one layer."""
     convert(path, folder, name)
-    plant(folder, double_rotation)
+    plant(folder, double_scale)
     return Manifest.read(folder)

@@ -105,7 +105,7 @@ def test_a_planted_fault_is_named_and_keeps_the_published_version(
         "greedy": False,
     }
     summaries = {e.check_name: e.description for e in result.get_asset_check_evaluations()}
-    assert "blk.1.rotary" in str(summaries["logits"])
+    assert "blk.1.attention" in str(summaries["logits"])
     assert [model.version for model in Registry(settings).models()] == [1]
 
 

@@ -79,7 +79,7 @@ def test_a_failed_check_keeps_the_earlier_version(
     write_tiny_llama(path, seed=2)
 
     monkeypatch.setattr(prepare_room, "convert", convert_wrongly)
-    with pytest.raises(PreparationError, match=r"tiny failed its logits check.*blk\.1\.rotary"):
+    with pytest.raises(PreparationError, match=r"tiny failed its logits check.*blk\.1\.attention"):
         prepare(path, settings, silent)
     assert Registry(settings).resolve("tiny") == first
     assert Registry(settings).stagings("tiny") == []

@@ -13,7 +13,7 @@ from pipelines.validation_process import validate_apart
 from runtime.manifest import GRAPH_NAME, CheckResult
 from runtime.settings import Settings
 from tests.models import sentencepiece_vocabulary, write_tiny_llama
-from tests.pipelines.faults import double_rotation, node, plant
+from tests.pipelines.faults import double_scale, node, plant
 
 
 def converted(folder: Path, **variant: object) -> Path:
@@ -127,9 +127,9 @@ def test_an_unknown_operator_fails_the_session(tmp_path: Path, settings: Setting
 def test_a_wrong_scale_fails_logits_and_is_named(tmp_path: Path, settings: Settings) -> None:
     folder = converted(tmp_path)
 
-    plant(folder, double_rotation)
+    plant(folder, double_scale)
     name, summary = failure(validate(folder, settings))
-    assert (name, "blk.1.rotary" in summary) == ("logits", True)
+    assert (name, "blk.1.attention" in summary) == ("logits", True)
 
 
 def test_mixed_up_inputs_fail_logits_and_are_named(tmp_path: Path, settings: Settings) -> None:

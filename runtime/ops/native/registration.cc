@@ -5,6 +5,7 @@
 #include "operators/paged_attention.h"
 #include "operators/quant_matmul.h"
 #include "operators/rms_norm.h"
+#include "operators/rotary_angles.h"
 #include "operators/rotary_page_write.h"
 #include "operators/row_lookup.h"
 
@@ -33,6 +34,7 @@ ort::Status* domain(ort::Domain** result) {
     add<RowLookup, cpu>(made, failure);
     add<RMSNorm, cpu>(made, failure);
     add<QuantMatMul, cpu>(made, failure);
+    add<RotaryAngles, cpu>(made, failure);
     add<RotaryPageWrite, cpu>(made, failure);
     add<PagedAttention, cpu>(made, failure);
     add<GatedActivation, cpu>(made, failure);

@@ -1,6 +1,8 @@
 // The rows of a step and their pages, checked: what the operators on the page pool share.
 #pragma once
 
+#include <algorithm>
+
 #include "../context.h"
 #include "../kernel_table.h"
 
@@ -62,6 +64,11 @@ class PagedRows {
   int64_t count() const { return row_starts_.shape[0] - 1; }
   // The tokens of a row.
   Span tokens(int64_t row) const { return {row_starts_.data[row], row_starts_.data[row + 1]}; }
+  // The row of a token.
+  int64_t row_of(int64_t token) const {
+    const int32_t* starts = row_starts_.data;
+    return std::upper_bound(starts, starts + count(), static_cast<int32_t>(token)) - starts - 1;
+  }
   const int32_t* positions() const { return positions_.data; }
   const int32_t* pages(int64_t row) const { return page_table_.data + row * page_table_.shape[1]; }
 

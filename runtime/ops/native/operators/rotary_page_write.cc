@@ -1,6 +1,5 @@
 #include "rotary_page_write.h"
 
-#include <cmath>
 #include <cstring>
 
 #include "../instruction_set.h"
@@ -9,8 +8,7 @@
 
 namespace rocmforge {
 
-RotaryPageWrite::RotaryPageWrite(const Attributes& attributes)
-    : heads_(attributes), magnitude_(attributes.real_or("magnitude", 1.0f)) {
+RotaryPageWrite::RotaryPageWrite(const Attributes& attributes) : heads_(attributes) {
   const std::string style = attributes.text("style");
   if (style != "norm" && style != "neox") attributes.fail("style", "'" + style + "' is unknown");
   adjacent_ = style == "norm";
@@ -23,11 +21,11 @@ void RotaryPageWrite::compute(const Context& context) const {
   const int64_t tokens = q.shape[0];
   const auto k = context.input<float>(1, {tokens, kv_width});
   const auto v = context.input<float>(2, {tokens, kv_width});
-  const auto frequencies = context.input<float>(6, {any_size});
-  const int64_t half = frequencies.shape[0];
-  if (2 * half > width) {
-    context.fail("inverse_frequencies",
-                 "has " + std::to_string(half) + " values, more than half of head_dim");
+  const auto angles = context.input<float>(6, {tokens, any_size});
+  const int64_t rotated_width = angles.shape[1], half = rotated_width / 2;
+  if (rotated_width % 2 != 0 || rotated_width > width) {
+    context.fail("angles", "has " + std::to_string(rotated_width) +
+                               " columns, which are odd or more than head_dim");
   }
   const auto pool =
       context.input<Half>(7, {any_size, any_size, 2, heads_.kv_heads, any_size, width});
@@ -52,30 +50,23 @@ void RotaryPageWrite::compute(const Context& context) const {
   };
   const auto write_token = [&](int64_t row, int64_t t) {
     const int64_t position = rows.positions()[t];
-    float* memory = scratch<float>(ScratchUse::unit, 2 * half + kv_width);
-    float *cosines = memory, *sines = memory + half, *key = memory + 2 * half;
-    for (int64_t i = 0; i < half; ++i) {
-      // In double: a float32 angle is off by 0.01 at position 100,000.
-      const double angle = static_cast<double>(position) * static_cast<double>(frequencies.data[i]);
-      cosines[i] = static_cast<float>(std::cos(angle) * magnitude_);
-      sines[i] = static_cast<float>(std::sin(angle) * magnitude_);
-    }
-    const Rotation rotation{cosines, sines, half, adjacent_};
+    const float* cosines = angles.data + t * rotated_width;
+    float* key = scratch<float>(ScratchUse::unit, kv_width);
+    const Rotation rotation{cosines, cosines + half, half, adjacent_};
     table.rotate(q.data + t * q_width, rotation, heads_.heads, width, rotated + t * q_width);
     table.rotate(k.data + t * kv_width, rotation, heads_.kv_heads, width, key);
     const int64_t page = rows.pages(row)[position / layer.page_size];
     write(key, page, 0, position % layer.page_size);
     write(v.data + t * kv_width, page, 1, position % layer.page_size);
   };
-  for (int64_t row = 0; row < rows.count(); ++row) {
-    const Span span = rows.tokens(row);
-    const WorkUnits units(span.end - span.begin, q_width + 2 * kv_width + 32 * half);
-    context.parallel_for(units.count(), [&](int64_t unit) {
-      for (int64_t t = units.begin(unit); t < units.end(unit); ++t) {
-        write_token(row, span.begin + t);
-      }
-    });
-  }
+  const WorkUnits units(tokens, q_width + 2 * kv_width);
+  context.parallel_for(units.count(), [&](int64_t unit) {
+    int64_t row = rows.row_of(units.begin(unit));
+    for (int64_t t = units.begin(unit); t < units.end(unit); ++t) {
+      while (t >= rows.tokens(row).end) ++row;
+      write_token(row, t);
+    }
+  });
 }
 
 }  // namespace rocmforge
