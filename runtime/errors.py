@@ -24,6 +24,10 @@ class ModelNotFound(RocmForgeError):
     """No published model or file has the name that was asked for."""
 
 
+class BenchmarkError(RocmForgeError):
+    """A server could not be measured: it did not start, refused a request, or ended early."""
+
+
 class DeviceError(RocmForgeError):
     """The device that was asked for is missing or lacks what the model needs."""
 
