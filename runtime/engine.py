@@ -46,6 +46,14 @@ class EngineObserver(Protocol):
         """Note the final state of a request."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """The wish that a request end now."""
+
+    request_id: int
+    reason: FinishReason
+
+
 @dataclass(slots=True)
 class _Live:
     """A request in the engine. Owned by the engine thread."""
@@ -58,8 +66,8 @@ class _Live:
 class Engine:
     """Continuous batching over one session.
 
-    `submit`, `abort`, `statistics` and the properties may be called from any thread; scheduler,
-    pages, samplers and the session belong to the engine's own thread.
+    `submit`, `finish`, `abort`, `statistics` and the properties may be called from any thread;
+    scheduler, pages, samplers and the session belong to the engine's own thread.
     """
 
     def __init__(
@@ -83,8 +91,8 @@ class Engine:
         self._recorder = StatisticsRecorder(self._pages.page_count)
         self._live: dict[int, _Live] = {}
         self._identifiers = itertools.count(1)
-        self._inbox: queue.SimpleQueue[Generation | int | None] = queue.SimpleQueue()
-        """Requests to take in, identifiers of requests to abort, or None to look again."""
+        self._inbox: queue.SimpleQueue[Generation | _Ending | None] = queue.SimpleQueue()
+        """Requests to take in, requests to end, or None to look again."""
         self._submitting = threading.Lock()
         self._accepting = False
         self._stop_at: float | None = None
@@ -138,8 +146,11 @@ class Engine:
         max_tokens: int,
         *,
         ignore_eos: bool = False,
+        context: object = None,
     ) -> Generation:
         """Queue a request. `max_tokens` is clamped to what the context leaves.
+
+        `context` is carried to the observer of the request's end, however soon that is.
 
         Raises InvalidRequest for a prompt that is empty, fills the context or holds unknown ids;
         QueueFull; EngineUnavailable.
@@ -166,15 +177,27 @@ class Engine:
                     "try again later"
                 )
             generation = Generation(
-                next(self._identifiers), prompt, sampling, max_tokens, ignore_eos=ignore_eos
+                next(self._identifiers),
+                prompt,
+                sampling,
+                max_tokens,
+                ignore_eos=ignore_eos,
+                context=context,
             )
             self._recorder.request_submitted()
             self._inbox.put(generation)
         return generation
 
+    def finish(self, request_id: int) -> None:
+        """End a request as stopped, which counts as completed: its text is all there.
+
+        One that is unknown or has ended is left as it is.
+        """
+        self._inbox.put(_Ending(request_id, FinishReason.STOP))
+
     def abort(self, request_id: int) -> None:
         """End a request as cancelled; one that is unknown or has ended is left as it is."""
-        self._inbox.put(request_id)
+        self._inbox.put(_Ending(request_id, FinishReason.CANCELLED))
 
     def statistics(self) -> EngineStatistics:
         """Consistent counts of this moment."""
@@ -213,8 +236,8 @@ class Engine:
                 sequence = Sequence(item.request_id, list(item.prompt_tokens))
                 self._live[item.request_id] = _Live(item, sequence, Sampler(item.sampling))
                 self._scheduler.add(sequence)
-            elif item is not None and (live := self._live.get(item)) is not None:
-                self._end(live, FinishReason.CANCELLED)
+            elif item is not None and (live := self._live.get(item.request_id)) is not None:
+                self._end(live, item.reason)
 
     def _end_overdue(self) -> None:
         if timeout := self._settings.request_timeout:

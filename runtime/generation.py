@@ -53,12 +53,15 @@ class Generation:
         max_tokens: int,
         *,
         ignore_eos: bool = False,
+        context: object = None,
     ) -> None:
         self.request_id = request_id
         self.prompt_tokens = prompt_tokens
         self.sampling = sampling
         self.max_tokens = max_tokens
         self.ignore_eos = ignore_eos
+        self.context = context
+        """What the submitter wants to find at the end; the engine only carries it."""
         self.timings = Timings(submitted_ns=time.time_ns())
         self.finish_reason: FinishReason | None = None
         self.error: str | None = None

@@ -152,6 +152,20 @@ def test_an_abort_frees_the_pages_and_tells_the_client(start) -> None:
     assert len(ended(engine.submit([1], GREEDY, 2))) == 2
 
 
+def test_a_request_whose_text_is_complete_is_stopped_and_counts_as_completed(start) -> None:
+    engine = start()
+    generation = engine.submit([1, 2, 3], GREEDY, 200, ignore_eos=True)
+    assert generation.next_output(SECONDS) is not None
+    engine.finish(generation.request_id)
+    assert generation.wait(SECONDS)
+    assert generation.finish_reason is FinishReason.STOP
+    assert 0 < len(generation.tokens) < 200
+    engine.finish(generation.request_id)
+    engine.finish(12345)
+    final = engine.statistics()
+    assert (final.started, final.completed, final.cancelled, final.pages_used) == (1, 1, 0, 0)
+
+
 def test_counts_always_add_up(start) -> None:
     engine = start(max_batch_size=2)
     running = [engine.submit(p, GREEDY, 30) for p in prompts(10)]
