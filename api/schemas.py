@@ -1,6 +1,6 @@
 """Bodies of requests and answers, as the API document gives them."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -12,7 +12,7 @@ Number = int | float
 LARGEST_SEED = 2**64 - 1
 
 
-def _whole(name: str, value: Number, least: int) -> int:
+def whole(name: str, value: Number, least: int) -> int:
     """An integer of at least `least`; 10.0 is one, 10.5 is not."""
     if value != int(value):
         raise InvalidRequest(f"{name} must be a whole number, not {value}")
@@ -21,7 +21,8 @@ def _whole(name: str, value: Number, least: int) -> int:
     return int(value)
 
 
-def _between(name: str, value: Number, least: float, most: float) -> float:
+def between(name: str, value: Number, least: float, most: float) -> float:
+    """A number in a range, whose ends belong to it."""
     if not least <= value <= most:
         raise InvalidRequest(f"{name} must be between {least} and {most}, not {value}")
     return float(value)
@@ -44,9 +45,12 @@ class GenerateBody(msgspec.Struct, frozen=True):
 class GenerateRequest(msgspec.Struct, frozen=True):
     """What a client asked for, checked and with the defaults filled in."""
 
-    prompt: str
+    prompt: str | tuple[int, ...]
+    """A text, or the tokens of one."""
     max_tokens: int
     sampling: SamplingParameters
+    ignore_eos: bool = False
+    """Whether to go on after a token that ends the generation."""
 
     @classmethod
     def parse(cls, body: bytes) -> "GenerateRequest":
@@ -54,30 +58,48 @@ class GenerateRequest(msgspec.Struct, frozen=True):
 
         Raises InvalidRequest naming the field that does not fit.
         """
-        given = _decode(body)
-        default = SamplingParameters()
-        seed = None if given.seed is None else _whole("seed", given.seed, 0)
+        given = decode(body, GenerateBody)
+        seed = None if given.seed is None else whole("seed", given.seed, 0)
         if seed is not None and seed > LARGEST_SEED:
             raise InvalidRequest(f"seed must be at most {LARGEST_SEED}")
+        top_k = 50 if given.top_k is None else whole("top_k", given.top_k, 1)
         return cls(
             given.prompt,
-            100 if given.max_tokens is None else _whole("max_tokens", given.max_tokens, 1),
-            SamplingParameters(
-                temperature=default.temperature
-                if given.temperature is None
-                else _between("temperature", given.temperature, 0.0, 2.0),
-                top_k=default.top_k if given.top_k is None else _whole("top_k", given.top_k, 1),
-                top_p=default.top_p
-                if given.top_p is None
-                else _between("top_p", given.top_p, 0.0, 1.0),
-                seed=seed,
-            ),
+            100 if given.max_tokens is None else whole("max_tokens", given.max_tokens, 1),
+            sampling(given.temperature, top_k, given.top_p, seed, default_top_p=0.9),
         )
 
 
-def _decode(body: bytes) -> GenerateBody:
+def sampling(
+    temperature: Number | None,
+    top_k: int,
+    top_p: Number | None,
+    seed: int | None,
+    *,
+    default_top_p: float,
+) -> SamplingParameters:
+    """Sampling parameters of a request.
+
+    Raises InvalidRequest naming the field that is out of range.
+    """
+    return SamplingParameters(
+        temperature=1.0 if temperature is None else between("temperature", temperature, 0.0, 2.0),
+        top_k=top_k,
+        top_p=default_top_p if top_p is None else between("top_p", top_p, 0.0, 1.0),
+        seed=seed,
+    )
+
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+def decode(body: bytes, kind: type[Body]) -> Body:
+    """Read a JSON body.
+
+    Raises InvalidRequest naming the field that does not fit.
+    """
     try:
-        return msgspec.json.decode(body, type=GenerateBody)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"the request body does not fit: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

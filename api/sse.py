@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable, Iterator
 
+import falcon
 import msgspec
 
+from api.exchange import Exchange
 from runtime.detokenizer import StreamDecoder
-from runtime.generation import FinishReason, Generation
+from runtime.generation import FinishReason, Generation, TokenOutput
 
 CONTENT_TYPE = "text/event-stream"
 PING = b": ping\n\n"
@@ -25,7 +27,7 @@ class TokenEvent(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None
 
 
-def event_bytes(event: TokenEvent) -> bytes:
+def event_bytes(event: msgspec.Struct) -> bytes:
     r"""The event as one `data:` line. JSON escapes newlines, and here also what is not ASCII."""
     encoded = msgspec.json.encode(event)
     if not encoded.isascii():
@@ -33,22 +35,41 @@ def event_bytes(event: TokenEvent) -> bytes:
     return b"data: " + encoded + b"\n\n"
 
 
+class TokenEvents:
+    """Writes the outputs of a request as events of /generate/stream. Owned by one thread."""
+
+    def __init__(self, request_id: int, decoder: StreamDecoder) -> None:
+        self._request_id = request_id
+        self._decoder = decoder
+
+    def __call__(self, output: TokenOutput) -> bytes:
+        """The event of one output."""
+        ended = output.finish_reason is not None
+        text = "" if output.token is None else self._decoder.feed(output.token)
+        if ended:
+            text += self._decoder.flush()
+        return event_bytes(
+            TokenEvent(self._request_id, output.token, text, ended, output.finish_reason)
+        )
+
+
 class EventStream:
     """The events of one request, as the body of a WSGI answer. Owned by the thread that sends it.
 
+    `write` makes the events of each output, or nothing of one that the client is not to see.
     `on_close` is called exactly once, whether the stream was sent, broken off or never begun.
     """
 
     def __init__(
         self,
         generation: Generation,
-        decoder: StreamDecoder,
+        write: Callable[[TokenOutput], bytes],
         *,
         ping_seconds: float,
         on_close: Callable[[], None],
     ) -> None:
         self._generation = generation
-        self._decoder = decoder
+        self._write = write
         self._ping_seconds = ping_seconds
         self._on_close = on_close
         self._ended = False
@@ -58,28 +79,37 @@ class EventStream:
         return self
 
     def __next__(self) -> bytes:
-        """Wait for the next token and give its event, or a ping where none came for long."""
-        if self._ended or self._closed:
-            raise StopIteration
-        output = self._generation.next_output(self._ping_seconds)
-        if output is None:
-            return PING
-        text = "" if output.token is None else self._decoder.feed(output.token)
-        if output.finish_reason is not None:
-            self._ended = True
-            text += self._decoder.flush()
-        return event_bytes(
-            TokenEvent(
-                self._generation.request_id,
-                output.token,
-                text,
-                self._ended,
-                output.finish_reason,
-            )
-        )
+        """Wait for the next token and give its events, or a ping where none came for long."""
+        while not (self._ended or self._closed):
+            output = self._generation.next_output(self._ping_seconds)
+            if output is None:
+                return PING
+            self._ended = output.finish_reason is not None
+            if events := self._write(output):
+                return events
+        raise StopIteration
 
     def close(self) -> None:
         """Let go of the request; the WSGI server calls this however the answer ended."""
         if not self._closed:
             self._closed = True
             self._on_close()
+
+
+def answer_stream(
+    request: falcon.Request,
+    response: falcon.Response,
+    exchange: Exchange,
+    write: Callable[[TokenOutput], bytes],
+    *,
+    ping_seconds: float,
+) -> None:
+    """Make the response the stream of a request's events; the stream closes the exchange."""
+    request.context.access.outlives_responder = True
+    response.content_type = CONTENT_TYPE
+    response.set_header("Cache-Control", "no-cache")
+    # Proxies such as nginx would otherwise collect the events.
+    response.set_header("X-Accel-Buffering", "no")
+    response.stream = EventStream(
+        exchange.generation, write, ping_seconds=ping_seconds, on_close=exchange.close
+    )

@@ -7,7 +7,7 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
 
 from api.errors import error_body
-from api.resources.generate import WATCH_CLIENT
+from api.exchange import WATCH_CLIENT
 
 
 class _RequestTask(WSGITask):  # type: ignore[misc]

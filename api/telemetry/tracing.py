@@ -66,7 +66,7 @@ class TraceRing(SpanExporter):
 class RequestTracer:
     """Makes the spans of each ended request from the engine's own times.
 
-    The engine's thread calls `finished`; HTTP threads call the others.
+    The caller's span, where there is one, is the generation's context. Used by the engine's thread.
     """
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -81,24 +81,16 @@ class RequestTracer:
         )
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         self._tracer = provider.get_tracer(SCOPE_NAME)
-        self._parents: dict[int, Context] = {}
-
-    def adopt(self, request_id: int, parent: Context) -> None:
-        """Make the caller's span the parent of a request that was just submitted."""
-        self._parents[request_id] = parent
-
-    def forget(self, request_id: int) -> None:
-        """Drop what `adopt` noted, should the request have ended before it."""
-        self._parents.pop(request_id, None)
 
     def finished(self, generation: Generation) -> None:
         """Make and export the spans of an ended request."""
         timings = generation.timings
         if timings.finished_ns is None:
             raise ValueError("the request has not ended")
+        parent = generation.context
         root = self._tracer.start_span(
             ROOT_SPAN_NAME,
-            context=self._parents.pop(generation.request_id, Context()),
+            context=parent if isinstance(parent, Context) else Context(),
             kind=SpanKind.SERVER,
             attributes=attributes(generation),
             start_time=timings.submitted_ns,

@@ -9,9 +9,11 @@ SECOND = 1_000_000_000
 SUBMITTED = 1_705_689_600 * SECOND
 
 
-def running(request_id: int = 1, prompt: tuple[int, ...] = (5, 6, 7)) -> Generation:
+def running(
+    request_id: int = 1, prompt: tuple[int, ...] = (5, 6, 7), *, context: object = None
+) -> Generation:
     """A request that was just submitted."""
-    return Generation(request_id, prompt, SamplingParameters(), max_tokens=10)
+    return Generation(request_id, prompt, SamplingParameters(), max_tokens=10, context=context)
 
 
 def ended(
@@ -23,9 +25,10 @@ def ended(
     prefill: float | None = 0.25,
     decode: float = 2.0,
     error: str | None = None,
+    context: object = None,
 ) -> Generation:
     """A request that went through phases of so many seconds; None: it never left the one before."""
-    generation = running(request_id)
+    generation = running(request_id, context=context)
     for token in tokens:
         generation.append(token)
     generation.finish(reason, error)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.sse import PING, EventStream, TokenEvent, event_bytes
+from api.sse import PING, EventStream, TokenEvent, TokenEvents, event_bytes
 from runtime.detokenizer import StreamDecoder
 from runtime.generation import FinishReason, Generation, TokenOutput
 from runtime.gguf import GGUFFile
@@ -24,7 +24,7 @@ def stream(
 ) -> EventStream:
     return EventStream(
         generation,
-        StreamDecoder(tokenizer, continues=True),
+        TokenEvents(generation.request_id, StreamDecoder(tokenizer, continues=True)),
         ping_seconds=0.01,
         on_close=lambda: (closed if closed is not None else []).append("closed"),
     )

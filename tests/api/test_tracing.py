@@ -75,8 +75,7 @@ def test_the_caller_s_span_is_the_parent_even_where_it_is_not_sampled(
 ) -> None:
     parent = remote_parent(CALLER)
     assert parent is not None
-    tracer.adopt(1, parent)
-    tracer.finished(ended(1))
+    tracer.finished(ended(1, context=parent))
     tracer.finished(ended(2))
     adopted, alone = (trace[0] for trace in ring.newest())
     assert adopted.context is not None
@@ -92,8 +91,7 @@ def test_a_malformed_caller_is_no_parent(
 ) -> None:
     parent = remote_parent({"traceparent": header})
     assert parent is not None
-    tracer.adopt(1, parent)
-    tracer.finished(ended(1))
+    tracer.finished(ended(1, context=parent))
     assert ring.newest()[0][0].parent is None
     assert remote_parent({}) is None
 

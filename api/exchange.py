@@ -1,0 +1,115 @@
+"""One generation over HTTP: from a body that was read to the end of its answer."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import falcon
+
+from api.holder import ServedModel
+from api.schemas import GenerateRequest
+from api.services import Services
+from api.telemetry.logs import AccessEntry
+from api.telemetry.tracing import remote_parent
+from runtime.errors import InvalidRequest, QueueFull
+from runtime.generation import Generation
+
+WATCH_CLIENT = "rocmforge.watch_client"
+"""Key of the WSGI environment: calls a function as soon as the client is gone (see server)."""
+
+
+class Exchange:
+    """One generation request: its slot, its Generation and its line in the log.
+
+    Owned by the thread that answers; only `abort` is called from others.
+    """
+
+    def __init__(
+        self, services: Services, model: ServedModel, generation: Generation, entry: AccessEntry
+    ) -> None:
+        self.model = model
+        self.generation = generation
+        self._services = services
+        self._entry = entry
+
+    def finish(self) -> None:
+        """End the request as stopped: its client has the whole text."""
+        self.model.engine.finish(self.generation.request_id)
+
+    def abort(self) -> None:
+        """End the request where it is, so that its pages are free in the engine's next step."""
+        self.model.engine.abort(self.generation.request_id)
+
+    def close(self) -> None:
+        """Let go of the request; one that is still running has lost its client."""
+        if not self.generation.finished:
+            self.abort()
+        self._services.slots.release()
+        if self._entry.outlives_responder:
+            self._entry.write(200)
+
+
+def begin(
+    services: Services, request: falcon.Request, wanted: GenerateRequest, model: ServedModel
+) -> Exchange:
+    """Take a slot and submit; whoever gets the exchange closes it.
+
+    Raises QueueFull where no slot is free, and what Engine.submit raises.
+    """
+    entry: AccessEntry = request.context.access
+    if services.settings.log_prompts:
+        entry.prompt = str(wanted.prompt)
+    if not services.slots.acquire():
+        raise QueueFull(
+            f"all {services.slots.count} generation requests that this server answers at once "
+            "are busy; try again later"
+        )
+    try:
+        generation = _submit(model, wanted, remote_parent(_lower_case_headers(request)))
+    except BaseException:
+        services.slots.release()
+        raise
+    exchange = Exchange(services, model, generation, entry)
+    entry.generation = generation
+    services.requests.add(generation, entry.x_request_id)
+    watch: Callable[[Callable[[], None]], None] | None = request.env.get(WATCH_CLIENT)
+    if watch is not None:
+        watch(exchange.abort)
+    return exchange
+
+
+def read_json_body(request: falcon.Request, most_bytes: int) -> bytes:
+    """The body of a request that says it is JSON, or says nothing.
+
+    Raises falcon.HTTPContentTooLarge, falcon.HTTPUnsupportedMediaType or InvalidRequest.
+    """
+    media_type = (request.content_type or falcon.MEDIA_JSON).partition(";")[0].strip().lower()
+    if media_type != falcon.MEDIA_JSON:
+        raise falcon.HTTPUnsupportedMediaType(
+            description="send the body as JSON, with Content-Type: application/json"
+        )
+    body = request.bounded_stream.read(most_bytes + 1)
+    if len(body) > most_bytes:
+        raise falcon.HTTPContentTooLarge(
+            description=f"the request body is larger than {most_bytes} bytes"
+        )
+    if not body:
+        raise InvalidRequest('the request has no body; send JSON such as {"prompt": "Hello"}')
+    return body
+
+
+def _submit(model: ServedModel, wanted: GenerateRequest, context: object) -> Generation:
+    sampling = wanted.sampling
+    if sampling.top_k > model.engine.vocabulary_size:
+        sampling = replace(sampling, top_k=model.engine.vocabulary_size)
+    prompt = wanted.prompt
+    return model.engine.submit(
+        model.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt,
+        sampling,
+        wanted.max_tokens,
+        ignore_eos=wanted.ignore_eos,
+        context=context,
+    )
+
+
+def _lower_case_headers(request: falcon.Request) -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
