@@ -15,7 +15,7 @@ NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 HOUSES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check test test-fast serve dagster wheel clean
+.PHONY: help setup format check test test-fast serve bench dagster wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -68,6 +68,9 @@ test-fast: $(VENV)/installed-dev $(LIBRARY) ## the tests of a few seconds that n
 
 serve: setup ## serve the sample model, or MODEL=file.gguf; ARGS='--port 9000' is handed on
 	@exec $(BIN)/rocmforge serve "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)
+
+bench: setup ## measure the sample model, or MODEL=file.gguf; ARGS='--quick --plot bench.png'
+	@exec $(BIN)/rocmforge bench "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)
 
 dagster: setup ## open the pipelines in Dagster's own UI, on this machine only
 	@home="$$($(BIN)/python -c 'from runtime.settings import Settings; print(Settings.from_environment().home)')/dagster" && \

@@ -51,6 +51,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_prompts: bool = False
 
     @property
+    def thread_count(self) -> int:
+        """Threads of the CPU operators, counted out."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+    @property
     def models_folder(self) -> Path:
         """Where published models stand."""
         return self.home / "models"

@@ -1,0 +1,107 @@
+"""What a benchmark found, as it is saved. Immutable; every unit is in a name."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from pipelines.benchmark.figures import FigureKind, figure_kinds
+from pipelines.benchmark.workloads import Plan
+from runtime.errors import BenchmarkError
+from runtime.ops.library import instruction_set
+from runtime.settings import Settings
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """Where it was measured."""
+
+    processor: str
+    processors: int
+    instruction_set: str
+    """That of our operators."""
+    memory_bytes: int
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """This machine now."""
+        cpuinfo = Path("/proc/cpuinfo").read_text()
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in cpuinfo.splitlines()
+            if line.startswith("model name")
+        ]
+        return cls(
+            processor=names[0] if names else "unknown",
+            processors=len(os.sched_getaffinity(0)),
+            instruction_set=instruction_set(),
+            memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        )
+
+
+class ServerResult(msgspec.Struct, frozen=True):
+    """Samples of one server: `figures[name][i]` is from round i."""
+
+    name: str
+    version: str
+    figures: dict[str, tuple[float, ...]]
+
+
+class BenchmarkResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One run. The first server is ours; the others were measured beside it, round by round."""
+
+    model: str
+    weights_sha256: str
+    started_at: str
+    """ISO 8601, UTC."""
+    seconds: float
+    threads: int
+    machine: Machine
+    plan: Plan
+    servers: tuple[ServerResult, ...]
+    client_processor_share: float
+    """Processor time of the load client over the time that it measured."""
+    others_processor_share: float
+    """Share of all processors that went to other programs; much of it spoils every figure."""
+
+    def kinds(self) -> tuple[FigureKind, ...]:
+        """The figures that were measured, in the order of the table."""
+        measured = self.servers[0].figures
+        kinds = figure_kinds(self.plan.stream_counts)
+        return tuple(kind for kind in kinds if kind.name in measured)
+
+    def write(self, path: Path) -> None:
+        """Save as JSON, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+        partial.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "BenchmarkResult":
+        """Read a saved result. Raises BenchmarkError for another file."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except msgspec.DecodeError as error:
+            raise BenchmarkError(f"{path} is not a benchmark's result: {error}") from None
+
+
+class Samples:
+    """Figures as they come in, round by round. Owned by one thread."""
+
+    def __init__(self) -> None:
+        self._figures: dict[str, list[float]] = {}
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Add one round's figures."""
+        for name, value in figures.items():
+            self._figures.setdefault(name, []).append(value)
+
+    def frozen(self) -> dict[str, tuple[float, ...]]:
+        """All that was added."""
+        return {name: tuple(values) for name, values in self._figures.items()}
+
+
+def saved_path(settings: Settings, model: str, started_at: str) -> Path:
+    """Where a result is kept by default."""
+    return settings.home / "benchmarks" / model / f"{started_at.replace(':', '')}.json"

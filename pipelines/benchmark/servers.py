@@ -1,0 +1,150 @@
+"""Servers as child processes, so that their start and their memory are their own."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from runtime.errors import BenchmarkError
+from runtime.settings import Settings
+
+LOOK_SECONDS = 0.005
+START_SECONDS = 300.0
+STOP_SECONDS = 15.0
+
+
+class Capacity(msgspec.Struct, frozen=True):
+    """What a server is started for."""
+
+    streams: int
+    """Completions that are to run side by side."""
+    tokens_per_stream: int
+    """Most tokens of one of them, prompt and answer together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A kind of server that can be started on a port for some capacity."""
+
+    name: str
+    version: str
+    command: Callable[[int, Capacity], list[str]]
+    """Its command line for a port."""
+    ready_path: str
+    """GET here is answered with 200 once the model can be used."""
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Resident memory of a process."""
+
+    anonymous_bytes: int
+    """Its own, not shared with any file."""
+    total_bytes: int
+    """With mapped files, which processes of the same model share."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that is ready."""
+
+    candidate: Candidate
+    url: str
+    process_id: int
+    start_seconds: float
+    """From the start of its process to the first 200 of its ready path."""
+
+    def memory(self) -> Memory:
+        """Resident memory now."""
+        return read_memory(Path(f"/proc/{self.process_id}/status").read_text())
+
+
+def rocmforge(model: str, settings: Settings, version: str) -> Candidate:
+    """Our own server, for a published name or a GGUF that was prepared before."""
+
+    def command(port: int, capacity: Capacity) -> list[str]:
+        # Settings are ours whatever the capacity: pages and slots are not parted among streams.
+        options = {
+            "--home": settings.home.absolute(),
+            "--host": "127.0.0.1",
+            "--port": port,
+            "--device": settings.device,
+            "--threads": settings.threads,
+            "--cache-tokens": settings.cache_tokens,
+            "--token-budget": settings.token_budget,
+            "--max-batch-size": settings.max_batch_size,
+        }
+        given = [str(part) for option in options.items() for part in option]
+        return [sys.executable, "-m", "rocmforge", "serve", model, *given]
+
+    return Candidate("rocmforge", version, command, "/ready")
+
+
+@contextmanager
+def started(candidate: Candidate, capacity: Capacity) -> Iterator[RunningServer]:
+    """A ready server, which ends with the block.
+
+    Raises BenchmarkError with its last words where it ends by itself or is not ready in time.
+    """
+    with tempfile.TemporaryFile() as log, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        free.close()
+        began = time.perf_counter()
+        with subprocess.Popen(
+            candidate.command(port, capacity),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # Servers of Python write their log through a buffer otherwise.
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        ) as process:
+            try:
+                while not _ready(port, candidate.ready_path):
+                    if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
+                        raise BenchmarkError(
+                            f"{candidate.name} did not start: {_last_words(log.fileno())}"
+                        )
+                    time.sleep(LOOK_SECONDS)
+                seconds = time.perf_counter() - began
+                yield RunningServer(candidate, f"http://127.0.0.1:{port}", process.pid, seconds)
+            finally:
+                process.terminate()
+                try:
+                    process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def read_memory(status: str) -> Memory:
+    """Memory as Linux writes it in /proc/<process>/status, where kB are 1024 bytes."""
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+
+    def size(name: str) -> int:
+        return 1024 * int(fields[name].split()[0])
+
+    return Memory(anonymous_bytes=size("RssAnon"), total_bytes=size("VmRSS"))
+
+
+def _ready(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _last_words(log: int) -> str:
+    text = os.pread(log, 1 << 20, 0).decode(errors="replace").strip()
+    return text.splitlines()[-1] if text else "it said nothing"

@@ -1,0 +1,167 @@
+"""What a server is asked: prompts of a given length, and the requests of each measurement."""
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from pipelines.benchmark.figures import (
+    decode_tokens_per_second,
+    first_token_ms,
+    prefill_tokens_per_second,
+    streams_figures,
+)
+from pipelines.benchmark.load import CompletionRequest, complete
+from pipelines.benchmark.servers import Capacity
+from runtime.tokenizer import Tokenizer
+
+SENTENCES = (
+    "The harbour master counted the boats twice before the fog came in.",
+    "Nobody had told the baker that the mill would be closed on Monday.",
+    "A letter arrived in spring, and it changed what the family thought of the farm.",
+    "Iron expands when it is heated, which is why the bridge has a gap at either end.",
+    "She kept her notes in pencil, since ink ran in the rain.",
+    "The committee asked for a shorter report with fewer adjectives and more numbers.",
+    "On clear nights the children named the stars after the goats.",
+    "Water from the upper lake reaches the village after about three days.",
+    "He learned the tune by ear and never found out who had written it.",
+    "Prices rose in the autumn, fell before Christmas, and stayed there until June.",
+    "Most of the books had been moved to the cellar, where it was dry.",
+    "If the signal is lost, the train stops by itself within four hundred metres.",
+    "They planted apple trees along the wall and waited seven years.",
+    "The second experiment failed for a reason that the first one had hidden.",
+    "Her grandfather repaired clocks, and he would not be hurried.",
+    "A path leads from the station across two fields to the old school.",
+    "The map was right about the river and wrong about everything else.",
+    "Before winter the shepherds bring the flock down from the high meadows.",
+    "What the engineer called a detail took the whole of the following year.",
+    "You can hear the sea from the kitchen when the wind is in the west.",
+)
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is measured. The defaults are those of every published table."""
+
+    short_prompt_tokens: int = 16
+    short_new_tokens: int = 128
+    long_prompt_tokens: int = 512
+    long_new_tokens: int = 64
+    stream_counts: tuple[int, ...] = (1, 8, 32)
+    stream_prompt_tokens: int = 128
+    stream_new_tokens: int = 128
+    single_rounds: int = 5
+    """Rounds of what one stream does."""
+    stream_rounds: int = 3
+    """Rounds of many streams."""
+    starts: int = 3
+
+    def capacity(self, streams: int) -> Capacity:
+        """What a server must hold for the workloads of so many streams."""
+        tokens = self.stream_prompt_tokens + self.stream_new_tokens
+        if streams == 1:
+            tokens = max(tokens, self.long_prompt_tokens + self.long_new_tokens)
+        # Twice: some servers part with a slot's cache only as the next request takes it.
+        return Capacity(streams=streams, tokens_per_stream=2 * tokens)
+
+
+QUICK = Plan(
+    short_new_tokens=64,
+    long_new_tokens=32,
+    stream_new_tokens=32,
+    single_rounds=2,
+    stream_rounds=1,
+    starts=1,
+)
+"""About a minute for one server on two processors and the sample model."""
+
+
+class Prompts:
+    """Prompts of exactly some length; no two begin alike. Owned by one thread.
+
+    English sentences in an order of their own, behind a number of their own: so no server finds a
+    prompt's beginning in its cache, and the text stays of the kind that models are asked.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._numbers = itertools.count(1)
+
+    def next(self, length: int) -> tuple[int, ...]:
+        """The next prompt, cut to `length` tokens."""
+        number = next(self._numbers)
+        # The number alternates its digits' order, so that 1 and 10 differ in the first token.
+        text = f"{str(number)[::-1]}. "
+        order = random.Random(number)
+        tokens: list[int] = []
+        while len(tokens) < length:
+            text += " ".join(order.sample(SENTENCES, len(SENTENCES))) + " "
+            tokens = self._tokenizer.encode(text)
+        return tuple(tokens[:length])
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Requests, and the figures of one round of them. The same round goes to every server."""
+
+    title: str
+    rounds: int
+    requests: Callable[[Prompts], tuple[CompletionRequest, ...]]
+    measure: Callable[[str, Sequence[CompletionRequest]], dict[str, float]]
+    """Sends them to a server's address and returns figures by name."""
+
+
+def workloads(plan: Plan, streams: int) -> list[Workload]:
+    """The workloads of a server that was started for so many streams."""
+    many = Workload(
+        title=f"{streams} stream{'s' if streams > 1 else ''}",
+        rounds=plan.stream_rounds if streams > 1 else plan.single_rounds,
+        requests=lambda prompts: tuple(
+            CompletionRequest(prompts.next(plan.stream_prompt_tokens), plan.stream_new_tokens)
+            for _ in range(streams)
+        ),
+        measure=lambda url, requests: streams_figures(complete(url, requests)),
+    )
+    if streams > 1:
+        return [many]
+    short = Workload(
+        title="short prompt",
+        rounds=plan.single_rounds,
+        requests=lambda prompts: (
+            CompletionRequest(prompts.next(plan.short_prompt_tokens), plan.short_new_tokens),
+        ),
+        measure=_short,
+    )
+    long = Workload(
+        title="long prompt, twice",
+        rounds=plan.single_rounds,
+        requests=lambda prompts: (
+            CompletionRequest(prompts.next(plan.long_prompt_tokens), plan.long_new_tokens),
+        ),
+        measure=_long_twice,
+    )
+    return [short, long, many]
+
+
+def warm_up(plan: Plan, prompts: Prompts) -> tuple[CompletionRequest, ...]:
+    """A request before the first that counts: threads started, weights in the page cache."""
+    return (CompletionRequest(prompts.next(plan.stream_prompt_tokens), 8),)
+
+
+def _short(url: str, requests: Sequence[CompletionRequest]) -> dict[str, float]:
+    (record,) = complete(url, requests)
+    return {"decode_short_tokens_per_second": decode_tokens_per_second(record)}
+
+
+def _long_twice(url: str, requests: Sequence[CompletionRequest]) -> dict[str, float]:
+    (cold,) = complete(url, requests)
+    (warm,) = complete(url, requests)
+    decode = decode_tokens_per_second(cold)
+    return {
+        "prefill_tokens_per_second": prefill_tokens_per_second(cold),
+        "decode_long_tokens_per_second": decode,
+        "prefix_cold_ms": first_token_ms(cold),
+        "prefix_warm_ms": first_token_ms(warm),
+        "prefix_warm_decode_steps": first_token_ms(warm) / 1000 * decode,
+    }

@@ -1,0 +1,102 @@
+"""`rocmforge bench` on the terminal: which servers are measured, a progress bar and the table."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipelines.benchmark import report
+from pipelines.benchmark.peers import llama_cpp
+from pipelines.benchmark.plot import plot_benchmark
+from pipelines.benchmark.results import BenchmarkResult, saved_path
+from pipelines.benchmark.run import Progress as Told
+from pipelines.benchmark.run import benchmark
+from pipelines.benchmark.servers import Candidate, rocmforge
+from pipelines.benchmark.workloads import Plan
+from rocmforge.model import prepared, tokenizer_cache
+from runtime.gguf import GGUFFile
+from runtime.manifest import Manifest
+from runtime.settings import Settings
+from runtime.tokenizer import Tokenizer
+
+WIDTH_WITHOUT_TERMINAL = 140
+
+
+class Benchmarked:
+    """A prepared model and the servers that it is measured on. Immutable."""
+
+    def __init__(self, model: str, settings: Settings, *, peers: bool) -> None:
+        folder = prepared(model, settings)
+        self.manifest = Manifest.read(folder)
+        self.weights = self.manifest.weights_path(folder)
+        self.folder = folder
+        self.tokenizer = Tokenizer.from_gguf(GGUFFile.open(self.weights), tokenizer_cache(settings))
+        self.candidates: list[Candidate] = [rocmforge(model, settings, version("rocmforge"))]
+        if peers:
+            self.candidates.append(llama_cpp(self.weights, settings.thread_count))
+
+
+def bench(
+    model: str, settings: Settings, plan: Plan, *, peers: bool, save: Path | None, plot: Path | None
+) -> None:
+    """Measure, show the table, and keep the result."""
+    subject = Benchmarked(model, settings, peers=peers)
+    with progress_bar() as told:
+        result = benchmark(
+            subject.candidates,
+            subject.manifest,
+            subject.tokenizer,
+            threads=settings.thread_count,
+            plan=plan,
+            progress=told,
+        )
+    path = save or saved_path(settings, result.model, result.started_at)
+    result.write(path)
+    show(result)
+    print(f"Saved as {path}")
+    if plot is not None:
+        plot_benchmark(result, plot)
+        print(f"Drawn in {plot}")
+
+
+def show(result: BenchmarkResult) -> None:
+    """Print the table, and under it what was measured where."""
+    table = Table(show_edge=False, header_style="bold")
+    first, *others = report.headings(result)
+    table.add_column(first)
+    for heading in others:
+        table.add_column(heading, justify="right")
+    for row in report.rows(result):
+        table.add_row(*row)
+    console = console_of(sys.stdout.isatty())
+    console.print(table)
+    console.print(report.summary(result), style="dim")
+
+
+def console_of(terminal: bool) -> Console:
+    """Standard output; where that is no terminal, wide enough for the table."""
+    return Console(highlight=False, width=None if terminal else WIDTH_WITHOUT_TERMINAL)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Told]:
+    """A bar on a terminal's stderr; a line for each part elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda title, done, parts: print(f"{done}/{parts} {title}", file=sys.stderr)
+        return
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda title, done, parts: progress.update(
+            task, description=title, completed=done, total=parts
+        )

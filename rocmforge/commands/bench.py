@@ -1,0 +1,38 @@
+"""Measure how fast a model is served.
+
+The model is prepared and served by a process of its own, which is loaded over HTTP: prefill,
+decode, streams side by side, a repeated prefix, the start and memory. The result is printed and
+kept below the home folder.
+"""
+
+import argparse
+from pathlib import Path
+
+from rocmforge.options import add_settings, settings_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
+    parser.add_argument(
+        "--peers", action="store_true", help="measure llama.cpp beside it, round by round"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: about a minute")
+    parser.add_argument("--save", metavar="FILE.json", type=Path, help="keep the result there")
+    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the result")
+    add_settings(
+        parser, "home", "device", "threads", "cache_tokens", "token_budget", "max_batch_size"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from pipelines.benchmark.workloads import QUICK, Plan
+    from rocmforge.benchmarking import bench
+
+    bench(
+        options.model,
+        settings_of(options),
+        QUICK if options.quick else Plan(),
+        peers=options.peers,
+        save=options.save,
+        plot=options.plot,
+    )
