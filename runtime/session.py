@@ -60,10 +60,15 @@ class Session:
     [layers, pages, 2, kv_heads, page_size, head_dim] that every step reads and writes in place;
     the system gives it memory as pages are first touched.
 
+    profile_prefix: where given, ONNX Runtime writes each operator's times to a file whose name
+    begins so; it costs some of the speed that it measures.
+
     Raises ModelNotFound, PreparationError (files that do not fit) or DeviceError.
     """
 
-    def __init__(self, folder: Path, *, settings: Settings) -> None:
+    def __init__(
+        self, folder: Path, *, settings: Settings, profile_prefix: Path | None = None
+    ) -> None:
         self.manifest = Manifest.read(folder)
         weights = self.manifest.weights_path(folder)
         check_weights(weights, self.manifest.weights)
@@ -79,7 +84,9 @@ class Session:
         self._values = {
             name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in self._packed.items()
         }
-        self._session = _load(folder / GRAPH_NAME, weights.parent, self._values, settings)
+        self._session = _load(
+            folder / GRAPH_NAME, weights.parent, self._values, settings, profile_prefix
+        )
         layout = self.manifest.page_layout
         page_count = -(-settings.cache_tokens // settings.page_size)
         pool_shape = (
@@ -120,13 +127,21 @@ class Session:
         logits: NDArray[np.float32] = binding.get_outputs()[1].numpy()
         return logits
 
+    def end_profiling(self) -> Path:
+        """Finish the profile and give its file: JSON in the form of Chrome's trace events."""
+        return Path(self._session.end_profiling())
+
     def gpu_memory(self) -> GpuMemory | None:
         """Memory of the GPU in use; None on the CPU."""
         return None
 
 
 def _load(
-    graph: Path, weights_folder: Path, packed: dict[str, ort.OrtValue], settings: Settings
+    graph: Path,
+    weights_folder: Path,
+    packed: dict[str, ort.OrtValue],
+    settings: Settings,
+    profile_prefix: Path | None,
 ) -> ort.InferenceSession:
     """A session on the CPU provider, with the operators registered and the weights mapped.
 
@@ -137,6 +152,9 @@ def _load(
     options = ort.SessionOptions()
     options.log_severity_level = ONNX_RUNTIME_WARNINGS_OFF
     options.intra_op_num_threads = settings.threads or len(os.sched_getaffinity(0))
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_prefix)
     options.add_session_config_entry(WEIGHTS_FOLDER_OPTION, str(weights_folder))
     options.register_custom_ops_library(str(library_path()))
     for name, value in packed.items():
