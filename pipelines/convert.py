@@ -12,7 +12,8 @@ import onnx
 import onnxruntime
 
 from pipelines.architectures import ModelSpec, describe
-from pipelines.graph import GRAPH_VERSION, build
+from pipelines.fusion import fuse
+from pipelines.graph import DOMAIN, GRAPH_VERSION, build
 from runtime.errors import PreparationError
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, Manifest, PageLayout, WeightsFile
@@ -30,7 +31,7 @@ def convert(path: Path, folder: Path, name: str) -> Manifest:
     file = GGUFFile.open(path)
     spec = describe(file)
     before = path.stat()
-    graph = build(spec, file).SerializeToString(deterministic=True)
+    graph = graph_of(spec, file).SerializeToString(deterministic=True)
     (folder / GRAPH_NAME).write_bytes(graph)
     weights = WeightsFile(
         path=str(path),
@@ -58,6 +59,13 @@ def convert(path: Path, folder: Path, name: str) -> Manifest:
     )
     manifest.write(folder)
     return manifest
+
+
+def graph_of(spec: ModelSpec, file: GGUFFile) -> onnx.ModelProto:
+    """The graph as it is run: built, then fused."""
+    model = build(spec, file)
+    fuse(model, DOMAIN)
+    return model
 
 
 def block_formats(file: GGUFFile) -> dict[str, int]:

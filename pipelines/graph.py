@@ -14,7 +14,7 @@ DOMAIN = "com.rocmforge"
 DOMAIN_VERSION = 1
 OPSET = 21
 IR_VERSION = 10
-GRAPH_VERSION = "3"
+GRAPH_VERSION = "4"
 """Counts up when a graph of an earlier build must be built anew."""
 
 FREQUENCIES = "rotary.inverse_frequencies"

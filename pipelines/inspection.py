@@ -32,7 +32,7 @@ def computed_values(
         name
         for node in model.graph.node
         for name in node.output
-        if "page_pool" not in name and name != "logits"
+        if name and "page_pool" not in name and name != "logits"
     ]
     watched.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names

@@ -64,8 +64,10 @@ class ReferenceModel:
         """Each node alone, in order, with its outputs for the inputs that `values` gives it."""
         known = self._evaluator.rt_inits_ | values
         for node in self._evaluator.rt_nodes_:
-            outputs = node.run(*(known[name] for name in node.input))
-            yield node.onnx_node, dict(zip(node.output, outputs, strict=False))
+            # An input or output without a name is one that is left out.
+            outputs = node.run(*(known[name] if name else None for name in node.input))
+            named = {name: y for name, y in zip(node.output, outputs, strict=False) if name}
+            yield node.onnx_node, named
 
 
 class _Evaluator(ReferenceEvaluator):
@@ -115,6 +117,15 @@ def _operators() -> list[type[OpRun]]:
             y = x @ weights(blocks, format, columns)[:rows].T
             return (y if bias is None else y + bias,)
 
+    class NormQuantMatMul(_Operator):
+        def _run(
+            self, x: Any, weight: Any, residual: Any = None, *matrices: Any, **attributes: Any
+        ) -> Any:
+            outputs = reference.norm_quant_matmul(
+                x, weight, residual, *matrices, **attributes, weights=weights
+            )
+            return outputs
+
     class RotaryAngles(_Operator):
         def _run(self, positions: Any, inverse_frequencies: Any, **attributes: Any) -> Any:
             return (reference.rotary_angles(positions, inverse_frequencies, **attributes),)
@@ -135,6 +146,7 @@ def _operators() -> list[type[OpRun]]:
         RowLookup,
         RMSNorm,
         QuantMatMul,
+        NormQuantMatMul,
         RotaryAngles,
         RotaryPageWrite,
         PagedAttention,

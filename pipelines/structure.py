@@ -1,7 +1,9 @@
 """The structure check: is a graph valid, and does it read the GGUF as the GGUF is laid out."""
 
+from collections.abc import Iterator
+
 import onnx
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from pipelines.graph import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET
 from runtime.gguf import GGUFFile, TensorInfo
@@ -48,10 +50,9 @@ def check_weights(model: ModelProto, file: GGUFFile, folded: frozenset[str]) -> 
             raise CheckFailed(f"the graph reads tensor {name}, which the GGUF does not have")
         _check_place(tensor, info, file.path.name)
     for node in model.graph.node:
-        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        for name in node.input:
-            if name in external and "format" in attributes:
-                _check_format(node.name, attributes, external[name], file.tensors[name])
+        for name, format, columns in _matrices(node):
+            if name in external:
+                _check_format(node.name, format, columns, file.tensors[name])
 
 
 def _check_place(tensor: TensorProto, info: TensorInfo, location: str) -> None:
@@ -68,15 +69,25 @@ def _check_place(tensor: TensorProto, info: TensorInfo, location: str) -> None:
         raise CheckFailed(f"tensor {info.name} is read in the wrong type or shape")
 
 
-def _check_format(
-    node: str, attributes: dict[str, object], tensor: TensorProto, info: TensorInfo
-) -> None:
-    if tensor.data_type != TensorProto.UINT8:
-        return  # a bias
-    read = (attributes["format"], attributes["columns"])
-    if read != (info.format.encode(), info.columns):
+def _matrices(node: NodeProto) -> Iterator[tuple[str, str, int]]:
+    """The matrices that a node reads: name, and the format and columns it reads them with."""
+    attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    if node.op_type == "NormQuantMatMul":
+        formats = attributes["formats"].decode().split()
+        names = node.input[3 : 3 + 2 * len(formats) : 2]
+    elif "format" in attributes:
+        formats = [attributes["format"].decode()]
+        names = [node.input[1 if node.op_type == "QuantMatMul" else 0]]
+    else:
+        return
+    for name, format in zip(names, formats, strict=True):
+        yield name, format, attributes["columns"]
+
+
+def _check_format(node: str, format: str, columns: int, info: TensorInfo) -> None:
+    if (format, columns) != (info.format, info.columns):
         raise CheckFailed(
-            f"{node} reads {info.name} as {read[0]!r} with {read[1]} columns, "
+            f"{node} reads {info.name} as {format} with {columns} columns, "
             f"it is {info.format} with {info.columns}"
         )
 

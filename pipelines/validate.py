@@ -19,8 +19,7 @@ from onnx import ModelProto, NodeProto
 
 from pipelines.architectures import ModelSpec, describe
 from pipelines.comparison import Comparison, Figures, log_softmax, relative_error
-from pipelines.convert import page_layout
-from pipelines.graph import build
+from pipelines.convert import graph_of, page_layout
 from pipelines.inspection import computed_values
 from pipelines.reference import ReferenceModel
 from pipelines.structure import CheckFailed, check_graph, check_weights
@@ -263,7 +262,7 @@ class Validation:
     @cached_property
     def _graph(self) -> ModelProto:
         """The graph built anew, so that a fault of the stored one does not hide itself."""
-        return build(self._compared_spec, self._file)
+        return graph_of(self._compared_spec, self._file)
 
     @cached_property
     def _exact(self) -> ReferenceModel:

@@ -6,7 +6,7 @@ columns, H = query heads, G = key-value heads, D = head width, L = layers.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,6 +80,38 @@ def quant_matmul(
     if bias is not None:
         y += bias
     return y.astype(np.float32)
+
+
+def norm_quant_matmul(
+    x: Float32,
+    weight: Float32,
+    residual: Float32 | None,
+    *matrices: Bytes | Float32 | None,
+    columns: int,
+    formats: str,
+    rows: str,
+    epsilon: float,
+    activation: Literal["", "silu", "gelu"] = "",
+    weights: Callable[[Bytes, str, int], Float32] = dequantize_rows,
+) -> tuple[Float32, ...]:
+    """`rms_norm`, then a `quant_matmul` of its result for each of one to three matrices.
+
+    x and residual float32 [T, C], weight float32 [C]; `matrices` are blocks uint8 [N, row_bytes]
+    and bias float32 [N] in turn, where a last bias and what is None may be left out; `formats` and
+    `rows` have a word for each. -> (y_0 [T, N_0], residual sum [T, C], y_1, y_2); with an
+    activation (gated_activation(y_0, y_1), residual sum). `weights` dequantizes, for those who
+    keep what it gives.
+    """
+    normed, total = rms_norm(x, weight, residual, epsilon=epsilon)
+    products: list[Float32] = []
+    for index, (format, count) in enumerate(zip(formats.split(), rows.split(), strict=True)):
+        blocks, bias = (*matrices[2 * index : 2 * index + 2], None)[:2]
+        assert blocks is not None
+        y = normed @ weights(blocks.view(np.uint8), format, columns)[: int(count)].T
+        products.append(y if bias is None else y + bias.view(np.float32))
+    if activation:
+        return gated_activation(products[0], products[1], activation=activation), total
+    return products[0], total, *products[1:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def test_a_gguf_becomes_a_published_model(
     assert [record.data["format"] for record in formats.records] == ["Q4_0", "Q8_0", "F32"]
     operators = metadata(result, "onnx_model")["operators"]
     assert isinstance(operators, dg.TableMetadataValue)
-    assert operators.records[0].data == {"operator": "QuantMatMul", "count": 15}
+    assert operators.records[0].data == {"operator": "NormQuantMatMul", "count": 5}
     assert metadata(result, "published_model")["version"].value == 1
 
 

@@ -91,7 +91,8 @@ def test_an_unread_tensor_fails_structure(tmp_path: Path, settings: Settings) ->
 
     def forget(model: ModelProto) -> None:
         query = node(model, "blk.1.attn_q")
-        bias = query.input.pop()
+        bias = query.input[4]
+        query.input[4] = ""
         kept = [each for each in model.graph.initializer if each.name != bias]
         del model.graph.initializer[:]
         model.graph.initializer.extend(kept)
@@ -105,8 +106,8 @@ def test_a_wrong_block_format_fails_structure(tmp_path: Path, settings: Settings
     folder = converted(tmp_path, format="Q4_0")
 
     def misread(model: ModelProto) -> None:
-        attributes = {each.name: each for each in node(model, "blk.0.ffn_up").attribute}
-        attributes["format"].s = b"Q4_1"
+        attributes = {each.name: each for each in node(model, "blk.0.ffn_act").attribute}
+        attributes["formats"].s = b"Q4_0 Q4_1"
 
     plant(folder, misread)
     name, summary = failure(validate(folder, settings))
@@ -136,8 +137,8 @@ def test_mixed_up_inputs_fail_logits_and_are_named(tmp_path: Path, settings: Set
     folder = converted(tmp_path)
 
     def swap(model: ModelProto) -> None:
-        activation = node(model, "blk.0.ffn_act")
-        activation.input[0], activation.input[1] = activation.input[1], activation.input[0]
+        gated = node(model, "blk.0.ffn_act")
+        gated.input[3], gated.input[5] = gated.input[5], gated.input[3]
 
     plant(folder, swap)
     name, summary = failure(validate(folder, settings))

@@ -62,6 +62,11 @@ float Attributes::real_or(const char* name, float otherwise) const {
   return present(ort::attribute_float(info_, name, &value)) ? value : otherwise;
 }
 
+std::string Attributes::text_or(const char* name, const std::string& otherwise) const {
+  size_t size = 0;
+  return present(ort::attribute_string(info_, name, nullptr, &size)) ? text(name) : otherwise;
+}
+
 std::string Attributes::text(const char* name) const {
   size_t size = 0;
   if (!present(ort::attribute_string(info_, name, nullptr, &size))) fail(name, "is missing");

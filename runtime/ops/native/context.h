@@ -56,6 +56,7 @@ class Attributes {
   float real(const char* name) const;
   float real_or(const char* name, float otherwise) const;
   std::string text(const char* name) const;
+  std::string text_or(const char* name, const std::string& otherwise) const;
   [[noreturn]] void fail(const std::string& field, const std::string& problem) const;
 
  private:

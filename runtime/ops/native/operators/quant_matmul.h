@@ -1,6 +1,5 @@
 #pragma once
 
-#include "../kernel_table.h"
 #include "weights.h"
 
 namespace rocmforge {
@@ -20,8 +19,6 @@ class QuantMatMul {
   void compute(const Context& context) const;
 
  private:
-  QuantizedRows quantize(const Context& context, const float* x, int64_t rows) const;
-
   Weights weights_;
   int64_t rows_;  // 0: as many as the weights have
 };

@@ -20,9 +20,12 @@ struct Weights {
   int64_t row_bytes;
 
   // From the attributes `format` and `columns`.
-  explicit Weights(const Attributes& attributes) {
-    const std::string name = attributes.text("format");
-    columns = attributes.integer("columns", 1);
+  explicit Weights(const Attributes& attributes)
+      : Weights(attributes, attributes.text("format"), attributes.integer("columns", 1)) {}
+
+  // Of one matrix of several; `attributes` only name the operator in failures.
+  Weights(const Attributes& attributes, const std::string& name, int64_t matrix_columns)
+      : columns(matrix_columns) {
     const BlockShape* shape = find_block_shape(name);
     if (shape == nullptr) attributes.fail("format", "'" + name + "' is unknown");
     if (columns % shape->columns != 0) {
