@@ -1,9 +1,14 @@
-"""The Falcon application: every route of the API document."""
+"""The Falcon application: every route of the API document, and OpenAI's under /v1."""
 
 import falcon
 
 from api import errors
 from api.middleware import AccessLog, CrossOrigin
+from api.resources.completions import (
+    CompletionsResource,
+    OpenAIModelResource,
+    OpenAIModelsResource,
+)
 from api.resources.generate import GenerateResource, GenerateStreamResource
 from api.resources.health import HealthResource, ReadyResource
 from api.resources.metrics import MetricsResource
@@ -29,4 +34,7 @@ def create_app(services: Services) -> errors.Application:
     app.add_route("/ready", ReadyResource(services))
     app.add_route("/metrics", MetricsResource(services))
     app.add_route("/traces", TracesResource(services))
+    app.add_route("/v1/completions", CompletionsResource(services))
+    app.add_route("/v1/models", OpenAIModelsResource(services))
+    app.add_route("/v1/models/{name:path}", OpenAIModelResource(services))
     return app

@@ -1,4 +1,7 @@
-"""From exceptions to the one documented error body: `{"error": "...", "status": "error"}`."""
+"""From exceptions to the documented error body: `{"error": "...", "status": "error"}`.
+
+Paths under /v1 have OpenAI's instead: `{"error": {"message", "type", "param", "code"}}`.
+"""
 
 import logging
 from typing import Any
@@ -20,6 +23,10 @@ class RequestNotFound(RocmForgeError):
     """No request has this id, or it ended too long ago."""
 
 
+class UnknownModel(RocmForgeError):
+    """The model that was asked for is not the one that is served."""
+
+
 class GenerationFailed(RocmForgeError):
     """A request was taken in and failed."""
 
@@ -31,22 +38,56 @@ class NoModel(RocmForgeError):
 STATUS_OF_ERROR: dict[type[RocmForgeError], int] = {
     InvalidRequest: 400,
     RequestNotFound: 404,
+    UnknownModel: 404,
     QueueFull: 503,
     EngineUnavailable: 503,
 }
 """Every other error is the server's own: 500."""
 
 
-def error_body(message: str) -> bytes:
-    """The documented JSON of an error."""
+class OpenAIError(msgspec.Struct, frozen=True):
+    """An error as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+    @classmethod
+    def of(cls, status: int, message: str, *, unknown_model: bool = False) -> "OpenAIError":
+        """The error of an HTTP status. Source of the types: OpenAI's guide to error codes."""
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        if unknown_model:
+            return cls(message, kind, "model", "model_not_found")
+        return cls(message, kind, None, None)
+
+
+class OpenAIErrorBody(msgspec.Struct, frozen=True):
+    """An answer, or an event of a stream, that is an error."""
+
+    error: OpenAIError
+
+
+def error_body(path: str, status: int, message: str, *, unknown_model: bool = False) -> bytes:
+    """The JSON of an error, in the form that the path's clients know."""
+    if (path + "/").startswith("/v1/"):
+        error = OpenAIError.of(status, message, unknown_model=unknown_model)
+        return msgspec.json.encode(OpenAIErrorBody(error))
     return msgspec.json.encode({"error": message, "status": "error"})
 
 
-def answer_error(response: falcon.Response, status: int, message: str) -> None:
+def answer_error(
+    request: falcon.Request,
+    response: falcon.Response,
+    status: int,
+    message: str,
+    *,
+    unknown_model: bool = False,
+) -> None:
     """Make the response an error; a 503 says when to try again."""
     response.status = status
     response.content_type = falcon.MEDIA_JSON
-    response.data = error_body(message)
+    response.data = error_body(request.path, status, message, unknown_model=unknown_model)
     if status == 503:
         response.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
 
@@ -58,7 +99,9 @@ def on_known_error(
     parameters: dict[str, Any],
 ) -> None:
     """Answer an error that a user can cause or mend with its own sentence."""
-    answer_error(response, STATUS_OF_ERROR.get(type(error), 500), str(error))
+    status = STATUS_OF_ERROR.get(type(error), 500)
+    unknown_model = isinstance(error, UnknownModel)
+    answer_error(request, response, status, str(error), unknown_model=unknown_model)
 
 
 def on_http_error(
@@ -75,7 +118,7 @@ def on_http_error(
     else:
         message = error.description or error.title
     response.set_headers(error.headers or {})
-    answer_error(response, error.status_code, message)
+    answer_error(request, response, error.status_code, message)
 
 
 def on_unknown_error(
@@ -86,7 +129,7 @@ def on_unknown_error(
 ) -> None:
     """Answer a bug with a sentence that gives nothing away, and log it whole."""
     log.error("unhandled error at %s %s", request.method, request.path, exc_info=error)
-    answer_error(response, 500, INTERNAL_ERROR)
+    answer_error(request, response, 500, INTERNAL_ERROR)
 
 
 def install(app: Application) -> None:

@@ -1,6 +1,6 @@
 """The text of a request and the answer that shows its state."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from api.request_log import FinishedRequest
 from api.schemas import GenerateAnswer
@@ -9,9 +9,9 @@ from runtime.generation import Generation
 from runtime.tokenizer import Tokenizer
 
 
-def text_decoder(tokenizer: Tokenizer) -> StreamDecoder:
+def text_decoder(tokenizer: Tokenizer, stops: Sequence[str] = ()) -> StreamDecoder:
     """A decoder of generated tokens: they go on in the prompt's text, so a first space is kept."""
-    return StreamDecoder(tokenizer, continues=True)
+    return StreamDecoder(tokenizer, continues=True, stops=stops)
 
 
 def text_of(tokens: Iterable[int], tokenizer: Tokenizer, *, ended: bool) -> str:

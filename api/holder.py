@@ -1,7 +1,8 @@
 """The model that is served, and how far its loading is."""
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -36,6 +37,8 @@ class ServedModel:
     tokenizer: Tokenizer
     gpu_memory: Callable[[], GpuMemory | None] = _no_gpu
     """None where the model runs on the CPU."""
+    loaded_at: int = field(default_factory=lambda: int(time.time()))
+    """Seconds since 1970."""
 
 
 class ModelStatus(StrEnum):

@@ -30,7 +30,9 @@ class _RefusalTask(ErrorTask):  # type: ignore[misc]
 
     def execute(self) -> None:
         refusal = self.request.error
-        body = error_body(f"{refusal.reason}: {refusal.body}")
+        # A request that could not be parsed has no path.
+        path: str = getattr(self.request, "path", "")
+        body = error_body(path, refusal.code, f"{refusal.reason}: {refusal.body}")
         self.status = f"{refusal.code} {refusal.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.response_headers.append(("Access-Control-Allow-Origin", "*"))

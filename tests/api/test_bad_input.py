@@ -1,7 +1,9 @@
-"""Every wrong request gets the one documented error body, and the server lives on."""
+"""Every wrong request gets the error body of its dialect, and the server lives on."""
 
 import json
 import socket
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -9,18 +11,31 @@ import requests
 from tests.api.conftest import Serve
 from tests.api.serving import SECONDS, Serving
 
-ROUTES = ["/generate", "/generate/stream"]
+ROUTES = ["/generate", "/generate/stream", "/v1/completions"]
 
 
 def check_error(response: requests.Response, status: int) -> None:
-    """The error body is exactly the document's."""
+    """The error body is exactly the document's or, under /v1, OpenAI's."""
     assert response.status_code == status
     assert response.headers["Content-Type"] == "application/json"
     assert response.headers["Access-Control-Allow-Origin"] == "*"
-    body = response.json()
-    assert list(body) == ["error", "status"]
-    assert body["status"] == "error"
-    assert body["error"]
+    assert response.headers["X-Request-Id"]
+    openai = (urlsplit(response.url).path + "/").startswith("/v1/")
+    check_error_body(response.json(), openai=openai, server_error=status >= 500)
+
+
+def check_error_body(body: dict[str, Any], *, openai: bool, server_error: bool) -> None:
+    if openai:
+        assert list(body) == ["error"]
+        error = body["error"]
+        assert list(error) == ["message", "type", "param", "code"]
+        assert error["message"]
+        assert error["type"] == ("server_error" if server_error else "invalid_request_error")
+    else:
+        assert list(body) == ["error", "status"]
+        assert body["status"] == "error"
+        assert isinstance(body["error"], str)
+        assert body["error"]
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +53,9 @@ def bodies() -> list[bytes]:
         b'{"prompt": "a", "temperature": NaN}',
         b'{"prompt": "a", "temperature": Infinity}',
         b'{"prompt": "a", "temperature": 2.5}',
-        b'{"prompt": "a", "top_k": 0}',
+        b'{"prompt": "a", "top_k": -2}',
         b'{"prompt": "a", "top_p": -1}',
-        b'{"prompt": "a", "seed": -1}',
+        b'{"prompt": "a", "seed": 0.5}',
         b'{"prompt": "\xff"}',
         rb'{"prompt": "\ud800"}',
         b'{"prompt": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
@@ -71,12 +86,15 @@ def test_json_may_come_with_a_charset_or_without_a_media_type(serving: Serving) 
     assert serving.post("/generate", data=body).status_code == 200
 
 
+@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("times", [2, 100])
-def test_a_body_over_the_limit_is_413(serve: Serve, times: int) -> None:
+def test_a_body_over_the_limit_is_413(serve: Serve, route: str, times: int) -> None:
     serving = serve(max_body_bytes=1000)
     body = json.dumps({"prompt": "x" * 1000 * times})
     headers = {"Content-Type": "application/json"}
-    check_error(serving.post("/generate", data=body, headers=headers), 413)
+    response = serving.post(route, data=body, headers=headers)
+    assert response.status_code == 413
+    check_error_body(response.json(), openai=route.startswith("/v1"), server_error=False)
 
 
 def test_a_chunked_body_is_read_and_limited(serve: Serve) -> None:
@@ -88,7 +106,9 @@ def test_a_chunked_body_is_read_and_limited(serve: Serve) -> None:
     check_error(serving.post("/generate", data=large, headers=headers), 413)
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/health/", "/v1/models", "/status"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/health/", "/status", "/v10", "/v1", "/v1/", "/v1/chat/completions"]
+)
 def test_an_unknown_path_is_404(serving: Serving, path: str) -> None:
     check_error(serving.get(path), 404)
 
@@ -102,6 +122,9 @@ def test_an_unknown_path_is_404(serving: Serving, path: str) -> None:
         ("GET", "/cancel/1", "POST"),
         ("DELETE", "/status/1", "GET"),
         ("POST", "/metrics", "GET"),
+        ("GET", "/v1/completions", "POST"),
+        ("POST", "/v1/models", "GET"),
+        ("DELETE", "/v1/models/tiny", "GET"),
     ],
 )
 def test_a_wrong_method_is_405_and_says_which_are_right(
@@ -125,6 +148,7 @@ def test_a_wrong_query_of_traces_is_400(serving: Serving, query: str) -> None:
     [
         (b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
         (b"POST /generate HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 262_144, 431),
     ],
 )
@@ -136,7 +160,8 @@ def test_what_the_http_server_itself_refuses_is_json_too(
         answer = connection.makefile("rb").read()
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status) or head.startswith(b"HTTP/1.0 %d " % status)
-    assert json.loads(body).keys() == {"error", "status"}
+    openai = b"/v1" in request_bytes
+    check_error_body(json.loads(body), openai=openai, server_error=status >= 500)
 
 
 def test_a_bug_is_500_and_gives_nothing_away(serve: Serve) -> None:
@@ -150,3 +175,16 @@ def test_a_bug_is_500_and_gives_nothing_away(serve: Serve) -> None:
     check_error(response, 500)
     assert "secret" not in response.text
     assert serving.get("/health").status_code == 200
+
+
+def test_a_bug_under_v1_is_500_in_openai_s_words(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(text: str) -> list[int]:
+        raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr(type(serving.model.tokenizer), "encode", broken)
+    response = serving.post("/v1/completions", json={"prompt": "hello"})
+    check_error(response, 500)
+    assert "secret" not in response.text
+    assert serving.services.slots.in_use == 0

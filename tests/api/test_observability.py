@@ -126,7 +126,16 @@ def test_models_and_the_tokenizer_cache_are_listed(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/generate", "/generate/stream", "/status/1", "/health", "/models"]
+    "path",
+    [
+        "/generate",
+        "/generate/stream",
+        "/status/1",
+        "/health",
+        "/models",
+        "/v1/completions",
+        "/v1/models",
+    ],
 )
 def test_every_route_answers_a_preflight(serving: Serving, path: str) -> None:
     headers = {
@@ -138,7 +147,7 @@ def test_every_route_answers_a_preflight(serving: Serving, path: str) -> None:
     assert response.status_code == 200
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert "Authorization" in response.headers["Access-Control-Allow-Headers"]
-    method = "POST" if path.startswith("/generate") else "GET"
+    method = "POST" if path.startswith(("/generate", "/v1/completions")) else "GET"
     assert method in response.headers["Access-Control-Allow-Methods"]
 
 
@@ -159,7 +168,7 @@ def log_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
     ]
 
 
-@pytest.mark.parametrize("route", ["/generate", "/generate/stream"])
+@pytest.mark.parametrize("route", ["/generate", "/generate/stream", "/v1/completions"])
 def test_a_request_is_one_json_line_without_its_prompt(
     serving: Serving, caplog: pytest.LogCaptureFixture, route: str
 ) -> None:

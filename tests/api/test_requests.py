@@ -124,12 +124,21 @@ def let_go_and_count_steps(serving: Serving) -> int:
     return serving.session.steps - before
 
 
-@pytest.mark.parametrize("route", ["/generate", "/generate/stream"])
+@pytest.mark.parametrize(
+    ("route", "fields"),
+    [
+        ("/generate", {}),
+        ("/generate/stream", {}),
+        ("/v1/completions", {}),
+        ("/v1/completions", {"stop": "x"}),
+        ("/v1/completions", {"stream": True}),
+    ],
+)
 def test_a_client_that_leaves_before_its_first_token_frees_its_pages(
-    serving: Serving, route: str
+    serving: Serving, route: str, fields: dict[str, object]
 ) -> None:
     serving.session.hold()
-    connection = open_and_send(serving, route, max_tokens=200)
+    connection = open_and_send(serving, route, max_tokens=200, **fields)
     eventually(lambda: serving.pages_used() > 0)
     connection.close()
     eventually(lambda: not serving.server.busy)
@@ -138,9 +147,14 @@ def test_a_client_that_leaves_before_its_first_token_frees_its_pages(
     eventually(lambda: serving.services.slots.in_use == 0)
 
 
-def test_a_client_that_leaves_in_mid_stream_frees_its_pages(serving: Serving) -> None:
+@pytest.mark.parametrize(
+    ("route", "fields"), [("/generate/stream", {}), ("/v1/completions", {"stream": True})]
+)
+def test_a_client_that_leaves_in_mid_stream_frees_its_pages(
+    serving: Serving, route: str, fields: dict[str, object]
+) -> None:
     serving.session.allow(3)
-    connection = open_and_send(serving, "/generate/stream", max_tokens=200)
+    connection = open_and_send(serving, route, max_tokens=200, **fields)
     received = b""
     while received.count(b"data: ") < 3:
         received += connection.recv(4096)

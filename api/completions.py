@@ -1,0 +1,200 @@
+"""Bodies of OpenAI's completions API, as far as it is served here.
+
+Source of names, defaults and ranges: OpenAI's API reference, "Create completion". `top_k` and
+`ignore_eos` are extensions that other servers have too.
+"""
+
+from typing import Any
+
+import msgspec
+
+from api.schemas import GenerateRequest, Number, decode, sampling, whole
+from runtime.errors import InvalidRequest
+
+MOST_STOPS = 4
+DEFAULT_MAX_TOKENS = 16
+SEEDS = 2**64
+NO_LIMIT = -1
+"""A top_k that keeps every token, as 0 does."""
+
+ONLY_VALUES: dict[str, Any] = {
+    "n": 1,
+    "best_of": 1,
+    "echo": False,
+    "logprobs": None,
+    "suffix": None,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "logit_bias": {},
+}
+"""Fields that would change the answer and are not served: their default, which alone is taken."""
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    """How a stream ends."""
+
+    include_usage: bool | None = None
+
+
+class CompletionBody(msgspec.Struct, frozen=True):
+    """JSON body of POST /v1/completions. null means the default; unknown keys are ignored."""
+
+    prompt: str | list[str | int | list[int]]
+    model: str | None = None
+    max_tokens: Number | None = None
+    temperature: Number | None = None
+    top_p: Number | None = None
+    top_k: Number | None = None
+    seed: Number | None = None
+    stop: str | list[str] | None = None
+    ignore_eos: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Any = None
+    best_of: Any = None
+    echo: Any = None
+    logprobs: Any = None
+    suffix: Any = None
+    presence_penalty: Any = None
+    frequency_penalty: Any = None
+    logit_bias: Any = None
+
+
+class CompletionRequest(msgspec.Struct, frozen=True):
+    """What a client asked for, checked and with the defaults filled in."""
+
+    generate: GenerateRequest
+    model: str | None
+    """None for whichever is served."""
+    stops: tuple[str, ...]
+    stream: bool
+    include_usage: bool
+    """Whether a stream ends with the token counts."""
+
+    @classmethod
+    def parse(cls, body: bytes) -> "CompletionRequest":
+        """Read a request body.
+
+        Raises InvalidRequest naming the field that does not fit.
+        """
+        given = decode(body, CompletionBody)
+        for name, only in ONLY_VALUES.items():
+            _check_only(name, getattr(given, name), only)
+        if given.stream_options is not None and not given.stream:
+            raise InvalidRequest("stream_options is only for a stream; send stream: true with it")
+        max_tokens = given.max_tokens
+        return cls(
+            GenerateRequest(
+                _prompt(given.prompt),
+                DEFAULT_MAX_TOKENS if max_tokens is None else whole("max_tokens", max_tokens, 1),
+                sampling(
+                    given.temperature,
+                    0 if given.top_k is None else max(0, whole("top_k", given.top_k, NO_LIMIT)),
+                    given.top_p,
+                    None if given.seed is None else _seed(given.seed),
+                    default_top_p=1.0,
+                ),
+                ignore_eos=bool(given.ignore_eos),
+            ),
+            given.model,
+            _stops(given.stop),
+            bool(given.stream),
+            bool(given.stream_options and given.stream_options.include_usage),
+        )
+
+
+class TokenDetails(msgspec.Struct, frozen=True):
+    """What is known of a prompt's tokens."""
+
+    cached_tokens: int
+    """Those that were not computed again because their pages were known."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts of a completion."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: TokenDetails
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """The one text of a completion, or what a chunk adds to it."""
+
+    text: str
+    index: int = 0
+    logprobs: None = None
+    finish_reason: str | None
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of POST /v1/completions, and each chunk of a stream."""
+
+    id: str
+    object: str = "text_completion"
+    created: int
+    """Seconds since 1970."""
+    model: str
+    choices: tuple[Choice, ...]
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    """Left out of a stream that was not asked for it; null in all but its last chunk otherwise."""
+
+
+class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
+    """A model, as GET /v1/models lists it."""
+
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str = "rocmforge"
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of GET /v1/models."""
+
+    object: str = "list"
+    data: tuple[ModelObject, ...]
+
+
+def _check_only(name: str, value: Any, only: Any) -> None:
+    """Refuse a value that is not the default; True is not 1 and False is not 0."""
+    if value is None or (value == only and isinstance(value, bool) == isinstance(only, bool)):
+        return
+    default = msgspec.json.encode(only).decode()
+    raise InvalidRequest(f"{name} is not supported: leave it out, or send its default, {default}")
+
+
+def _prompt(given: str | list[str | int | list[int]]) -> str | tuple[int, ...]:
+    """The one prompt: a text or token ids, either also as the only item of an array."""
+    if isinstance(given, str):
+        return given
+    match given:
+        case [str(text)]:
+            return text
+        case [list(tokens)]:
+            return tuple(tokens)
+    tokens = [token for token in given if isinstance(token, int)]
+    if len(tokens) != len(given):
+        raise InvalidRequest(
+            "prompt must be one text or one array of token ids; send several in requests of their "
+            "own, which are answered side by side"
+        )
+    return tuple(tokens)
+
+
+def _stops(given: str | list[str] | None) -> tuple[str, ...]:
+    stops = (given,) if isinstance(given, str) else tuple(given or ())
+    if len(stops) > MOST_STOPS:
+        raise InvalidRequest(f"stop must be at most {MOST_STOPS} strings, not {len(stops)}")
+    if "" in stops:
+        raise InvalidRequest("stop must not be an empty string")
+    return stops
+
+
+def _seed(given: Number) -> int:
+    """OpenAI's seeds may be negative: 64 bits, signed or not."""
+    seed = whole("seed", given, -SEEDS // 2)
+    if seed >= SEEDS:
+        raise InvalidRequest(f"seed must be less than {SEEDS}")
+    return seed % SEEDS

@@ -1,0 +1,192 @@
+"""OpenAI's dialect: POST /v1/completions, GET /v1/models and GET /v1/models/{name}."""
+
+import time
+from collections.abc import Iterator
+
+import falcon
+import msgspec
+
+from api import sse
+from api.completions import (
+    Choice,
+    Completion,
+    CompletionRequest,
+    ModelList,
+    ModelObject,
+    TokenDetails,
+    Usage,
+)
+from api.errors import GenerationFailed, OpenAIError, OpenAIErrorBody, UnknownModel
+from api.exchange import Exchange, begin, read_json_body
+from api.generation_state import text_decoder
+from api.holder import ServedModel
+from api.services import Services
+from runtime.generation import FinishReason, Generation, TokenOutput
+
+DONE = b"data: [DONE]\n\n"
+
+
+class CompletionsResource:
+    """POST /v1/completions: answers at once or, with `stream`, token by token."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Generate."""
+        services = self._services
+        body = read_json_body(req, services.settings.max_body_bytes)
+        wanted = CompletionRequest.parse(body)
+        model = services.model_for_new_work()
+        expect_served(wanted.model, model)
+        exchange = begin(services, req, wanted.generate, model)
+        writer = CompletionWriter(exchange, wanted, f"cmpl-{req.context.access.x_request_id}")
+        if wanted.stream:
+            sse.answer_stream(
+                req, resp, exchange, writer.events, ping_seconds=services.ping_seconds
+            )
+            return
+        try:
+            resp.data = msgspec.json.encode(writer.answer())
+        finally:
+            exchange.close()
+
+
+class CompletionWriter:
+    """Turns the outputs of one request into a completion or its chunks. Owned by one thread."""
+
+    def __init__(self, exchange: Exchange, wanted: CompletionRequest, name: str) -> None:
+        self._exchange = exchange
+        self._wanted = wanted
+        self._name = name
+        self._created = int(time.time())
+        self._decoder = text_decoder(exchange.model.tokenizer, wanted.stops)
+        self._token_count = 0
+
+    def answer(self) -> Completion:
+        """Wait for the end and give the whole completion.
+
+        Raises GenerationFailed.
+        """
+        generation = self._exchange.generation
+        if not self._wanted.stops:
+            # Nothing is to be decided before the end, so this thread need not wake for each token.
+            generation.wait()
+        text = "".join(map(self._text, _outputs(generation)))
+        if self._failure is not None:
+            raise GenerationFailed(self._failure)
+        choice = Choice(text=text, finish_reason=self._finish_reason)
+        return self._completion(choice, self._usage())
+
+    def events(self, output: TokenOutput) -> bytes:
+        """The chunks of one output: one for each token, and at the end usage and [DONE].
+
+        Tokens that come after a stop string, before the engine has ended the request, have none.
+        """
+        shown = not self._decoder.stopped
+        text = self._text(output)
+        if output.finish_reason is None:
+            return self._chunk(text, None) if shown else b""
+        if self._failure is not None:
+            last = sse.event_bytes(OpenAIErrorBody(OpenAIError.of(500, self._failure)))
+        else:
+            last = self._chunk(text, self._finish_reason)
+            if self._wanted.include_usage:
+                last += sse.event_bytes(self._completion(None, self._usage()))
+        return last + DONE
+
+    def _text(self, output: TokenOutput) -> str:
+        """What an output adds to the text. At a stop string the engine is told to end."""
+        text = ""
+        if output.token is not None and not self._decoder.stopped:
+            self._token_count += 1
+            text = self._decoder.feed(output.token)
+            if self._decoder.stopped:
+                self._exchange.finish()
+        if output.finish_reason is not None:
+            text += self._decoder.flush()
+        return text
+
+    @property
+    def _finish_reason(self) -> str | None:
+        """Why the text ends: at its stop string, however the engine came to its own end."""
+        reason = self._exchange.generation.finish_reason
+        ends_early = self._decoder.stopped or reason is FinishReason.EOS
+        return FinishReason.STOP if ends_early else reason
+
+    @property
+    def _failure(self) -> str | None:
+        """Why there is no whole text, if there is none."""
+        generation = self._exchange.generation
+        if generation.finish_reason is FinishReason.FAILED and not self._decoder.stopped:
+            return f"the generation failed: {generation.error}"
+        return None
+
+    def _usage(self) -> Usage:
+        generation = self._exchange.generation
+        prompt_count = len(generation.prompt_tokens)
+        return Usage(
+            prompt_count,
+            self._token_count,
+            prompt_count + self._token_count,
+            TokenDetails(generation.prefix_hit_tokens),
+        )
+
+    def _chunk(self, text: str, reason: str | None) -> bytes:
+        usage = None if self._wanted.include_usage else msgspec.UNSET
+        return sse.event_bytes(self._completion(Choice(text=text, finish_reason=reason), usage))
+
+    def _completion(
+        self, choice: Choice | None, usage: Usage | msgspec.UnsetType | None
+    ) -> Completion:
+        return Completion(
+            id=self._name,
+            created=self._created,
+            model=self._exchange.model.name,
+            choices=() if choice is None else (choice,),
+            usage=usage,
+        )
+
+
+class OpenAIModelsResource:
+    """GET /v1/models: the model that is served, if there is one."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List it."""
+        model = self._services.holder.model
+        listed = () if model is None else (_describe(model),)
+        resp.data = msgspec.json.encode(ModelList(data=listed))
+
+
+class OpenAIModelResource:
+    """GET /v1/models/{name}."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """Describe the model of that name."""
+        model = self._services.holder.ready_model()
+        expect_served(name, model)
+        resp.data = msgspec.json.encode(_describe(model))
+
+
+def expect_served(name: str | None, model: ServedModel) -> None:
+    """Raise UnknownModel where another model is asked for than the one that is served."""
+    if name not in (None, model.name):
+        raise UnknownModel(f"the model {name} is not served here; the one that is: {model.name}")
+
+
+def _outputs(generation: Generation) -> Iterator[TokenOutput]:
+    """Every output of a request, to its last."""
+    while (output := generation.next_output()) is not None:
+        yield output
+        if output.finish_reason is not None:
+            return
+
+
+def _describe(model: ServedModel) -> ModelObject:
+    return ModelObject(id=model.name, created=model.loaded_at)
