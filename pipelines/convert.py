@@ -13,10 +13,10 @@ import onnxruntime
 
 from pipelines.architectures import ModelSpec, describe
 from pipelines.fusion import fuse
-from pipelines.graph import DOMAIN, GRAPH_VERSION, build
+from pipelines.graph import DOMAIN, build
 from runtime.errors import PreparationError
 from runtime.gguf import GGUFFile
-from runtime.manifest import GRAPH_NAME, Manifest, PageLayout, WeightsFile
+from runtime.manifest import GRAPH_NAME, GRAPH_VERSION, Manifest, PageLayout, WeightsFile
 from runtime.session import file_sha256
 
 

@@ -9,13 +9,12 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from pipelines.architectures import Layer, Linear, ModelSpec
 from runtime.gguf import GGUFFile, TensorInfo
+from runtime.manifest import GRAPH_VERSION
 
 DOMAIN = "com.rocmforge"
 DOMAIN_VERSION = 1
 OPSET = 21
 IR_VERSION = 10
-GRAPH_VERSION = "4"
-"""Counts up when a graph of an earlier build must be built anew."""
 
 FREQUENCIES = "rotary.inverse_frequencies"
 ANGLES = "rotary.angles"

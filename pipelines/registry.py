@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.graph import GRAPH_VERSION
 from runtime.errors import ModelNotFound, PreparationError
-from runtime.manifest import Manifest
+from runtime.manifest import GRAPH_VERSION, Manifest
 from runtime.session import file_sha256
 from runtime.settings import Settings
 

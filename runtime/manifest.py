@@ -13,6 +13,8 @@ from runtime.errors import ModelNotFound, PreparationError
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 GRAPH_NAME = "model.onnx"
+GRAPH_VERSION = "4"
+"""Version of the operators a graph is made of: counts up when graphs must be built anew."""
 
 
 class PageLayout(msgspec.Struct, frozen=True, kw_only=True):
