@@ -61,7 +61,9 @@ class Services:
         made = {
             "slots": GenerationSlots.of_server(self.settings.max_connections),
             "tracer": RequestTracer(self.traces),
-            "metrics": EngineMetrics(self.statistics, self.durations),
+            "metrics": EngineMetrics(
+                self.statistics, self.durations, max_batch_size=self.settings.max_batch_size
+            ),
         }
         for name, part in made.items():
             object.__setattr__(self, name, part)

@@ -63,16 +63,21 @@ class RequestDurations:
 
 
 class EngineMetrics(Collector):
-    """Every documented metric, in the document's order, from one snapshot a scrape.
+    """Every metric, in the document's order, from one snapshot a scrape.
 
     One snapshot, so that started = completed + failed + cancelled + active + queued in each scrape.
     """
 
     def __init__(
-        self, statistics: Callable[[], EngineStatistics], durations: RequestDurations
+        self,
+        statistics: Callable[[], EngineStatistics],
+        durations: RequestDurations,
+        *,
+        max_batch_size: int,
     ) -> None:
         self._statistics = statistics
         self._durations = durations
+        self._max_batch_size = max_batch_size
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -104,6 +109,25 @@ class EngineMetrics(Collector):
         yield _snapshot(durations.first_token)
         yield GaugeMetricFamily(
             "rocmforge_tokens_per_second", "Tokens generated per second", now.tokens_per_second
+        )
+        yield _counter(
+            "rocmforge_prefix_cache_hit_tokens",
+            "Total number of tokens whose keys and values were found in the cache",
+            now.prefix_hit_tokens,
+        )
+        yield _counter(
+            "rocmforge_preemptions",
+            "Total number of times a request gave its cache pages back to be computed again",
+            now.preemptions,
+        )
+        yield GaugeMetricFamily(
+            "rocmforge_cache_pages_used", "Cache pages that requests hold", now.pages_used
+        )
+        yield GaugeMetricFamily("rocmforge_cache_pages", "Cache pages there are", now.pages_total)
+        yield GaugeMetricFamily(
+            "rocmforge_max_batch_size",
+            "Most requests that are computed side by side",
+            self._max_batch_size,
         )
 
     def exposition(self) -> bytes:

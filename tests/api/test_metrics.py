@@ -21,13 +21,18 @@ BUSY = replace(
     active=1,
     tokens_generated=15234,
     tokens_per_second=32.5,
+    prefix_hit_tokens=4096,
+    preemptions=3,
+    pages_used=128,
+    pages_total=1024,
 )
 
 
 def exposition(
     statistics: EngineStatistics = NO_STATISTICS, durations: RequestDurations | None = None
 ) -> str:
-    return EngineMetrics(lambda: statistics, durations or RequestDurations()).exposition().decode()
+    metrics = EngineMetrics(lambda: statistics, durations or RequestDurations(), max_batch_size=64)
+    return metrics.exposition().decode()
 
 
 def samples(text: str) -> dict[str, float]:
@@ -59,6 +64,11 @@ def test_counts_and_gauges_are_the_engine_s_own() -> None:
     assert found["rocmforge_queue_length"] == 0
     assert found["rocmforge_tokens_generated_total"] == 15234
     assert found["rocmforge_tokens_per_second"] == 32.5
+    assert found["rocmforge_prefix_cache_hit_tokens_total"] == 4096
+    assert found["rocmforge_preemptions_total"] == 3
+    assert found["rocmforge_cache_pages_used"] == 128
+    assert found["rocmforge_cache_pages"] == 1024
+    assert found["rocmforge_max_batch_size"] == 64
 
 
 def test_whole_numbers_are_written_as_the_document_writes_them() -> None:
@@ -103,7 +113,7 @@ def test_each_scrape_takes_one_snapshot() -> None:
         taken.append(NO_STATISTICS)
         return taken[-1]
 
-    metrics = EngineMetrics(statistics, RequestDurations())
+    metrics = EngineMetrics(statistics, RequestDurations(), max_batch_size=64)
     assert len(taken) == 0
     metrics.exposition()
     assert len(taken) == 1
