@@ -5,20 +5,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from pipelines.benchmark import report
+from pipelines.benchmark.growth import GrowthPlan, measure_growth
+from pipelines.benchmark.operator_profile import markdown, profile_model
 from pipelines.benchmark.peers import llama_cpp
-from pipelines.benchmark.plot import plot_benchmark
-from pipelines.benchmark.results import BenchmarkResult, saved_path
+from pipelines.benchmark.plot import plot_benchmark, plot_growth
+from pipelines.benchmark.results import BenchmarkResult, saved_path, write_json
 from pipelines.benchmark.run import Progress as Told
 from pipelines.benchmark.run import benchmark
 from pipelines.benchmark.servers import Candidate, rocmforge
 from pipelines.benchmark.workloads import Plan
 from rocmforge.model import prepared, tokenizer_cache
+from rocmforge.progress import shown
 from runtime.gguf import GGUFFile
 from runtime.manifest import Manifest
 from runtime.settings import Settings
@@ -56,12 +60,52 @@ def bench(
             progress=told,
         )
     path = save or saved_path(settings, result.model, result.started_at)
-    result.write(path)
+    write_json(result, path)
     show(result)
     print(f"Saved as {path}")
     if plot is not None:
         plot_benchmark(result, plot)
         print(f"Drawn in {plot}")
+
+
+def grow(
+    model: str, settings: Settings, *, peers: bool, save: Path | None, plot: Path | None
+) -> None:
+    """Measure how cost grows, keep the curves and draw them."""
+    subject = Benchmarked(model, settings, peers=peers)
+    with progress_bar() as told:
+        result = measure_growth(
+            subject.candidates,
+            subject.manifest,
+            subject.tokenizer,
+            threads=settings.thread_count,
+            plan=GrowthPlan(),
+            progress=told,
+        )
+    path = save or saved_path(settings, result.model, f"growth-{result.started_at}")
+    write_json(result, path)
+    for curve in result.curves:
+        points = zip(curve.x, map(median, curve.samples), strict=True)
+        print(curve.server, curve.figure, *(f"{x}: {value:.3g}" for x, value in points), sep="  ")
+    print(f"Saved as {path}")
+    plot = plot or path.with_suffix(".png")
+    plot_growth(result, plot)
+    print(f"Drawn in {plot}")
+
+
+def profile(model: str, settings: Settings, *, save: Path | None) -> None:
+    """Show where a step's time goes, and keep it."""
+    folder = prepared(model, settings)
+    with shown() as said:
+        result = profile_model(folder, settings, said)
+    path = save or saved_path(settings, result.model, f"profile-{result.started_at}")
+    write_json(result, path)
+    print(
+        f"{result.threads} threads read {result.read_bytes_per_second / 1e9:.1f} GB/s and multiply "
+        f"float32 matrices at {result.float_operations_per_second / 1e9:.0f} GFLOP/s here\n"
+    )
+    print(markdown(result))
+    print(f"Saved as {path}")
 
 
 def show(result: BenchmarkResult) -> None:

@@ -2,9 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pipelines.benchmark.figures import Spread
+from pipelines.benchmark.growth import (
+    DECODE,
+    ENGINE,
+    OUTPUT,
+    SCHEDULER,
+    Curve,
+    GrowthResult,
+)
 from pipelines.benchmark.results import BenchmarkResult
 
 if TYPE_CHECKING:
@@ -77,12 +86,43 @@ def _draw_streams(axes: "Axes", result: BenchmarkResult, endings: Sequence[str])
     for index, server in enumerate(result.servers):
         for ending, style in zip(endings, ("-", "--"), strict=False):
             spreads = [Spread.of(server.figures[f"streams_{n}_{ending}"]) for n in counts]
-            draw_spreads(axes, counts, spreads, server.name, index, style)
+            _draw_spreads(axes, counts, spreads, server.name, index, style)
     axes.set_xscale("log", base=2)
     axes.set_xticks(counts, [str(n) for n in counts])
 
 
-def draw_spreads(
+def plot_growth(result: GrowthResult, path: Path) -> None:
+    """Decode over context, output over streams, and the engine's own time over requests."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 4.6), layout="constrained")
+    decode, output, steps = figure.subplots(1, 3)
+    _draw_curves(decode, result.of(DECODE))
+    decode.set(title="Decode, one stream", xlabel="tokens of context", ylabel="ms per token")
+    _draw_curves(output, result.of(OUTPUT))
+    output.set(title="Output of all streams", xlabel="streams", ylabel="tokens per second")
+    scheduler, engine = result.of(SCHEDULER), result.of(ENGINE)
+    _draw_curves(steps, [*scheduler, *engine], ["scheduler", "engine with sampling"])
+    steps.set(
+        title="A step around the model", xlabel="requests that run", ylabel="ms per step, median"
+    )
+    for axes in (decode, output, steps):
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(f"{result.model}, {result.threads} threads, {result.started_at[:10]}")
+    _save(figure, path)
+
+
+def _draw_curves(axes: "Axes", curves: Sequence[Curve], labels: Sequence[str] = ()) -> None:
+    for index, curve in enumerate(curves):
+        label = labels[index] if labels else curve.server
+        medians = [median(samples) for samples in curve.samples]
+        axes.plot(curve.x, medians, marker="o", ms=4, color=_colour(index), label=label)
+
+
+def _draw_spreads(
     axes: "Axes", x: Sequence[int], spreads: Sequence[Spread], label: str, index: int, style: str
 ) -> None:
     """A line through the medians in a band from lowest to highest."""

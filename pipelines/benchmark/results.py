@@ -70,13 +70,6 @@ class BenchmarkResult(msgspec.Struct, frozen=True, kw_only=True):
         kinds = figure_kinds(self.plan.stream_counts)
         return tuple(kind for kind in kinds if kind.name in measured)
 
-    def write(self, path: Path) -> None:
-        """Save as JSON, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
-        partial.replace(path)
-
     @classmethod
     def read(cls, path: Path) -> "BenchmarkResult":
         """Read a saved result. Raises BenchmarkError for another file."""
@@ -100,6 +93,14 @@ class Samples:
     def frozen(self) -> dict[str, tuple[float, ...]]:
         """All that was added."""
         return {name: tuple(values) for name, values in self._figures.items()}
+
+
+def write_json(result: msgspec.Struct, path: Path) -> None:
+    """Save a result as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    partial.replace(path)
 
 
 def saved_path(settings: Settings, model: str, started_at: str) -> Path:

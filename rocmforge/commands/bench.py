@@ -17,6 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--peers", action="store_true", help="measure llama.cpp beside it, round by round"
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds: about a minute")
+    parser.add_argument(
+        "--growth",
+        action="store_true",
+        help="instead: decode over context, output over streams, a step over requests; drawn too",
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="instead: a step's time, operator by operator"
+    )
     parser.add_argument("--save", metavar="FILE.json", type=Path, help="keep the result there")
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the result")
     add_settings(
@@ -26,13 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from pipelines.benchmark.workloads import QUICK, Plan
-    from rocmforge.benchmarking import bench
+    from rocmforge.benchmarking import bench, grow, profile
 
-    bench(
-        options.model,
-        settings_of(options),
-        QUICK if options.quick else Plan(),
-        peers=options.peers,
-        save=options.save,
-        plot=options.plot,
-    )
+    settings = settings_of(options)
+    if options.profile:
+        profile(options.model, settings, save=options.save)
+    elif options.growth:
+        grow(options.model, settings, peers=options.peers, save=options.save, plot=options.plot)
+    else:
+        bench(
+            options.model,
+            settings,
+            QUICK if options.quick else Plan(),
+            peers=options.peers,
+            save=options.save,
+            plot=options.plot,
+        )
