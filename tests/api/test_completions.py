@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from tests.api.conftest import Serve
+from tests.api.document import code_blocks
 from tests.api.serving import SECONDS, Serving, eventually
 
 GREEDY: dict[str, Any] = {"prompt": "hello", "temperature": 0, "max_tokens": 20}
@@ -85,6 +86,25 @@ def test_a_stream_gives_its_usage_where_it_is_asked_to(serving: Serving) -> None
     assert [chunk["usage"] for chunk in sent] == [None] * 20
     assert last["choices"] == []
     assert last["usage"] == completed(serving)["usage"]
+
+
+def shape(value: Any) -> Any:
+    """Keys and nesting, without the values."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    return [shape(item) for item in value] if isinstance(value, list) else None
+
+
+def test_answers_have_the_shape_that_the_document_shows(serving: Serving) -> None:
+    documented = [json.loads(block) for block in code_blocks("json") if "text_completion" in block]
+    assert [shape(one) for one in documented] == [shape(completed(serving))]
+    listed = [json.loads(block) for block in code_blocks("json") if "owned_by" in block]
+    assert [shape(one) for one in listed] == [shape(serving.get("/v1/models").json())]
+    (stream,) = [block for block in code_blocks("") if "[DONE]" in block]
+    events = [line.removeprefix("data: ") for line in stream.split("\n\n")]
+    sent = streamed(serving, max_tokens=2, stream_options={"include_usage": True})
+    assert [shape(json.loads(event)) for event in events[:3]] == [shape(chunk) for chunk in sent]
+    assert events[3:] == ["[DONE]", ""]
 
 
 def test_a_prompt_may_be_token_ids(serving: Serving) -> None:
