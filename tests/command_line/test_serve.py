@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -18,12 +20,14 @@ TIMEOUT = 60
 
 
 @contextmanager
-def serving(model: Path, home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    model: Path, home: Path, cache_tokens: int = 1024
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and its address; killed at the end if it still runs."""
     command = [sys.executable, "-m", "rocmforge", "serve", str(model), "--port", "0"]
     with (home.parent / "log").open("w") as log:
         process = subprocess.Popen(
-            [*command, "--home", str(home), "--cache-tokens", "1024"],
+            [*command, "--home", str(home), "--cache-tokens", str(cache_tokens)],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -73,6 +77,31 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_one_line(tmp_path: P
     last = (tmp_path / "log").read_text().splitlines()[-1]
     assert last.startswith("rocmforge: ")
     assert "garbage.gguf" in last
+
+
+@pytest.mark.sample
+def test_the_sample_model_is_served_in_300_megabytes_beside_its_file(
+    sample_model: Path, tmp_path: Path
+) -> None:
+    prompt = "Once upon a time there was a king who had three sons. " * 20
+    body: dict[str, Any] = {"prompt": prompt, "max_tokens": 20, "temperature": 0}
+    with serving(sample_model, tmp_path / "home", cache_tokens=4096) as (process, url):
+        wait_until_ready(url)
+        with ThreadPoolExecutor(4) as pool:
+            answers = pool.map(
+                lambda _: requests.post(f"{url}/v1/completions", json=body, timeout=TIMEOUT),
+                range(8),
+            )
+            assert [answer.status_code for answer in answers] == [200] * 8
+        # What is mapped from files, the weights above all, is shared and can be dropped.
+        assert anonymous_megabytes(process.pid) < 300
+
+
+def anonymous_megabytes(pid: int) -> float:
+    """Memory of a process that no file backs."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (kibibytes,) = re.findall(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(kibibytes) * 1024 / 1e6
 
 
 def test_a_taken_port_is_told_at_once(tmp_path: Path) -> None:
