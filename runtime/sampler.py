@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from runtime.errors import InvalidRequest
 
 MAX_TEMPERATURE = 2.0
+BLOCK = 128
+FIRST_CANDIDATES = 256
+"""Tokens among which the mass of top_p is looked for first; all are sorted only if need be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,38 @@ class SamplingParameters:
         return self.temperature == 0.0 or self.top_k == 1 or self.top_p == 0.0
 
 
+def _likeliest(logits: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Ids of the `count` largest logits, largest first, lower ids before higher ones."""
+    tokens = _at_least_largest(logits, count) if count < logits.size else np.arange(logits.size)
+    return tokens[np.argsort(-logits[tokens], kind="stable")][:count]
+
+
+def _at_least_largest(logits: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Ids of the `count` largest logits and perhaps some more, in rising order.
+
+    The count-th largest of the maxima of blocks is a bound that `count` logits reach; only blocks
+    that reach it are looked into, a few thousand values of a large vocabulary.
+    """
+    blocks = logits.size // BLOCK
+    if count > blocks:
+        return np.flatnonzero(logits >= np.partition(logits, -count)[-count])
+    whole = logits[: blocks * BLOCK].reshape(blocks, BLOCK)
+    maxima = whole.max(axis=1)
+    bound = np.partition(maxima, -count)[-count]
+    reached = np.flatnonzero(maxima >= bound)
+    row, column = np.nonzero(whole[reached] >= bound)
+    rest = np.flatnonzero(logits[blocks * BLOCK :] >= bound) + blocks * BLOCK
+    return np.concatenate([reached[row] * BLOCK + column, rest])
+
+
+def _cut(
+    tokens: NDArray[np.intp], mass: NDArray[np.float64], needed: float
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The smallest set whose mass reaches `needed`: up to the first token that gets there."""
+    kept = int(np.searchsorted(mass, needed, side="left")) + 1
+    return tokens[:kept], mass[:kept]
+
+
 class Sampler:
     """The draws of one request: its parameters and its own generator. Owned by the engine thread.
 
@@ -72,18 +107,32 @@ class Sampler:
     def _candidates(
         self, logits: NDArray[np.float32]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """The tokens that may be drawn, likeliest first, and their cumulative mass."""
+        """The tokens that may be drawn and their cumulative mass.
+
+        They are in order of likelihood, but for a draw from the whole vocabulary.
+        """
         top_k, top_p = self._parameters.top_k, self._parameters.top_p
         if 0 < top_k < logits.size:
-            smallest_kept = np.partition(logits, -top_k)[-top_k]
-            tokens = np.flatnonzero(logits >= smallest_kept)
-        else:
-            top_k, tokens = logits.size, np.arange(logits.size)
-        tokens = tokens[np.argsort(-logits[tokens], kind="stable")][:top_k]
-        kept = logits[tokens].astype(np.float64)
-        mass = np.cumsum(np.exp((kept - kept[0]) / self._parameters.temperature))
-        if top_p < 1.0:
-            # The smallest set whose mass reaches top_p: up to the first token that gets there.
-            count = int(np.searchsorted(mass, top_p * mass[-1], side="left")) + 1
-            tokens, mass = tokens[:count], mass[:count]
-        return tokens, mass
+            tokens = _likeliest(logits, top_k)
+            mass = np.cumsum(self._weights(logits[tokens], logits[tokens[0]]), dtype=np.float64)
+            return _cut(tokens, mass, top_p * mass[-1])
+        weights = self._weights(logits, logits.max())
+        if top_p == 1.0:
+            return np.arange(logits.size), np.cumsum(weights, dtype=np.float64)
+        needed = top_p * weights.sum(dtype=np.float64)
+        tokens = _likeliest(logits, FIRST_CANDIDATES)
+        mass = np.cumsum(weights[tokens], dtype=np.float64)
+        if mass[-1] < needed:
+            # Sorting values is far cheaper than sorting ids by them.
+            descending = np.sort(weights)[::-1]
+            kept = int(np.searchsorted(np.cumsum(descending, dtype=np.float64), needed)) + 1
+            tokens = _likeliest(logits, kept)
+            mass = np.cumsum(weights[tokens], dtype=np.float64)
+        return _cut(tokens, mass, needed)
+
+    def _weights(self, logits: NDArray[np.float32], largest: np.float32) -> NDArray[np.float32]:
+        """What each logit counts for, relative to the largest."""
+        weights: NDArray[np.float32] = np.exp(
+            (logits - largest) / np.float32(self._parameters.temperature)
+        )
+        return weights

@@ -27,6 +27,20 @@ def test_top_k_draws_only_from_the_k_likeliest(logits: np.ndarray, top_k: int) -
     assert set(draws(parameters, logits, 50)) <= kept
 
 
+@given(st.integers(1, 700), st.integers(1, 60), st.integers(1, 6), st.integers(0, 99))
+def test_top_k_of_a_large_vocabulary_are_the_largest_lowest_ids_first(
+    size: int, top_k: int, distinct: int, seed: int
+) -> None:
+    """Few distinct values, so that ties fall on every border."""
+    logits = np.random.default_rng(seed).integers(0, distinct, size).astype(np.float32)
+    sampler = Sampler(SamplingParameters(top_k=top_k, top_p=1.0, seed=0))
+    tokens, _ = sampler._candidates(logits)
+    if top_k < size:
+        assert tokens.tolist() == np.argsort(-logits, kind="stable")[:top_k].tolist()
+    else:
+        assert sorted(tokens.tolist()) == list(range(size))
+
+
 @given(logit_rows, st.floats(0.0, 1.0))
 def test_top_p_draws_from_the_smallest_set_that_reaches_it(logits: np.ndarray, p: float) -> None:
     order = np.argsort(-logits, kind="stable")
@@ -35,6 +49,24 @@ def test_top_p_draws_from_the_smallest_set_that_reaches_it(logits: np.ndarray, p
     count = int(np.searchsorted(mass, p - 1e-9)) + 2  # one more for rounding at the border
     parameters = SamplingParameters(top_k=0, top_p=p, seed=2)
     assert set(draws(parameters, logits, 50)) <= set(order[:count].tolist())
+
+
+@pytest.mark.parametrize("temperature", [0.7, 2.0])
+@pytest.mark.parametrize("top_p", [0.01, 0.5, 0.999, 1.0])
+def test_top_p_alone_keeps_the_smallest_sufficient_set(temperature: float, top_p: float) -> None:
+    """Flat enough that the first candidates do not always reach the mass."""
+    logits = np.random.default_rng(1).standard_normal(5000).astype(np.float32)
+    parameters = SamplingParameters(temperature=temperature, top_k=0, top_p=top_p, seed=0)
+    tokens, mass = Sampler(parameters)._candidates(logits)
+    probabilities = np.exp(logits.astype(np.float64) / temperature)
+    probabilities /= probabilities.sum()
+    order = np.argsort(-probabilities, kind="stable")
+    needed = int(np.searchsorted(np.cumsum(probabilities[order]), top_p - 1e-6)) + 1
+    assert abs(len(tokens) - min(needed, 5000)) <= 1
+    assert set(tokens.tolist()) == set(order[: len(tokens)].tolist())
+    assert np.diff(mass, prepend=0.0) / mass[-1] == pytest.approx(
+        probabilities[tokens] / probabilities[tokens].sum(), rel=1e-4
+    )
 
 
 def test_frequencies_follow_the_tempered_softmax() -> None:
