@@ -34,8 +34,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that the paged KV cache holds over all requests."""
     page_size: Count = 16
     """Tokens a page."""
-    token_budget: Count = 512
-    """Most tokens that one engine step computes over all requests."""
+    token_budget: Count = 256
+    """Most tokens that one engine step computes over all requests.
+
+    More make no faster prefill here, and those that are generating wait longer for a step.
+    """
     max_batch_size: Count = 64
     """Most requests that are computed side by side."""
     max_queue_length: Count = 256
