@@ -17,6 +17,7 @@ from tests.api.serving import Serving
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "rules.yaml"
 PROMETHEUS = DEPLOY / "prometheus" / "prometheus.yaml"
+RULES_TEST = Path(__file__).with_name("rules_test.yaml")
 DASHBOARD = DEPLOY / "grafana" / "rocmforge.json"
 
 METRIC = re.compile(r"(?<![\w:])rocmforge_\w+")
@@ -92,9 +93,14 @@ def test_panels_have_ids_and_places_of_their_own() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="checks with Prometheus' promtool")
-@pytest.mark.parametrize(("what", "path"), [("rules", RULES), ("config", PROMETHEUS)])
-def test_prometheus_accepts_the_files(what: str, path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [("check config", PROMETHEUS), ("check rules", RULES), ("test rules", RULES_TEST)],
+)
+def test_prometheus_accepts_the_files_and_makes_of_them_what_is_meant(
+    command: str, path: Path
+) -> None:
     checked = subprocess.run(
-        ["promtool", "check", what, path], capture_output=True, text=True, check=False
+        ["promtool", *command.split(), path], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
