@@ -5,9 +5,16 @@ through all layers by aliasing, which also orders each layer's write before the 
 """
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from pipelines.architectures import Layer, Linear, ModelSpec
+from pipelines.architectures import (
+    FeedForward,
+    Layer,
+    Linear,
+    ModelSpec,
+    QueryTemperature,
+    Rotary,
+)
 from runtime.gguf import GGUFFile, TensorInfo
 from runtime.manifest import GRAPH_VERSION
 
@@ -15,10 +22,6 @@ DOMAIN = "com.rocmforge"
 DOMAIN_VERSION = 1
 OPSET = 21
 IR_VERSION = 10
-
-FREQUENCIES = "rotary.inverse_frequencies"
-ANGLES = "rotary.angles"
-"""The one weight that conversion computes and stores in the graph itself."""
 
 Attribute = str | int | float
 
@@ -39,28 +42,20 @@ class _Builder:
 
     def __init__(self, spec: ModelSpec, file: GGUFFile) -> None:
         self.spec = spec
+        self.file = file
         self.location = file.path.name
         self.nodes: list[NodeProto] = []
         self.initializers: dict[str, TensorProto] = {}
+        self.angles: dict[Rotary, str] = {}
 
     def model(self) -> ModelProto:
         """The whole graph, from token ids to logits."""
         spec = self.spec
-        frequencies = np.asarray(spec.rotary.inverse_frequencies, np.float32)
-        self.initializers[FREQUENCIES] = helper.make_tensor(
-            FREQUENCIES, TensorProto.FLOAT, frequencies.shape, frequencies.tobytes(), raw=True
-        )
-        self.node(
-            "RotaryAngles", ["positions", FREQUENCIES], [ANGLES], magnitude=spec.rotary.magnitude
-        )
-        self.node(
-            "RowLookup",
-            [self.blocks(spec.embedding), "token_ids"],
-            ["embedding"],
-            format=spec.embedding.format,
-            columns=spec.embedding.columns,
-        )
-        hidden, residual, pool = "embedding", "", "page_pool"
+        for layer in spec.layers:
+            self.rotary_angles(layer.rotary)
+        if spec.query_temperature is not None:
+            self.temperature(spec.query_temperature)
+        hidden, residual, pool = self.embedding(), "", "page_pool"
         for index, layer in enumerate(spec.layers):
             is_last = index == len(spec.layers) - 1
             next_pool = "page_pool_out" if is_last else f"blk.{index}.page_pool"
@@ -88,10 +83,71 @@ class _Builder:
             ],
         )
 
+    def rotary_angles(self, rotary: Rotary) -> str:
+        """Angles of the step's tokens, computed once for all layers that are rotated alike."""
+        if rotary not in self.angles:
+            prefix = f"rotary.{len(self.angles)}" if self.angles else "rotary"
+            self.angles[rotary] = f"{prefix}.angles"
+            frequencies = np.asarray(rotary.inverse_frequencies, np.float32)
+            self.node(
+                "RotaryAngles",
+                ["positions", self.stored(f"{prefix}.inverse_frequencies", frequencies)],
+                [self.angles[rotary]],
+                magnitude=rotary.magnitude,
+            )
+        return self.angles[rotary]
+
+    def temperature(self, temperature: QueryTemperature) -> None:
+        """Factors [T, 1] of the queries by position: 1 + scale * ln(1 + floor(p / length))."""
+        name = "temperature"
+        position = f"{name}.position"
+        self.nodes.append(
+            helper.make_node("Cast", ["positions"], [position], position, to=TensorProto.FLOAT)
+        )
+        lengths = self.plain("Div", f"{name}.lengths", position, self.number(temperature.length))
+        whole = self.plain("Floor", f"{name}.whole", lengths)
+        counted = self.plain("Add", f"{name}.counted", whole, self.number(1.0))
+        logarithm = self.plain("Log", f"{name}.logarithm", counted)
+        scaled = self.plain("Mul", f"{name}.scaled", logarithm, self.number(temperature.scale))
+        factor = self.plain("Add", f"{name}.factor", scaled, self.number(1.0))
+        column = self.stored(f"{name}.column", np.array([-1, 1], np.int64))
+        self.plain("Reshape", name, factor, column)
+
+    def embedding(self) -> str:
+        info = self.spec.embedding
+        self.node(
+            "RowLookup",
+            [self.blocks(info), "token_ids"],
+            ["embedding"],
+            format=info.format,
+            columns=info.columns,
+        )
+        return self.scaled("embedding", self.spec.embedding_scale)
+
     def layer(
         self, index: int, layer: Layer, hidden: str, residual: str, pool: str, next_pool: str
     ) -> tuple[str, str]:
-        """One transformer block; gives its feed-forward output and the residual stream."""
+        """One transformer block; gives what it adds last and the residual stream."""
+        block = f"blk.{index}"
+        normed, residual = self.norm(f"{block}.attn_norm", layer.attention_norm, hidden, residual)
+        attended = self.attention(index, layer, normed, pool, next_pool)
+        if self.spec.is_parallel:
+            fed = self.feed_forward(block, layer.feed_forward, normed)
+            return self.plain("Add", f"{block}.parallel", attended, fed), residual
+        if layer.attention_output_norm is not None:
+            attended, _ = self.norm(
+                f"{block}.post_attention_norm", layer.attention_output_norm, attended, ""
+            )
+        normed, residual = self.norm(
+            f"{block}.ffn_norm", layer.feed_forward_norm, attended, residual
+        )
+        fed = self.feed_forward(block, layer.feed_forward, normed)
+        if layer.feed_forward_output_norm is not None:
+            fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
+        return fed, residual
+
+    def attention(self, index: int, layer: Layer, hidden: str, pool: str, next_pool: str) -> str:
+        """Attention of a normed input over the pages, times the residual scale."""
         spec, block = self.spec, f"blk.{index}"
         shape: dict[str, Attribute] = {
             "layer": index,
@@ -100,52 +156,127 @@ class _Builder:
             "head_dim": spec.head_dim,
         }
         rows = ["positions", "row_starts", "page_table"]
-
-        normed, residual = self.norm(f"{block}.attn_norm", layer.attention_norm, hidden, residual)
-        query = self.linear(f"{block}.attn_q", layer.query, normed)
-        key = self.linear(f"{block}.attn_k", layer.key, normed)
-        value = self.linear(f"{block}.attn_v", layer.value, normed)
+        query, key, value = self.query_key_value(block, layer, hidden)
+        if spec.query_temperature is not None:
+            query = self.plain("Mul", f"{block}.attn_q_temperature", query, "temperature")
         rotated, attended = f"{block}.rotary", f"{block}.attention"
         self.node(
             "RotaryPageWrite",
-            [query, key, value, *rows, ANGLES, pool],
+            [query, key, value, *rows, self.rotary_angles(layer.rotary), pool],
             [rotated, next_pool],
-            style=spec.rotary.style,
+            style=layer.rotary.style,
             **shape,
         )
+        if spec.norm_follows_rotary:
+            rotated = self.product_norm(block, layer, rotated)
         self.node(
             "PagedAttention",
             [rotated, next_pool, *rows],
             [attended],
             scale=spec.attention_scale,
-            window=0,
-            softcap=0.0,
+            window=layer.window,
+            softcap=spec.attention_softcap,
             **shape,
         )
-        hidden = self.linear(f"{block}.attn_output", layer.attention_output, attended)
-        normed, residual = self.norm(f"{block}.ffn_norm", layer.feed_forward_norm, hidden, residual)
-        gate = self.linear(f"{block}.ffn_gate", layer.gate, normed)
-        up = self.linear(f"{block}.ffn_up", layer.up, normed)
-        gated = f"{block}.ffn_act"
-        self.node("GatedActivation", [gate, up], [gated], activation=spec.activation)
-        return self.linear(f"{block}.ffn_down", layer.down, gated), residual
+        output = self.linear(f"{block}.attn_output", layer.attention_output, attended)
+        return self.scaled(output, spec.residual_scale)
+
+    def query_key_value(self, block: str, layer: Layer, hidden: str) -> tuple[str, ...]:
+        """Projections of the input; queries and keys normed where that comes before rotation."""
+        names = tuple(f"{block}.attn_{each}" for each in "qkv")
+        spec = self.spec
+        if len(layer.query_key_value) == 1:
+            fused = self.linear(f"{block}.attn_qkv", layer.query_key_value[0], hidden)
+            each = spec.kv_heads * spec.head_dim
+            self.split(fused, names, (spec.heads * spec.head_dim, each, each))
+        else:
+            for name, linear in zip(names, layer.query_key_value, strict=True):
+                self.linear(name, linear, hidden)
+        query, key, value = names
+        if layer.query_norm is None or layer.key_norm is None:
+            return query, key, value
+        if spec.norm_follows_rotary:
+            ones = self.stored("key_norm.ones", np.ones(spec.head_dim, np.float32))
+            return query, self.rms_norm(f"{key}_norm", key, ones), value
+        query = self.rms_norm(f"{query}_norm", query, self.vector(layer.query_norm))
+        return query, self.rms_norm(f"{key}_norm", key, self.vector(layer.key_norm)), value
+
+    def product_norm(self, block: str, layer: Layer, query: str) -> str:
+        """The norm of rotated queries, with the weights of the keys' norm multiplied in.
+
+        A norm divides by a length, which a rotation keeps, so keys are divided before they are
+        rotated and written; their weights act in the dot product as well from the queries' side.
+        """
+        assert layer.query_norm is not None
+        assert layer.key_norm is not None
+        weights = self.file.dequantize(layer.query_norm.name)
+        weights = weights * self.file.dequantize(layer.key_norm.name)
+        name = f"{block}.attn_q_norm"
+        return self.rms_norm(name, query, self.stored(f"{name}.product", weights))
+
+    def feed_forward(self, block: str, weights: FeedForward, hidden: str) -> str:
+        """Gated feed-forward of a normed input, times the residual scale."""
+        gate, up, gated = f"{block}.ffn_gate", f"{block}.ffn_up", f"{block}.ffn_act"
+        if len(weights.gate_up) == 1:
+            fused = self.linear(f"{block}.ffn_gate_up", weights.gate_up[0], hidden)
+            self.split(fused, (gate, up), (weights.gate_up[0].weight.rows // 2,) * 2)
+        else:
+            for name, linear in zip((gate, up), weights.gate_up, strict=True):
+                self.linear(name, linear, hidden)
+        self.node("GatedActivation", [gate, up], [gated], activation=self.spec.activation)
+        down = self.linear(f"{block}.ffn_down", weights.down, gated)
+        return self.scaled(down, self.spec.residual_scale)
 
     def head(self, hidden: str, residual: str) -> str:
         """Logits of the wanted rows only: the output matrix is the largest of the model."""
+        spec = self.spec
         hidden = self.gather("output.hidden", hidden)
         residual = self.gather("output.residual", residual)
-        normed, _ = self.norm("output_norm", self.spec.output_norm, hidden, residual)
-        return self.linear("logits", self.spec.output, normed)
+        normed, _ = self.norm("output_norm", spec.output_norm, hidden, residual)
+        steps: list[tuple[str, tuple[str, ...]]] = []
+        if spec.logit_scale != 1:
+            steps.append(("Mul", (self.number(spec.logit_scale),)))
+        if spec.logit_softcap:
+            cap = self.number(spec.logit_softcap)
+            steps += [("Div", (cap,)), ("Tanh", ()), ("Mul", (cap,))]
+        # The last step is the one called logits.
+        names = [*(f"logits.{index}" for index in range(len(steps))), "logits"]
+        logits = self.linear(names[0], spec.output, normed)
+        for name, (kind, operands) in zip(names[1:], steps, strict=True):
+            logits = self.plain(kind, name, logits, *operands)
+        return logits
 
-    def norm(self, name: str, weight: TensorInfo, hidden: str, residual: str) -> tuple[str, str]:
-        """Add to the residual stream and normalize; the first norm's input is the stream."""
-        inputs = [hidden, self.vector(weight)]
-        if not residual:
-            self.node("RMSNorm", inputs, [name], epsilon=self.spec.epsilon)
-            return name, hidden
-        total = f"{name}.residual"
-        self.node("RMSNorm", [*inputs, residual], [name, total], epsilon=self.spec.epsilon)
+    def norm(
+        self, name: str, weight: TensorInfo | None, hidden: str, residual: str
+    ) -> tuple[str, str]:
+        """Add to the residual stream and normalize; gives the normed values and the stream.
+
+        Without a residual the input is the stream itself, without a weight nothing is normed.
+        """
+        if weight is not None and self.spec.norm_kind == "rms":
+            total = f"{name}.residual" if residual else hidden
+            return self.rms_norm(name, hidden, self.vector(weight), residual), total
+        total = self.plain("Add", f"{name}.residual", hidden, residual) if residual else hidden
+        if weight is None:
+            return total, total
+        self.nodes.append(
+            helper.make_node(
+                "LayerNormalization",
+                [total, self.vector(weight)],
+                [name],
+                name,
+                axis=-1,
+                epsilon=self.spec.epsilon,
+            )
+        )
         return name, total
+
+    def rms_norm(self, name: str, hidden: str, weight: str, residual: str = "") -> str:
+        """RMSNorm of hidden + residual, whose sum is another output where there is a residual."""
+        inputs = [hidden, weight, residual] if residual else [hidden, weight]
+        outputs = [name, f"{name}.residual"] if residual else [name]
+        self.node("RMSNorm", inputs, outputs, epsilon=self.spec.epsilon)
+        return name
 
     def linear(self, name: str, linear: Linear, hidden: str) -> str:
         inputs = [hidden, self.blocks(linear.weight)]
@@ -164,6 +295,32 @@ class _Builder:
 
     def gather(self, name: str, rows: str) -> str:
         self.nodes.append(helper.make_node("Gather", [rows, "logit_rows"], [name], name, axis=0))
+        return name
+
+    def scaled(self, name: str, factor: float) -> str:
+        """`name` times a factor; the value itself where that is 1."""
+        if factor == 1:
+            return name
+        return self.plain("Mul", f"{name}.scaled", name, self.number(factor))
+
+    def split(self, name: str, parts: tuple[str, ...], widths: tuple[int, ...]) -> None:
+        """Cut the columns of a fused product. The fused matrix stays whole: one pass reads it."""
+        sizes = self.stored(f"{'_'.join(map(str, widths))}.columns", np.array(widths, np.int64))
+        self.nodes.append(helper.make_node("Split", [name, sizes], parts, parts[0], axis=1))
+
+    def plain(self, kind: str, name: str, *inputs: str) -> str:
+        """An operator of ONNX itself, without attributes."""
+        self.nodes.append(helper.make_node(kind, inputs, [name], name))
+        return name
+
+    def number(self, value: float) -> str:
+        """A scalar that the graph holds."""
+        return self.stored(f"number.{float(value)!r}", np.float32(value))
+
+    def stored(self, name: str, values: np.ndarray | np.float32) -> str:
+        """A small initializer that conversion computes and the graph holds itself."""
+        if name not in self.initializers:
+            self.initializers[name] = numpy_helper.from_array(np.asarray(values), name)
         return name
 
     def node(

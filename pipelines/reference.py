@@ -21,7 +21,7 @@ KEPT_WEIGHTS_BYTES = 2 << 30
 Values = dict[str, NDArray[Any]]
 
 
-def feeds(inputs: StepInputs, pool: NDArray[np.float16]) -> Values:
+def feeds(inputs: StepInputs, pool: NDArray[Any]) -> Values:
     """The inputs of the graph by name."""
     return {
         "token_ids": inputs.token_ids,
@@ -47,11 +47,21 @@ class ReferenceModel:
     """
 
     def __init__(
-        self, model: ModelProto, weights: Path, layout: PageLayout, *, pages: int, page_size: int
+        self,
+        model: ModelProto,
+        weights: Path,
+        layout: PageLayout,
+        *,
+        pages: int,
+        page_size: int,
+        pool_type: type[np.floating[Any]] = np.float16,
     ) -> None:
-        """Take a graph and the GGUF that its external data lies in; the pool starts as zeros."""
+        """Take a graph and the GGUF that its external data lies in; the pool starts as zeros.
+
+        A pool of float32 shows the arithmetic of the graph without the rounding of the cache.
+        """
         self._evaluator = _Evaluator(model, weights)
-        self._pool = empty_pool(layout, pages, page_size)
+        self._pool: NDArray[Any] = empty_pool(layout, pages, page_size).astype(pool_type)
 
     def run(self, inputs: StepInputs) -> NDArray[np.float32]:
         """Compute one step: logits float32 [R, V]. The pool is kept for the next."""

@@ -232,8 +232,8 @@ def rotary_page_write(
     for row, token in _tokens(row_starts):
         page = page_table[row, positions[token] // page_size]
         slot = positions[token] % page_size
-        written[layer, page, 0, :, slot] = keys[token].astype(np.float16)
-        written[layer, page, 1, :, slot] = values[token].astype(np.float16)
+        written[layer, page, 0, :, slot] = keys[token].astype(pool.dtype)
+        written[layer, page, 1, :, slot] = values[token].astype(pool.dtype)
     queries = q.reshape(tokens, heads, head_dim)
     return rotate(queries, angles, style=style).reshape(q.shape), written
 

@@ -20,7 +20,7 @@ def test_widths_and_counts_come_from_the_file(tmp_path: Path) -> None:
     spec = described(tmp_path, layers=3, heads=4, kv_heads=2, embedding=64, head_dim=32)
     assert (len(spec.layers), spec.heads, spec.kv_heads, spec.head_dim) == (3, 4, 2, 32)
     assert spec.attention_scale == pytest.approx(32**-0.5)
-    assert spec.layers[2].query.weight.shape == (4 * 32, 64)
+    assert spec.layers[2].query_key_value[0].weight.shape == (4 * 32, 64)
     assert spec.vocabulary_size == spec.embedding.rows
 
 
@@ -31,24 +31,27 @@ def test_output_is_tied_only_where_the_file_has_none(tmp_path: Path) -> None:
 
 def test_biases_are_found(tmp_path: Path) -> None:
     layer = described(tmp_path, biases=True).layers[0]
-    assert layer.query.bias is not None
-    assert layer.query.bias.name == "blk.0.attn_q.bias"
-    assert layer.gate.bias is None
+    query, *_ = layer.query_key_value
+    assert query.bias is not None
+    assert query.bias.name == "blk.0.attn_q.bias"
+    assert [linear.bias for linear in layer.feed_forward.gate_up] == [None, None]
 
 
 def test_rotary_frequencies_are_scaled_and_divided(tmp_path: Path) -> None:
-    plain = described(tmp_path).rotary.inverse_frequencies
+    plain = described(tmp_path).layers[0].rotary.inverse_frequencies
     assert plain == pytest.approx([10000.0 ** (-2 * i / 16) for i in range(8)])
     scaled = described(tmp_path, rope_scaling=4.0, rope_freqs=True)
     divisors = np.linspace(1.0, 8.0, 8)
-    assert scaled.rotary.inverse_frequencies == pytest.approx(np.array(plain) / 4 / divisors)
+    assert scaled.layers[1].rotary.inverse_frequencies == pytest.approx(
+        np.array(plain) / 4 / divisors
+    )
     assert scaled.folded == {"rope_freqs.weight"}
 
 
 def test_scaling_of_type_none_ignores_its_factor(tmp_path: Path) -> None:
     metadata = {"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 8.0}
-    unscaled = described(tmp_path, metadata=metadata).rotary.inverse_frequencies
-    assert unscaled == described(tmp_path).rotary.inverse_frequencies
+    unscaled = described(tmp_path, metadata=metadata).layers[0].rotary
+    assert unscaled == described(tmp_path).layers[0].rotary
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_scaling_of_type_none_ignores_its_factor(tmp_path: Path) -> None:
         ({"metadata": {"llama.logit_scale": 0.5}}, "llama.logit_scale is 0.5"),
         ({"metadata": {"llama.attention.sliding_window": 64}}, "sliding_window is 64"),
         ({"metadata": {"llama.attention.value_length": 8}}, "value_length"),
-        ({"metadata": {"llama.rope.scaling.type": "yarn"}}, "rope.scaling.type is 'yarn'"),
+        ({"metadata": {"llama.rope.scaling.type": "dynamic"}}, "scaling.type is 'dynamic'"),
         ({"extra_tensors": {"blk.0.attn_q_norm.weight": np.ones(16)}}, "blk.0.attn_q_norm.weight"),
         ({"extra_tensors": {"blk.7.attn_q.weight": np.ones((64, 64))}}, "blk.7.attn_q.weight"),
     ],

@@ -1,0 +1,200 @@
+"""A GGUF file -> ModelSpec, or one error that names what does not fit or is not supported."""
+
+from pipelines.architectures.directory import Keys, Tensors
+from pipelines.architectures.rotation import rotaries, windows
+from pipelines.architectures.spec import (
+    FeedForward,
+    Layer,
+    Linear,
+    ModelSpec,
+    QueryTemperature,
+    Rotary,
+)
+from pipelines.architectures.table import ARCHITECTURES, Architecture
+from runtime.errors import UnsupportedModel
+from runtime.gguf import GGUFFile, TensorInfo
+
+
+def describe(file: GGUFFile) -> ModelSpec:
+    """Describe the model of a GGUF file.
+
+    Raises UnsupportedModel, naming what is not supported: an architecture, a block format, a
+    tensor the graph would leave unread, a key that changes the arithmetic. Raises GGUFError for
+    a missing key or tensor and for a wrong shape.
+    """
+    architecture = ARCHITECTURES.get(file.architecture)
+    if architecture is None:
+        raise UnsupportedModel(
+            f"{file.path}: architecture {file.architecture!r} is not supported; "
+            f"supported are: {', '.join(sorted(ARCHITECTURES))}"
+        )
+    if (parts := file.metadata.get("split.count", 1)) not in (0, 1):
+        raise UnsupportedModel(
+            f"{file.path} is one of {parts} parts (split.count); merge them with `llama-gguf-split`"
+        )
+    return _Reader(architecture, file).spec()
+
+
+class _Reader:
+    """Reads the keys and tensors of one file. Used by one thread during describe."""
+
+    def __init__(self, architecture: Architecture, file: GGUFFile) -> None:
+        self.architecture = architecture
+        self.file = file
+        self.keys = keys = Keys(file)
+        self.tensors = Tensors(file)
+        self.width = keys.count("embedding_length")
+        self.heads = keys.count("attention.head_count")
+        self.kv_heads = keys.count("attention.head_count_kv", self.heads)
+        if self.heads % self.kv_heads:
+            keys.fail(
+                "attention.head_count",
+                f"is {self.heads}, no multiple of the {self.kv_heads} KV heads",
+            )
+        default = max(1, self.width // self.heads)
+        self.head_dim = keys.count("attention.key_length", default)
+        if keys.count("attention.value_length", default) != self.head_dim:
+            keys.refuse("attention.value_length", f"differs from the key length {self.head_dim}")
+
+    def spec(self) -> ModelSpec:
+        """The whole model; every tensor is read and no key left out."""
+        keys, tensors, row = self.keys, self.tensors, self.architecture
+        count = keys.layer_count()
+        embedding = tensors.matrix("token_embd.weight", None, self.width)
+        window_of = windows(keys, row, count)
+        rotary_of = rotaries(keys, tensors, row, self.head_dim, window_of)
+        layers = tuple(
+            self.layer(f"blk.{index}", rotary_of[index], window_of[index]) for index in range(count)
+        )
+        is_tied = row.tied_only or "output.weight" not in tensors
+        spec = ModelSpec(
+            architecture=row.name,
+            parameters=sum(info.rows * info.columns for info in self.file.tensors.values()),
+            context_length=keys.count("context_length"),
+            vocabulary_size=embedding.rows,
+            embedding_length=self.width,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            norm_kind=row.norm_kind,
+            epsilon=keys.positive(
+                "attention.layer_norm_rms_epsilon"
+                if row.norm_kind == "rms"
+                else "attention.layer_norm_epsilon"
+            ),
+            is_parallel=row.norms == "parallel",
+            norm_follows_rotary=row.query_key_norm == "after",
+            attention_scale=self.attention_scale(count),
+            attention_softcap=self.softcap("attn_logit_softcapping", row.attention_softcap),
+            query_temperature=self.query_temperature(),
+            activation=row.activation,
+            embedding_scale=self.embedding_scale(),
+            residual_scale=self.scale("residual_scale"),
+            logit_scale=self.logit_scale(),
+            logit_softcap=self.softcap("final_logit_softcapping", row.logit_softcap),
+            embedding=embedding,
+            layers=layers,
+            output_norm=tensors.vector("output_norm.weight", self.width),
+            output=Linear(embedding, None)
+            if is_tied
+            else tensors.linear("output", embedding.rows, self.width),
+            folded=frozenset(tensors.folded),
+        )
+        tensors.refuse_unread()
+        keys.refuse_unread()
+        keys.expect_vocabulary(spec.vocabulary_size)
+        return spec
+
+    def layer(self, block: str, rotary: Rotary, window: int) -> Layer:
+        """One block, with the norms that its family has."""
+        norms, query_key_norm = self.architecture.norms, self.architecture.query_key_norm
+        query_norm = key_norm = None
+        if query_key_norm != "none":
+            query_norm = self.head_norm(f"{block}.attn_q_norm.weight", self.heads)
+            key_norm = self.head_norm(f"{block}.attn_k_norm.weight", self.kv_heads)
+        return Layer(
+            attention_norm=self.norm(f"{block}.attn_norm", norms != "after"),
+            query_key_value=self.query_key_value(block),
+            query_norm=query_norm,
+            key_norm=key_norm,
+            attention_output=self.tensors.linear(
+                f"{block}.attn_output", self.width, self.heads * self.head_dim
+            ),
+            attention_output_norm=self.norm(
+                f"{block}.post_attention_norm", norms in ("after", "both")
+            ),
+            feed_forward_norm=self.norm(f"{block}.ffn_norm", norms in ("before", "both")),
+            feed_forward=self.feed_forward(block),
+            feed_forward_output_norm=self.norm(
+                f"{block}.post_ffw_norm", norms in ("after", "both")
+            ),
+            rotary=rotary,
+            window=window,
+        )
+
+    def norm(self, name: str, exists: bool) -> TensorInfo | None:
+        return self.tensors.vector(f"{name}.weight", self.width) if exists else None
+
+    def head_norm(self, name: str, heads: int) -> TensorInfo:
+        """A norm per head, or one over the heads together; after the rotation only the first."""
+        if self.architecture.query_key_norm == "after":
+            self.tensors.folded.add(name)
+            return self.tensors.vector(name, self.head_dim)
+        return self.tensors.vector(name, self.head_dim, heads * self.head_dim)
+
+    def query_key_value(self, block: str) -> tuple[Linear, ...]:
+        """Three matrices, or `attn_qkv` with the rows of all."""
+        query, each = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        if f"{block}.attn_qkv.weight" in self.tensors:
+            return (self.tensors.linear(f"{block}.attn_qkv", query + 2 * each, self.width),)
+        return (
+            self.tensors.linear(f"{block}.attn_q", query, self.width),
+            self.tensors.linear(f"{block}.attn_k", each, self.width),
+            self.tensors.linear(f"{block}.attn_v", each, self.width),
+        )
+
+    def feed_forward(self, block: str) -> FeedForward:
+        """Gate, up and down; gate and up may be one matrix."""
+        hidden = self.keys.count("feed_forward_length")
+        gate_up: tuple[Linear, ...]
+        if self.architecture.fused_gate_up:
+            gate_up = (self.tensors.linear(f"{block}.ffn_up", 2 * hidden, self.width),)
+        else:
+            gate_up = (
+                self.tensors.linear(f"{block}.ffn_gate", hidden, self.width),
+                self.tensors.linear(f"{block}.ffn_up", hidden, self.width),
+            )
+        return FeedForward(gate_up, self.tensors.linear(f"{block}.ffn_down", self.width, hidden))
+
+    def scale(self, key: str, default: float = 1.0) -> float:
+        """A factor that only the families which use it may have."""
+        return self.keys.scale(key, default) if key in self.architecture.reads else default
+
+    def softcap(self, key: str, default: float) -> float:
+        return self.keys.softcap(key, default) if key in self.architecture.reads else default
+
+    def attention_scale(self, layers: int) -> float:
+        """By default 1 / sqrt(head_dim)."""
+        default: float = self.head_dim**-0.5
+        if layers == self.architecture.scaled_by_width_at:
+            default = (self.width // self.heads) ** -0.5
+        return self.scale("attention.scale", default)
+
+    def embedding_scale(self) -> float:
+        default: float = self.width**0.5 if self.architecture.embedding_by_width else 1.0
+        return self.scale("embedding_scale", default)
+
+    def logit_scale(self) -> float:
+        if self.architecture.logit_scale == "none":
+            return 1.0
+        scale = self.keys.scale("logit_scale")
+        return 1 / scale if self.architecture.logit_scale == "divide" else scale
+
+    def query_temperature(self) -> QueryTemperature | None:
+        """Only where the file asks for it; its length is the original context."""
+        scale = self.scale("attention.temperature_scale", 0.0)
+        if scale == 0:
+            return None
+        context = self.keys.count("context_length")
+        length = self.keys.count("rope.scaling.original_context_length", context)
+        return QueryTemperature(scale, length)

@@ -1,0 +1,247 @@
+"""What a file says, read with checks: metadata keys, and the tensor directory."""
+
+import math
+from collections.abc import Mapping
+from typing import NoReturn
+
+import numpy as np
+
+from pipelines.architectures.spec import Linear
+from runtime.errors import GGUFError, UnsupportedModel
+from runtime.gguf import GGUFFile, StringArray, TensorInfo
+
+MATRIX_FORMATS = frozenset({"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0"})
+"""Block formats that QuantMatMul and RowLookup read."""
+
+NEUTRAL_VALUES: Mapping[str, tuple[float, ...]] = {
+    "attention.causal": (1,),
+    "attention.clamp_kqv": (0,),
+    "attention.key_length_swa": (),
+    "attention.max_alibi_bias": (0,),
+    "attention.output_scale": (0, 1),
+    "attention.scale": (0,),
+    "attention.shared_kv_layers": (0,),
+    "attention.sliding_window": (0,),
+    "attention.temperature_scale": (0,),
+    "attn_logit_softcapping": (0,),
+    "deepstack_mapping": (-1,),
+    "embedding_scale": (0, 1),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "final_logit_softcapping": (0,),
+    "logit_scale": (0, 1),
+    "nextn_predict_layers": (0,),
+    "residual_scale": (0, 1),
+    "rope.dimension_count_swa": (),
+    "rope.dimension_sections": (0,),
+    "rope.scaling.alpha": (0,),
+    "rope.scaling.yarn_attn_factor": (1,),
+    "rope.scaling.yarn_ext_factor": (-1, 1),
+    "use_parallel_residual": (0,),
+}
+"""Metadata keys that change the arithmetic unless they have one of the values given here."""
+
+MOST_LAYERS = 4096
+"""More than any model has: a count from a broken file must not be looped over."""
+
+
+class Keys:
+    """Metadata of one architecture, read with checks. Used by one thread during describe."""
+
+    def __init__(self, file: GGUFFile) -> None:
+        """Read the keys below the file's own architecture."""
+        self.file = file
+        self.read: set[str] = set()
+
+    def fail(self, key: str, problem: str) -> NoReturn:
+        """Raise GGUFError: the file is broken."""
+        raise GGUFError(
+            f"{self.file.path}: {self.file.architecture}.{key} {problem}; "
+            "get the file again or convert it anew"
+        )
+
+    def refuse(self, key: str, problem: str) -> NoReturn:
+        """Raise UnsupportedModel: the file is whole, but this build cannot run it."""
+        raise UnsupportedModel(
+            f"{self.file.path}: {self.file.architecture}.{key} {problem}; "
+            "this build cannot run such a model"
+        )
+
+    def value(self, key: str) -> object:
+        """What the file says, or None."""
+        self.read.add(key)
+        return self.file.metadata.get(f"{self.file.architecture}.{key}")
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """A positive integer; an array of them must hold one and the same for every layer."""
+        value = self.value(key)
+        if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "iu":
+            if (value != value[0]).any():
+                self.refuse(key, "differs between layers")
+            value = int(value[0])
+        if value is None and default is not None:
+            return default
+        if value is None:
+            self.fail(key, "is missing")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            self.fail(key, f"is {value!r}, no positive integer")
+        return value
+
+    def layer_count(self) -> int:
+        """`block_count`, within reason."""
+        count = self.count("block_count")
+        if count > MOST_LAYERS:
+            self.fail("block_count", f"is {count}, more than {MOST_LAYERS}")
+        return count
+
+    def number(self, key: str, default: float) -> float:
+        """A finite number."""
+        value = self.value(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.fail(key, f"is {value!r}, no number")
+        if not math.isfinite(value):
+            self.fail(key, f"is {value!r}, no finite number")
+        return float(value)
+
+    def positive(self, key: str, default: float | None = None) -> float:
+        """A positive, finite number."""
+        if self.value(key) is None and default is None:
+            self.fail(key, "is missing")
+        number = self.number(key, default or 0.0)
+        if number <= 0:
+            self.fail(key, f"is {number!r}, no positive number")
+        return number
+
+    def scale(self, key: str, default: float = 1.0) -> float:
+        """A factor; files write 0 for one that is not used."""
+        return self.number(key, default) or default
+
+    def softcap(self, key: str, default: float) -> float:
+        """A cap that is not negative; 0 for none."""
+        cap = self.number(key, default)
+        if cap < 0:
+            self.fail(key, f"is {cap!r}, less than 0")
+        return cap
+
+    def text(self, key: str, default: str) -> str:
+        """A string."""
+        value = self.value(key)
+        if value is None:
+            return default
+        if not isinstance(value, str):
+            self.fail(key, f"is {value!r}, no text")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        """A boolean."""
+        value = self.value(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.fail(key, f"is {value!r}, neither true nor false")
+        return value
+
+    def refuse_unread(self) -> None:
+        """Refuse keys of other families that the graph would silently leave out."""
+        for key, neutral in NEUTRAL_VALUES.items():
+            if key in self.read:
+                continue
+            value = self.value(key)
+            self.read.discard(key)
+            if value is not None and not np.isin(np.asarray(value), neutral).all():
+                supported = " or ".join(f"{each:g}" for each in neutral) or "none"
+                self.refuse(key, f"is {value}, supported is {supported}")
+
+    def expect_vocabulary(self, rows: int) -> None:
+        """The tokenizer and the embedding must agree on the number of tokens."""
+        tokens = self.file.metadata.get("tokenizer.ggml.tokens")
+        if isinstance(tokens, StringArray) and len(tokens) != rows:
+            raise GGUFError(
+                f"{self.file.path}: tokenizer.ggml.tokens has {len(tokens)} entries and "
+                f"token_embd.weight {rows} rows; convert the model anew"
+            )
+
+
+class Tensors:
+    """The tensor directory, and which of it was read. Used by one thread during describe."""
+
+    def __init__(self, file: GGUFFile) -> None:
+        """Start with nothing read."""
+        self.file = file
+        self.read: set[str] = set()
+        self.folded: set[str] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.file.tensors
+
+    def linear(self, name: str, rows: int, columns: int) -> Linear:
+        """`name`.weight and, where the file has one, `name`.bias."""
+        bias = f"{name}.bias"
+        return Linear(
+            self.matrix(f"{name}.weight", rows, columns),
+            self.vector(bias, rows) if bias in self else None,
+        )
+
+    def matrix(self, name: str, rows: int | None, columns: int) -> TensorInfo:
+        """A matrix in any block format this build reads; `rows` None takes what there is."""
+        info = self._take(name)
+        if len(info.shape) != 2 or info.columns != columns or info.rows != (rows or info.rows):
+            self._fail_shape(info, f"({rows or 'any'}, {columns})")
+        if info.format not in MATRIX_FORMATS:
+            raise UnsupportedModel(
+                f"{self.file.path}: tensor {name!r} has block format {info.format}; "
+                f"supported are: {', '.join(sorted(MATRIX_FORMATS))}"
+            )
+        return info
+
+    def vector(self, name: str, *lengths: int) -> TensorInfo:
+        """A float32 vector of one of the lengths: norm weights and biases are never quantized."""
+        info = self._take(name)
+        if info.shape not in [(length,) for length in lengths]:
+            self._fail_shape(info, " or ".join(f"({length},)" for length in lengths))
+        if info.format != "F32":
+            raise UnsupportedModel(
+                f"{self.file.path}: tensor {name!r} is {info.format}; supported is F32"
+            )
+        return info
+
+    def divisors(self, name: str, length: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """A vector of positive numbers that conversion uses up."""
+        self.vector(name, length)
+        self.folded.add(name)
+        divisors = self.file.dequantize(name).astype(np.float64)
+        if not (np.isfinite(divisors).all() and (divisors > 0).all()):
+            raise GGUFError(
+                f"{self.file.path}: tensor {name!r} holds a divisor that is not positive; "
+                "get the file again or convert the model anew"
+            )
+        return divisors
+
+    def refuse_unread(self) -> None:
+        """A tensor nobody asked for is a part of the model that would be left out."""
+        unread = sorted(self.file.tensors.keys() - self.read)
+        if unread:
+            more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
+            raise UnsupportedModel(
+                f"{self.file.path}: {self.file.architecture} models with "
+                f"{', '.join(map(repr, unread[:3]))}{more} are not supported: "
+                "no operator would read these tensors"
+            )
+
+    def _take(self, name: str) -> TensorInfo:
+        info = self.file.tensors.get(name)
+        if info is None:
+            raise GGUFError(
+                f"{self.file.path}: tensor {name!r} is missing; get the file again or convert "
+                "the model anew"
+            )
+        self.read.add(name)
+        return info
+
+    def _fail_shape(self, info: TensorInfo, expected: str) -> NoReturn:
+        raise GGUFError(
+            f"{self.file.path}: tensor {info.name!r} has shape {info.shape} instead of {expected}; "
+            "get the file again or convert the model anew"
+        )

@@ -1,0 +1,160 @@
+"""Which layers of a model slide and which are rotated how."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines.architectures.directory import Keys, Tensors
+from pipelines.architectures.spec import Rotary
+from pipelines.architectures.table import Architecture
+from runtime.errors import GGUFError
+
+SCALINGS = ("none", "linear", "yarn", "longrope")
+
+
+def windows(keys: Keys, architecture: Architecture, layers: int) -> tuple[int, ...]:
+    """The sliding window of every layer; 0 for a layer that attends to all positions."""
+    if architecture.window_ignored:
+        keys.value("attention.sliding_window")
+    if architecture.window_period is None:
+        return (0,) * layers
+    window = keys.number("attention.sliding_window", architecture.window or 0)
+    if window < 0 or window != int(window) or window > np.iinfo(np.int32).max:
+        keys.fail("attention.sliding_window", f"is {window:g}, no number of positions")
+    slides = _sliding_layers(keys, architecture.window_period, layers)
+    return tuple(int(window) if each else 0 for each in slides)
+
+
+def _sliding_layers(keys: Keys, period: int, layers: int) -> list[bool]:
+    """From a flag for each layer, or from a period of which the last layer is global."""
+    key = "attention.sliding_window_pattern"
+    pattern = keys.value(key)
+    if isinstance(pattern, np.ndarray) and pattern.dtype.kind in "biu":
+        if len(pattern) < layers:
+            keys.fail(key, f"has {len(pattern)} entries for {layers} layers")
+        return [bool(each) for each in pattern[:layers]]
+    if pattern is not None:
+        if not isinstance(pattern, int) or isinstance(pattern, bool) or pattern < 0:
+            keys.fail(key, f"is {pattern!r}, neither a period nor a flag for each layer")
+        period = pattern
+    return [period == 0 or index % period < period - 1 for index in range(layers)]
+
+
+def rotaries(
+    keys: Keys,
+    tensors: Tensors,
+    architecture: Architecture,
+    head_dim: int,
+    windows: Sequence[int],
+) -> tuple[Rotary, ...]:
+    """The rotation of every layer."""
+    dimensions = keys.count("rope.dimension_count", head_dim)
+    if dimensions % 2 or dimensions > head_dim:
+        keys.fail("rope.dimension_count", f"is {dimensions}, no even number up to {head_dim}")
+    style = architecture.rotary_style
+    base = keys.positive("rope.freq_base", 10000.0)
+    window_base = keys.positive("rope.freq_base_swa", architecture.window_base or base)
+    divisors = _divisors(keys, tensors, dimensions)
+    none = Rotary(style, ())
+    everywhere = _scaled(keys, architecture, base, dimensions, divisors)
+    sliding = everywhere
+    if not architecture.window_scaled:
+        sliding = Rotary(style, _tuple(_frequencies(window_base, dimensions)))
+    elif window_base != base:
+        sliding = _scaled(keys, architecture, window_base, dimensions, divisors)
+    if architecture.rotary_switch and not keys.flag("rope.scaling.finetuned", True):
+        everywhere = sliding = none
+    of_global = none if architecture.rotated == "sliding" and any(windows) else everywhere
+    period = architecture.unrotated_period
+    return tuple(
+        none if period and (index + 1) % period == 0 else sliding if window else of_global
+        for index, window in enumerate(windows)
+    )
+
+
+def _scaled(
+    keys: Keys, architecture: Architecture, base: float, dimensions: int, divisors: np.ndarray
+) -> Rotary:
+    """Frequencies and magnitude after the scaling that the file asks for.
+
+    Linear scaling is position interpolation (arXiv 2306.15595); YaRN (2309.00071) mixes scaled and
+    unscaled frequencies by how often each turns within the original context (eq. 21 and 23), and
+    multiplies by 1 + 0.1 ln(factor); LongRoPE (2402.13753) and Llama 3.1 come as `divisors`.
+    """
+    kind = keys.text("rope.scaling.type", "linear")
+    if kind not in SCALINGS:
+        keys.refuse("rope.scaling.type", f"is {kind!r}, supported are {', '.join(SCALINGS)}")
+    factor = keys.scale("rope.scaling.factor", keys.scale("rope.scale_linear"))
+    if factor <= 0:
+        keys.fail("rope.scaling.factor", f"is {factor!r}, no positive number")
+    magnitude = keys.positive("rope.scaling.attn_factor", 1.0)
+    frequencies = _frequencies(base, dimensions)
+    if kind == "yarn":
+        kept = _kept_share(keys, base, dimensions)
+        frequencies = frequencies * (kept + (1 - kept) / factor)
+        magnitude *= _yarn_magnitude(factor, 1.0)
+        if multiplier := keys.number("rope.scaling.yarn_log_multiplier", 0.0):
+            magnitude /= _yarn_magnitude(factor, multiplier)
+    elif kind != "none":
+        frequencies = frequencies / factor
+    if architecture.query_key_norm == "after":
+        magnitude = 1.0  # the norm takes it out again
+    return Rotary(architecture.rotary_style, _tuple(frequencies / divisors), magnitude)
+
+
+def _frequencies(base: float, dimensions: int) -> np.ndarray:
+    """Inverse frequencies base^(-2i/R): RoFormer (arXiv 2104.09864) eq. 15."""
+    exponents = np.arange(0, dimensions, 2, dtype=np.float64) / dimensions
+    frequencies: np.ndarray = base**-exponents
+    return frequencies
+
+
+def _kept_share(keys: Keys, base: float, dimensions: int) -> np.ndarray:
+    """Per pair, how much of it YaRN leaves unscaled: 1 for what turns often, 0 for what seldom."""
+    context = keys.count("rope.scaling.original_context_length", keys.count("context_length"))
+
+    def pair_that_turns(times: float) -> float:
+        return dimensions * math.log(context / (times * 2 * math.pi)) / (2 * math.log(base))
+
+    if base == 1.0:
+        keys.fail("rope.freq_base", "is 1, with which YaRN is not defined")
+    fast = keys.positive("rope.scaling.yarn_beta_fast", 32.0)
+    slow = keys.positive("rope.scaling.yarn_beta_slow", 1.0)
+    low = max(0, math.floor(pair_that_turns(fast)))
+    high = min(dimensions - 1, math.ceil(pair_that_turns(slow)))
+    ramp = (np.arange(dimensions // 2) - low) / max(0.001, high - low)
+    share: np.ndarray = 1 - np.clip(ramp, 0, 1)
+    return share
+
+
+def _yarn_magnitude(factor: float, multiplier: float) -> float:
+    return 1.0 if factor <= 1 else 1 + 0.1 * multiplier * math.log(factor)
+
+
+def _divisors(keys: Keys, tensors: Tensors, dimensions: int) -> np.ndarray:
+    """Divisors of the frequencies that the file holds as a tensor; ones where it has none.
+
+    LongRoPE has two sets. The long one is for a context beyond the original; the model is served
+    with the whole context of its file, and keys in the cache cannot change over.
+    """
+    half = dimensions // 2
+    divisors = np.ones(half)
+    if "rope_freqs.weight" in tensors:
+        divisors = tensors.divisors("rope_freqs.weight", half)
+    names = [f"rope_factors_{length}.weight" for length in ("short", "long")]
+    if any(name in tensors for name in names):
+        if "rope_freqs.weight" in tensors:
+            raise GGUFError(
+                f"{tensors.file.path}: rope_freqs.weight and rope_factors_long.weight exclude each "
+                "other; convert the model anew"
+            )
+        short, long = (tensors.divisors(name, half) for name in names)
+        context = keys.count("context_length")
+        original = keys.count("rope.scaling.original_context_length", context)
+        divisors = long if context > original else short
+    return divisors
+
+
+def _tuple(frequencies: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(value) for value in frequencies)

@@ -1,0 +1,295 @@
+"""A tiny random model of every supported architecture: what the golden logits are made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter
+from gguf.quants import quantize
+
+from tests.models import byte_level_vocabulary
+
+Value = str | int | float | bool | Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyModel:
+    """The shape of a model; keys of `metadata` stand below the architecture's name."""
+
+    architecture: str
+    layers: int = 3
+    embedding: int = 64
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 16
+    feed_forward: int = 96
+    context: int = 256
+    norms: Sequence[str] = ("attn_norm", "ffn_norm")
+    query_key_norm: str = ""
+    """A norm per "head" or over the whole "width"."""
+    epsilon_key: str = "attention.layer_norm_rms_epsilon"
+    fused: Sequence[str] = ()
+    """Of "attn_qkv" and "ffn_up"."""
+    biases: Sequence[str] = ()
+    tied: bool = True
+    divisors: Mapping[str, float] = field(default_factory=dict)
+    """Tensors of rope divisors, each with its largest."""
+    metadata: Mapping[str, Value] = field(default_factory=dict)
+    format: str = "F32"
+
+
+BOTH_NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+AFTER_NORMS = ("post_attention_norm", "post_ffw_norm")
+QKV = ("attn_q", "attn_k", "attn_v")
+LAYER_NORM = "attention.layer_norm_epsilon"
+YARN: Mapping[str, Value] = {
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 4.0,
+    "rope.scaling.original_context_length": 64,
+}
+WINDOW: Mapping[str, Value] = {"attention.sliding_window": 8}
+LONGROPE: Mapping[str, Value] = {
+    "rope.scaling.type": "longrope",
+    "rope.scaling.attn_factor": 1.19,
+    "attention.sliding_window": 8,
+}
+LONG_SHORT = {"rope_factors_long.weight": 9.0, "rope_factors_short.weight": 1.5}
+
+TINY_MODELS: Mapping[str, TinyModel] = {
+    "llama": TinyModel(architecture="llama"),
+    "llama-3.1": TinyModel(
+        architecture="llama", tied=False, divisors={"rope_freqs.weight": 8.0}, biases=QKV
+    ),
+    "llama-linear": TinyModel(
+        architecture="llama",
+        metadata={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0},
+    ),
+    "llama-yarn": TinyModel(architecture="llama", metadata=YARN),
+    "mistral3": TinyModel(
+        architecture="mistral3",
+        head_dim=32,
+        metadata={
+            **YARN,
+            "rope.scaling.original_context_length": 12,
+            "rope.scaling.yarn_beta_fast": 4.0,
+            "rope.scaling.yarn_beta_slow": 0.5,
+            "rope.scaling.yarn_log_multiplier": 0.7,
+            "attention.temperature_scale": 0.4,
+        },
+    ),
+    "qwen2": TinyModel(architecture="qwen2", biases=QKV, tied=False),
+    "qwen3": TinyModel(architecture="qwen3", head_dim=32, query_key_norm="head"),
+    "qwen3-yarn": TinyModel(architecture="qwen3", query_key_norm="head", metadata=YARN),
+    "gemma2": TinyModel(
+        architecture="gemma2",
+        layers=4,
+        head_dim=32,
+        norms=BOTH_NORMS,
+        metadata={
+            **WINDOW,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 5.0,
+        },
+    ),
+    "gemma3": TinyModel(
+        architecture="gemma3",
+        layers=7,
+        head_dim=32,
+        norms=BOTH_NORMS,
+        query_key_norm="head",
+        metadata={
+            **WINDOW,
+            "rope.freq_base": 1e6,
+            "rope.scaling.type": "linear",
+            "rope.scaling.factor": 8.0,
+        },
+    ),
+    "phi3": TinyModel(architecture="phi3", fused=("attn_qkv", "ffn_up"), tied=False),
+    "phi3-long": TinyModel(
+        architecture="phi3",
+        fused=("attn_qkv", "ffn_up"),
+        divisors=LONG_SHORT,
+        metadata={**LONGROPE, "rope.scaling.original_context_length": 64},
+    ),
+    "phi3-short": TinyModel(
+        architecture="phi3",
+        fused=("attn_qkv", "ffn_up"),
+        divisors=LONG_SHORT,
+        metadata={**LONGROPE, "rope.scaling.original_context_length": 256},
+    ),
+    "smollm3": TinyModel(architecture="smollm3", layers=5),
+    "granite": TinyModel(
+        architecture="granite",
+        metadata={
+            "attention.scale": 0.1,
+            "embedding_scale": 3.0,
+            "residual_scale": 0.4,
+            "logit_scale": 2.5,
+        },
+    ),
+    "olmo2": TinyModel(architecture="olmo2", norms=AFTER_NORMS, query_key_norm="width", tied=False),
+    "olmo3": TinyModel(
+        architecture="olmo2",
+        layers=5,
+        norms=AFTER_NORMS,
+        query_key_norm="width",
+        tied=False,
+        metadata={**YARN, **WINDOW},
+    ),
+    "exaone4": TinyModel(architecture="exaone4", norms=AFTER_NORMS, query_key_norm="head"),
+    # llama.cpp lets no model of fewer layers slide.
+    "exaone4-sliding": TinyModel(
+        architecture="exaone4",
+        layers=64,
+        embedding=32,
+        heads=2,
+        kv_heads=1,
+        feed_forward=32,
+        norms=AFTER_NORMS,
+        query_key_norm="head",
+        metadata=WINDOW,
+    ),
+    "glm4": TinyModel(
+        architecture="glm4",
+        norms=BOTH_NORMS,
+        fused=("ffn_up",),
+        biases=QKV,
+        tied=False,
+        metadata={"rope.dimension_count": 8},
+    ),
+    "command-r": TinyModel(
+        architecture="command-r",
+        norms=("attn_norm",),
+        epsilon_key=LAYER_NORM,
+        metadata={"logit_scale": 0.25},
+    ),
+    "cohere2": TinyModel(
+        architecture="cohere2",
+        layers=5,
+        norms=("attn_norm",),
+        epsilon_key=LAYER_NORM,
+        metadata={**WINDOW, "logit_scale": 0.25},
+    ),
+    "hunyuan-dense": TinyModel(architecture="hunyuan-dense", head_dim=32, query_key_norm="head"),
+}
+"""By the name of their golden logits."""
+
+
+GOLDEN_TOKENS = 40
+GOLDEN_ROWS = 3
+"""The last tokens, whose logits are kept."""
+
+
+def golden_tokens() -> list[int]:
+    """The same for every model: bytes of the vocabulary."""
+    drawn = np.random.default_rng(1).integers(3, 259, GOLDEN_TOKENS)
+    return [int(token) for token in drawn]
+
+
+def write_tiny_model(path: Path, model: TinyModel, *, seed: int = 0) -> Path:
+    """Write the model with random weights and return its path."""
+    writing = _Writing(path, model, seed)
+    writing.header()
+    writing.weights()
+    writing.close()
+    return path
+
+
+class _Writing:
+    def __init__(self, path: Path, model: TinyModel, seed: int) -> None:
+        self.model = model
+        self.random = np.random.default_rng(seed)
+        self.vocabulary = byte_level_vocabulary()
+        self.writer = GGUFWriter(path, model.architecture)
+
+    def header(self) -> None:
+        model = self.model
+        keys: dict[str, Value] = {
+            "context_length": model.context,
+            "embedding_length": model.embedding,
+            "block_count": model.layers,
+            "feed_forward_length": model.feed_forward,
+            "attention.head_count": model.heads,
+            "attention.head_count_kv": model.kv_heads,
+            "attention.key_length": model.head_dim,
+            "attention.value_length": model.head_dim,
+            model.epsilon_key: 1e-5,
+            "rope.dimension_count": model.head_dim,
+            "rope.freq_base": 10000.0,
+            "vocab_size": len(self.vocabulary.tokens),
+            **model.metadata,
+        }
+        for key, value in keys.items():
+            self.add(f"{model.architecture}.{key}", value)
+        self.vocabulary.write(self.writer)
+
+    def add(self, key: str, value: Value) -> None:
+        if isinstance(value, bool):
+            self.writer.add_bool(key, value)
+        elif isinstance(value, int):
+            self.writer.add_uint32(key, value)
+        elif isinstance(value, float):
+            self.writer.add_float32(key, value)
+        elif isinstance(value, str):
+            self.writer.add_string(key, value)
+        else:
+            self.writer.add_array(key, list(value))
+
+    def weights(self) -> None:
+        model = self.model
+        width, tokens = model.embedding, len(self.vocabulary.tokens)
+        self.matrix("token_embd", tokens, width, gain=4.0)
+        for block in (f"blk.{index}" for index in range(model.layers)):
+            for norm in model.norms:
+                self.vector(f"{block}.{norm}.weight", width, mean=1.0)
+            self.attention(block)
+            self.feed_forward(block)
+        self.vector("output_norm.weight", width, mean=1.0)
+        if not model.tied:
+            self.matrix("output", tokens, width, gain=4.0)
+        for name, largest in model.divisors.items():
+            rotated = model.metadata.get("rope.dimension_count", model.head_dim)
+            assert isinstance(rotated, int)
+            divisors = np.linspace(1.0, largest, rotated // 2, dtype=np.float32)
+            self.writer.add_tensor(name, divisors)
+
+    def attention(self, block: str) -> None:
+        model = self.model
+        query, each = model.heads * model.head_dim, model.kv_heads * model.head_dim
+        if "attn_qkv" in model.fused:
+            self.matrix(f"{block}.attn_qkv", query + 2 * each, model.embedding)
+        else:
+            for name, rows in zip(QKV, (query, each, each), strict=True):
+                self.matrix(f"{block}.{name}", rows, model.embedding)
+        self.matrix(f"{block}.attn_output", model.embedding, query)
+        for name, heads in (("q", model.heads), ("k", model.kv_heads)):
+            if model.query_key_norm:
+                count = 1 if model.query_key_norm == "head" else heads
+                self.vector(f"{block}.attn_{name}_norm.weight", count * model.head_dim, mean=1.0)
+
+    def feed_forward(self, block: str) -> None:
+        model = self.model
+        if "ffn_up" in model.fused:
+            self.matrix(f"{block}.ffn_up", 2 * model.feed_forward, model.embedding)
+        else:
+            self.matrix(f"{block}.ffn_gate", model.feed_forward, model.embedding)
+            self.matrix(f"{block}.ffn_up", model.feed_forward, model.embedding)
+        self.matrix(f"{block}.ffn_down", model.embedding, model.feed_forward)
+
+    def matrix(self, name: str, rows: int, columns: int, gain: float = 1.5) -> None:
+        drawn = self.random.standard_normal((rows, columns), np.float32) * (gain / columns**0.5)
+        kind = GGMLQuantizationType[self.model.format]
+        self.writer.add_tensor(f"{name}.weight", quantize(drawn, kind), raw_dtype=kind)
+        if name.rpartition(".")[2] in self.model.biases:
+            self.vector(f"{name}.bias", rows, mean=0.0)
+
+    def vector(self, name: str, length: int, *, mean: float) -> None:
+        drawn = self.random.standard_normal(length, np.float32)
+        self.writer.add_tensor(name, (mean + 0.3 * drawn).astype(np.float32))
+
+    def close(self) -> None:
+        self.writer.write_header_to_file()
+        self.writer.write_kv_data_to_file()
+        self.writer.write_tensors_to_file()
+        self.writer.close()
