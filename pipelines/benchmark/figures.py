@@ -12,6 +12,8 @@ from pipelines.benchmark.load import StreamRecord
 
 NS = 1e9
 NS_PER_MS = 1e6
+LEAST = 1e-9
+"""Stands for zero where something is divided by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,9 @@ def prefill_tokens_per_second(record: StreamRecord) -> float:
 
 def decode_tokens_per_second(record: StreamRecord) -> float:
     """Tokens after the first over the time since the first."""
-    return (record.completion_tokens - 1) * NS / (record.event_ns[-1] - record.event_ns[0])
+    # A tiny model's whole answer may come with one read.
+    elapsed_ns = max(record.event_ns[-1] - record.event_ns[0], 1)
+    return (record.completion_tokens - 1) * NS / elapsed_ns
 
 
 def streams_figures(records: Sequence[StreamRecord]) -> dict[str, float]:
@@ -114,5 +118,5 @@ def ratios(kind: FigureKind, ours: Sequence[float], theirs: Sequence[float]) -> 
 
     Sample i of both was taken in the same round, so what disturbs the machine disturbs both.
     """
-    pairs = zip(ours, theirs, strict=True)
+    pairs = [(max(a, LEAST), max(b, LEAST)) for a, b in zip(ours, theirs, strict=True)]
     return Spread.of([a / b if kind.higher_is_better else b / a for a, b in pairs])

@@ -55,20 +55,18 @@ class _Event(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class _Stream:
-    """One connection: all that it read, and for each read the length so far and the time."""
+class Stream:
+    """What one connection sent and read, and for each read the length so far and the time."""
 
-    connection: socket.socket
     request: bytes
     sent_ns: int = 0
     received: bytearray = field(default_factory=bytearray)
     read_ends: list[int] = field(default_factory=list)
     read_ns: list[int] = field(default_factory=list)
 
-    def read(self) -> bool:
-        """Take what has arrived; False when the answer is over."""
-        data = self.connection.recv(READ_BYTES)
-        self.read_ns.append(time.perf_counter_ns())
+    def take(self, data: bytes, now_ns: int) -> bool:
+        """Note what has arrived; False when the answer is over."""
+        self.read_ns.append(now_ns)
         self.received += data
         self.read_ends.append(len(self.received))
         return bool(data) and LAST_EVENT not in self.received[-TAIL_BYTES:]
@@ -84,7 +82,8 @@ def complete(
     """
     address = urlsplit(url)
     deadline = time.monotonic() + timeout_seconds
-    streams: list[_Stream] = []
+    streams: list[Stream] = []
+    connections: list[socket.socket] = []
     try:
         with selectors.DefaultSelector() as selector:
             for request in requests:
@@ -92,11 +91,12 @@ def complete(
                     (address.hostname, address.port), timeout_seconds
                 )
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                streams.append(_Stream(connection, _encoded(address.netloc, request)))
+                connections.append(connection)
+                streams.append(Stream(_encoded(address.netloc, request)))
                 selector.register(connection, selectors.EVENT_READ, streams[-1])
-            for stream in streams:
+            for stream, connection in zip(streams, connections, strict=True):
                 stream.sent_ns = time.perf_counter_ns()
-                stream.connection.sendall(stream.request)
+                connection.sendall(stream.request)
             while selector.get_map():
                 ready = selector.select(max(deadline - time.monotonic(), 0))
                 if not ready:
@@ -105,14 +105,16 @@ def complete(
                         f"{timeout_seconds:g} seconds; see the server's log"
                     )
                 for key, _ in ready:
-                    if not key.data.read():
+                    assert isinstance(key.fileobj, socket.socket)
+                    data = key.fileobj.recv(READ_BYTES)
+                    if not key.data.take(data, time.perf_counter_ns()):
                         selector.unregister(key.fileobj)
     except OSError as error:
         raise BenchmarkError(f"{url} cannot be talked to: {error}; see the server's log") from None
     finally:
-        for stream in streams:
-            stream.connection.close()
-    return tuple(_record(url, stream) for stream in streams)
+        for connection in connections:
+            connection.close()
+    return tuple(record(url, stream) for stream in streams)
 
 
 def _encoded(host: str, request: CompletionRequest) -> bytes:
@@ -133,7 +135,8 @@ def _encoded(host: str, request: CompletionRequest) -> bytes:
     return head.encode() + body
 
 
-def _record(url: str, stream: _Stream) -> StreamRecord:
+def record(url: str, stream: Stream) -> StreamRecord:
+    """What a finished stream says. Raises BenchmarkError where it is no whole completion."""
     head, _, _ = bytes(stream.received).partition(b"\r\n\r\n")
     status = head.partition(b"\r\n")[0].split(b" ")[1:2]
     body, ends = _body(bytes(stream.received), len(head) + 4)
@@ -144,7 +147,7 @@ def _record(url: str, stream: _Stream) -> StreamRecord:
         )
     times: list[int] = []
     usage: _Usage | None = None
-    position = 0
+    position = last = 0
     for part in body.split(b"\n\n"):
         position += len(part) + 2
         if not part.startswith(b"data: ") or part.startswith(LAST_EVENT):
@@ -154,9 +157,15 @@ def _record(url: str, stream: _Stream) -> StreamRecord:
         except msgspec.DecodeError as error:
             raise BenchmarkError(f"{url} sent an event that cannot be read: {error}") from None
         usage = event.usage or usage
+        if not event.choices:
+            continue
+        raw = ends[bisect_left(ends, (min(position, len(body)), 0))][1]
+        last = stream.read_ns[bisect_left(stream.read_ends, raw)]
         if any(choice.text or choice.finish_reason is None for choice in event.choices):
-            raw = ends[bisect_left(ends, (min(position, len(body)), 0))][1]
-            times.append(stream.read_ns[bisect_left(stream.read_ends, raw)])
+            times.append(last)
+    if not times and last:
+        # Tokens that never made a whole character: all that is known is when they were over.
+        times.append(last)
     if usage is None or not times:
         raise BenchmarkError(f"{url} ended a stream without tokens or usage; see the server's log")
     return StreamRecord(

@@ -4,7 +4,7 @@ import re
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -101,7 +101,10 @@ class ModelProfile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def profile_model(
-    folder: Path, settings: Settings, progress: Callable[[str], None]
+    folder: Path,
+    settings: Settings,
+    progress: Callable[[str], None],
+    shapes: Sequence[Shape] = SHAPES,
 ) -> ModelProfile:
     """Run each shape with and without ONNX Runtime's profile. Raises what a Session raises."""
     manifest = Manifest.read(folder)
@@ -110,7 +113,7 @@ def profile_model(
     bandwidth, rate = read_bytes_per_second(threads), float_operations_per_second(threads)
     nodes = _Nodes(folder, manifest)
     steps = []
-    for shape in SHAPES:
+    for shape in shapes:
         progress(f"Profiling {shape.title}")
         inputs = shape.inputs(settings.page_size, manifest.vocabulary_size)
         milliseconds = _plain_run(Session(folder, settings=settings), inputs, shape.runs)

@@ -77,6 +77,7 @@ def _draw_rates(axes: "Axes", result: BenchmarkResult) -> None:
         axes.bar_label(bars, [f"{value:,.0f}" for value in medians], fontsize=8, padding=2)
     axes.set(title="One stream", ylabel="tokens per second")
     axes.set_xticks(range(len(names)), [RATES[name] for name in names])
+    axes.margins(y=0.15)
     axes.legend()
     axes.grid(axis="y", alpha=0.3)
 

@@ -21,6 +21,7 @@ class ProcessorTime:
     own_seconds: float
     """By this process and by its children that have ended."""
     clock_seconds: float
+    processors: int
 
     @classmethod
     def now(cls) -> "ProcessorTime":
@@ -34,10 +35,11 @@ class ProcessorTime:
             all_seconds=busy / os.sysconf("SC_CLK_TCK"),
             own_seconds=sum(usage.ru_utime + usage.ru_stime for usage in usages),
             clock_seconds=time.monotonic(),
+            processors=os.cpu_count() or 1,
         )
 
     def others_share_since(self, earlier: "ProcessorTime") -> float:
         """Share of all processors, 0 to 1, that went to processes that are not ours."""
         others = (self.all_seconds - earlier.all_seconds) - (self.own_seconds - earlier.own_seconds)
-        elapsed = (self.clock_seconds - earlier.clock_seconds) * (os.cpu_count() or 1)
+        elapsed = (self.clock_seconds - earlier.clock_seconds) * self.processors
         return min(max(others / elapsed, 0.0), 1.0)

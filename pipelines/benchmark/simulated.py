@@ -11,7 +11,7 @@ from runtime.manifest import Manifest
 from runtime.pages import PageManager
 from runtime.sampler import SamplingParameters
 from runtime.scheduler import Scheduler
-from runtime.scheduler import Sequence as ScheduledSequence
+from runtime.sequence import Sequence as ScheduledSequence
 from runtime.settings import Settings
 from runtime.step import StepInputs
 
@@ -81,7 +81,7 @@ def scheduler_ms_per_step(running: int, steps: int) -> tuple[float, ...]:
         plan.inputs()
         scheduler.commit(plan)
         took = time.perf_counter_ns() - began
-        for sequence in plan.sampled:
+        for sequence in (row.sequence for row in plan.sampled):
             sequence.tokens.append(NEXT_TOKEN)
         if plan.token_count == running:
             times.append(took / 1e6)
