@@ -1,0 +1,82 @@
+"""What a GGUF is and whether this build can run it, without preparing anything."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.architectures import describe
+from runtime.errors import RocmForgeError
+from runtime.gguf import GGUFFile, StringArray
+from runtime.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A readable GGUF in a few facts; what the file does not say is None."""
+
+    name: str | None
+    version: int
+    bytes: int
+    architecture: str | None
+    parameters: int
+    tensors: int
+    block_formats: dict[str, float]
+    """Share of the weights' bytes by block format, the largest first."""
+    layers: int | None
+    context_length: int | None
+    tokenizer: str | None
+    vocabulary_size: int | None
+    has_chat_template: bool
+    problems: tuple[str, ...]
+    """Why this build cannot run the model; empty if it can."""
+
+
+def summarize(path: Path) -> Summary:
+    """Read a GGUF. Raises GGUFError for a file that cannot be read as one."""
+    file = GGUFFile.open(path)
+    architecture = _text(file, "general.architecture")
+    tokens = file.metadata.get("tokenizer.ggml.tokens")
+    model, split = _text(file, "tokenizer.ggml.model"), _text(file, "tokenizer.ggml.pre")
+    return Summary(
+        name=_text(file, "general.name"),
+        version=file.version,
+        bytes=file.size,
+        architecture=architecture,
+        parameters=sum(info.rows * info.columns for info in file.tensors.values()),
+        tensors=len(file.tensors),
+        block_formats=_shares(file),
+        layers=_integer(file, f"{architecture}.block_count"),
+        context_length=_integer(file, f"{architecture}.context_length"),
+        tokenizer=model if split is None else f"{model} ({split})",
+        vocabulary_size=len(tokens) if isinstance(tokens, StringArray) else None,
+        has_chat_template=_text(file, "tokenizer.chat_template") is not None,
+        problems=_problems(file),
+    )
+
+
+def _problems(file: GGUFFile) -> tuple[str, ...]:
+    """What preparing would refuse: of the model and of the tokenizer."""
+    found: list[str] = []
+    for read in (describe, Tokenizer.from_gguf):
+        try:
+            read(file)
+        except RocmForgeError as error:
+            found.append(str(error).removeprefix(f"{file.path}: "))
+    return tuple(found)
+
+
+def _shares(file: GGUFFile) -> dict[str, float]:
+    sizes: Counter[str] = Counter()
+    for info in file.tensors.values():
+        sizes[info.format] += info.size
+    return {format: size / sizes.total() for format, size in sizes.most_common()}
+
+
+def _text(file: GGUFFile, key: str) -> str | None:
+    value = file.metadata.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _integer(file: GGUFFile, key: str) -> int | None:
+    value = file.metadata.get(key)
+    return value if isinstance(value, int) else None
