@@ -7,17 +7,21 @@ import threading
 import time
 from collections.abc import Sequence as AnySequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.drafts import PromptLookup
 from runtime.errors import EngineUnavailable, InvalidRequest, QueueFull
 from runtime.generation import FinishReason, Generation, TokenOutput
 from runtime.manifest import Manifest
 from runtime.pages import PageManager
+from runtime.plan import PlannedRow, StepPlan
 from runtime.sampler import Sampler, SamplingParameters
-from runtime.scheduler import Scheduler, Sequence, StepPlan
+from runtime.scheduler import Scheduler
+from runtime.sequence import Sequence
 from runtime.settings import Settings
 from runtime.statistics import EngineStatistics, StatisticsRecorder
 from runtime.step import StepInputs
@@ -233,7 +237,8 @@ class Engine:
                 return
             block = False
             if isinstance(item, Generation):
-                sequence = Sequence(item.request_id, list(item.prompt_tokens))
+                drafts = PromptLookup() if self._settings.prompt_lookup else None
+                sequence = Sequence(item.request_id, list(item.prompt_tokens), drafts)
                 self._live[item.request_id] = _Live(item, sequence, Sampler(item.sampling))
                 self._scheduler.add(sequence)
             elif item is not None and (live := self._live.get(item.request_id)) is not None:
@@ -269,33 +274,59 @@ class Engine:
         finally:
             self._step_started = None
         self._scheduler.commit(plan)
-        sampled = [self._live[sequence.request_id] for sequence in plan.sampled]
-        tokens = [self._sample(live, row) for live, row in zip(sampled, logits, strict=True)]
-        self._recorder.step_done(sum(token is not None for token in tokens))
-        for live, token in zip(sampled, tokens, strict=True):
-            if token is None:
+        samples = self._sample(plan, logits)
+        self._recorder.step_done(sum(len(tokens or ()) for _, tokens in samples))
+        for row, tokens in samples:
+            live = self._live[row.sequence.request_id]
+            if tokens is None:
                 self._end(live, FinishReason.FAILED, error="the model's logits are not finite")
             else:
-                self._accept(live, token)
+                self._accept(live, row, tokens)
 
-    @staticmethod
-    def _sample(live: _Live, logits: NDArray[np.float32]) -> int | None:
-        try:
-            return live.sampler.sample(logits)
-        except FloatingPointError:
-            return None
+    def _sample(
+        self, plan: StepPlan, logits: NDArray[np.float32]
+    ) -> list[tuple[PlannedRow, list[int] | None]]:
+        """The next tokens of each sampled row, None where its logits are not finite.
 
-    def _accept(self, live: _Live, token: int) -> None:
-        """Give a request its next token and see whether it ends there."""
+        After a guess that is the sampled token the logits behind it are the model's own, so the
+        next token is drawn from them: the same draws from the same logits as one by one.
+        """
+        samples: list[tuple[PlannedRow, list[int] | None]] = []
+        at = 0
+        for row in plan.sampled:
+            live = self._live[row.sequence.request_id]
+            tokens: list[int] = []
+            try:
+                for guess, values in zip_longest(row.draft, logits[at : at + row.logits]):
+                    tokens.append(live.sampler.sample(values))
+                    if tokens[-1] != guess or self._ending(live.generation, tokens) is not None:
+                        break
+                samples.append((row, tokens))
+            except FloatingPointError:
+                samples.append((row, None))
+            at += row.logits
+        return samples
+
+    def _accept(self, live: _Live, row: PlannedRow, tokens: list[int]) -> None:
+        """Give a request its next tokens; it may end with the last of them."""
         generation = live.generation
-        live.sequence.tokens.append(token)
-        generation.append(token)
-        if token in self._end_of_generation and not generation.ignore_eos:
-            self._end(live, FinishReason.EOS, token)
-        elif generation.token_count == generation.max_tokens:
-            self._end(live, FinishReason.LENGTH, token)
-        else:
+        reason = self._ending(generation, tokens)
+        # All but the last were guessed, so their keys and values are in the pages already.
+        self._scheduler.settle(row, len(tokens) - 1)
+        for token in tokens:
+            live.sequence.tokens.append(token)
+            generation.append(token)
+        for token in tokens if reason is None else tokens[:-1]:
             generation.publish(TokenOutput(token))
+        if reason is not None:
+            self._end(live, reason, tokens[-1])
+
+    def _ending(self, generation: Generation, tokens: list[int]) -> FinishReason | None:
+        """Why a request ends with the last of its next tokens, if it does."""
+        if tokens[-1] in self._end_of_generation and not generation.ignore_eos:
+            return FinishReason.EOS
+        ends = generation.token_count + len(tokens) >= generation.max_tokens
+        return FinishReason.LENGTH if ends else None
 
     def _end(
         self,

@@ -8,94 +8,15 @@ that lost its pages is simply behind again: all of it is the same step.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import chain
 
-import numpy as np
+from runtime.pages import ROOT_HASH, PageManager, chain_hash
+from runtime.plan import PlannedRow, StepPlan
+from runtime.sequence import Sequence
 
-from runtime.pages import ROOT_HASH, PageHash, PageManager, chain_hash
-from runtime.step import StepInputs
-
-
-class Sequence:
-    """Tokens of one request and how far they are computed. Owned by the engine thread."""
-
-    __slots__ = ("computed", "hashes", "pages", "prefix_hits", "request_id", "running", "tokens")
-
-    def __init__(self, request_id: int, tokens: list[int]) -> None:
-        self.request_id = request_id
-        self.tokens = tokens
-        self.computed = 0
-        self.running = False
-        self.pages: list[int] = []
-        self.hashes: list[PageHash] = []
-        self.prefix_hits = 0
-        """Tokens whose keys and values were found in known pages at the last start."""
-
-    @property
-    def remaining(self) -> int:
-        """Tokens that are not computed yet."""
-        return len(self.tokens) - self.computed
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRow:
-    """One sequence's share of a step: `count` tokens from its position `start` on."""
-
-    sequence: Sequence
-    start: int
-    count: int
-    samples: bool
-    """Whether the row reaches the sequence's end, so that its logits give the next token."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepPlan:
-    """What one step computes. Immutable."""
-
-    rows: tuple[PlannedRow, ...]
-
-    @property
-    def sampled(self) -> tuple[Sequence, ...]:
-        """The sequences that get a token, in the order of the logits."""
-        return tuple(row.sequence for row in self.rows if row.samples)
-
-    @property
-    def token_count(self) -> int:
-        """Tokens of the step over all rows."""
-        return sum(row.count for row in self.rows)
-
-    def inputs(self) -> StepInputs:
-        """The step's arrays. The page table is as wide as the longest row needs."""
-        rows = self.rows
-        counts = [row.count for row in rows]
-        row_starts = np.zeros(len(rows) + 1, dtype=np.int32)
-        np.cumsum(counts, out=row_starts[1:])
-        page_table = np.zeros((len(rows), max(len(row.sequence.pages) for row in rows)), np.int32)
-        for index, row in enumerate(rows):
-            page_table[index, : len(row.sequence.pages)] = row.sequence.pages
-        spans = [(row.start, row.start + row.count) for row in rows]
-        return StepInputs(
-            token_ids=np.fromiter(
-                chain.from_iterable(
-                    row.sequence.tokens[start:end]
-                    for row, (start, end) in zip(rows, spans, strict=True)
-                ),
-                dtype=np.int32,
-                count=int(row_starts[-1]),
-            ),
-            positions=np.fromiter(
-                chain.from_iterable(range(start, end) for start, end in spans),
-                dtype=np.int32,
-                count=int(row_starts[-1]),
-            ),
-            row_starts=row_starts,
-            page_table=page_table,
-            logit_rows=np.array(
-                [end - 1 for row, end in zip(rows, row_starts[1:], strict=True) if row.samples],
-                dtype=np.int32,
-            ),
-        )
+DRAFTED_STEP = 8
+"""Most tokens of a step that carries guesses: with more, a row more is a row's work more."""
 
 
 class Scheduler:
@@ -166,7 +87,7 @@ class Scheduler:
             count = min(sequence.remaining, budget)
             rows[sequence] = self._row(sequence, count)
             budget -= count
-        return StepPlan(rows=tuple(rows.values())) if rows else None
+        return StepPlan(rows=self._drafted(rows)) if rows else None
 
     def commit(self, plan: StepPlan) -> None:
         """Count the plan's tokens as computed and make the pages they filled findable."""
@@ -176,14 +97,38 @@ class Scheduler:
             sequence.computed = row.start + row.count
             for index in range(len(sequence.hashes), sequence.computed // size):
                 self._extend_hashes(sequence, index)
-            for index in range(row.start // size, sequence.computed // size):
+            while sequence.published < sequence.computed // size:
+                index = sequence.published
                 self._pages.publish(sequence.pages[index], sequence.hashes[index])
+                sequence.published += 1
+
+    @staticmethod
+    def settle(row: PlannedRow, held: int) -> None:
+        """Count the first `held` guesses of a row, now tokens of its sequence, as computed."""
+        row.sequence.computed += held
+        if row.draft and row.sequence.drafts is not None:
+            row.sequence.drafts.settle(len(row.draft), held)
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless pages and sequences agree."""
         self._pages.check_integrity(sequence.pages for sequence in self._running)
         if any(sequence.pages or sequence.computed for sequence in self._waiting):
             raise AssertionError("a waiting sequence holds pages")
+
+    def _drafted(self, rows: dict[Sequence, PlannedRow]) -> tuple[PlannedRow, ...]:
+        """The rows with guesses where a step is so small that they cost little.
+
+        A guess never takes a new page: the last one's free slots are all it may fill.
+        """
+        room = DRAFTED_STEP - sum(row.count for row in rows.values())
+        drafted = []
+        for sequence, row in rows.items():
+            if room > 0 and row.samples and sequence.drafts is not None:
+                slots = len(sequence.pages) * self._pages.page_size - row.end
+                row = replace(row, draft=sequence.drafts.propose(sequence.tokens, min(room, slots)))
+                room -= len(row.draft)
+            drafted.append(row)
+        return tuple(drafted)
 
     def _row(self, sequence: Sequence, count: int) -> PlannedRow:
         return PlannedRow(
@@ -233,6 +178,7 @@ class Scheduler:
             self._pages.release(known)
             return False
         sequence.pages = known + fresh
+        sequence.published = len(known)
         sequence.computed = sequence.prefix_hits = len(known) * size
         sequence.running = True
         self.prefix_hit_tokens += sequence.prefix_hits
@@ -244,7 +190,7 @@ class Scheduler:
         self._running.remove(sequence)
         self._pages.release(sequence.pages)
         sequence.pages = []
-        sequence.computed = 0
+        sequence.computed = sequence.published = 0
         sequence.running = False
 
     def _extend_hashes(self, sequence: Sequence, index: int) -> None:

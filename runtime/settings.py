@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     More make no faster prefill here, and those that are generating wait longer for a step.
     """
+    prompt_lookup: bool = True
+    """Whether next tokens are guessed from a request's own text and verified in the same step."""
     max_batch_size: Count = 64
     """Most requests that are computed side by side."""
     max_queue_length: Count = 256

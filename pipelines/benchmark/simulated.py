@@ -95,6 +95,7 @@ def _settings(running: int, steps: int) -> Settings:
         token_budget=running * PROMPT_TOKENS,
         max_batch_size=running,
         max_queue_length=running,
+        prompt_lookup=False,
     )
 
 

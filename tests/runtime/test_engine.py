@@ -121,6 +121,35 @@ def test_the_size_of_the_chunks_changes_no_token(start, budget: int) -> None:
     )
 
 
+def test_guesses_change_no_token_and_save_steps(start) -> None:
+    plain, guessing = start(prompt_lookup=False), start(prompt_lookup=True)
+    requests = [
+        (prompt, SamplingParameters(temperature=temperature, seed=7))
+        for prompt in ([5, 6, 7, 8] * 8, [9, 1, 2] * 3, *prompts(2))
+        for temperature in (0.0, 0.8)
+    ]
+    expected = [ended(plain.submit(prompt, how, 60)) for prompt, how in requests]
+    assert [ended(guessing.submit(prompt, how, 60)) for prompt, how in requests] == expected
+    together = [guessing.submit(prompt, how, 60) for prompt, how in requests]
+    assert [ended(generation) for generation in together] == expected
+    alone = sum(len(tokens) for tokens in expected)
+    before = guessing.statistics().steps
+    for prompt, how in requests:
+        ended(guessing.submit(prompt, how, 60))
+    assert guessing.statistics().steps - before < alone
+    assert guessing.statistics().tokens_generated == 3 * alone
+
+
+def test_a_request_that_ends_within_a_guess_ends_where_it_would(start) -> None:
+    plain = start(prompt_lookup=False)
+    prompt = [5, 6, 7, 8] * 8
+    tokens = ended(plain.submit(prompt, GREEDY, 60))
+    engine = start(prompt_lookup=True)
+    for count in range(1, 40):
+        assert ended(engine.submit(prompt, GREEDY, count)) == tokens[:count]
+    assert engine.statistics().pages_used == 0
+
+
 def test_an_end_of_generation_token_ends_the_request_and_is_its_last(start) -> None:
     tokens = ended(start().submit([3, 4], GREEDY, 10))
     engine = start(end_of_generation=frozenset({tokens[4]}))

@@ -4,7 +4,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from runtime.pages import PageManager
-from runtime.scheduler import Scheduler, Sequence, StepPlan
+from runtime.plan import StepPlan
+from runtime.scheduler import Scheduler
+from runtime.sequence import Sequence
 
 
 def make(
@@ -22,8 +24,8 @@ def shape(plan: StepPlan | None) -> list[tuple[int, int, int, bool]]:
 def finish_step(scheduler: Scheduler, plan: StepPlan | None, token: int = 9) -> None:
     assert plan is not None
     scheduler.commit(plan)
-    for sequence in plan.sampled:
-        sequence.tokens.append(token)
+    for row in plan.sampled:
+        row.sequence.tokens.append(token)
 
 
 def test_a_long_prompt_is_computed_in_chunks_of_the_budget() -> None:
@@ -167,7 +169,7 @@ def test_every_request_is_served_whole_and_in_order_whatever_the_load(
                 stored = pool[table[position // page_size], position % page_size]
                 assert stored == tuple(row.sequence.tokens[: position + 1])
         scheduler.commit(plan)
-        for sequence in plan.sampled:
+        for sequence in (row.sequence for row in plan.sampled):
             sequence.tokens.append(1)
             if len(sequence.tokens) == len(prompts[sequence.request_id]) + answers:
                 scheduler.remove(sequence)

@@ -1,0 +1,41 @@
+"""The tokens of one request, and how far they are computed."""
+
+from runtime.drafts import PromptLookup
+from runtime.pages import PageHash
+
+
+class Sequence:
+    """Tokens of one request and how far they are computed. Owned by the engine thread."""
+
+    __slots__ = (
+        "computed",
+        "drafts",
+        "hashes",
+        "pages",
+        "prefix_hits",
+        "published",
+        "request_id",
+        "running",
+        "tokens",
+    )
+
+    def __init__(
+        self, request_id: int, tokens: list[int], drafts: PromptLookup | None = None
+    ) -> None:
+        self.request_id = request_id
+        self.tokens = tokens
+        self.drafts = drafts
+        """Who guesses at the next tokens, if anyone does."""
+        self.computed = 0
+        self.running = False
+        self.pages: list[int] = []
+        self.hashes: list[PageHash] = []
+        self.published = 0
+        """Pages, from the first on, that others may find."""
+        self.prefix_hits = 0
+        """Tokens whose keys and values were found in known pages at the last start."""
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that are not computed yet."""
+        return len(self.tokens) - self.computed
