@@ -177,6 +177,8 @@ def test_a_stop_string_ends_the_text_before_it(serving: Serving) -> None:
     sent = streamed(serving, max_tokens=200, stop=["never seen", stop.string])
     assert text_of(sent) == stop.before
     assert sent[-1]["choices"][0]["finish_reason"] == "stop"
+    # Tokens after the stop string have no chunk; the end has one of its own.
+    assert len(sent) == stop.token_count + 1
 
 
 def test_a_stop_string_that_never_comes_changes_nothing(serving: Serving) -> None:
