@@ -34,22 +34,34 @@ WIDTH_WITHOUT_TERMINAL = 140
 class Benchmarked:
     """A prepared model and the servers that it is measured on. Immutable."""
 
-    def __init__(self, model: str, settings: Settings, *, peers: bool) -> None:
+    def __init__(
+        self, model: str, settings: Settings, *, prompt_lookup: bool = False, peers: bool
+    ) -> None:
         folder = prepared(model, settings)
         self.manifest = Manifest.read(folder)
         self.weights = self.manifest.weights_path(folder)
         self.folder = folder
         self.tokenizer = Tokenizer.from_gguf(GGUFFile.open(self.weights), tokenizer_cache(settings))
-        self.candidates: list[Candidate] = [rocmforge(model, settings, version("rocmforge"))]
+        ours = version("rocmforge")
+        self.candidates: list[Candidate] = [rocmforge(model, settings, ours)]
+        if prompt_lookup:
+            self.candidates.append(rocmforge(model, settings, ours, prompt_lookup=True))
         if peers:
             self.candidates.append(llama_cpp(self.weights, settings.thread_count))
 
 
 def bench(
-    model: str, settings: Settings, plan: Plan, *, peers: bool, save: Path | None, plot: Path | None
+    model: str,
+    settings: Settings,
+    plan: Plan,
+    *,
+    prompt_lookup: bool,
+    peers: bool,
+    save: Path | None,
+    plot: Path | None,
 ) -> None:
     """Measure, show the table, and keep the result."""
-    subject = Benchmarked(model, settings, peers=peers)
+    subject = Benchmarked(model, settings, prompt_lookup=prompt_lookup, peers=peers)
     with progress_bar() as told:
         result = benchmark(
             subject.candidates,

@@ -43,6 +43,12 @@ def figure_kinds(stream_counts: Iterable[int]) -> tuple[FigureKind, ...]:
         FigureKind("prefill_tokens_per_second", "prefill, long prompt", "tokens/s", True),
         FigureKind("decode_short_tokens_per_second", "decode, short context", "tokens/s", True),
         FigureKind("decode_long_tokens_per_second", "decode, long context", "tokens/s", True),
+        FigureKind(
+            "decode_copying_tokens_per_second",
+            "decode, text that copies its prompt",
+            "tokens/s",
+            True,
+        ),
         *(kind for streams in stream_counts for kind in _stream_kinds(streams)),
         FigureKind("prefix_cold_ms", "long prompt, first time: first token", "ms"),
         FigureKind("prefix_warm_ms", "long prompt, seen before: first token", "ms"),

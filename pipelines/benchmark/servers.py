@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from runtime.errors import BenchmarkError
-from runtime.settings import Settings
+from runtime.settings import PREFIX, Settings
 
 LOOK_SECONDS = 0.005
 START_SECONDS = 300.0
@@ -41,6 +41,8 @@ class Candidate:
     """Its command line for a port."""
     ready_path: str
     """GET here is answered with 200 once the model can be used."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables that its process gets beside those of this one."""
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -67,8 +69,14 @@ class RunningServer:
         return read_memory(Path(f"/proc/{self.process_id}/status").read_text())
 
 
-def rocmforge(model: str, settings: Settings, version: str) -> Candidate:
-    """Our own server, for a published name or a GGUF that was prepared before."""
+def rocmforge(
+    model: str, settings: Settings, version: str, *, prompt_lookup: bool = False
+) -> Candidate:
+    """Our own server, for a published name or a GGUF that was prepared before.
+
+    Without prompt lookup each step gives a stream one token, whatever its text; with it the figures
+    depend on how much the text repeats itself.
+    """
 
     def command(port: int, capacity: Capacity) -> list[str]:
         # Settings are ours whatever the capacity: pages and slots are not parted among streams.
@@ -85,7 +93,9 @@ def rocmforge(model: str, settings: Settings, version: str) -> Candidate:
         given = [str(part) for option in options.items() for part in option]
         return [sys.executable, "-m", "rocmforge", "serve", model, *given]
 
-    return Candidate("rocmforge", version, command, "/ready")
+    name = "rocmforge, prompt lookup" if prompt_lookup else "rocmforge"
+    environment = ((f"{PREFIX}PROMPT_LOOKUP", str(prompt_lookup).lower()),)
+    return Candidate(name, version, command, "/ready", environment)
 
 
 @contextmanager
@@ -105,7 +115,7 @@ def started(candidate: Candidate, capacity: Capacity) -> Iterator[RunningServer]
             stdout=log,
             stderr=subprocess.STDOUT,
             # Servers of Python write their log through a buffer otherwise.
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **dict(candidate.environment)},
         ) as process:
             try:
                 while not _ready(port, candidate.ready_path):

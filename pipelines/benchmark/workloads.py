@@ -38,6 +38,26 @@ SENTENCES = (
     "Before winter the shepherds bring the flock down from the high meadows.",
     "What the engineer called a detail took the whole of the following year.",
     "You can hear the sea from the kitchen when the wind is in the west.",
+    "Three of the five lamps in the corridor had burned out during the holidays.",
+    "The glass must cool slowly, over a night and a day, or it will crack.",
+    "A ferry crosses the strait every hour until the tide turns.",
+    "Her cousin wrote the minutes in a small and careful hand.",
+    "When the orchestra tuned, the dog under the piano began to sing.",
+    "Salt was carried over the pass by mules before the tunnel was dug.",
+    "The museum keeps two swords, a saddle and the diary of a cook.",
+    "Farmers on the northern slope cut their hay a fortnight later.",
+    "It took the court eleven minutes to agree on what everyone knew.",
+    "Bees find their way home by the sun even when it is behind a cloud.",
+    "The new clerk sorted the parcels by weight instead of by street.",
+    "A bridge of rope hung there until the flood of that September.",
+    "Old varnish turns yellow, so the sky in the painting looked like evening.",
+    "Our neighbour measures rain with a jam jar and a wooden ruler.",
+    "The printer mixed up two pages, and for once the story was better.",
+    "Under the floor they found coins, a thimble and a list of debts.",
+    "Copper pipes sing at night because they shrink as they cool.",
+    "The swimmer turned back when she could no longer see the lighthouse.",
+    "Every seventh year the field was left to the thistles.",
+    "Two languages are spoken in the valley, and a third at weddings.",
 )
 
 
@@ -48,6 +68,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     short_new_tokens: int = 128
     long_prompt_tokens: int = 512
     long_new_tokens: int = 64
+    copied_tokens: int = 160
+    """Of a prompt whose text is to be copied; about half of it is."""
     stream_counts: tuple[int, ...] = (1, 8, 32)
     stream_prompt_tokens: int = 128
     stream_new_tokens: int = 128
@@ -61,7 +83,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """What a server must hold for the workloads of so many streams."""
         tokens = self.stream_prompt_tokens + self.stream_new_tokens
         if streams == 1:
-            tokens = max(tokens, self.long_prompt_tokens + self.long_new_tokens)
+            tokens = max(
+                tokens, self.long_prompt_tokens + self.long_new_tokens, 2 * self.copied_tokens
+            )
         # Twice: some servers part with a slot's cache only as the next request takes it.
         return Capacity(streams=streams, tokens_per_stream=2 * tokens)
 
@@ -87,6 +111,21 @@ class Prompts:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._numbers = itertools.count(1)
+
+    def copying(self, length: int) -> tuple[int, ...]:
+        """A text of at least `length` tokens with the request to copy it, and the copy begun."""
+        number = next(self._numbers)
+        sentences = random.Random(number).sample(SENTENCES, len(SENTENCES))
+        begun = " ".join(sentences[0].split()[:4])
+        for count in range(1, len(sentences) + 1):
+            text = " ".join(sentences[:count])
+            tokens = self._tokenizer.encode(
+                f"{str(number)[::-1]}. The text:\n\n{text}\n\n"
+                f"The same text again, word for word:\n\n{begun}"
+            )
+            if len(tokens) >= length:
+                break
+        return tuple(tokens)
 
     def next(self, length: int) -> tuple[int, ...]:
         """The next prompt, cut to `length` tokens."""
@@ -141,7 +180,15 @@ def workloads(plan: Plan, streams: int) -> list[Workload]:
         ),
         measure=_long_twice,
     )
-    return [short, long, many]
+    copying = Workload(
+        title="text that copies its prompt",
+        rounds=plan.single_rounds,
+        requests=lambda prompts: (
+            CompletionRequest(prompts.copying(plan.copied_tokens), plan.copied_tokens // 2),
+        ),
+        measure=_copying,
+    )
+    return [short, long, copying, many]
 
 
 def warm_up(plan: Plan, prompts: Prompts) -> tuple[CompletionRequest, ...]:
@@ -152,6 +199,11 @@ def warm_up(plan: Plan, prompts: Prompts) -> tuple[CompletionRequest, ...]:
 def _short(url: str, requests: Sequence[CompletionRequest]) -> dict[str, float]:
     (record,) = complete(url, requests)
     return {"decode_short_tokens_per_second": decode_tokens_per_second(record)}
+
+
+def _copying(url: str, requests: Sequence[CompletionRequest]) -> dict[str, float]:
+    (record,) = complete(url, requests)
+    return {"decode_copying_tokens_per_second": decode_tokens_per_second(record)}
 
 
 def _long_twice(url: str, requests: Sequence[CompletionRequest]) -> dict[str, float]:

@@ -16,6 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peers", action="store_true", help="measure llama.cpp beside it, round by round"
     )
+    parser.add_argument(
+        "--prompt-lookup",
+        action="store_true",
+        help="measure us once more with prompt lookup, whose gain depends on the text",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rounds: about a minute")
     parser.add_argument(
         "--growth",
@@ -46,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
             options.model,
             settings,
             QUICK if options.quick else Plan(),
+            prompt_lookup=options.prompt_lookup,
             peers=options.peers,
             save=options.save,
             plot=options.plot,

@@ -53,6 +53,7 @@ SMALL = Plan(
     short_new_tokens=6,
     long_prompt_tokens=40,
     long_new_tokens=5,
+    copied_tokens=90,
     stream_counts=(1, 3),
     stream_prompt_tokens=8,
     stream_new_tokens=6,
@@ -146,6 +147,15 @@ def test_prompts_have_their_length_and_no_two_begin_alike(words: Tokenizer, leng
         assert len({prompt[:16] for prompt in made}) == len(made)
     again = Prompts(words)
     assert [again.next(length) for _ in range(30)] == made
+
+
+def test_a_prompt_to_be_copied_has_its_text_and_the_beginning_of_the_copy(
+    words: Tokenizer,
+) -> None:
+    text = words.decode(Prompts(words).copying(400))
+    original, _, copy = text.partition("word for word:\n\n")
+    assert copy
+    assert f"\n\n{copy} " in original
 
 
 def test_our_own_server_streams_as_many_tokens_as_were_asked_for(server: RunningServer) -> None:
