@@ -8,6 +8,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from pipelines.architectures import (
+    Experts,
     FeedForward,
     Layer,
     Linear,
@@ -132,7 +133,7 @@ class _Builder:
         normed, residual = self.norm(f"{block}.attn_norm", layer.attention_norm, hidden, residual)
         attended = self.attention(index, layer, normed, pool, next_pool)
         if self.spec.is_parallel:
-            fed = self.feed_forward(block, layer.feed_forward, normed)
+            fed = self.fed(block, layer.feed_forward, normed)
             return self.plain("Add", f"{block}.parallel", attended, fed), residual
         if layer.attention_output_norm is not None:
             attended, _ = self.norm(
@@ -141,7 +142,7 @@ class _Builder:
         normed, residual = self.norm(
             f"{block}.ffn_norm", layer.feed_forward_norm, attended, residual
         )
-        fed = self.feed_forward(block, layer.feed_forward, normed)
+        fed = self.fed(block, layer.feed_forward, normed)
         if layer.feed_forward_output_norm is not None:
             fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
         return fed, residual
@@ -171,7 +172,7 @@ class _Builder:
             rotated = self.product_norm(block, layer, rotated)
         self.node(
             "PagedAttention",
-            [rotated, next_pool, *rows],
+            [rotated, next_pool, *rows, *([self.vector(layer.sinks)] if layer.sinks else [])],
             [attended],
             scale=spec.attention_scale,
             window=layer.window,
@@ -214,18 +215,56 @@ class _Builder:
         name = f"{block}.attn_q_norm"
         return self.rms_norm(name, query, self.stored(f"{name}.product", weights))
 
-    def feed_forward(self, block: str, weights: FeedForward, hidden: str) -> str:
-        """Gated feed-forward of a normed input, times the residual scale."""
-        gate, up, gated = f"{block}.ffn_gate", f"{block}.ffn_up", f"{block}.ffn_act"
+    def fed(self, block: str, weights: FeedForward | Experts, hidden: str) -> str:
+        """Feed-forward of a normed input, times the residual scale."""
+        if isinstance(weights, FeedForward):
+            fed = self.feed_forward(f"{block}.ffn", weights, hidden)
+        else:
+            fed = self.experts(f"{block}.ffn", weights, hidden)
+        return self.scaled(fed, self.spec.residual_scale)
+
+    def experts(self, name: str, weights: Experts, hidden: str) -> str:
+        """The answers of the chosen experts, and that of the shared one where there is one."""
+        router = self.linear(f"{name}_router", weights.router, hidden)
+        matrices = (weights.gate, weights.up, weights.down)
+        inputs = [hidden, router, *(self.blocks(each.weight) for each in matrices)]
+        if any(each.bias for each in matrices):
+            inputs += [self.vector(each.bias) if each.bias else "" for each in matrices]
+        fed = f"{name}_experts"
+        self.node(
+            "MixtureOfExperts",
+            inputs,
+            [fed],
+            columns=weights.gate.weight.columns,
+            hidden=weights.down.weight.columns,
+            formats=" ".join(each.weight.format for each in matrices),
+            used=weights.used,
+            renormalize=int(weights.renormalized),
+            scale=weights.scale,
+            activation=weights.activation,
+        )
+        if weights.shared is None:
+            return fed
+        shared = self.feed_forward(f"{name}_shared", weights.shared, hidden)
+        if weights.shared_gate is not None:
+            gate = self.linear(
+                f"{name}_shared_gate_logit", Linear(weights.shared_gate, None), hidden
+            )
+            opened = self.plain("Sigmoid", f"{name}_shared_gate_open", gate)
+            shared = self.plain("Mul", f"{name}_shared_gated", shared, opened)
+        return self.plain("Add", f"{name}_answers", fed, shared)
+
+    def feed_forward(self, name: str, weights: FeedForward, hidden: str) -> str:
+        """Gated feed-forward; the nodes are called `name`_gate, `name`_up and so on."""
+        gate, up, gated = f"{name}_gate", f"{name}_up", f"{name}_act"
         if len(weights.gate_up) == 1:
-            fused = self.linear(f"{block}.ffn_gate_up", weights.gate_up[0], hidden)
+            fused = self.linear(f"{name}_gate_up", weights.gate_up[0], hidden)
             self.split(fused, (gate, up), (weights.gate_up[0].weight.rows // 2,) * 2)
         else:
-            for name, linear in zip((gate, up), weights.gate_up, strict=True):
-                self.linear(name, linear, hidden)
+            for each, linear in zip((gate, up), weights.gate_up, strict=True):
+                self.linear(each, linear, hidden)
         self.node("GatedActivation", [gate, up], [gated], activation=self.spec.activation)
-        down = self.linear(f"{block}.ffn_down", weights.down, gated)
-        return self.scaled(down, self.spec.residual_scale)
+        return self.linear(f"{name}_down", weights.down, gated)
 
     def head(self, hidden: str, residual: str) -> str:
         """Logits of the wanted rows only: the output matrix is the largest of the model."""

@@ -12,7 +12,7 @@ from onnx.reference.op_run import OpRun
 
 from pipelines.graph import DOMAIN
 from runtime.manifest import PageLayout
-from runtime.ops import reference
+from runtime.ops import experts, reference
 from runtime.step import StepInputs
 
 KEPT_WEIGHTS_BYTES = 2 << 30
@@ -152,6 +152,10 @@ def _operators() -> list[type[OpRun]]:
         def _run(self, gate: Any, up: Any, **attributes: Any) -> Any:
             return (reference.gated_activation(gate, up, **attributes),)
 
+    class MixtureOfExperts(_Operator):
+        def _run(self, *inputs: Any, **attributes: Any) -> Any:
+            return (experts.mixture_of_experts(*inputs, **attributes, weights=weights),)
+
     return [
         RowLookup,
         RMSNorm,
@@ -161,4 +165,5 @@ def _operators() -> list[type[OpRun]]:
         RotaryPageWrite,
         PagedAttention,
         GatedActivation,
+        MixtureOfExperts,
     ]

@@ -75,6 +75,11 @@ def _matrices(node: NodeProto) -> Iterator[tuple[str, str, int]]:
     if node.op_type == "NormQuantMatMul":
         formats = attributes["formats"].decode().split()
         names = node.input[3 : 3 + 2 * len(formats) : 2]
+    elif node.op_type == "MixtureOfExperts":
+        columns = [attributes["columns"], attributes["columns"], attributes["hidden"]]
+        formats = attributes["formats"].decode().split()
+        yield from zip(node.input[2:5], formats, columns, strict=True)
+        return
     elif "format" in attributes:
         formats = [attributes["format"].decode()]
         names = [node.input[1 if node.op_type == "QuantMatMul" else 0]]

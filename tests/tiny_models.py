@@ -33,15 +33,20 @@ class TinyModel:
     """Of "attn_qkv" and "ffn_up"."""
     biases: Sequence[str] = ()
     tied: bool = True
+    sinks: bool = False
     divisors: Mapping[str, float] = field(default_factory=dict)
     """Tensors of rope divisors, each with its largest."""
     metadata: Mapping[str, Value] = field(default_factory=dict)
+    experts: int = 0
+    shared: int = 0
+    """Rows of a shared expert."""
     format: str = "F32"
 
 
 BOTH_NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
 AFTER_NORMS = ("post_attention_norm", "post_ffw_norm")
 QKV = ("attn_q", "attn_k", "attn_v")
+EXPERTS = ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
 LAYER_NORM = "attention.layer_norm_epsilon"
 YARN: Mapping[str, Value] = {
     "rope.scaling.type": "yarn",
@@ -66,6 +71,19 @@ TINY_MODELS: Mapping[str, TinyModel] = {
         metadata={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0},
     ),
     "llama-yarn": TinyModel(architecture="llama", metadata=YARN),
+    "mixtral": TinyModel(architecture="llama", experts=8, tied=False),
+    "qwen2moe": TinyModel(architecture="qwen2moe", experts=8, shared=64, biases=QKV, tied=False),
+    "qwen3moe": TinyModel(architecture="qwen3moe", experts=8, query_key_norm="head", tied=False),
+    "gpt-oss": TinyModel(
+        architecture="gpt-oss",
+        layers=4,
+        norms=("attn_norm", "post_attention_norm"),
+        experts=6,
+        biases=(*QKV, "attn_output", "ffn_gate_inp", *EXPERTS),
+        sinks=True,
+        tied=False,
+        metadata={**YARN, **WINDOW},
+    ),
     "mistral3": TinyModel(
         architecture="mistral3",
         head_dim=32,
@@ -220,6 +238,11 @@ class _Writing:
             "vocab_size": len(self.vocabulary.tokens),
             **model.metadata,
         }
+        if model.experts:
+            keys |= {"expert_count": model.experts, "expert_used_count": 3}
+            keys["expert_feed_forward_length"] = model.feed_forward
+        if model.shared:
+            keys["expert_shared_feed_forward_length"] = model.shared
         for key, value in keys.items():
             self.add(f"{model.architecture}.{key}", value)
         self.vocabulary.write(self.writer)
@@ -243,6 +266,8 @@ class _Writing:
         for block in (f"blk.{index}" for index in range(model.layers)):
             for norm in model.norms:
                 self.vector(f"{block}.{norm}.weight", width, mean=1.0)
+            if model.sinks:
+                self.vector(f"{block}.attn_sinks.weight", model.heads, mean=1.0)
             self.attention(block)
             self.feed_forward(block)
         self.vector("output_norm.weight", width, mean=1.0)
@@ -268,8 +293,28 @@ class _Writing:
                 count = 1 if model.query_key_norm == "head" else heads
                 self.vector(f"{block}.attn_{name}_norm.weight", count * model.head_dim, mean=1.0)
 
+    def experts(self, block: str) -> None:
+        model = self.model
+        self.matrix(f"{block}.ffn_gate_inp", model.experts, model.embedding, gain=3.0)
+        shapes = {
+            "ffn_gate": (model.feed_forward, model.embedding),
+            "ffn_up": (model.feed_forward, model.embedding),
+            "ffn_down": (model.embedding, model.feed_forward),
+        }
+        for name, (rows, columns) in shapes.items():
+            self.matrix(f"{block}.{name}_exps", model.experts * rows, columns, stack=model.experts)
+            if model.shared:
+                of_shared = [
+                    model.shared if each == model.feed_forward else each for each in (rows, columns)
+                ]
+                self.matrix(f"{block}.{name}_shexp", *of_shared)
+        if model.shared:
+            self.vector(f"{block}.ffn_gate_inp_shexp.weight", model.embedding, mean=0.0)
+
     def feed_forward(self, block: str) -> None:
         model = self.model
+        if model.experts:
+            return self.experts(block)
         if "ffn_up" in model.fused:
             self.matrix(f"{block}.ffn_up", 2 * model.feed_forward, model.embedding)
         else:
@@ -277,15 +322,21 @@ class _Writing:
             self.matrix(f"{block}.ffn_up", model.feed_forward, model.embedding)
         self.matrix(f"{block}.ffn_down", model.embedding, model.feed_forward)
 
-    def matrix(self, name: str, rows: int, columns: int, gain: float = 1.5) -> None:
+    def matrix(self, name: str, rows: int, columns: int, gain: float = 1.5, stack: int = 0) -> None:
+        """A matrix, or `stack` of them one after the other."""
         drawn = self.random.standard_normal((rows, columns), np.float32) * (gain / columns**0.5)
         kind = GGMLQuantizationType[self.model.format]
-        self.writer.add_tensor(f"{name}.weight", quantize(drawn, kind), raw_dtype=kind)
+        stored = quantize(drawn, kind)
+        if stack:
+            stored = stored.reshape(stack, rows // stack, -1)
+        self.writer.add_tensor(f"{name}.weight", stored, raw_dtype=kind)
         if name.rpartition(".")[2] in self.model.biases:
-            self.vector(f"{name}.bias", rows, mean=0.0)
+            self.vector(f"{name}.bias", rows, mean=0.0, stack=stack)
 
-    def vector(self, name: str, length: int, *, mean: float) -> None:
+    def vector(self, name: str, length: int, *, mean: float, stack: int = 0) -> None:
         drawn = self.random.standard_normal(length, np.float32)
+        if stack:
+            drawn = drawn.reshape(stack, -1)
         self.writer.add_tensor(name, (mean + 0.3 * drawn).astype(np.float32))
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from pipelines.architectures.describe import describe as describe
 from pipelines.architectures.directory import MATRIX_FORMATS as MATRIX_FORMATS
+from pipelines.architectures.spec import Experts as Experts
 from pipelines.architectures.spec import FeedForward as FeedForward
 from pipelines.architectures.spec import Layer as Layer
 from pipelines.architectures.spec import Linear as Linear

@@ -3,6 +3,7 @@
 from pipelines.architectures.directory import Keys, Tensors
 from pipelines.architectures.rotation import rotaries, windows
 from pipelines.architectures.spec import (
+    Experts,
     FeedForward,
     Layer,
     Linear,
@@ -117,14 +118,19 @@ class _Reader:
             query_key_value=self.query_key_value(block),
             query_norm=query_norm,
             key_norm=key_norm,
+            sinks=self.tensors.vector(f"{block}.attn_sinks.weight", self.heads)
+            if self.architecture.sinks
+            else None,
             attention_output=self.tensors.linear(
                 f"{block}.attn_output", self.width, self.heads * self.head_dim
             ),
             attention_output_norm=self.norm(
                 f"{block}.post_attention_norm", norms in ("after", "both")
             ),
-            feed_forward_norm=self.norm(f"{block}.ffn_norm", norms in ("before", "both")),
-            feed_forward=self.feed_forward(block),
+            feed_forward_norm=self.norm(
+                f"{block}.{self.architecture.feed_forward_norm}", norms in ("before", "both")
+            ),
+            feed_forward=self.feed_forward_or_experts(block),
             feed_forward_output_norm=self.norm(
                 f"{block}.post_ffw_norm", norms in ("after", "both")
             ),
@@ -153,18 +159,49 @@ class _Reader:
             self.tensors.linear(f"{block}.attn_v", each, self.width),
         )
 
-    def feed_forward(self, block: str) -> FeedForward:
+    def feed_forward_or_experts(self, block: str) -> FeedForward | Experts:
+        """What the tensors of the block say; a family with experts has dense layers too."""
+        routing = self.architecture.experts
+        if routing is None or f"{block}.ffn_gate_inp.weight" not in self.tensors:
+            return self.feed_forward(block, "", self.keys.count("feed_forward_length"))
+        tensors, width = self.tensors, self.width
+        count = self.keys.count("expert_count")
+        used = self.keys.count("expert_used_count")
+        if used > count:
+            self.keys.fail("expert_used_count", f"is {used}, more than the {count} experts")
+        hidden = tensors.rows_of(f"{block}.ffn_gate_exps.weight")
+        shared = shared_gate = None
+        if f"{block}.ffn_up_shexp.weight" in tensors:
+            rows = tensors.rows_of(f"{block}.ffn_up_shexp.weight")
+            shared = self.feed_forward(block, "_shexp", rows)
+            if f"{block}.ffn_gate_inp_shexp.weight" in tensors:
+                shared_gate = tensors.vector(f"{block}.ffn_gate_inp_shexp.weight", width)
+        return Experts(
+            router=tensors.linear(f"{block}.ffn_gate_inp", count, width),
+            gate=tensors.stacked(f"{block}.ffn_gate_exps", count, hidden, width),
+            up=tensors.stacked(f"{block}.ffn_up_exps", count, hidden, width),
+            down=tensors.stacked(f"{block}.ffn_down_exps", count, width, hidden),
+            used=used,
+            renormalized=routing.renormalized,
+            scale=self.keys.scale("expert_weights_scale"),
+            activation=routing.activation,
+            shared=shared,
+            shared_gate=shared_gate,
+        )
+
+    def feed_forward(self, block: str, suffix: str, hidden: int) -> FeedForward:
         """Gate, up and down; gate and up may be one matrix."""
-        hidden = self.keys.count("feed_forward_length")
         gate_up: tuple[Linear, ...]
         if self.architecture.fused_gate_up:
-            gate_up = (self.tensors.linear(f"{block}.ffn_up", 2 * hidden, self.width),)
+            gate_up = (self.tensors.linear(f"{block}.ffn_up{suffix}", 2 * hidden, self.width),)
         else:
             gate_up = (
-                self.tensors.linear(f"{block}.ffn_gate", hidden, self.width),
-                self.tensors.linear(f"{block}.ffn_up", hidden, self.width),
+                self.tensors.linear(f"{block}.ffn_gate{suffix}", hidden, self.width),
+                self.tensors.linear(f"{block}.ffn_up{suffix}", hidden, self.width),
             )
-        return FeedForward(gate_up, self.tensors.linear(f"{block}.ffn_down", self.width, hidden))
+        return FeedForward(
+            gate_up, self.tensors.linear(f"{block}.ffn_down{suffix}", self.width, hidden)
+        )
 
     def scale(self, key: str, default: float = 1.0) -> float:
         """A factor that only the families which use it may have."""

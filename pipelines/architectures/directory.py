@@ -27,8 +27,13 @@ NEUTRAL_VALUES: Mapping[str, tuple[float, ...]] = {
     "deepstack_mapping": (-1,),
     "embedding_scale": (0, 1),
     "expert_count": (0,),
+    "expert_gating_func": (0, 1),
+    "expert_group_count": (0, 1),
     "expert_used_count": (0,),
+    "expert_weights_scale": (0, 1),
     "final_logit_softcapping": (0,),
+    "interleave_moe_layer_step": (0, 1),
+    "leading_dense_block_count": (0,),
     "logit_scale": (0, 1),
     "nextn_predict_layers": (0,),
     "residual_scale": (0, 1),
@@ -189,12 +194,33 @@ class Tensors:
         info = self._take(name)
         if len(info.shape) != 2 or info.columns != columns or info.rows != (rows or info.rows):
             self._fail_shape(info, f"({rows or 'any'}, {columns})")
+        self._expect_format(info)
+        return info
+
+    def stacked(self, name: str, count: int, rows: int, columns: int) -> Linear:
+        """The matrices of `count` experts one after the other, with their optional biases."""
+        weight = self._take(f"{name}.weight")
+        if weight.shape != (count, rows, columns):
+            self._fail_shape(weight, f"({count}, {rows}, {columns})")
+        self._expect_format(weight)
+        if f"{name}.bias" not in self:
+            return Linear(weight, None)
+        bias = self._take(f"{name}.bias")
+        if bias.shape != (count, rows) or bias.format != "F32":
+            self._fail_shape(bias, f"({count}, {rows}) in F32")
+        return Linear(weight, bias)
+
+    def rows_of(self, name: str) -> int:
+        """Rows of a matrix, or of each of several; 1 where there is no such matrix."""
+        info = self.file.tensors.get(name)
+        return info.shape[-2] if info is not None and len(info.shape) > 1 else 1
+
+    def _expect_format(self, info: TensorInfo) -> None:
         if info.format not in MATRIX_FORMATS:
             raise UnsupportedModel(
-                f"{self.file.path}: tensor {name!r} has block format {info.format}; "
+                f"{self.file.path}: tensor {info.name!r} has block format {info.format}; "
                 f"supported are: {', '.join(sorted(MATRIX_FORMATS))}"
             )
-        return info
 
     def vector(self, name: str, *lengths: int) -> TensorInfo:
         """A float32 vector of one of the lengths: norm weights and biases are never quantized."""

@@ -44,6 +44,26 @@ class FeedForward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """The sum of what the experts answer that a router chooses, times their shares."""
+
+    router: Linear
+    gate: Linear
+    up: Linear
+    down: Linear
+    """Matrices [experts, rows, columns] and biases [experts, rows]."""
+    used: int
+    renormalized: bool
+    """Shares are the softmax over the chosen experts, not over all."""
+    scale: float
+    activation: Literal["silu", "clamped_silu"]
+    shared: FeedForward | None
+    """Added for every token."""
+    shared_gate: TensorInfo | None
+    """[C]: the shared answer is multiplied by the sigmoid of its product with the input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """One transformer block: its weights and what differs between layers."""
 
@@ -52,10 +72,11 @@ class Layer:
     """Three matrices, or one with the rows of all."""
     query_norm: TensorInfo | None
     key_norm: TensorInfo | None
+    sinks: TensorInfo | None
     attention_output: Linear
     attention_output_norm: TensorInfo | None
     feed_forward_norm: TensorInfo | None
-    feed_forward: FeedForward
+    feed_forward: FeedForward | Experts
     feed_forward_output_norm: TensorInfo | None
     rotary: Rotary
     window: int
@@ -72,7 +93,7 @@ def _tensors(part: object) -> Iterator[TensorInfo]:
     elif isinstance(part, tuple):
         for each in part:
             yield from _tensors(each)
-    elif isinstance(part, Linear | FeedForward):
+    elif isinstance(part, Linear | FeedForward | Experts):
         for name in part.__slots__:
             yield from _tensors(getattr(part, name))
 

@@ -9,6 +9,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """How a family uses its experts, in layers that have such."""
+
+    renormalized: bool = True
+    """Shares are the softmax over the chosen experts, not over all."""
+    activation: Literal["silu", "clamped_silu"] = "silu"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """A family of models."""
@@ -23,6 +32,12 @@ class Architecture:
     activation: Literal["silu", "gelu"] = "silu"
     query_key_norm: Literal["none", "before", "after"] = "none"
     """Whether queries and keys are normalized, before or after their rotation."""
+    feed_forward_norm: str = "ffn_norm"
+    """What the norm of the feed-forward's input is called."""
+    sinks: bool = False
+    """Each head has an attention sink."""
+    experts: Routing | None = None
+    """None: no file of the family has experts."""
     fused_gate_up: bool = False
     """Gate and up are stacked in `ffn_up`."""
     tied_only: bool = False
@@ -64,14 +79,30 @@ SCALES = frozenset({"embedding_scale", "residual_scale", "attention.scale"})
 SOFTCAPS = frozenset({"attn_logit_softcapping", "final_logit_softcapping"})
 
 _ROWS = (
-    Architecture(name="llama", rotary_style="norm", reads=frozenset({"attention.scale"})),
+    Architecture(
+        name="llama",
+        rotary_style="norm",
+        experts=Routing(),
+        reads=frozenset({"attention.scale"}),
+    ),
     Architecture(
         name="mistral3",
         rotary_style="norm",
+        experts=Routing(),
         reads=frozenset({"attention.scale", "attention.temperature_scale"}),
     ),
     Architecture(name="qwen2", rotary_style="neox"),
+    Architecture(name="qwen2moe", rotary_style="neox", experts=Routing(renormalized=False)),
     Architecture(name="qwen3", rotary_style="neox", query_key_norm="before"),
+    Architecture(name="qwen3moe", rotary_style="neox", query_key_norm="before", experts=Routing()),
+    Architecture(
+        name="gpt-oss",
+        rotary_style="neox",
+        feed_forward_norm="post_attention_norm",
+        sinks=True,
+        experts=Routing(activation="clamped_silu"),
+        window_period=2,
+    ),
     Architecture(
         name="gemma2",
         rotary_style="neox",

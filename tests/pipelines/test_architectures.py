@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.architectures import ModelSpec, describe
+from pipelines.architectures import FeedForward, ModelSpec, describe
 from runtime.errors import GGUFError, UnsupportedModel
 from runtime.gguf import GGUFFile
 from tests.models import write_tiny_llama
@@ -34,6 +34,7 @@ def test_biases_are_found(tmp_path: Path) -> None:
     query, *_ = layer.query_key_value
     assert query.bias is not None
     assert query.bias.name == "blk.0.attn_q.bias"
+    assert isinstance(layer.feed_forward, FeedForward)
     assert [linear.bias for linear in layer.feed_forward.gate_up] == [None, None]
 
 

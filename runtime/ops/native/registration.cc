@@ -2,6 +2,7 @@
 #include "instruction_set.h"
 #include "operator.h"
 #include "operators/gated_activation.h"
+#include "operators/mixture_of_experts.h"
 #include "operators/norm_quant_matmul.h"
 #include "operators/paged_attention.h"
 #include "operators/quant_matmul.h"
@@ -40,6 +41,7 @@ ort::Status* domain(ort::Domain** result) {
     add<RotaryPageWrite, cpu>(made, failure);
     add<PagedAttention, cpu>(made, failure);
     add<GatedActivation, cpu>(made, failure);
+    add<MixtureOfExperts, cpu>(made, failure);
     return failure;
   }();
   *result = made;

@@ -14,6 +14,8 @@ struct Product {
 
   // The weights at input `index` of a call; `outputs` = 0 means as many as there are rows.
   Product(const Context& context, const Weights& weights, size_t index, int64_t outputs);
+  // With everything set already.
+  Product(BlockFormat format, const MatMul& args) : format(format), args(args) {}
   bool reads_quantized() const { return block_shape(format).columns >= activation_block; }
 };
 

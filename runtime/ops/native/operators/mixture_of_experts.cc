@@ -1,0 +1,192 @@
+#include "mixture_of_experts.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <sstream>
+
+#include "../scratch.h"
+#include "../work_units.h"
+
+namespace rocmforge {
+namespace {
+
+constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5;
+constexpr float clamp_limit = 7.0f, clamp_slope = 1.702f;
+
+// gate' / (1 + exp(-1.702 gate')) * (up' + 1), with gate' at most 7 and up' within -7..7.
+void clamped_silu(const float* gate, const float* up, int64_t count, float* y) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float g = std::min(gate[i], clamp_limit);
+    const float u = std::clamp(up[i], -clamp_limit, clamp_limit);
+    y[i] = g / (1.0f + std::exp(-clamp_slope * g)) * (u + 1.0f);
+  }
+}
+
+// The rows of `all` from `row` on.
+QuantizedRows rows_from(const QuantizedRows& all, int64_t row, int64_t columns) {
+  const int64_t value = row * columns, block = value / activation_block;
+  return {all.codes + value, all.multipliers + value / 2, all.scales + block, all.sums + block,
+          all.code_sums + block};
+}
+
+int64_t floats_of(int64_t values) { return values + QuantizedRows::bytes(values) / 4 + 1; }
+
+// Products by how many rows they have: those of as many are computed together.
+using ProductsByRows = std::map<int64_t, std::vector<Product>>;
+
+void multiply_all(const Context& context, const ProductsByRows& products) {
+  for (const auto& [rows, some] : products) multiply(context, some, rows);
+}
+
+}  // namespace
+
+MixtureOfExperts::MixtureOfExperts(const Attributes& attributes)
+    : columns_(attributes.integer("columns", 1)),
+      hidden_(attributes.integer("hidden", 1)),
+      used_(attributes.integer("used", 1)),
+      renormalize_(attributes.integer("renormalize", 0) != 0),
+      scale_(attributes.real_or("scale", 1.0f)) {
+  std::istringstream formats(attributes.text("formats"));
+  std::string format;
+  while (formats >> format) {
+    weights_.emplace_back(attributes, format, weights_.size() < 2 ? columns_ : hidden_);
+  }
+  if (weights_.size() != matrix_count) attributes.fail("formats", "must name three matrices");
+  const std::string activation = attributes.text("activation");
+  if (activation == "silu") {
+    activation_ = &KernelTable::silu;
+  } else if (activation == "gelu") {
+    activation_ = &KernelTable::gelu;
+  } else if (activation != "clamped_silu") {
+    attributes.fail("activation", "'" + activation + "' is unknown");
+  }
+}
+
+MixtureOfExperts::Routing MixtureOfExperts::route(const float* router, int64_t tokens,
+                                                  int64_t experts) const {
+  const int64_t slots = tokens * used_;
+  Routing routing{std::vector<float>(slots), std::vector<int64_t>(slots),
+                  std::vector<int64_t>(slots), std::vector<int64_t>(experts + 1)};
+  std::vector<int64_t> chosen(slots), order(experts);
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* logits = router + t * experts;
+    std::iota(order.begin(), order.end(), 0);
+    std::partial_sort(order.begin(), order.begin() + used_, order.end(), [&](int64_t a, int64_t b) {
+      return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+    });
+    const float top = logits[order[0]];
+    const int64_t counted = renormalize_ ? used_ : experts;
+    float total = 0.0f;
+    for (int64_t i = 0; i < counted; ++i) total += std::exp(logits[order[i]] - top);
+    for (int64_t i = 0; i < used_; ++i) {
+      chosen[t * used_ + i] = order[i];
+      routing.shares[t * used_ + i] = std::exp(logits[order[i]] - top) / total * scale_;
+      ++routing.first_place[order[i] + 1];
+    }
+  }
+  std::partial_sum(routing.first_place.begin(), routing.first_place.end(),
+                   routing.first_place.begin());
+  std::vector<int64_t> next(routing.first_place.begin(), routing.first_place.end() - 1);
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    const int64_t place = next[chosen[slot]]++;
+    routing.place[slot] = place;
+    routing.token[place] = slot / used_;
+  }
+  return routing;
+}
+
+void MixtureOfExperts::compute(const Context& context) const {
+  const auto x = context.input<float>(0, {any_size, columns_});
+  const int64_t tokens = x.shape[0];
+  const auto router = context.input<float>(1, {tokens, any_size});
+  const int64_t experts = router.shape[1], slots = tokens * used_;
+  if (used_ > experts) context.fail("router", "has fewer experts than are used");
+  const int64_t outputs[] = {hidden_, hidden_, columns_};
+  WeightRows matrices[matrix_count];
+  const float* biases[matrix_count];
+  for (size_t i = 0; i < matrix_count; ++i) {
+    matrices[i] = weights_[i].rows(context, first_matrix + i);
+    if (matrices[i].packed || matrices[i].count != experts * outputs[i]) {
+      context.fail(inputs[first_matrix + i].name, "does not have the rows of every expert");
+    }
+    biases[i] = context.input<float>(first_bias + i, {experts, outputs[i]}).data;
+  }
+  float* y = context.output<float>(0, {tokens, columns_});
+  if (tokens == 0) return;
+
+  const Routing routing = route(router.data, tokens, experts);
+  const int64_t in_values = slots * columns_, hidden_values = slots * hidden_;
+  float* gathered =
+      scratch<float>(ScratchUse::call, floats_of(in_values) + floats_of(hidden_values) +
+                                           hidden_values + in_values + 4);
+  float* gate = gathered + floats_of(in_values);
+  float* up = gate + floats_of(hidden_values);
+  float* answers = up + hidden_values;
+  const QuantizedRows quantized = quantized_rows(gathered + in_values, in_values);
+  const QuantizedRows quantized_hidden = quantized_rows(gate + hidden_values, hidden_values);
+
+  const auto rounds = [&](size_t i) {
+    return block_shape(weights_[i].format).columns >= activation_block;
+  };
+  const auto product = [&](size_t i, int64_t expert, const float* from, const QuantizedRows& codes,
+                           float* to) {
+    const Weights& weights = weights_[i];
+    const int64_t row = expert * outputs[i], place = routing.first_place[expert];
+    MatMul args{};
+    args.weights = matrices[i].data + row * weights.row_bytes;
+    args.row_bytes = weights.row_bytes;
+    args.outputs = outputs[i];
+    args.columns = weights.columns;
+    args.x = from + place * weights.columns;
+    args.quantized = rows_from(codes, place, weights.columns);
+    args.bias = biases[i] == nullptr ? nullptr : biases[i] + row;
+    args.y = to + place * outputs[i];
+    return Product(weights.format, args);
+  };
+  ProductsByRows inner, outer;
+  for (int64_t expert = 0; expert < experts; ++expert) {
+    const int64_t rows = routing.first_place[expert + 1] - routing.first_place[expert];
+    if (rows == 0) continue;
+    inner[rows].push_back(product(0, expert, gathered, quantized, gate));
+    inner[rows].push_back(product(1, expert, gathered, quantized, up));
+    outer[rows].push_back(product(2, expert, gate, quantized_hidden, answers));
+  }
+
+  const KernelTable& table = kernels();
+  const WorkUnits gathering(slots, 2 * columns_);
+  context.parallel_for(gathering.count(), [&](int64_t unit) {
+    for (int64_t place = gathering.begin(unit); place < gathering.end(unit); ++place) {
+      float* row = gathered + place * columns_;
+      std::copy_n(x.data + routing.token[place] * columns_, columns_, row);
+      if (rounds(0) || rounds(1)) table.quantize(row, columns_, place, quantized);
+    }
+  });
+  multiply_all(context, inner);
+  const auto activate = activation_ == nullptr ? clamped_silu : table.*activation_;
+  constexpr int64_t work_of_exponential = 8;
+  const WorkUnits gating(slots, hidden_ * work_of_exponential);
+  context.parallel_for(gating.count(), [&](int64_t unit) {
+    for (int64_t place = gating.begin(unit); place < gating.end(unit); ++place) {
+      float* row = gate + place * hidden_;
+      activate(row, up + place * hidden_, hidden_, row);
+      if (rounds(2)) table.quantize(row, hidden_, place, quantized_hidden);
+    }
+  });
+  multiply_all(context, outer);
+  const WorkUnits adding(tokens, used_ * columns_);
+  context.parallel_for(adding.count(), [&](int64_t unit) {
+    for (int64_t t = adding.begin(unit); t < adding.end(unit); ++t) {
+      float* sum = y + t * columns_;
+      std::fill_n(sum, columns_, 0.0f);
+      for (int64_t slot = t * used_; slot < (t + 1) * used_; ++slot) {
+        const float* answer = answers + routing.place[slot] * columns_;
+        const float share = routing.shares[slot];
+        for (int64_t i = 0; i < columns_; ++i) sum[i] += share * answer[i];
+      }
+    }
+  });
+}
+
+}  // namespace rocmforge

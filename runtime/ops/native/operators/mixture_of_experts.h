@@ -1,0 +1,49 @@
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "products.h"
+
+namespace rocmforge {
+
+// Sends every token to the experts that its router prefers, and adds up what they answer. Every
+// expert is a gated feed-forward; its matrices stand one after the other in the matrices of all.
+class MixtureOfExperts {
+ public:
+  static constexpr const char* name = "MixtureOfExperts";
+  static constexpr Port inputs[] = {
+      {"x", ort::ElementType::float32},
+      {"router", ort::ElementType::float32},
+      {"gate", ort::ElementType::uint8},
+      {"up", ort::ElementType::uint8},
+      {"down", ort::ElementType::uint8},
+      {"gate_bias", ort::ElementType::float32, ort::Presence::optional},
+      {"up_bias", ort::ElementType::float32, ort::Presence::optional},
+      {"down_bias", ort::ElementType::float32, ort::Presence::optional}};
+  static constexpr Port outputs[] = {{"y", ort::ElementType::float32}};
+
+  // `formats` are those of gate, up and down, parted by spaces.
+  explicit MixtureOfExperts(const Attributes& attributes);
+  void compute(const Context& context) const;
+
+ private:
+  // The experts of every token, and the slots (token, choice) sorted by expert.
+  struct Routing {
+    std::vector<float> shares;         // [T * used]
+    std::vector<int64_t> place;        // [T * used]: of a slot in the order by expert
+    std::vector<int64_t> token;        // [T * used]: of a place in the order by expert
+    std::vector<int64_t> first_place;  // [experts + 1]
+  };
+  Routing route(const float* router, int64_t tokens, int64_t experts) const;
+
+  int64_t columns_;
+  int64_t hidden_;
+  int64_t used_;
+  bool renormalize_;
+  float scale_;
+  Activation KernelTable::* activation_ = nullptr;  // null: the clamped one of gpt-oss
+  std::vector<Weights> weights_;
+};
+
+}  // namespace rocmforge

@@ -1,0 +1,112 @@
+"""Experts answer as defined, and a token's answer does not depend on its company."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.ops.experts import mixture_of_experts
+from runtime.ops.reference import quantize_activations
+from tests.ops.conftest import Library
+from tests.ops.test_quant_matmul import activations, weights
+
+EXPERTS, COLUMNS, HIDDEN = 6, 64, 96
+
+
+def inputs_of(
+    random: np.random.Generator, tokens: int, block_format: str, *, bias: bool = False
+) -> dict[str, Any]:
+    shapes = {"gate": (HIDDEN, COLUMNS), "up": (HIDDEN, COLUMNS), "down": (COLUMNS, HIDDEN)}
+    inputs: dict[str, Any] = {
+        "x": activations(random, tokens, COLUMNS),
+        "router": activations(random, tokens, EXPERTS),
+    }
+    for name, (rows, columns) in shapes.items():
+        inputs[name] = weights(random, block_format, EXPERTS * rows, columns)
+    for name, (rows, _) in shapes.items():
+        inputs[f"{name}_bias"] = activations(random, EXPERTS, rows) if bias else None
+    return inputs
+
+
+def attributes_of(block_format: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "columns": COLUMNS,
+        "hidden": HIDDEN,
+        "formats": f"{block_format} {block_format} {block_format}",
+        "used": 2,
+        "renormalize": 1,
+        "activation": "silu",
+        **changes,
+    }
+
+
+def answer(library: Library, inputs: dict[str, Any], threads: int = 1, **kept: Any) -> np.ndarray:
+    return library.run("MixtureOfExperts", inputs, [np.float32], threads=threads, **kept)[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"renormalize": 0, "scale": 2.5},
+        {"activation": "gelu", "used": 1},
+        {"activation": "clamped_silu", "used": EXPERTS},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("bias", [False, True])
+def test_float_formats_follow_the_definition(
+    library: Library, random: np.random.Generator, changes: dict[str, Any], bias: bool
+) -> None:
+    inputs, kept = inputs_of(random, 9, "F32", bias=bias), attributes_of("F32", **changes)
+    expected = mixture_of_experts(**inputs, **kept)
+    np.testing.assert_allclose(
+        answer(library, inputs, **kept), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max()
+    )
+
+
+@pytest.mark.parametrize("block_format", ["F16", "Q4_1", "Q8_0"])
+def test_block_formats_follow_the_definition(
+    library: Library, random: np.random.Generator, block_format: str
+) -> None:
+    inputs, kept = inputs_of(random, 5, block_format), attributes_of(block_format)
+    rounded = dict(inputs)
+    if block_format != "F16":
+        rounded["x"] = quantize_activations(inputs["x"]).values()
+    expected = mixture_of_experts(**rounded, **kept)
+    error = np.linalg.norm(answer(library, inputs, **kept) - expected)
+    assert error < 0.02 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("block_format", ["F32", "Q4_1"])
+def test_a_token_is_answered_alike_alone_and_in_company(
+    library: Library, random: np.random.Generator, block_format: str
+) -> None:
+    inputs, kept = inputs_of(random, 40, block_format), attributes_of(block_format)
+    together = answer(library, inputs, threads=2, **kept)
+    for token in (0, 7, 39):
+        alone = {name: value for name, value in inputs.items()}
+        for name in ("x", "router"):
+            alone[name] = inputs[name][token : token + 1]
+        np.testing.assert_array_equal(answer(library, alone, **kept)[0], together[token])
+
+
+def test_equal_logits_choose_the_first_experts(best: Library, random: np.random.Generator) -> None:
+    inputs, kept = inputs_of(random, 3, "F32"), attributes_of("F32")
+    inputs["router"] = np.zeros((3, EXPERTS), np.float32)
+    expected = mixture_of_experts(**inputs, **kept)
+    np.testing.assert_allclose(answer(best, inputs, **kept), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_no_tokens_give_no_answers(best: Library, random: np.random.Generator) -> None:
+    inputs = inputs_of(random, 0, "F32")
+    assert answer(best, inputs, **attributes_of("F32")).shape == (0, COLUMNS)
+
+
+def test_matrices_of_too_few_experts_are_refused(
+    best: Library, random: np.random.Generator
+) -> None:
+    inputs = inputs_of(random, 2, "F32")
+    inputs["up"] = inputs["up"][:-1]
+    with pytest.raises(Exception, match="MixtureOfExperts: up does not have the rows"):
+        answer(best, inputs, **attributes_of("F32"))
