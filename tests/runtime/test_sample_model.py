@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pipelines.convert import convert
 from rocmforge.scoring import score
 from runtime.engine import Engine
+from runtime.generation import Generation
 from runtime.gguf import GGUFFile
 from runtime.sampler import SamplingParameters
 from runtime.session import Session
@@ -63,6 +65,37 @@ def test_greedy_text_is_llama_cpps_until_a_near_tie(
             assert margins[agreed] < NEAR_TIE, f"token {agreed}"
             agreed += 1
     engine.stop()
+
+
+def test_sixteen_streams_give_what_each_gives_alone_and_seeds_repeat(
+    sample: Path, settings: Settings
+) -> None:
+    settings = msgspec.structs.replace(settings, cache_tokens=4096)
+    page = json.loads((GOLDEN / "greedy.json").read_text())[1]["tokens"]
+    requests = [
+        (page[start : start + 12], SamplingParameters(temperature=temperature, seed=start))
+        for start in range(16)
+        for temperature in ((0.0, 1.0) if start == 5 else (0.0,))
+    ]
+
+    def answers(together: bool) -> list[tuple[int, ...]]:
+        # An engine of its own: what was computed before would be known pages.
+        engine = Engine(
+            Session(sample, settings=settings), end_of_generation=frozenset(), settings=settings
+        )
+        engine.start()
+        generations: list[Generation] = []
+        for prompt, sampling in requests:
+            generations.append(engine.submit(prompt, sampling, 16))
+            if not together:
+                assert generations[-1].wait(SECONDS)
+        assert all(generation.wait(SECONDS) for generation in generations)
+        engine.stop()
+        return [generation.tokens for generation in generations]
+
+    alone = answers(together=False)
+    assert answers(together=True) == alone
+    assert len(set(alone)) > 12
 
 
 def test_a_page_of_english_is_as_likely_as_with_float32_arithmetic(
