@@ -1,30 +1,21 @@
 // Attention over the pages of one row, for the query heads of one key-value head.
-//
-// A softmax that runs over tiles of 32 positions (Dao et al., "FlashAttention", 2022), tiles and
-// partitions counted from position 0: what one query computes does not depend on its company.
 #pragma once
+
+#include <algorithm>
+
+#include "attention_tile.h"
 
 namespace rocmforge::ROCMFORGE_LAYER {
 
-constexpr int64_t tile_positions = 32;
-static_assert(partition_positions % tile_positions == 0 && tile_positions % lanes == 0);
+// Up to this many queries read the pages as they are; more share a tile made float32 once.
+constexpr int64_t few_queries = 8;
 
-inline int64_t padded(int64_t width) { return (width + lanes - 1) / lanes * lanes; }
-
-// One query's softmax so far: the largest logit, the sum of e^(logit - largest), and the sum of
-// values weighted by the same [padded head_dim].
-struct Softmax {
-  float* memory;
-  float& largest_logit() const { return memory[0]; }
-  float& denominator() const { return memory[1]; }
-  float* weighted() const { return memory + 2; }
-};
-
-inline int64_t attention_state(const Attention& args) { return 2 + padded(args.layer.head_dim); }
-
-inline int64_t queries_of(const Attention& args) {
-  return args.tokens * (args.heads / args.layer.kv_heads);
+inline int64_t attention_state(const Attention& args) {
+  return Softmax::size(padded(args.layer.head_dim));
 }
+
+inline int64_t group_of(const Attention& args) { return args.heads / args.layer.kv_heads; }
+inline int64_t queries_of(const Attention& args) { return args.tokens * group_of(args); }
 
 // Scratch: keys and values of a tile, all queries, and for each query a partition's state and the
 // merged state.
@@ -50,8 +41,12 @@ struct AttentionMemory {
   }
 };
 
+inline Softmax softmax_at(const Attention& args, float* states, int64_t query) {
+  return {states + query * attention_state(args), padded(args.layer.head_dim)};
+}
+
 inline const float* query_at(const Attention& args, int64_t query) {
-  const int64_t group = args.heads / args.layer.kv_heads;
+  const int64_t group = group_of(args);
   const int64_t head = args.kv_head * group + query % group;
   return args.q + (query / group * args.heads + head) * args.layer.head_dim;
 }
@@ -67,6 +62,46 @@ inline void load_queries(const Attention& args, float* queries) {
   }
 }
 
+inline Span overlap(Span a, Span b) {
+  return {a.begin > b.begin ? a.begin : b.begin, a.end < b.end ? a.end : b.end};
+}
+inline bool empty(Span span) { return span.begin >= span.end; }
+
+// The positions that token t attends to.
+inline Span attended(const Attention& args, int64_t t) {
+  const int64_t end = int64_t{args.positions[t]} + 1;
+  const int64_t begin = args.window > 0 && end > args.window ? end - args.window : 0;
+  return {begin, end};
+}
+
+// From the first to the last position that some token attends to.
+inline Span reached(const Attention& args) {
+  Span all = attended(args, 0);
+  for (int64_t t = 1; t < args.tokens; ++t) {
+    const Span seen = attended(args, t);
+    if (seen.begin < all.begin) all.begin = seen.begin;
+    if (seen.end > all.end) all.end = seen.end;
+  }
+  return all;
+}
+
+// Calls body(i, key, value) for the positions of a span, i counted from `first`.
+template <typename Body>
+inline void each_position(const Attention& args, Span positions, int64_t first, const Body& body) {
+  const PagedLayer& layer = args.layer;
+  int64_t page = positions.begin / layer.page_size;
+  int64_t slot = positions.begin - page * layer.page_size;
+  for (int64_t at = positions.begin; at < positions.end; ++page, slot = 0) {
+    const Half* key = layer.at(args.page_table[page], 0, args.kv_head, slot);
+    const Half* value = layer.at(args.page_table[page], 1, args.kv_head, slot);
+    for (; slot < layer.page_size && at < positions.end; ++slot, ++at) {
+      body(at - first, key, value);
+      key += layer.head_dim;
+      value += layer.head_dim;
+    }
+  }
+}
+
 // One cached row of `head_dim` values as float32, padded with zeros.
 inline void load_row(const Half* row, int64_t head_dim, float* out) {
   int64_t at = 0;
@@ -78,181 +113,109 @@ inline void load_row(const Half* row, int64_t head_dim, float* out) {
   }
 }
 
-// Calls body(keys, values, count) for each stretch of [begin, end) that lies in one page.
-template <typename Body>
-inline void each_page(const Attention& args, Span positions, const Body& body) {
-  const PagedLayer& layer = args.layer;
-  int64_t page = positions.begin / layer.page_size;
-  int64_t slot = positions.begin - page * layer.page_size;
-  int64_t left = positions.end - positions.begin;
-  for (; left > 0; ++page, slot = 0) {
-    const int64_t here = left < layer.page_size - slot ? left : layer.page_size - slot;
-    body(layer.at(args.page_table[page], 0, args.kv_head, slot),
-         layer.at(args.page_table[page], 1, args.kv_head, slot), here);
-    left -= here;
+// The rows of a partition, and of one tile more, where they lie in the pages. Places before,
+// between and after the positions that are attended to repeat a row that may be read.
+struct PageRows {
+  const Half* keys[partition_positions + tile_positions];
+  const Half* values[partition_positions + tile_positions];
+
+  PageRows(const Attention& args, Span positions, int64_t first) {
+    int64_t end = positions.begin - first;
+    const Half *some_key = nullptr, *some_value = nullptr;
+    each_position(args, positions, first, [&](int64_t i, const Half* key, const Half* value) {
+      keys[i] = some_key = key;
+      values[i] = some_value = value;
+      end = i + 1;
+    });
+    std::fill(keys, keys + (positions.begin - first), some_key);
+    std::fill(keys + end, keys + partition_positions + tile_positions, some_key);
+    std::fill(values + end, values + partition_positions + tile_positions, some_value);
   }
+};
+
+// Takes a span of the tile into the states of the next queries.
+template <int queries, typename T>
+inline void add_keys(const Attention& args, const AttentionMemory& memory, const Tile<T>& tile,
+                     Span keys, int64_t first, float* states) {
+  Softmax softmax[queries];
+  for (int n = 0; n < queries; ++n) softmax[n] = softmax_at(args, states, first + n);
+  add_keys<queries>(memory.queries + first * tile.width, softmax, tile, keys, args.softcap);
 }
 
-// The keys and values at some positions as float32 rows.
-inline void load_positions(const Attention& args, Span positions, float* keys, float* values) {
-  const int64_t head_dim = args.layer.head_dim, width = padded(head_dim);
-  each_page(args, positions, [&](const Half* key, const Half* value, int64_t count) {
-    for (int64_t i = 0; i < count; ++i, keys += width, values += width) {
-      load_row(key + i * head_dim, head_dim, keys);
-      load_row(value + i * head_dim, head_dim, values);
+// Takes one tile into the states of all queries, together where they see the same positions of it.
+template <typename T>
+inline void add_tile(const Attention& args, const AttentionMemory& memory, const Tile<T>& tile,
+                     int64_t first, Span positions, float* states) {
+  const int64_t group = group_of(args);
+  const auto seen_by = [&](int64_t t) { return overlap(positions, attended(args, t)); };
+  for (int64_t t = 0, next; t < args.tokens; t = next) {
+    const Span seen = seen_by(t);
+    for (next = t + 1; next < args.tokens; ++next) {
+      const Span other = seen_by(next);
+      if (other.begin != seen.begin || other.end != seen.end) break;
     }
-  });
-}
-
-// Pages lie scattered: the hardware does not foresee the next one.
-inline void prefetch_positions(const Attention& args, Span positions) {
-  constexpr int64_t line = 64 / sizeof(Half);
-  each_page(args, positions, [&](const Half* key, const Half* value, int64_t count) {
-    for (int64_t at = 0; at < count * args.layer.head_dim; at += line) {
-      __builtin_prefetch(key + at);
-      __builtin_prefetch(value + at);
+    if (empty(seen)) continue;
+    const Span keys{seen.begin - first, seen.end - first};
+    for (int64_t i = t * group, end = next * group; i < end;) {
+      // Four go as two and two.
+      const int64_t left = end - i, some = left == 4 ? 2 : std::min<int64_t>(left, most_queries);
+      if (some == 3) add_keys<3>(args, memory, tile, keys, i, states);
+      if (some == 2) add_keys<2>(args, memory, tile, keys, i, states);
+      if (some == 1) add_keys<1>(args, memory, tile, keys, i, states);
+      i += some;
     }
-  });
-}
-
-// Logits of one query and the keys [0, end) of the tile, rounded up to whole vectors of keys.
-inline void logits_of(const Attention& args, const float* query, const float* keys, int64_t end,
-                      float* logits) {
-  const int64_t width = padded(args.layer.head_dim);
-  for (int64_t first = 0; first < end; first += lanes) {
-    F32 products[lanes];
-    for (F32& product : products) product = broadcast(0.0f);
-    const float* rows = keys + first * width;
-    for (int64_t at = 0; at < width; at += lanes) {
-      const F32 q = load(query + at);
-      for (int i = 0; i < lanes; ++i) {
-        products[i] = fma(q, load(rows + i * width + at), products[i]);
-      }
-    }
-    F32 values = sums(products);
-    if (args.softcap > 0) {
-      const F32 capped = hyperbolic_tangent(divide(values, broadcast(args.softcap)));
-      values = multiply(capped, broadcast(args.softcap));
-    }
-    store(logits + first, values);
-  }
-}
-
-// weighted = weighted * decay + sum of weights[i] * values[i], `vectors` vectors wide.
-template <int vectors>
-inline void add_values(const float* weights, Span keys, const float* values, int64_t width,
-                       float decay, float* weighted) {
-  F32 totals[vectors];
-  for (int v = 0; v < vectors; ++v) {
-    totals[v] = multiply(load(weighted + v * lanes), broadcast(decay));
-  }
-  for (int64_t i = keys.begin; i < keys.end; ++i) {
-    const F32 weight = broadcast(weights[i]);
-    for (int v = 0; v < vectors; ++v) {
-      totals[v] = fma(weight, load(values + i * width + v * lanes), totals[v]);
-    }
-  }
-  for (int v = 0; v < vectors; ++v) store(weighted + v * lanes, totals[v]);
-}
-
-// Takes the keys [begin, end) of the tile into a query's softmax.
-inline void add_tile(const Attention& args, const AttentionMemory& memory, const float* query,
-                     Span keys, Softmax state) {
-  const float infinity = __builtin_inff();
-  float weights[tile_positions];
-  logits_of(args, query, memory.keys, keys.end, weights);
-  for (int64_t i = 0; i < keys.begin; ++i) weights[i] = -infinity;
-  for (int64_t i = keys.end; i < tile_positions; ++i) weights[i] = -infinity;
-
-  F32 bound = broadcast(state.largest_logit());
-  for (int64_t i = 0; i < tile_positions; i += lanes) bound = maximum(bound, load(weights + i));
-  const float top = largest(bound);
-  F32 total = broadcast(0.0f);
-  for (int64_t i = 0; i < tile_positions; i += lanes) {
-    const F32 weight = exponential(subtract(load(weights + i), broadcast(top)));
-    store(weights + i, weight);
-    total = add(total, weight);
-  }
-  float decay[lanes];
-  store(decay, exponential(broadcast(state.largest_logit() - top)));
-  state.denominator() = state.denominator() * decay[0] + sum(total);
-  state.largest_logit() = top;
-
-  const int64_t width = padded(args.layer.head_dim);
-  int64_t at = 0;
-  for (; at + 8 * lanes <= width; at += 8 * lanes) {
-    add_values<8>(weights, keys, memory.values + at, width, decay[0], state.weighted() + at);
-  }
-  for (; at + 2 * lanes <= width; at += 2 * lanes) {
-    add_values<2>(weights, keys, memory.values + at, width, decay[0], state.weighted() + at);
-  }
-  for (; at < width; at += lanes) {
-    add_values<1>(weights, keys, memory.values + at, width, decay[0], state.weighted() + at);
   }
 }
 
 inline void reset(const Attention& args, float* states) {
-  const int64_t size = attention_state(args);
-  std::memset(states, 0, static_cast<size_t>(queries_of(args) * size) * sizeof(float));
+  const int64_t size = queries_of(args) * attention_state(args);
+  std::memset(states, 0, static_cast<size_t>(size) * sizeof(float));
   for (int64_t i = 0; i < queries_of(args); ++i) {
-    Softmax{states + i * size}.largest_logit() = -__builtin_inff();
+    softmax_at(args, states, i).largest_logit() = -__builtin_inff();
   }
-}
-
-inline int64_t last_position(const Attention& args) {
-  int64_t last = 0;
-  for (int64_t t = 0; t < args.tokens; ++t) {
-    if (args.positions[t] > last) last = args.positions[t];
-  }
-  return last;
-}
-
-// The positions that token t attends to.
-inline Span attended(const Attention& args, int64_t t) {
-  const int64_t end = int64_t{args.positions[t]} + 1;
-  const int64_t begin = args.window > 0 && end > args.window ? end - args.window : 0;
-  return {begin, end};
-}
-
-inline Span overlap(Span a, Span b) {
-  return {a.begin > b.begin ? a.begin : b.begin, a.end < b.end ? a.end : b.end};
 }
 
 inline void fill_partition(const Attention& args, const AttentionMemory& memory, int64_t partition,
                            float* states) {
-  const int64_t group = args.heads / args.layer.kv_heads;
-  const int64_t width = padded(args.layer.head_dim), size = attention_state(args);
   reset(args, states);
-  const Span reached{0, last_position(args) + 1};
-  const int64_t begin = partition * partition_positions;
-  for (int64_t first = begin; first < begin + partition_positions; first += tile_positions) {
-    const Span tile{first, first + tile_positions};
-    Span needed{tile.end, tile.begin};
-    for (int64_t t = 0; t < args.tokens; ++t) {
-      const Span seen = overlap(tile, attended(args, t));
-      if (seen.begin >= seen.end) continue;
-      needed = {seen.begin < needed.begin ? seen.begin : needed.begin,
-                seen.end > needed.end ? seen.end : needed.end};
+  const int64_t begin = partition * partition_positions, end = begin + partition_positions;
+  const Span all = reached(args), positions = overlap({begin, end}, all);
+  if (empty(positions)) return;
+  const PageRows rows(args, overlap({begin, end + tile_positions}, all), begin);
+  const int64_t head_dim = args.layer.head_dim;
+  const bool in_place = queries_of(args) <= few_queries && head_dim % lanes == 0;
+  const int64_t width = padded(head_dim);
+  const float *keys[tile_positions], *values[tile_positions];
+  for (int64_t i = 0; i < tile_positions; ++i) {
+    keys[i] = memory.keys + i * width;
+    values[i] = memory.values + i * width;
+  }
+  for (int64_t first = begin; first < positions.end; first += tile_positions) {
+    const Span here = overlap({first, first + tile_positions}, positions);
+    if (empty(here)) continue;
+    const Tile<Half> in_pages{rows.keys + (first - begin), rows.values + (first - begin), width};
+    if (in_place) {
+      add_tile(args, memory, in_pages, first, here, states);
+      continue;
     }
-    if (needed.begin >= needed.end) continue;
-    const int64_t skipped = (needed.begin - first) * width;
-    load_positions(args, needed, memory.keys + skipped, memory.values + skipped);
-    prefetch_positions(args, overlap({tile.end, tile.end + tile_positions}, reached));
-    for (int64_t i = 0; i < queries_of(args); ++i) {
-      const Span seen = overlap(tile, attended(args, i / group));
-      if (seen.begin >= seen.end) continue;
-      add_tile(args, memory, memory.queries + i * width, {seen.begin - first, seen.end - first},
-               {states + i * size});
+    for (int64_t i = here.begin - first; i < here.end - first; ++i) {
+      load_row(in_pages.keys[i], head_dim, memory.keys + i * width);
+      load_row(in_pages.values[i], head_dim, memory.values + i * width);
     }
+    add_tile(args, memory, Tile<float>{keys, values, width}, first, here, states);
   }
 }
 
 // Takes one partition's states into the merged ones.
-inline void merge(const Attention& args, const float* partials, float* merged) {
+inline void merge(const Attention& args, float* partials, float* merged) {
   const int64_t width = padded(args.layer.head_dim), size = attention_state(args);
   for (int64_t i = 0; i < queries_of(args); ++i) {
-    const Softmax from{const_cast<float*>(partials) + i * size}, into{merged + i * size};
+    const Softmax from = softmax_at(args, partials, i), into = softmax_at(args, merged, i);
     if (from.denominator() == 0) continue;
+    if (into.denominator() == 0) {
+      std::memcpy(into.memory, from.memory, static_cast<size_t>(size) * sizeof(float));
+      continue;
+    }
     const float top =
         from.largest_logit() > into.largest_logit() ? from.largest_logit() : into.largest_logit();
     const F32 keep = exponential(broadcast(into.largest_logit() - top));
@@ -267,11 +230,10 @@ inline void merge(const Attention& args, const float* partials, float* merged) {
   }
 }
 
-inline void write_outputs(const Attention& args, const float* merged) {
-  const int64_t group = args.heads / args.layer.kv_heads, size = attention_state(args);
+inline void write_outputs(const Attention& args, float* merged) {
   for (int64_t i = 0; i < queries_of(args); ++i) {
-    const Softmax state{const_cast<float*>(merged) + i * size};
-    const int64_t head = args.kv_head * group + i % group;
+    const Softmax state = softmax_at(args, merged, i);
+    const int64_t head = args.kv_head * group_of(args) + i % group_of(args);
     float top = state.largest_logit();
     F32 keep = broadcast(1.0f), denominator = broadcast(state.denominator());
     if (args.sinks != nullptr) {
@@ -289,10 +251,12 @@ inline void write_outputs(const Attention& args, const float* merged) {
 
 inline void attend(const Attention& args, float* scratch) {
   const AttentionMemory memory(args, scratch);
-  const int64_t partitions = last_position(args) / partition_positions + 1;
   load_queries(args, memory.queries);
-  reset(args, memory.merged);
-  for (int64_t partition = 0; partition < partitions; ++partition) {
+  const Span all = reached(args);
+  const int64_t first = all.begin / partition_positions;
+  const int64_t end = (all.end - 1) / partition_positions + 1;
+  fill_partition(args, memory, first, memory.merged);
+  for (int64_t partition = first + 1; partition < end; ++partition) {
     fill_partition(args, memory, partition, memory.partials);
     merge(args, memory.partials, memory.merged);
   }

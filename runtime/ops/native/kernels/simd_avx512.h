@@ -89,12 +89,11 @@ inline float largest(F32 a) {
   const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
-inline F32 sums(const F32 (&rows)[lanes]) {
-  __m512 fours[4];  // fours[j]: rows 4j..4j+3, one partial sum in each quarter
-  for (int j = 0; j < 4; ++j) {
-    fours[j] = add_neighbours(add_neighbours(rows[4 * j], rows[4 * j + 1]),
-                              add_neighbours(rows[4 * j + 2], rows[4 * j + 3]));
-  }
+// One partial sum of each row in each quarter.
+inline F32 sums_of_four(const F32* rows) {
+  return add_neighbours(add_neighbours(rows[0], rows[1]), add_neighbours(rows[2], rows[3]));
+}
+inline F32 joined(const F32 (&fours)[lanes / 4]) {
   // Quarters 0 + 2 and 1 + 3 of each, then those two.
   const __m512 a = _mm512_add_ps(_mm512_shuffle_f32x4(fours[0], fours[1], 0x44),
                                  _mm512_shuffle_f32x4(fours[0], fours[1], 0xee));

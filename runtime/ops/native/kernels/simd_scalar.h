@@ -103,10 +103,12 @@ inline float largest(F32 a) {
   const F32 half = maximum(a, F32{{a.lane[2], a.lane[3], a.lane[2], a.lane[3]}});
   return half.lane[0] > half.lane[1] ? half.lane[0] : half.lane[1];
 }
-// Lane i: sum(rows[i]), added in the order of `sum`.
-inline F32 sums(const F32 (&rows)[lanes]) {
-  return each([&](int i) { return sum(rows[i]); });
+// Four rows on the way to their sums, and these from `lanes` rows: lane i of joined(...) is
+// sum(row i), added in the order of `sum`.
+inline F32 sums_of_four(const F32* rows) {
+  return each([=](int i) { return sum(rows[i]); });
 }
+inline F32 joined(const F32 (&fours)[lanes / 4]) { return fours[0]; }
 
 inline I32 broadcast(int32_t x) { return {{x, x, x, x}}; }
 inline I32 subtract(I32 a, I32 b) {

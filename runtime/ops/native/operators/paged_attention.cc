@@ -5,26 +5,65 @@
 
 #include "../instruction_set.h"
 #include "../scratch.h"
+#include "../work_units.h"
 
 namespace rocmforge {
 namespace {
 
-// Tokens that share one pass over the keys.
-constexpr int64_t tile_tokens = 16;
-// With fewer pieces than this, long ones are cut by partitions to occupy every thread.
-constexpr int64_t few_pieces = 32;
+// Queries that share one pass over the keys; a cache of the second level holds them.
+constexpr int64_t queries_together = 96;
+// A piece with more than this part of the whole work is cut by partitions to occupy every thread.
+constexpr int64_t most_shares = 16;
 
-// Some tokens of one row and one key-value head; `states` where partitions are computed apart.
+// Some tokens of one row and one key-value head.
 struct Piece {
   Attention attention;
-  int64_t partitions;
-  int64_t first_state;
+  int64_t first_partition, end_partition;
+  int64_t work;
+  int64_t states = -1;  // where those of its partitions are, if it is cut
 };
 
-struct Unit {
-  int64_t piece;
+constexpr int64_t whole = -1;
+
+// A piece, or one partition of it, with its share of the work.
+struct Share {
+  const Piece* piece;
   int64_t partition;
+  int64_t work;
 };
+
+// The work is counted in queries times positions.
+Piece make_piece(const Attention& attention) {
+  const int32_t* positions = attention.positions;
+  const auto [least, most] = std::minmax_element(positions, positions + attention.tokens);
+  const int64_t begin =
+      attention.window > 0 ? std::max<int64_t>(0, *least + 1 - attention.window) : 0;
+  const int64_t queries = attention.tokens * (attention.heads / attention.layer.kv_heads);
+  return {attention, begin / partition_positions, *most / partition_positions + 1,
+          queries * (*most + 1 - begin)};
+}
+
+int64_t states_size(const KernelTable& table, const Attention& attention) {
+  const int64_t queries = attention.tokens * (attention.heads / attention.layer.kv_heads);
+  return queries * table.attention_state(attention);
+}
+
+// The longest come first; short ones go together, so that handing out costs little.
+std::vector<Span> batches_of(std::vector<Share>& shares, int64_t least_work) {
+  std::stable_sort(shares.begin(), shares.end(),
+                   [](const Share& a, const Share& b) { return a.work > b.work; });
+  std::vector<Span> batches;
+  int64_t begin = 0, work = 0;
+  const auto count = static_cast<int64_t>(shares.size());
+  for (int64_t i = 0; i < count; ++i) {
+    work += shares[static_cast<size_t>(i)].work;
+    if (work < least_work && i + 1 < count) continue;
+    batches.push_back({begin, i + 1});
+    begin = i + 1;
+    work = 0;
+  }
+  return batches;
+}
 
 }  // namespace
 
@@ -46,18 +85,18 @@ void PagedAttention::compute(const Context& context) const {
   float* y = context.output<float>(0, {tokens, q_width});
 
   const KernelTable& table = kernels();
+  const int64_t group = heads_.heads / heads_.kv_heads;
+  const int64_t tokens_together = std::max<int64_t>(1, queries_together / group);
   std::vector<Piece> pieces;
-  int64_t states = 0, scratch_size = 0;
+  int64_t work = 0, scratch_size = 0;
   for (int64_t row = 0; row < rows.count(); ++row) {
     const Span span = rows.tokens(row);
-    for (int64_t t = span.begin; t < span.end; t += tile_tokens) {
-      const int64_t count = std::min(tile_tokens, span.end - t);
-      const int32_t* positions = rows.positions() + t;
-      const int64_t last = *std::max_element(positions, positions + count);
+    for (int64_t t = span.begin; t < span.end; t += tokens_together) {
+      const int64_t count = std::min(tokens_together, span.end - t);
       for (int64_t kv_head = 0; kv_head < heads_.kv_heads; ++kv_head) {
         const Attention attention{layer,
                                   rows.pages(row),
-                                  positions,
+                                  rows.positions() + t,
                                   count,
                                   kv_head,
                                   heads_.heads,
@@ -67,43 +106,50 @@ void PagedAttention::compute(const Context& context) const {
                                   scale_,
                                   window_,
                                   softcap_};
-        const int64_t partitions = last / partition_positions + 1;
-        pieces.push_back({attention, partitions, states});
-        states += partitions * count * (heads_.heads / heads_.kv_heads) *
-                  table.attention_state(attention);
+        pieces.push_back(make_piece(attention));
+        work += pieces.back().work;
         scratch_size = std::max(scratch_size, table.attention_scratch(attention));
       }
     }
   }
 
-  const auto unit_scratch = [=] { return scratch<float>(ScratchUse::unit, scratch_size); };
-  const auto piece_count = static_cast<int64_t>(pieces.size());
-  if (piece_count >= few_pieces) {
-    context.parallel_for(piece_count, [&](int64_t i) {
-      // The last tiles of a row are the longest: they go first.
-      table.attend(pieces[static_cast<size_t>(piece_count - 1 - i)].attention, unit_scratch());
-    });
-    return;
-  }
-  std::vector<Unit> units;
-  for (int64_t i = 0; i < piece_count; ++i) {
-    for (int64_t p = 0; p < pieces[static_cast<size_t>(i)].partitions; ++p) units.push_back({i, p});
+  std::vector<Share> shares;
+  int64_t states = 0;
+  for (Piece& piece : pieces) {
+    const int64_t partitions = piece.end_partition - piece.first_partition;
+    if (partitions == 1 || piece.work * most_shares <= work) {
+      shares.push_back({&piece, whole, piece.work});
+      continue;
+    }
+    piece.states = states;
+    for (int64_t p = piece.first_partition; p < piece.end_partition; ++p) {
+      shares.push_back({&piece, p, piece.work / partitions});
+      states += states_size(table, piece.attention);
+    }
   }
   float* memory = scratch<float>(ScratchUse::call, states);
-  const auto piece_states = [&](const Piece& piece, int64_t partition) {
-    const Attention& args = piece.attention;
-    return memory + piece.first_state +
-           partition * args.tokens * (args.heads / layer.kv_heads) * table.attention_state(args);
-  };
-  context.parallel_for(static_cast<int64_t>(units.size()), [&](int64_t i) {
-    const Unit unit = units[static_cast<size_t>(i)];
-    const Piece& piece = pieces[static_cast<size_t>(unit.piece)];
-    table.attend_partition(piece.attention, unit.partition, piece_states(piece, unit.partition),
-                           unit_scratch());
+  const auto unit_scratch = [=] { return scratch<float>(ScratchUse::unit, scratch_size); };
+  const auto batches =
+      batches_of(shares, std::max(least_unit_work / (2 * heads_.head_dim), work / most_units));
+  context.parallel_for(static_cast<int64_t>(batches.size()), [&](int64_t i) {
+    const Span batch = batches[static_cast<size_t>(i)];
+    for (int64_t at = batch.begin; at < batch.end; ++at) {
+      const Share& share = shares[static_cast<size_t>(at)];
+      const Attention& attention = share.piece->attention;
+      if (share.partition == whole) {
+        table.attend(attention, unit_scratch());
+      } else {
+        const int64_t before = share.partition - share.piece->first_partition;
+        table.attend_partition(
+            attention, share.partition,
+            memory + share.piece->states + before * states_size(table, attention), unit_scratch());
+      }
+    }
   });
   for (const Piece& piece : pieces) {
-    table.merge_partitions(piece.attention, piece.partitions, piece_states(piece, 0),
-                           unit_scratch());
+    if (piece.states < 0) continue;
+    table.merge_partitions(piece.attention, piece.end_partition - piece.first_partition,
+                           memory + piece.states, unit_scratch());
   }
 }
 
