@@ -51,6 +51,9 @@ MOST_DIVERGENCE = 0.05
 """Mean KL divergence from the exact model, nats. The CPU kernels round activations to 8 bits, as
 llama.cpp does; that costs 0.002 on a trained Q4_1 model of 135 M parameters, up to 0.01 on tiny
 random ones. A wrong operator costs whole nats."""
+MOST_DIVERGENCE_OF_EXPERTS = 0.5
+"""The same for models with experts: where two of them are nearly as good, rounding may choose the
+other, which is no error. Tiny random ones reach 0.1."""
 MOST_OPERATOR_ERROR = 0.2
 """Relative error of one operator given the same inputs. Rounding activations to 8 bits costs 0.01
 to 0.03; a wrong scale, offset or layout about 1."""
@@ -153,11 +156,12 @@ class Validation:
         figures["operator_error"] = worst_error
         if not worst_error <= MOST_OPERATOR_ERROR:
             raise CheckFailed(f"{worst} differs from its definition by {worst_error:.0%}")
+        most = MOST_DIVERGENCE_OF_EXPERTS if self._spec.has_experts else MOST_DIVERGENCE
         for name, comparison in (("a prefill", prefill), ("cached steps", cached)):
-            if not comparison.divergence <= MOST_DIVERGENCE:
+            if not comparison.divergence <= most:
                 raise CheckFailed(
                     f"logits of {name} diverge from the exact model by "
-                    f"{comparison.divergence:.3g} nats, more than {MOST_DIVERGENCE}; no operator "
+                    f"{comparison.divergence:.3g} nats, more than {most}; no operator "
                     f"alone is wrong, the worst is {worst} with {worst_error:.1%}"
                 )
         divergence = max(prefill.divergence, cached.divergence)

@@ -40,6 +40,7 @@ class TinyModel:
     experts: int = 0
     shared: int = 0
     """Rows of a shared expert."""
+    shared_gate: bool = True
     format: str = "F32"
 
 
@@ -99,6 +100,7 @@ TINY_MODELS: Mapping[str, TinyModel] = {
     "qwen2": TinyModel(architecture="qwen2", biases=QKV, tied=False),
     "qwen3": TinyModel(architecture="qwen3", head_dim=32, query_key_norm="head"),
     "qwen3-yarn": TinyModel(architecture="qwen3", query_key_norm="head", metadata=YARN),
+    "gemma": TinyModel(architecture="gemma", head_dim=32),
     "gemma2": TinyModel(
         architecture="gemma2",
         layers=4,
@@ -146,6 +148,19 @@ TINY_MODELS: Mapping[str, TinyModel] = {
             "logit_scale": 2.5,
         },
     ),
+    "granitemoe": TinyModel(
+        architecture="granitemoe",
+        experts=8,
+        shared=64,
+        shared_gate=False,
+        metadata={"embedding_scale": 3.0, "residual_scale": 0.4, "logit_scale": 2.5},
+    ),
+    "internlm2": TinyModel(architecture="internlm2", tied=False),
+    "ernie4_5": TinyModel(architecture="ernie4_5"),
+    "seed_oss": TinyModel(
+        architecture="seed_oss", norms=("attn_norm", "post_attention_norm"), biases=QKV
+    ),
+    "exaone": TinyModel(architecture="exaone", divisors={"rope_freqs.weight": 8.0}),
     "olmo2": TinyModel(architecture="olmo2", norms=AFTER_NORMS, query_key_norm="width", tied=False),
     "olmo3": TinyModel(
         architecture="olmo2",
@@ -308,7 +323,7 @@ class _Writing:
                     model.shared if each == model.feed_forward else each for each in (rows, columns)
                 ]
                 self.matrix(f"{block}.{name}_shexp", *of_shared)
-        if model.shared:
+        if model.shared and model.shared_gate:
             self.vector(f"{block}.ffn_gate_inp_shexp.weight", model.embedding, mean=0.0)
 
     def feed_forward(self, block: str) -> None:

@@ -133,3 +133,8 @@ class ModelSpec:
     """Its weight is the embedding itself where the file has no `output.weight`."""
     folded: frozenset[str]
     """Tensors used up at conversion, such as rope_freqs.weight; the graph does not read them."""
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether tokens choose between experts in some layer."""
+        return any(isinstance(layer.feed_forward, Experts) for layer in self.layers)

@@ -104,6 +104,13 @@ _ROWS = (
         window_period=2,
     ),
     Architecture(
+        name="gemma",
+        rotary_style="neox",
+        activation="gelu",
+        tied_only=True,
+        embedding_by_width=True,
+    ),
+    Architecture(
         name="gemma2",
         rotary_style="neox",
         norms="both",
@@ -144,6 +151,18 @@ _ROWS = (
         logit_scale="divide",
         reads=SCALES,
     ),
+    Architecture(
+        name="granitemoe",
+        rotary_style="norm",
+        experts=Routing(),
+        rotary_switch=True,
+        logit_scale="divide",
+        reads=SCALES,
+    ),
+    Architecture(name="internlm2", rotary_style="norm"),
+    Architecture(name="ernie4_5", rotary_style="norm"),
+    Architecture(name="seed_oss", rotary_style="neox", feed_forward_norm="post_attention_norm"),
+    Architecture(name="exaone", rotary_style="neox"),
     Architecture(
         name="olmo2",
         rotary_style="neox",

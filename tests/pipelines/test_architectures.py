@@ -1,5 +1,6 @@
 """What is inferred from a GGUF, and what is refused by name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from pipelines.architectures import FeedForward, ModelSpec, describe
 from runtime.errors import GGUFError, UnsupportedModel
 from runtime.gguf import GGUFFile
 from tests.models import write_tiny_llama
+from tests.tiny_models import TINY_MODELS, write_tiny_model
 
 
 def described(folder: Path, **variant: object) -> ModelSpec:
@@ -53,6 +55,74 @@ def test_scaling_of_type_none_ignores_its_factor(tmp_path: Path) -> None:
     metadata = {"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 8.0}
     unscaled = described(tmp_path, metadata=metadata).layers[0].rotary
     assert unscaled == described(tmp_path).layers[0].rotary
+
+
+def tiny(folder: Path, name: str, **changes: object) -> ModelSpec:
+    model = replace(TINY_MODELS[name], **changes)  # type: ignore[arg-type]
+    return describe(GGUFFile.open(write_tiny_model(folder / "tiny.gguf", model)))
+
+
+def windows(spec: ModelSpec) -> list[int]:
+    return [layer.window for layer in spec.layers]
+
+
+def rotated(spec: ModelSpec) -> list[bool]:
+    return [bool(layer.rotary.inverse_frequencies) for layer in spec.layers]
+
+
+def test_the_last_layer_of_a_period_is_global(tmp_path: Path) -> None:
+    assert windows(tiny(tmp_path, "gemma2")) == [8, 0, 8, 0]
+    assert windows(tiny(tmp_path, "gemma3")) == [8, 8, 8, 8, 8, 0, 8]
+    assert windows(tiny(tmp_path, "cohere2")) == [8, 8, 8, 0, 8]
+    assert windows(tiny(tmp_path, "olmo2")) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"), [(3, [8, 8, 0, 8]), (0, [8] * 4), ([0, 1, 1, 0], [0, 8, 8, 0])]
+)
+def test_files_may_name_the_layers_that_slide(
+    tmp_path: Path, pattern: int | list[int], expected: list[int]
+) -> None:
+    metadata = {"attention.sliding_window": 8, "attention.sliding_window_pattern": pattern}
+    assert windows(tiny(tmp_path, "gemma2", metadata=metadata)) == expected
+
+
+def test_some_layers_are_not_rotated(tmp_path: Path) -> None:
+    assert rotated(tiny(tmp_path, "smollm3")) == [True, True, True, False, True]
+    assert rotated(tiny(tmp_path, "cohere2")) == [True, True, True, False, True]
+    assert rotated(tiny(tmp_path, "exaone4")) == [True, True, True]
+    no_rotation = {"rope.scaling.finetuned": False}
+    assert rotated(tiny(tmp_path, "granite", metadata=no_rotation)) == [False] * 3
+
+
+def test_scaling_is_for_global_layers_where_the_family_says_so(tmp_path: Path) -> None:
+    sliding, *_, of_global, _ = (layer.rotary for layer in tiny(tmp_path, "gemma3").layers)
+    assert sliding.inverse_frequencies[1] == pytest.approx(10000 ** (-1 / 16))
+    assert of_global.inverse_frequencies[1] == pytest.approx(1e6 ** (-1 / 16) / 8)
+
+
+def test_the_largest_gemmas_scale_queries_by_width(tmp_path: Path) -> None:
+    small = {"embedding": 32, "heads": 2, "kv_heads": 1, "feed_forward": 32, "head_dim": 32}
+    assert tiny(tmp_path, "gemma2", **small).attention_scale == pytest.approx(32**-0.5)
+    large = tiny(tmp_path, "gemma2", layers=46, **small)
+    assert large.attention_scale == pytest.approx(16**-0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "named"),
+    [
+        ("qwen2", {"attention.sliding_window": 8}, "sliding_window is 8"),
+        ("qwen2", {"attention.scale": 0.5}, "attention.scale is 0.5"),
+        ("glm4", {"rope.dimension_sections": [8, 8, 0, 0]}, "dimension_sections is"),
+        ("llama", {"logit_scale": 2.0}, "logit_scale is 2.0"),
+        ("qwen3moe", {"expert_group_count": 4}, "expert_group_count is 4"),
+    ],
+)
+def test_what_a_family_does_not_use_is_refused(
+    tmp_path: Path, name: str, metadata: dict, named: str
+) -> None:
+    with pytest.raises(UnsupportedModel, match=named):
+        tiny(tmp_path, name, metadata=metadata)
 
 
 @pytest.mark.parametrize(

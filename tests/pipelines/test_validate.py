@@ -1,5 +1,6 @@
 """Sound models pass every check; a planted fault fails the check that names its place."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -14,6 +15,7 @@ from runtime.manifest import GRAPH_NAME, CheckResult
 from runtime.settings import Settings
 from tests.models import sentencepiece_vocabulary, write_tiny_llama
 from tests.pipelines.faults import double_scale, node, plant
+from tests.tiny_models import TINY_MODELS, write_tiny_model
 
 
 def converted(folder: Path, **variant: object) -> Path:
@@ -42,6 +44,18 @@ def failure(results: tuple[CheckResult, ...]) -> tuple[str, str]:
 )
 def test_sound_models_pass(tmp_path: Path, settings: Settings, variant: dict) -> None:
     results = validate(converted(tmp_path, **variant), settings)
+    assert [(result.name, result.passed) for result in results] == [(name, True) for name in CHECKS]
+
+
+@pytest.mark.parametrize("name", ["gemma3", "phi3", "cohere2", "hunyuan-dense", "gpt-oss"])
+def test_sound_models_of_other_architectures_pass(
+    tmp_path: Path, settings: Settings, name: str
+) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf", replace(TINY_MODELS[name], format="Q4_1"))
+    prepared = tmp_path / "prepared"
+    prepared.mkdir()
+    convert(path, prepared, "tiny")
+    results = validate(prepared, settings)
     assert [(result.name, result.passed) for result in results] == [(name, True) for name in CHECKS]
 
 
