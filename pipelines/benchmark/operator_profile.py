@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 
 import msgspec
 import numpy as np
@@ -71,7 +70,7 @@ class OperatorTime(msgspec.Struct, frozen=True):
     operator: str
     calls: int
     milliseconds: float
-    """Sum over the nodes of each one's median."""
+    """Sum over the nodes of each one's shortest run."""
     bytes_read: int
     """Weights as they stand in the GGUF, and keys and values; activations stay in caches."""
     operations: int
@@ -83,7 +82,7 @@ class StepProfile(msgspec.Struct, frozen=True):
 
     shape: Shape
     milliseconds: float
-    """Median of whole steps in a session without a profile."""
+    """The shortest of whole steps in a session without a profile."""
     operators: tuple[OperatorTime, ...]
 
 
@@ -136,13 +135,16 @@ def markdown(profile: ModelProfile) -> str:
 
 
 def node_milliseconds(events: Iterable[Mapping[str, object]], runs: int) -> dict[str, float]:
-    """Median over the last `runs` runs of each node, from the events of a profile."""
+    """The shortest of the last `runs` runs of each node, from the events of a profile.
+
+    Other programs can only add to a node's time, so the shortest is the nearest to its own.
+    """
     durations: dict[str, list[float]] = defaultdict(list)
     for event in events:
         name = str(event["name"])
         if event.get("cat") == "Node" and name.endswith(KERNEL):
             durations[name.removesuffix(KERNEL)].append(float(str(event["dur"])) / 1e3)
-    return {name: median(values[-runs:]) for name, values in durations.items()}
+    return {name: min(values[-runs:]) for name, values in durations.items()}
 
 
 def _plain_run(session: Session, inputs: StepInputs, runs: int) -> float:
@@ -151,7 +153,7 @@ def _plain_run(session: Session, inputs: StepInputs, runs: int) -> float:
         began = time.perf_counter()
         session.run(inputs)
         times.append(time.perf_counter() - began)
-    return 1e3 * median(times[WARM_RUNS:])
+    return 1e3 * min(times[WARM_RUNS:])
 
 
 def _node_times(
