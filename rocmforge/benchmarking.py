@@ -28,7 +28,7 @@ from runtime.manifest import Manifest
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
 
-WIDTH_WITHOUT_TERMINAL = 140
+WIDTH_WITHOUT_TERMINAL = 220
 
 
 class Benchmarked:

@@ -8,15 +8,15 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-READ_BYTES = 512 * 2**20
+READ_BYTES = 256 * 2**20
 """More than any last-level cache holds."""
-ROUNDS = 12
-MATRIX = (512, 1024, 1024)
+ROUNDS = 40
+MATRIX = (256, 1024, 1024)
 """Rows, columns and inner length of the multiplication that is timed."""
 
 
 def read_bytes_per_second(threads: int) -> float:
-    """Memory read by so many threads at once: the best of some rounds over a large array.
+    """Memory read by so many threads at once: the best of many short rounds over a large array.
 
     The largest byte is looked for: NumPy does that with one wide instruction for each load.
     """
