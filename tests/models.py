@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter, RopeScalingType, TokenType
-from gguf.quants import quantize
+
+from tests.block_formats import weights as weights_of
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -181,9 +182,8 @@ def write_tiny_llama(
             writer.add_string(key, value)
 
     def add_matrix(name: str, rows: int, columns: int, gain: float, kind: str = format) -> None:
-        weights = random.standard_normal((rows, columns), np.float32) * (gain / columns**0.5)
-        block_format = GGMLQuantizationType[kind]
-        writer.add_tensor(f"{name}.weight", quantize(weights, block_format), raw_dtype=block_format)
+        blocks = weights_of(random, kind, rows, columns, gain / columns**0.5)
+        writer.add_tensor(f"{name}.weight", blocks, raw_dtype=GGMLQuantizationType[kind])
 
     def add_vector(name: str, length: int, mean: float, spread: float) -> None:
         drawn = random.standard_normal(length, np.float32)

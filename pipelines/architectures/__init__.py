@@ -1,7 +1,6 @@
 """What a GGUF holds, as a frozen ModelSpec: one declarative row a family, the rest inferred."""
 
 from pipelines.architectures.describe import describe as describe
-from pipelines.architectures.directory import MATRIX_FORMATS as MATRIX_FORMATS
 from pipelines.architectures.spec import Experts as Experts
 from pipelines.architectures.spec import FeedForward as FeedForward
 from pipelines.architectures.spec import Layer as Layer

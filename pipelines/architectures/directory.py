@@ -9,9 +9,7 @@ import numpy as np
 from pipelines.architectures.spec import Linear
 from runtime.errors import GGUFError, UnsupportedModel
 from runtime.gguf import GGUFFile, StringArray, TensorInfo
-
-MATRIX_FORMATS = frozenset({"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0"})
-"""Block formats that QuantMatMul and RowLookup read."""
+from runtime.ops.library import block_formats
 
 NEUTRAL_VALUES: Mapping[str, tuple[float, ...]] = {
     "attention.causal": (1,),
@@ -216,10 +214,10 @@ class Tensors:
         return info.shape[-2] if info is not None and len(info.shape) > 1 else 1
 
     def _expect_format(self, info: TensorInfo) -> None:
-        if info.format not in MATRIX_FORMATS:
+        if info.format not in block_formats():
             raise UnsupportedModel(
                 f"{self.file.path}: tensor {info.name!r} has block format {info.format}; "
-                f"supported are: {', '.join(sorted(MATRIX_FORMATS))}"
+                f"supported are: {', '.join(sorted(block_formats()))}"
             )
 
     def vector(self, name: str, *lengths: int) -> TensorInfo:

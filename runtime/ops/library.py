@@ -3,6 +3,7 @@
 import ctypes
 from functools import cache
 from importlib.resources import files
+from itertools import count, takewhile
 from pathlib import Path
 
 from runtime.errors import DeviceError
@@ -23,6 +24,8 @@ def native_library() -> ctypes.CDLL:
     """The library's plain C functions. Raises DeviceError when it is not built."""
     library = ctypes.CDLL(str(library_path()))
     library.rocmforge_instruction_set.restype = ctypes.c_char_p
+    library.rocmforge_block_format.argtypes = [ctypes.c_int64]
+    library.rocmforge_block_format.restype = ctypes.c_char_p
     library.rocmforge_set_instruction_set.argtypes = [ctypes.c_char_p]
     library.rocmforge_set_instruction_set.restype = ctypes.c_int
     library.rocmforge_panel_rows.restype = ctypes.c_int64
@@ -37,6 +40,13 @@ def native_library() -> ctypes.CDLL:
     ]
     library.rocmforge_pack.restype = None
     return library
+
+
+@cache
+def block_formats() -> frozenset[str]:
+    """Names of the block formats that QuantMatMul and RowLookup read."""
+    names = map(native_library().rocmforge_block_format, count())
+    return frozenset(name.decode() for name in takewhile(lambda name: name is not None, names))
 
 
 def instruction_set() -> str:

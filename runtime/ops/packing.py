@@ -1,18 +1,18 @@
 """Weights laid out for the CPU kernels of this machine: a copy that is a cache, never the model.
 
-Packed weights are uint8 [panels, K / 32, block bytes]: a panel holds as many weight rows as a
-vector of the instruction set has lanes, with the same bits a weight as the file.
+Packed weights are uint8 [panels, blocks of a row, block bytes]: a panel holds as many weight rows
+as a vector of the instruction set has lanes, with the same bits a weight as the file.
 native/kernels/packed_weights.h says where each bit lies.
 """
 
 import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from numpy.typing import NDArray
 
 from runtime.ops.library import instruction_set, native_library
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Counts up when the layout changes, so that copies of an earlier one are not used."""
-BLOCK_COLUMNS = 32
 
 
 def layout_name() -> str:
@@ -26,7 +26,7 @@ def packed_shape(format: str, rows: int, columns: int) -> tuple[int, int, int] |
     if block_bytes == 0:
         return None
     panels = -(-rows // int(native_library().rocmforge_panel_rows()))
-    return panels, columns // BLOCK_COLUMNS, block_bytes
+    return panels, columns // _block_columns(format), block_bytes
 
 
 def pack(format: str, blocks: NDArray[np.uint8], packed: NDArray[np.uint8]) -> None:
@@ -36,9 +36,13 @@ def pack(format: str, blocks: NDArray[np.uint8], packed: NDArray[np.uint8]) -> N
     """
     if not (blocks.flags.c_contiguous and packed.flags.c_contiguous):
         raise ValueError("weights are packed from and into contiguous memory")
-    rows, columns = blocks.shape[0], packed.shape[1] * BLOCK_COLUMNS
+    rows, columns = blocks.shape[0], packed.shape[1] * _block_columns(format)
     if packed.shape != packed_shape(format, rows, columns):
         raise ValueError(f"{rows} rows of {columns} columns do not pack into {packed.shape}")
     native_library().rocmforge_pack(
         format.encode(), blocks.ctypes.data, rows, columns, packed.ctypes.data
     )
+
+
+def _block_columns(format: str) -> int:
+    return GGML_QUANT_SIZES[GGMLQuantizationType[format]][0]

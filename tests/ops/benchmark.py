@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from runtime.ops.library import library_path
+from runtime.ops.packing import pack, packed_shape
+from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS, weights, whole_blocks
 from tests.ops.conftest import Library
 from tests.ops.paged_steps import PagedStep
-from tests.ops.test_quant_matmul import INTEGER_FORMATS, PLAIN_FORMATS, raw_weights, weights
 
 
 def best_seconds(run: Callable[[], object], repeats: int = 7) -> float:
@@ -31,6 +32,16 @@ def measure(
     return best_seconds(lambda: session.run(None, inputs))
 
 
+def packed(block_format: str, blocks: np.ndarray, columns: int) -> np.ndarray:
+    """The blocks as a session would have them."""
+    shape = packed_shape(block_format, len(blocks), columns)
+    if shape is None:
+        return blocks
+    target = np.empty(shape, np.uint8)
+    pack(block_format, blocks, target)
+    return target
+
+
 def main() -> None:
     threads = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     random = np.random.default_rng(0)
@@ -38,21 +49,23 @@ def main() -> None:
     library.force()
     print(f"{library.in_use()}, {threads} threads")
 
-    columns, outputs = 576, 1536
+    outputs = 1536
     for block_format in INTEGER_FORMATS + PLAIN_FORMATS:
-        make = raw_weights if block_format in INTEGER_FORMATS else weights
-        blocks = make(random, block_format, outputs, columns)
+        columns = whole_blocks(block_format, 576)
+        blocks = packed(block_format, weights(random, block_format, outputs, columns), columns)
         attributes = {"format": block_format, "columns": columns}
-        many = np.tile(blocks, (64, 1))  # more than the last-level cache holds
-        x = random.standard_normal((1, columns)).astype(np.float32)
-        seconds = measure(library, "QuantMatMul", {"x": x, "blocks": many}, threads, **attributes)
-        rates = [f"1 row {many.nbytes / seconds / 1e9:5.1f} GB/s"]
-        for rows in (2, 4, 8, 32, 512):
+        # More than the last-level cache holds.
+        many = np.tile(blocks, (64, *[1] * (blocks.ndim - 1)))
+        rates = []
+        for rows in (1, 2, 4, 8, 32, 512):
             x = random.standard_normal((rows, columns)).astype(np.float32)
-            inputs = {"x": x, "blocks": blocks}
+            inputs = {"x": x, "blocks": many if rows <= 8 else blocks}
             seconds = measure(library, "QuantMatMul", inputs, threads, **attributes)
-            rates.append(f"{rows}: {2 * x.size * outputs / seconds / 1e9:.0f}")
-        print(f"QuantMatMul {block_format:5}", ", ".join(rates), "GOP/s")
+            if rows == 1:
+                rates.append(f"1 row {many.nbytes / seconds / 1e9:5.1f} GB/s")
+            work = 2 * x.size * outputs * (64 if rows <= 8 else 1)
+            rates.append(f"{rows}: {work / seconds / 1e9:.0f}")
+        print(f"QuantMatMul {block_format:7}", ", ".join(rates), "GOP/s", flush=True)
 
     for lengths, new in [((512,), (512,)), ((2048,), (1,)), ((512,) * 16, (1,) * 16)]:
         step = PagedStep(lengths, new, heads=9, kv_heads=3, head_dim=64, page_size=16)

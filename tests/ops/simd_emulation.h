@@ -67,3 +67,11 @@ inline simde__m512 emulated_cvtepi32_ps(simde__m512i values) {
   return simde__m512_from_private(result);
 }
 #define _mm512_cvtepi32_ps(values) emulated_cvtepi32_ps(values)
+
+inline simde__m512i emulated_cvtepi8_epi32(__m128i bytes) {
+  simde__m512i_private result;
+  result.m256i[0] = _mm256_cvtepi8_epi32(bytes);
+  result.m256i[1] = _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8));
+  return simde__m512i_from_private(result);
+}
+#define _mm512_cvtepi8_epi32(bytes) emulated_cvtepi8_epi32(bytes)

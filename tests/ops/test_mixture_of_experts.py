@@ -7,8 +7,9 @@ import pytest
 
 from runtime.ops.experts import mixture_of_experts
 from runtime.ops.reference import quantize_activations
+from tests.block_formats import weights
 from tests.ops.conftest import Library
-from tests.ops.test_quant_matmul import activations, weights
+from tests.ops.test_quant_matmul import activations
 
 EXPERTS, COLUMNS, HIDDEN = 6, 64, 96
 

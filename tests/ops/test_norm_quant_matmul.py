@@ -7,8 +7,9 @@ import numpy.typing as npt
 import pytest
 
 from runtime.ops.reference import norm_quant_matmul
+from tests.block_formats import weights
 from tests.ops.conftest import Library
-from tests.ops.test_quant_matmul import activations, multiply, weights
+from tests.ops.test_quant_matmul import activations, multiply
 
 EPSILON = 1e-5
 

@@ -7,8 +7,9 @@ import pytest
 
 from runtime.ops import packing
 from runtime.ops.reference import dequantize_rows
+from tests.block_formats import INTEGER_FORMATS, raw_weights, whole_blocks
 from tests.ops.conftest import Library
-from tests.ops.test_quant_matmul import INTEGER_FORMATS, activations, multiply, raw_weights, weights
+from tests.ops.test_quant_matmul import activations, multiply
 
 
 def packed(library: Library, block_format: str, blocks: np.ndarray, columns: int) -> np.ndarray:
@@ -18,7 +19,8 @@ def packed(library: Library, block_format: str, blocks: np.ndarray, columns: int
     native.rocmforge_panel_rows.restype = ctypes.c_int64
     panels = -(-len(blocks) // native.rocmforge_panel_rows())
     size = native.rocmforge_packed_block_bytes(block_format.encode())
-    target = np.full((panels, columns // 32, size), 0xAA, np.uint8)
+    blocks_of_row = columns // whole_blocks(block_format, 1)
+    target = np.full((panels, blocks_of_row, size), 0xAA, np.uint8)
     native.rocmforge_pack(
         block_format.encode(),
         ctypes.c_void_p(blocks.ctypes.data),
@@ -34,11 +36,12 @@ def packed(library: Library, block_format: str, blocks: np.ndarray, columns: int
 def test_a_product_has_the_bits_of_the_files_rows(
     library: Library, random: np.random.Generator, block_format: str, outputs: int
 ) -> None:
-    blocks = raw_weights(random, block_format, outputs, 160)
-    panels = packed(library, block_format, blocks, 160)
+    columns = whole_blocks(block_format, 160)
+    blocks = raw_weights(random, block_format, outputs, columns)
+    panels = packed(library, block_format, blocks, columns)
     bias = activations(random, 1, outputs)[0]
     for rows in (1, 2, 3, 4, 9, 140):
-        x = activations(random, rows, 160)
+        x = activations(random, rows, columns)
         for some_bias in (None, bias):
             y = multiply(library, x, panels, some_bias, format=block_format, rows=outputs)
             expected = multiply(library, x, blocks, some_bias, format=block_format)
@@ -49,12 +52,14 @@ def test_a_product_has_the_bits_of_the_files_rows(
 def test_a_packed_row_is_dequantized_exactly(
     library: Library, random: np.random.Generator, block_format: str
 ) -> None:
-    blocks = weights(random, block_format, 37, 96)
+    columns = whole_blocks(block_format, 96)
+    blocks = raw_weights(random, block_format, 37, columns)
     ids = np.array([36, 0, 5, 5, 17], np.int32)
-    panels = packed(library, block_format, blocks, 96)
+    panels = packed(library, block_format, blocks, columns)
     inputs = {"blocks": panels, "ids": ids}
-    rows = library.run("RowLookup", inputs, [np.float32], format=block_format, columns=96)[0]
-    np.testing.assert_array_equal(rows, dequantize_rows(blocks[ids], block_format, 96))
+    attributes = {"format": block_format, "columns": columns}
+    (rows,) = library.run("RowLookup", inputs, [np.float32], **attributes)
+    np.testing.assert_array_equal(rows, dequantize_rows(blocks[ids], block_format, columns))
 
 
 def test_weights_of_another_layout_are_refused(best: Library) -> None:
@@ -75,6 +80,6 @@ def test_a_format_that_is_not_packed_has_no_packed_shape(block_format: str) -> N
 
 
 def test_a_target_of_another_shape_is_refused(random: np.random.Generator) -> None:
-    blocks = weights(random, "Q8_0", 32, 64)
+    blocks = raw_weights(random, "Q8_0", 32, 64)
     with pytest.raises(ValueError, match="do not pack"):
         packing.pack("Q8_0", blocks, np.zeros((1, 2, 3), np.uint8))

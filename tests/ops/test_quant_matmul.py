@@ -3,37 +3,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType
-from gguf.quants import quantize
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.ops.reference import quant_matmul, quant_matmul_int8, row_bytes
+from runtime.ops.library import block_formats
+from runtime.ops.reference import quant_matmul, quant_matmul_int8
+from tests.block_formats import (
+    INTEGER_FORMATS,
+    PLAIN_FORMATS,
+    raw_weights,
+    weights,
+    whole_blocks,
+)
 from tests.ops.conftest import Library
-
-INTEGER_FORMATS = ["Q4_0", "Q4_1", "Q8_0"]
-PLAIN_FORMATS = ["F32", "F16", "BF16"]
-
-
-def weights(random: np.random.Generator, block_format: str, rows: int, columns: int) -> np.ndarray:
-    """uint8 [rows, row_bytes]: random weights in a block format."""
-    values = random.standard_normal((rows, columns)).astype(np.float32)
-    blocks = quantize(values, GGMLQuantizationType[block_format])
-    return np.ascontiguousarray(blocks).view(np.uint8).reshape(rows, -1)
-
-
-def raw_weights(
-    random: np.random.Generator, block_format: str, rows: int, columns: int
-) -> np.ndarray:
-    """Random bytes: every code there is, also those that no quantizer writes. Scales are sane."""
-    blocks = random.integers(0, 256, (rows, row_bytes(block_format, columns)), dtype=np.uint8)
-    size = row_bytes(block_format, 32)
-    scales = random.standard_normal((rows, columns // 32)).astype(np.float16).view(np.uint8)
-    for byte in range(2):
-        blocks[:, byte::size] = scales[:, byte::2]
-        if block_format == "Q4_1":
-            blocks[:, 2 + byte :: size] = scales[:, byte::2]
-    return blocks
 
 
 def activations(random: np.random.Generator, rows: int, columns: int) -> np.ndarray:
@@ -45,6 +27,10 @@ def multiply(
 ) -> np.ndarray:
     inputs = {"x": x, "blocks": blocks, "bias": bias}
     return library.run("QuantMatMul", inputs, [np.float32], columns=x.shape[1], **options)[0]
+
+
+def test_every_format_that_the_library_names_is_tested_here() -> None:
+    assert block_formats() == {*INTEGER_FORMATS, *PLAIN_FORMATS}
 
 
 def shapes() -> Iterator[tuple[int, int, int]]:
@@ -61,7 +47,8 @@ def shapes() -> Iterator[tuple[int, int, int]]:
 def test_integer_formats_multiply_as_defined(
     library: Library, random: np.random.Generator, block_format: str, with_bias: bool
 ) -> None:
-    for rows, outputs, columns in shapes():
+    for rows, outputs, least in shapes():
+        columns = whole_blocks(block_format, least)
         x = activations(random, rows, columns)
         blocks = raw_weights(random, block_format, outputs, columns)
         bias = activations(random, 1, outputs)[0] if with_bias else None
@@ -88,8 +75,9 @@ def test_plain_formats_multiply_as_defined(
 def test_rounding_activations_to_8_bits_costs_little(
     best: Library, random: np.random.Generator, block_format: str
 ) -> None:
-    x, blocks = activations(random, 20, 576), weights(random, block_format, 64, 576)
-    exact = quant_matmul(x, blocks, format=block_format, columns=576)
+    columns = whole_blocks(block_format, 576)
+    x, blocks = activations(random, 20, columns), weights(random, block_format, 64, columns)
+    exact = quant_matmul(x, blocks, format=block_format, columns=columns)
     y = multiply(best, x, blocks, None, format=block_format)
     assert np.linalg.norm(y - exact) < 0.01 * np.linalg.norm(exact)
 
@@ -100,7 +88,8 @@ def test_integer_formats_have_the_same_bits_on_every_instruction_set(
     library: Library, random: np.random.Generator, block_format: str, rows: int
 ) -> None:
     """Against plain scalar code, at any tile: sums in a block are exact, blocks add in order."""
-    x, blocks = activations(random, rows, 320), raw_weights(random, block_format, 70, 320)
+    columns = whole_blocks(block_format, 320)
+    x, blocks = activations(random, rows, columns), raw_weights(random, block_format, 70, columns)
     y = multiply(library, x, blocks, None, format=block_format)
     assert library.force("scalar")
     np.testing.assert_array_equal(y, multiply(library, x, blocks, None, format=block_format))
@@ -110,7 +99,8 @@ def test_integer_formats_have_the_same_bits_on_every_instruction_set(
 def test_a_row_alone_has_the_bits_it_has_in_company(
     library: Library, random: np.random.Generator, block_format: str
 ) -> None:
-    x, blocks = activations(random, 150, 160), weights(random, block_format, 52, 160)
+    columns = whole_blocks(block_format, 160)
+    x, blocks = activations(random, 150, columns), weights(random, block_format, 52, columns)
     bias = activations(random, 1, 52)[0]
     together = multiply(library, x, blocks, bias, format=block_format, threads=2)
     for first, some in [(0, 1), (149, 1), (70, 1), (3, 2), (9, 3), (20, 7), (0, 130), (31, 64)]:
@@ -131,13 +121,14 @@ def test_a_row_alone_has_the_bits_it_has_in_company(
 def test_any_shape(
     best: Library, block_format: str, rows: int, outputs: int, blocks_per_row: int, seed: int
 ) -> None:
-    random, columns = np.random.default_rng(seed), 32 * blocks_per_row
+    random, columns = np.random.default_rng(seed), whole_blocks(block_format, 32 * blocks_per_row)
     x, blocks = activations(random, rows, columns), weights(random, block_format, outputs, columns)
     definition = quant_matmul if block_format in PLAIN_FORMATS else quant_matmul_int8
     y = multiply(best, x, blocks, None, format=block_format)
     expected = definition(x, blocks, format=block_format, columns=columns) if rows else y
     assert y.shape == (rows, outputs)
-    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=5e-5)
+    tolerance = 1e-5 * np.abs(expected).max(initial=5)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=tolerance)
 
 
 @pytest.mark.parametrize("block_format", INTEGER_FORMATS)
@@ -145,8 +136,9 @@ def test_unusual_activations(
     library: Library, random: np.random.Generator, block_format: str
 ) -> None:
     """Zero blocks give zero, huge and tiny ones stay finite, what is not finite stays visible."""
-    blocks = weights(random, block_format, 20, 64)
-    x = np.zeros((6, 64), np.float32)
+    columns = whole_blocks(block_format, 64)
+    blocks = weights(random, block_format, 20, columns)
+    x = np.zeros((6, columns), np.float32)
     x[1], x[2], x[3] = 1e30, 1e-38, 1e-25
     x[4, 40], x[5, 0] = np.inf, np.nan
     x[5, 1:] = np.nan
@@ -185,6 +177,7 @@ def test_shapes_that_do_not_fit_are_errors(
     [
         ({"format": "Q9_9", "columns": 64}, "format 'Q9_9' is unknown"),
         ({"format": "Q4_1", "columns": 48}, "columns 48 are not whole Q4_1 blocks"),
+        ({"format": "Q4_K", "columns": 320}, "columns 320 are not whole Q4_K blocks"),
         ({"format": "Q4_1"}, "columns is missing"),
         ({"columns": 64}, "format is missing"),
         ({"format": "Q4_1", "columns": 0}, "columns is 0, the least is 1"),

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from runtime.ops.reference import row_lookup
+from tests.block_formats import (
+    INTEGER_FORMATS,
+    PLAIN_FORMATS,
+    raw_weights,
+    weights,
+    whole_blocks,
+)
 from tests.ops.conftest import Library
-from tests.ops.test_quant_matmul import INTEGER_FORMATS, PLAIN_FORMATS, raw_weights, weights
 
 
 @pytest.mark.parametrize("block_format", INTEGER_FORMATS + PLAIN_FORMATS)
@@ -14,7 +20,7 @@ def test_rows_are_dequantized_exactly(
     library: Library, random: np.random.Generator, block_format: str, columns: int
 ) -> None:
     if block_format in INTEGER_FORMATS:
-        columns = columns // 32 * 32
+        columns = whole_blocks(block_format, columns)
         blocks = raw_weights(random, block_format, 11, columns)
     else:
         blocks = weights(random, block_format, 11, columns)

@@ -13,6 +13,7 @@ from pipelines.validate import CHECKS, validate
 from pipelines.validation_process import validate_apart
 from runtime.manifest import GRAPH_NAME, CheckResult
 from runtime.settings import Settings
+from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS, whole_blocks
 from tests.models import sentencepiece_vocabulary, write_tiny_llama
 from tests.pipelines.faults import double_scale, node, plant
 from tests.tiny_models import TINY_MODELS, write_tiny_model
@@ -35,12 +36,19 @@ def failure(results: tuple[CheckResult, ...]) -> tuple[str, str]:
 @pytest.mark.parametrize(
     "variant",
     [
-        *({"format": name} for name in ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0")),
+        *(
+            {
+                "format": name,
+                "embedding": whole_blocks(name, 64),
+                "feed_forward": whole_blocks(name, 96),
+            }
+            for name in PLAIN_FORMATS + INTEGER_FORMATS
+        ),
         {"biases": True, "rope_freqs": True, "tied": False, "head_dim": 32, "layers": 3},
         {"vocabulary": sentencepiece_vocabulary()},
         {"context": 16},
     ],
-    ids=lambda variant: ",".join(variant) + str(variant.get("format", "")),
+    ids=lambda variant: str(variant.get("format", ",".join(variant))),
 )
 def test_sound_models_pass(tmp_path: Path, settings: Settings, variant: dict) -> None:
     results = validate(converted(tmp_path, **variant), settings)

@@ -17,17 +17,29 @@ constexpr int64_t activation_block = 32;
 constexpr int64_t activation_group = 8;
 constexpr int largest_multiplier = 63;
 
-// Activations rounded to 8 bits: value = code * multiplier * scale, with a scale for each block of
-// 32 columns and in it a multiplier, 1..63, for each group of 8. So small values beside a large one
-// keep their bits, and sums inside a block stay exact integers.
-struct QuantizedRows {
-  int8_t* codes;         // [M, K], -127..127
-  int16_t* multipliers;  // [M, K / 2]: one for each pair of columns, four alike for each group
-  float* scales;         // [M, K / 32]
-  float* sums;           // [M, K / 32]: sum of the block's rounded values
-  int32_t* code_sums;    // [M, K / 32]: sum of the block's codes times their multipliers
+// Rows whose codes lie together, so that a tile of the matmul walks along one stream.
+constexpr int interleaved_rows = 4;
 
-  static int64_t bytes(int64_t values) { return values * 2 + values / activation_block * 12; }
+// Activations rounded to 8 bits: value = code * multiplier * scale, with a scale for each 32
+// columns and in it a multiplier, 1..63, for each group of 8. So small values beside a large one
+// keep their bits, and sums inside a block stay exact integers.
+struct ActivationBlock {
+  int8_t codes[8][interleaved_rows][4];      // -127..127, of 4 columns each
+  int32_t multipliers[4][interleaved_rows];  // as the instruction set wants them
+  float scales[interleaved_rows];
+  // Sums of the rounded values over all 32 columns, the first 16 and the last 16.
+  float sums[3][interleaved_rows];
+  int32_t code_sums[3][interleaved_rows];  // the same without the scale
+};
+
+struct QuantizedRows {
+  ActivationBlock* blocks;  // [ceil(M / interleaved_rows), K / 32]
+  int64_t first = 0;        // the row that counts as row 0
+
+  // How many blocks there are.
+  static int64_t count(int64_t rows, int64_t columns) {
+    return (rows + interleaved_rows - 1) / interleaved_rows * (columns / activation_block);
+  }
 };
 
 // y = x @ weights.T + bias for the weight rows of some panels and some rows of x.
@@ -96,9 +108,11 @@ struct KernelTable {
   void (*look_up)(BlockFormat, const uint8_t* row, int64_t columns, float* out);
   void (*look_up_packed)(BlockFormat, const uint8_t* packed, int64_t row, int64_t columns,
                          float* out);
-  // Bytes of a packed block, that is of 32 columns of a panel; 0 where a format is not packed.
+  // Bytes of a packed block: a panel's columns of one block of the file; 0 where a format is not
+  // packed.
   int64_t (*packed_block_bytes)(BlockFormat);
-  // Rewrites weights [N, row_bytes] as panels [ceil(N / panel_rows), K / 32, packed_block_bytes].
+  // Rewrites weights [N, row_bytes] as panels [ceil(N / panel_rows), blocks of a row,
+  // packed_block_bytes].
   void (*pack)(BlockFormat, const uint8_t* weights, int64_t rows, int64_t columns, uint8_t* packed);
   // sum is written unless it is null; residual is added unless it is null.
   void (*rms_norm)(const float* x, const float* residual, const float* weight, int64_t columns,

@@ -63,6 +63,12 @@ ROCMFORGE_EXPORT rocmforge::ort::Status* RegisterCustomOps(rocmforge::ort::Sessi
 // "avx512", "avx2" or "scalar".
 ROCMFORGE_EXPORT const char* rocmforge_instruction_set() { return rocmforge::kernels().name; }
 
+// Name of the block format of that number; null after the last.
+ROCMFORGE_EXPORT const char* rocmforge_block_format(int64_t number) {
+  if (number < 0 || number >= rocmforge::block_format_count) return nullptr;
+  return rocmforge::block_shapes[number].name.data();
+}
+
 // Bytes of a packed block of `panel_rows` rows; 0 for a format that is unknown or is not packed.
 ROCMFORGE_EXPORT int64_t rocmforge_packed_block_bytes(const char* format) {
   const auto* shape = rocmforge::find_block_shape(format);

@@ -1,8 +1,8 @@
-// Weights in integer block formats times activations rounded to 8 bits (see QuantizedRows).
+// Weights in integer block formats times activations rounded to 8 bits (see ActivationBlock).
 //
-// The sum inside a block is exact in integers, and blocks are added in order by one chain of fused
-// multiply-adds: so every path, tile and instruction set gives the same bits.
-//   y = sum over blocks of fma(dot, weight scale * activation scale) + sum of fma(minimum, sum)
+// The sum under one weight scale is exact in integers, and those are added in order by one chain of
+// fused multiply-adds: so every path, tile and instruction set gives the same bits.
+//   y = chain over blocks of fma(dot, weight scale * activation scale), fma(minimum, sum)
 #pragma once
 
 namespace rocmforge::ROCMFORGE_LAYER {
@@ -10,45 +10,98 @@ namespace rocmforge::ROCMFORGE_LAYER {
 template <typename Format>
 constexpr int offset_of_codes = Format::zero_point + (Format::is_signed ? signed_offset : 0);
 
-// The running sums of `lanes` outputs.
+// A panel decoded once for many rows of x, from memory or from rows as in the file: a part's codes
+// are 8 groups, one behind the other.
 template <typename Format>
-struct Accumulator {
-  F32 scaled = broadcast(0.0f);
-  F32 lifted = broadcast(0.0f);
+struct UnpackedPart {
+  static constexpr bool in_memory = false;
+  static constexpr int64_t floats = Format::scales * (Format::has_minimum ? 2 : 1) * lanes;
+  static constexpr int64_t bytes = 8 * group_bytes + floats * 4;
+  uint8_t* part;
 
-  void add_block(I32 dots, int32_t code_sum, F32 scales, float x_scale, F32 minimums, float x_sum) {
-    if constexpr (offset_of_codes<Format> != 0) {
-      dots = subtract(dots, broadcast(offset_of_codes<Format> * code_sum));
+  Bytes group(int g) const { return load_bytes(part + g * group_bytes); }
+  F32 scales(int half) const { return load(values() + half * lanes); }
+  F32 minimums(int half) const { return load(values() + (Format::scales + half) * lanes); }
+  float* values() const { return reinterpret_cast<float*>(part + 8 * group_bytes); }
+  void prefetch() const {}
+};
+
+template <typename Format>
+struct UnpackedPanel {
+  uint8_t* parts;
+
+  static int64_t bytes(const MatMul& args) {
+    return args.columns / activation_block * UnpackedPart<Format>::bytes;
+  }
+  UnpackedPart<Format> at(int64_t b) const { return {parts + b * UnpackedPart<Format>::bytes}; }
+
+  void fill(const MatMul& args, const PackedPanel<Format>& packed) const {
+    const int64_t blocks = args.columns / activation_block;
+    for (int64_t b = 0; b < blocks; ++b) {
+      const PackedPart<Format> from = packed.at(b);
+      const UnpackedPart<Format> to = at(b);
+      from.prefetch();
+#pragma GCC unroll 8
+      for (int g = 0; g < 8; ++g) store_bytes(to.part + g * group_bytes, from.group(g));
+      for (int half = 0; half < Format::scales; ++half) {
+        store(to.values() + half * lanes, from.scales(half));
+        if constexpr (Format::has_minimum) {
+          store(to.values() + (Format::scales + half) * lanes, from.minimums(half));
+        }
+      }
     }
-    scaled = fma(to_float(dots), multiply(scales, broadcast(x_scale)), scaled);
-    if constexpr (Format::has_minimum) lifted = fma(minimums, broadcast(x_sum), lifted);
   }
 
-  F32 total() const {
-    if constexpr (Format::has_minimum) return add(scaled, lifted);
-    return scaled;
+  void fill_from_file(const MatMul& args, int64_t n) const {
+    const int64_t file_blocks = args.columns / Format::shape.columns;
+    constexpr int64_t parts_of_block = PackedBlock<Format>::parts;
+    if (n + lanes > args.outputs) std::memset(parts, 0, static_cast<size_t>(bytes(args)));
+    for (int lane = 0; lane < lanes && n + lane < args.outputs; ++lane) {
+      const uint8_t* block = args.weights + (n + lane) * args.row_bytes;
+      for (int64_t b = 0; b < file_blocks; ++b, block += Format::shape.bytes) {
+        fill_lane(block, lane, b * parts_of_block);
+      }
+    }
+    if constexpr (Format::has_table) {
+      for (int64_t b = 0; b < args.columns / activation_block; ++b) {
+        for (int g = 0; g < 8; ++g) {
+          uint8_t* codes = at(b).part + g * group_bytes;
+          store_bytes(codes, look_up(code_table<Format>.values, load_bytes(codes)));
+        }
+      }
+    }
+  }
+
+ private:
+  // One row's block, whose parts begin at part b.
+  void fill_lane(const uint8_t* block, int lane, int64_t b) const {
+    const float unit = unit_of<Format>(Format::unit(block));
+    const float minimum_unit = unit_of<Format>(Format::minimum_unit(block));
+    for (int part = 0; part < PackedBlock<Format>::parts; ++part) {
+      const UnpackedPart<Format> to = at(b + part);
+      uint8_t codes[activation_block];
+      Format::codes(block, part, codes);
+      if constexpr (Format::is_signed && !Format::has_table && signed_offset != 0) {
+        for (uint8_t& code : codes) code = static_cast<uint8_t>(code + signed_offset);
+      }
+      for (int g = 0; g < 8; ++g)
+        std::memcpy(to.part + g * group_bytes + lane * 4, codes + 4 * g, 4);
+      for (int half = 0; half < Format::scales; ++half) {
+        float scale = unit, minimum = minimum_unit;
+        if constexpr (Format::has_sub_scales) {
+          scale *= static_cast<float>(Format::sub_scale(block, part, half));
+          minimum *= static_cast<float>(Format::sub_minimum(block, part, half));
+        }
+        to.values()[half * lanes + lane] = scale;
+        if constexpr (Format::has_minimum) {
+          to.values()[(Format::scales + half) * lanes + lane] = minimum;
+        }
+      }
+    }
   }
 };
 
-// One output: for the last weight rows, which are no whole panel.
-template <typename Format>
-inline void single(const MatMul& args, int64_t m, int64_t n) {
-  const int64_t blocks = args.columns / activation_block;
-  const uint8_t* block = args.weights + n * args.row_bytes;
-  const QuantizedRows& x = args.quantized;
-  Accumulator<Format> accumulator;
-  for (int64_t b = 0; b < blocks; ++b, block += Format::shape.bytes) {
-    const int64_t at = m * blocks + b;
-    const Products products = dot<Format>(Format::codes(block), activations_at(args, m, b));
-    accumulator.add_block(broadcast(sum(products)), x.code_sums[at], Format::scales(block, 0),
-                          x.scales[at], Format::minimums(block, 0), x.sums[at]);
-  }
-  F32 total = accumulator.total();
-  if (args.bias != nullptr) total = add(total, broadcast(args.bias[n]));
-  store_first(args.y + m * args.outputs + n, total, 1);
-}
-
-// The outputs of a panel; the last panel of packed weights may have rows that are none.
+// The outputs of a panel; the last panel may have rows that are none.
 inline void store_outputs(const MatMul& args, int64_t m, int64_t n, F32 total) {
   float* y = args.y + m * args.outputs + n;
   const int64_t some = args.outputs - n;
@@ -60,117 +113,117 @@ inline void store_outputs(const MatMul& args, int64_t m, int64_t n, F32 total) {
   }
 }
 
-// Short rows are streams too short for the hardware to foresee: fetch the next panel meanwhile.
-template <typename Format>
-inline void prefetch_next_panel(const MatMul& args, const uint8_t* panel, int64_t b) {
-  constexpr int64_t reach = 32 << 10;
-  constexpr int64_t bytes = lanes * Format::shape.bytes, line = 64;
-  if (lanes * args.row_bytes > reach) return;
-  const uint8_t* next = panel + lanes * args.row_bytes + b * bytes;
-  for (int64_t at = 0; at < bytes; at += line) __builtin_prefetch(next + at);
-}
-
-// One row of x (decode): the panel's blocks go from memory to registers once.
-template <typename Format>
-inline void panel_by_row(const MatMul& args, int64_t m, int64_t n) {
+// `rows` rows of x from m on; they do not straddle a tile of interleaved rows.
+template <typename Format, int rows, typename Panel>
+inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
+  constexpr int scales = Format::scales, groups = 4 / scales;
   const int64_t blocks = args.columns / activation_block;
-  const uint8_t* panel = args.weights + n * args.row_bytes;
-  const uint8_t* block = panel;
-  const QuantizedRows& x = args.quantized;
-  Accumulator<Format> accumulator;
-  for (int64_t b = 0; b < blocks; ++b, block += Format::shape.bytes) {
-    prefetch_next_panel<Format>(args, panel, b);
-    const Activations activations = activations_at(args, m, b);
-    Products products[lanes];
-    for (int i = 0; i < lanes; ++i) {
-      products[i] = dot<Format>(Format::codes(block + i * args.row_bytes), activations);
-    }
-    const int64_t at = m * blocks + b;
-    accumulator.add_block(sums(products), x.code_sums[at], Format::scales(block, args.row_bytes),
-                          x.scales[at], Format::minimums(block, args.row_bytes), x.sums[at]);
-  }
-  store_outputs(args, m, n, accumulator.total());
-}
-
-// A panel of rows as in the file, unpacked for many rows of x: codes [blocks][32 * lanes], scales
-// and minimums [blocks][lanes].
-template <typename Format>
-struct UnpackedPanel {
-  uint8_t* codes;
-  float* scale_values;
-  float* minimum_values;
-
-  static int64_t bytes(int64_t blocks) { return blocks * lanes * (32 + 2 * 4); }
-  UnpackedPanel(void* scratch, int64_t blocks)
-      : codes(static_cast<uint8_t*>(scratch)),
-        scale_values(reinterpret_cast<float*>(codes + blocks * lanes * 32)),
-        minimum_values(scale_values + blocks * lanes) {}
-
-  void fill(const MatMul& args, int64_t n) const {
-    const int64_t blocks = args.columns / activation_block;
-    const uint8_t* block = args.weights + n * args.row_bytes;
-    for (int64_t b = 0; b < blocks; ++b, block += Format::shape.bytes) {
-      Codes rows[lanes];
-      for (int i = 0; i < lanes; ++i) rows[i] = Format::codes(block + i * args.row_bytes);
-      store_panel<Format>(rows, codes + b * 32 * lanes);
-      store(scale_values + b * lanes, Format::scales(block, args.row_bytes));
-      if constexpr (Format::has_minimum) {
-        store(minimum_values + b * lanes, Format::minimums(block, args.row_bytes));
+  const int64_t at = args.quantized.first + m;
+  const int first_row = rows < interleaved_rows ? static_cast<int>(at % interleaved_rows) : 0;
+  const ActivationBlock* x = args.quantized.blocks + at / interleaved_rows * blocks;
+  F32 totals[rows];
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) totals[i] = broadcast(0.0f);
+  for (int64_t b = 0; b < blocks; ++b, ++x) {
+    const auto part = panel.at(b);
+    part.prefetch();
+#pragma GCC unroll 2
+    for (int half = 0; half < scales; ++half) {
+      I32 dots[rows];
+#pragma GCC unroll 4
+      for (int g = half * groups; g < (half + 1) * groups; ++g) {
+        const Bytes first = part.group(2 * g), second = part.group(2 * g + 1);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; ++i) {
+          const ActivationBlock& block = x[i / interleaved_rows * blocks];
+          const int row = first_row + i % interleaved_rows;
+          const I32 sums = products<Format>(first, second, block.codes[2 * g][row],
+                                            block.codes[2 * g + 1][row], block.multipliers[g][row]);
+          dots[i] = g == half * groups ? sums : add(dots[i], sums);
+        }
+      }
+      const int span = scales == 1 ? 0 : 1 + half;  // of ActivationBlock's sums
+      const F32 scale = part.scales(half);
+      F32 minimum = scale;
+      if constexpr (Format::has_minimum) minimum = part.minimums(half);
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; ++i) {
+        const ActivationBlock& block = x[i / interleaved_rows * blocks];
+        const int row = first_row + i % interleaved_rows;
+        if constexpr (offset_of_codes<Format> != 0) {
+          dots[i] = subtract_multiple<offset_of_codes<Format>>(dots[i], block.code_sums[span][row]);
+        }
+        totals[i] =
+            fma(to_float(dots[i]), multiply(scale, broadcast(block.scales[row])), totals[i]);
+        if constexpr (Format::has_minimum) {
+          totals[i] = fma(minimum, broadcast(block.sums[span][row]), totals[i]);
+        }
       }
     }
   }
-
-  PanelCodes<8> block(int64_t b) const { return {codes + b * 32 * lanes}; }
-  F32 scales(int64_t b) const { return load(scale_values + b * lanes); }
-  F32 minimums(int64_t b) const { return load(minimum_values + b * lanes); }
-  void prefetch(int64_t) const {}  // it is in the cache
-};
-
-template <typename Format, int rows, typename Panel>
-inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
-  const int64_t blocks = args.columns / activation_block;
-  const QuantizedRows& x = args.quantized;
-  Accumulator<Format> accumulators[rows];
-  for (int64_t b = 0; b < blocks; ++b) {
-    I32 dots[rows];
-    if constexpr (rows == 1) panel.prefetch(b);
-    dot_panel<Format, rows>(panel.block(b), activations_at(args, m, b), dots);
-    const F32 scales = panel.scales(b);
-    F32 minimums = scales;
-    if constexpr (Format::has_minimum) minimums = panel.minimums(b);
-    for (int i = 0; i < rows; ++i) {
-      const int64_t at = (m + i) * blocks + b;
-      accumulators[i].add_block(dots[i], x.code_sums[at], scales, x.scales[at], minimums,
-                                x.sums[at]);
-    }
-  }
-  for (int i = 0; i < rows; ++i) store_outputs(args, m + i, n, accumulators[i].total());
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) store_outputs(args, m + i, n, totals[i]);
 }
 
-// Rows [m, end) in the largest tiles that fit.
-template <typename Format, int rows, typename Panel>
+// Rows [m, end) in the largest tiles that fit and do not straddle.
+template <typename Format, typename Panel>
 inline void tiles(const MatMul& args, int64_t m, int64_t end, int64_t n, const Panel& panel) {
-  for (; m + rows <= end; m += rows) tile<Format, rows>(args, m, n, panel);
-  if constexpr (rows > 1) tiles<Format, rows / 2>(args, m, end, n, panel);
+  while (m < end) {
+    const int64_t within = (args.quantized.first + m) % interleaved_rows, left = end - m;
+    if (within == 0 && left >= tile_rows) {
+      tile<Format, tile_rows>(args, m, n, panel);
+      m += tile_rows;
+    } else if (within == 0 && left >= 4) {
+      tile<Format, 4>(args, m, n, panel);
+      m += 4;
+    } else if (within % 2 == 0 && left >= 2) {
+      tile<Format, 2>(args, m, n, panel);
+      m += 2;
+    } else {
+      tile<Format, 1>(args, m++, n, panel);
+    }
+  }
+}
+
+// From how many rows of x on a panel is unpacked first.
+constexpr int64_t unpacked_from = 2 * tile_rows + 1;
+// Bytes of unpacked panels that stay in the first-level cache beside a tile's activations.
+constexpr int64_t unpacked_bytes = 16 << 10;
+
+// Unpacked panels that are multiplied together, so that activations are read less often.
+template <typename Format>
+inline int64_t panels_together(const MatMul& args) {
+  const int64_t some = unpacked_bytes / UnpackedPanel<Format>::bytes(args);
+  return some < 1 ? 1 : some;
 }
 
 template <typename Format>
 inline void integer_matmul(const MatMul& args, Span rows, Span panels, void* scratch) {
-  const int64_t blocks = args.columns / activation_block;
-  const UnpackedPanel<Format> unpacked(scratch, blocks);
-  for (int64_t p = panels.begin; p < panels.end; ++p) {
-    const int64_t n = p * lanes;
-    if (args.packed) {
-      tiles<Format, tile_rows>(args, rows.begin, rows.end, n, PackedPanel<Format>(args, p));
-    } else if (n + lanes > args.outputs) {
-      for (int64_t m = rows.begin; m < rows.end; ++m) {
-        for (int64_t last = n; last < args.outputs; ++last) single<Format>(args, m, last);
+  if (args.packed && rows.end - rows.begin < unpacked_from) {
+    for (int64_t p = panels.begin; p < panels.end; ++p) {
+      tiles<Format>(args, rows.begin, rows.end, p * lanes, PackedPanel<Format>(args, p));
+    }
+    return;
+  }
+  const int64_t together = panels_together<Format>(args);
+  const auto unpacked = [&](int64_t index) {
+    return UnpackedPanel<Format>{static_cast<uint8_t*>(scratch) +
+                                 index * UnpackedPanel<Format>::bytes(args)};
+  };
+  for (int64_t p = panels.begin; p < panels.end; p += together) {
+    const int64_t some = p + together < panels.end ? together : panels.end - p;
+    for (int64_t i = 0; i < some; ++i) {
+      if (args.packed) {
+        unpacked(i).fill(args, PackedPanel<Format>(args, p + i));
+      } else {
+        unpacked(i).fill_from_file(args, (p + i) * lanes);
       }
-    } else if (rows.end - rows.begin == 1) {
-      panel_by_row<Format>(args, rows.begin, n);
-    } else {
-      unpacked.fill(args, n);
-      tiles<Format, tile_rows>(args, rows.begin, rows.end, n, unpacked);
+    }
+    for (int64_t m = rows.begin; m < rows.end; m += tile_rows) {
+      const int64_t end = m + tile_rows < rows.end ? m + tile_rows : rows.end;
+      for (int64_t i = 0; i < some; ++i) {
+        tiles<Format>(args, m, end, (p + i) * lanes, unpacked(i));
+      }
     }
   }
 }

@@ -1,100 +1,166 @@
 // Weights rewritten so that kernels read them at the speed of the memory.
 //
-// A panel is `lanes` weight rows; for each block of 32 columns it holds, one behind the other, the
-// codes [8 groups of 4 columns][lanes][4], the scales [lanes] and perhaps the minimums [lanes] as
-// float16. Codes of 4 bits lie two in a byte: group g low, group g + 4 high. The same bits a weight
-// as in the file; rows that fill up the last panel are zero.
+// A panel is `lanes` weight rows; a packed block holds, for each part of 32 columns, planes of code
+// bits and the int8 sub-scales and sub-minimums [scales][lanes]; behind its parts the units [lanes]
+// and the minimums' units [lanes]. A panel's 32 columns are 8 groups [lanes][4 columns]; in a plane
+// of w bits group g lies in vector g % w, shifted by g / w * w. The same bits a weight as in the
+// file; rows that fill up the last panel are zero.
 #pragma once
 
 namespace rocmforge::ROCMFORGE_LAYER {
 
+constexpr int64_t group_bytes = lanes * 4;
+
+// Bits of group g in a plane of `width` bits.
+template <int width>
+inline Bytes from_plane(const uint8_t* plane, int g) {
+  const Bytes all = load_bytes(plane + g % width * group_bytes);
+  if constexpr (width == 8) return all;
+  return low_bits_of<width>(shift_right(all, g / width * width));
+}
+
+// What a format's packed codes stand for, repeated over a vector.
+template <typename Format>
+struct CodeTable {
+  alignas(64) uint8_t values[group_bytes];
+  constexpr CodeTable() : values() {
+    for (int i = 0; i < group_bytes; ++i) {
+      const int offset = Format::is_signed ? signed_offset : 0;
+      values[i] = static_cast<uint8_t>(Format::table_value(i % 16) + offset);
+    }
+  }
+};
+template <typename Format>
+constexpr CodeTable<Format> code_table;
+
+template <typename Format>
+inline F32 units_at(const uint8_t* p) {
+  const auto* stored = reinterpret_cast<const Half*>(p);
+  const F32 units = Format::bfloat_units ? load_bfloat(stored) : load_half(stored);
+  return Format::unit_factor == 1 ? units : multiply(units, broadcast(Format::unit_factor));
+}
+
+template <typename Format>
+inline float unit_of(Half stored) {
+  return (Format::bfloat_units ? float_of_bfloat(stored) : float_of_half(stored)) *
+         Format::unit_factor;
+}
+
 template <typename Format>
 struct PackedBlock {
-  static constexpr int bits = Format::largest_code < 16 ? 4 : 8;
-  static constexpr int64_t code_bytes = lanes * 32 * bits / 8;
-  static constexpr int64_t bytes = code_bytes + lanes * (Format::has_minimum ? 4 : 2);
+  static constexpr int64_t parts = Format::shape.columns / activation_block;
+  static constexpr int64_t low_bytes = Format::low_bits * group_bytes;
+  static constexpr int64_t code_bytes = low_bytes + Format::high_bits * group_bytes;
+  static constexpr int64_t sub_bytes = Format::has_sub_scales ? Format::scales * lanes : 0;
+  static constexpr int64_t part_bytes = code_bytes + sub_bytes * (Format::has_minimum ? 2 : 1);
+  static constexpr int64_t units_at = parts * part_bytes;
+  static constexpr int64_t bytes = units_at + lanes * (Format::has_minimum ? 4 : 2);
 };
 
-// A packed panel, as the matmul's tiles read it.
+// One part of a packed block, as the matmul's tiles read it.
+template <typename Format>
+struct PackedPart {
+  using Block = PackedBlock<Format>;
+  static constexpr bool in_memory = true;  // else in the cache
+  const uint8_t* part;
+  const uint8_t* units;
+
+  Bytes group(int g) const {
+    Bytes codes = from_plane<Format::low_bits>(part, g);
+    if constexpr (Format::high_bits != 0) {
+      const Bytes high = from_plane<Format::high_bits>(part + Block::low_bytes, g);
+      codes = bit_or(codes, shift_left<Format::low_bits>(high));
+    }
+    if constexpr (Format::has_table) codes = look_up(code_table<Format>.values, codes);
+    return codes;
+  }
+  F32 scales(int half) const {
+    const F32 all = units_at<Format>(units);
+    return Format::has_sub_scales ? multiply(all, sub_values(half)) : all;
+  }
+  F32 minimums(int half) const {
+    const F32 all = units_at<Format>(units + lanes * sizeof(Half));
+    return Format::has_sub_scales ? multiply(all, sub_values(Format::scales + half)) : all;
+  }
+  void prefetch() const {
+    constexpr int64_t ahead = 2560, line = 64;
+    const auto from = reinterpret_cast<uintptr_t>(part) + ahead;
+    for (int64_t at = 0; at < Block::part_bytes; at += line) {
+      __builtin_prefetch(reinterpret_cast<const void*>(from + at));
+    }
+  }
+
+ private:
+  F32 sub_values(int index) const {
+    return load_int8(reinterpret_cast<const int8_t*>(part) + Block::code_bytes + index * lanes);
+  }
+};
+
 template <typename Format>
 struct PackedPanel {
   using Block = PackedBlock<Format>;
   const uint8_t* blocks;
 
   PackedPanel(const MatMul& args, int64_t panel)
-      : blocks(args.weights + panel * (args.columns / activation_block) * Block::bytes) {}
+      : blocks(args.weights + panel * (args.columns / Format::shape.columns) * Block::bytes) {}
 
-  PanelCodes<Block::bits> block(int64_t b) const { return {blocks + b * Block::bytes}; }
-  F32 scales(int64_t b) const { return load_half(halves(b)); }
-  F32 minimums(int64_t b) const { return load_half(halves(b) + lanes); }
-  void prefetch(int64_t b) const {
-    constexpr int64_t ahead = 2048, line = 64;
-    for (int64_t at = 0; at < Block::bytes; at += line) {
-      __builtin_prefetch(blocks + b * Block::bytes + at + ahead);
-    }
-  }
-
- private:
-  const Half* halves(int64_t b) const {
-    return reinterpret_cast<const Half*>(blocks + b * Block::bytes + Block::code_bytes);
+  PackedPart<Format> at(int64_t b) const {
+    const uint8_t* block = blocks + b / Block::parts * Block::bytes;
+    return {block + b % Block::parts * Block::part_bytes, block + Block::units_at};
   }
 };
 
-// One block of every row of a panel, from rows [lanes][Format::shape.bytes].
+// Adds a row's 32 codes to the planes of a part that is zero.
 template <typename Format>
-inline void pack_block(const uint8_t* rows, uint8_t* packed) {
-  using Block = PackedBlock<Format>;
-  constexpr int64_t stride = Format::shape.bytes;
-  Codes codes[lanes];
-  uint8_t bytes[32 * lanes];
-  for (int i = 0; i < lanes; ++i) codes[i] = Format::codes(rows + i * stride);
-  store_panel<Format>(codes, bytes);
-  for (int64_t i = 0; i < Block::code_bytes; ++i) {
-    packed[i] = bytes[i];
-    if constexpr (Block::bits == 4) {
-      packed[i] |= static_cast<uint8_t>(bytes[i + Block::code_bytes] << 4);
+inline void add_codes(const uint8_t* codes, int lane, uint8_t* part) {
+  constexpr int low = Format::low_bits, high = Format::high_bits;
+  constexpr uint8_t offset = Format::is_signed && !Format::has_table ? signed_offset : 0;
+  for (int i = 0; i < activation_block; ++i) {
+    const int g = i / 4;
+    const int64_t within = lane * 4 + i % 4;
+    const auto code = static_cast<uint8_t>(codes[i] + offset);
+    part[g % low * group_bytes + within] |=
+        static_cast<uint8_t>((code & ((1 << low) - 1)) << g / low * low);
+    if constexpr (high != 0) {
+      part[PackedBlock<Format>::low_bytes + g % high * group_bytes + within] |=
+          static_cast<uint8_t>(code >> low << g / high * high);
     }
   }
-  auto* halves = reinterpret_cast<Half*>(packed + Block::code_bytes);
-  store_half(halves, Format::scales(rows, stride));
-  if constexpr (Format::has_minimum) store_half(halves + lanes, Format::minimums(rows, stride));
+}
+
+template <typename Format>
+inline void pack_row(const uint8_t* block, int lane, uint8_t* packed) {
+  using Block = PackedBlock<Format>;
+  for (int part = 0; part < Block::parts; ++part) {
+    uint8_t* target = packed + part * Block::part_bytes;
+    uint8_t codes[activation_block];
+    Format::codes(block, part, codes);
+    add_codes<Format>(codes, lane, target);
+    if constexpr (Format::has_sub_scales) {
+      for (int half = 0; half < Format::scales; ++half) {
+        uint8_t* subs = target + Block::code_bytes + half * lanes + lane;
+        subs[0] = static_cast<uint8_t>(Format::sub_scale(block, part, half));
+        if constexpr (Format::has_minimum) {
+          subs[Block::sub_bytes] = static_cast<uint8_t>(Format::sub_minimum(block, part, half));
+        }
+      }
+    }
+  }
+  auto* units = reinterpret_cast<Half*>(packed + Block::units_at);
+  units[lane] = Format::unit(block);
+  if constexpr (Format::has_minimum) units[lanes + lane] = Format::minimum_unit(block);
 }
 
 template <typename Format>
 inline void pack_rows(const uint8_t* weights, int64_t rows, int64_t columns, uint8_t* packed) {
-  constexpr int64_t stride = Format::shape.bytes;
-  const int64_t blocks = columns / activation_block;
+  constexpr int64_t bytes = PackedBlock<Format>::bytes;
+  const int64_t blocks = columns / Format::shape.columns;
   for (int64_t n = 0; n < rows; n += lanes) {
-    for (int64_t b = 0; b < blocks; ++b, packed += PackedBlock<Format>::bytes) {
-      uint8_t block_of_rows[lanes * stride] = {};
-      for (int64_t i = 0; i < lanes && n + i < rows; ++i) {
-        std::memcpy(block_of_rows + i * stride, weights + ((n + i) * blocks + b) * stride,
-                    static_cast<size_t>(stride));
+    for (int64_t b = 0; b < blocks; ++b, packed += bytes) {
+      std::memset(packed, 0, bytes);
+      for (int lane = 0; lane < lanes && n + lane < rows; ++lane) {
+        pack_row<Format>(weights + ((n + lane) * blocks + b) * Format::shape.bytes, lane, packed);
       }
-      pack_block<Format>(block_of_rows, packed);
-    }
-  }
-}
-
-template <typename Format>
-inline void look_up_packed_row(const uint8_t* packed, int64_t row, int64_t columns, float* out) {
-  using Block = PackedBlock<Format>;
-  const int64_t lane = row % lanes;
-  packed += row / lanes * (columns / activation_block) * Block::bytes;
-  for (int64_t at = 0; at < columns; at += activation_block, packed += Block::bytes) {
-    const auto* halves = reinterpret_cast<const Half*>(packed + Block::code_bytes);
-    const float scale = float_of_half(halves[lane]);
-    const float minimum = Format::has_minimum ? float_of_half(halves[lanes + lane]) : 0;
-    for (int i = 0; i < activation_block; ++i) {
-      const int group = i / 4 % (Block::bits == 4 ? 4 : 8);
-      const uint8_t byte = packed[(group * lanes + lane) * 4 + i % 4];
-      int code = byte;
-      if constexpr (Block::bits == 4) code = i < 16 ? byte & 15 : byte >> 4;
-      if constexpr (Format::is_signed) {
-        code = static_cast<int8_t>(static_cast<uint8_t>(byte - signed_offset));
-      }
-      const float value = scale * static_cast<float>(code - Format::zero_point);
-      out[at + i] = Format::has_minimum ? value + minimum : value;
     }
   }
 }
@@ -109,13 +175,6 @@ inline void pack(BlockFormat format, const uint8_t* weights, int64_t rows, int64
                  uint8_t* packed) {
   with_format(
       format, [=]<typename Format>() { pack_rows<Format>(weights, rows, columns, packed); },
-      []<typename Format>() {});
-}
-
-inline void look_up_packed(BlockFormat format, const uint8_t* packed, int64_t row, int64_t columns,
-                           float* out) {
-  with_format(
-      format, [=]<typename Format>() { look_up_packed_row<Format>(packed, row, columns, out); },
       []<typename Format>() {});
 }
 

@@ -74,13 +74,40 @@ inline F32 joined(const F32 (&fours)[lanes / 4]) {
                        _mm256_permute2f128_ps(fours[0], fours[1], 0x31));
 }
 
-inline I32 broadcast(int32_t x) { return {_mm256_set1_epi32(x)}; }
-inline I32 subtract(I32 a, I32 b) { return {_mm256_sub_epi32(a.value, b.value)}; }
+inline I32 add(I32 a, I32 b) { return {_mm256_add_epi32(a.value, b.value)}; }
 inline F32 to_float(I32 a) { return _mm256_cvtepi32_ps(a.value); }
-
-inline F32 gather_half(const uint8_t* p, int64_t stride) {
-  return _mm256_cvtph_ps(gather_eight_halves(p, stride));
+template <int multiple>
+inline I32 subtract_multiple(I32 a, int32_t x) {
+  const __m256i product = _mm256_mullo_epi32(_mm256_set1_epi32(x), _mm256_set1_epi32(multiple));
+  return {_mm256_sub_epi32(a.value, product)};
 }
+
+using Bytes = __m256i;
+inline Bytes load_bytes(const uint8_t* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+inline void store_bytes(uint8_t* p, Bytes x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x);
+}
+inline Bytes shift_right(Bytes x, int bits) { return _mm256_srli_epi16(x, bits); }
+template <int width>
+inline Bytes low_bits_of(Bytes x) {
+  return _mm256_and_si256(x, _mm256_set1_epi8((1 << width) - 1));
+}
+template <int bits>
+inline Bytes shift_left(Bytes x) {
+  return _mm256_slli_epi16(x, bits);
+}
+inline Bytes bit_or(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
+inline Bytes look_up(const uint8_t* table, Bytes indices) {
+  return _mm256_shuffle_epi8(load_bytes(table), indices);
+}
+inline F32 load_int8(const int8_t* p) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+}
+
+inline int32_t multiplier_word(int32_t multiplier) { return multiplier | multiplier << 16; }
 
 // Pairs of products as int16. Signed codes move their sign to the activations, since the
 // instruction wants its left side unsigned: 2 * 128 * 127 still fits.
@@ -93,50 +120,16 @@ inline __m256i pairs(__m256i codes, __m256i activations) {
   }
 }
 
-template <typename Format, typename Activations>
-inline Products dot(Codes codes, const Activations& x) {
-  return _mm256_madd_epi16(pairs<Format>(codes, load_codes(x.codes)), load_codes(x.multipliers));
-}
-inline I32 sums(const Products (&rows)[lanes]) { return {sums_of_eight(rows)}; }
-
 template <typename Format>
-inline void store_panel(const Codes (&rows)[lanes], uint8_t* panel) {
-  __m256i groups[8];
-  transpose_eight(rows, groups);
-  for (int group = 0; group < 8; ++group) store_codes(panel + group * 32, groups[group]);
-}
-
-template <int bits>
-struct PanelCodes {
-  const uint8_t* bytes;
-
-  __m256i group(int g) const {
-    if constexpr (bits == 8) return load_codes(bytes + g * 32);
-    const __m256i both = load_codes(bytes + g % 4 * 32);
-    return _mm256_and_si256(g < 4 ? both : _mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
-  }
-};
-
-template <typename Format, int rows, int bits, typename Activations>
-inline void dot_panel(PanelCodes<bits> panel, const Activations& x, I32 (&dots)[rows]) {
+inline I32 products(Bytes first, Bytes second, const int8_t* x_first, const int8_t* x_second,
+                    int32_t multiplier) {
   // Whether an int16 can add up the products of a whole group of 8 activations.
-  constexpr bool fits = 4 * 127 * Format::largest_code <= 32767;
-  for (int group = 0; group < 4; ++group) {
-    const __m256i first = panel.group(2 * group), second = panel.group(2 * group + 1);
-    for (int m = 0; m < rows; ++m) {
-      const int8_t* codes = x.codes_of(m) + group * 8;
-      const __m256i a = pairs<Format>(first, _mm256_set1_epi32(four_codes(codes)));
-      const __m256i b = pairs<Format>(second, _mm256_set1_epi32(four_codes(codes + 4)));
-      const __m256i times = _mm256_set1_epi32(multiplier_pair(x.multipliers_of(m) + group * 4));
-      __m256i wide;
-      if constexpr (fits) {
-        wide = _mm256_madd_epi16(_mm256_add_epi16(a, b), times);
-      } else {
-        wide = _mm256_add_epi32(_mm256_madd_epi16(a, times), _mm256_madd_epi16(b, times));
-      }
-      dots[m].value = group == 0 ? wide : _mm256_add_epi32(dots[m].value, wide);
-    }
-  }
+  constexpr bool fits = !Format::is_signed && Format::low_bits + Format::high_bits <= 6;
+  const __m256i a = pairs<Format>(first, _mm256_set1_epi32(four_codes(x_first)));
+  const __m256i b = pairs<Format>(second, _mm256_set1_epi32(four_codes(x_second)));
+  const __m256i times = _mm256_set1_epi32(multiplier);
+  if constexpr (fits) return {_mm256_madd_epi16(_mm256_add_epi16(a, b), times)};
+  return {_mm256_add_epi32(_mm256_madd_epi16(a, times), _mm256_madd_epi16(b, times))};
 }
 
 }  // namespace rocmforge::avx2

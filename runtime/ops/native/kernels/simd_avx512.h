@@ -102,81 +102,44 @@ inline F32 joined(const F32 (&fours)[lanes / 4]) {
   return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
 }
 
-inline I32 broadcast(int32_t x) { return {_mm512_set1_epi32(x)}; }
-inline I32 subtract(I32 a, I32 b) { return {_mm512_sub_epi32(a.value, b.value)}; }
+inline I32 add(I32 a, I32 b) { return {_mm512_add_epi32(a.value, b.value)}; }
 inline F32 to_float(I32 a) { return _mm512_cvtepi32_ps(a.value); }
-
-inline F32 gather_half(const uint8_t* p, int64_t stride) {
-  const __m128i low = gather_eight_halves(p, stride);
-  const __m128i high = gather_eight_halves(p + 8 * stride, stride);
-  return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
+template <int multiple>
+inline I32 subtract_multiple(I32 a, int32_t x) {
+  const __m512i product = _mm512_mullo_epi32(_mm512_set1_epi32(x), _mm512_set1_epi32(multiple));
+  return {_mm512_sub_epi32(a.value, product)};
 }
 
-template <typename Format>
-inline __m256i unsigned_codes(__m256i codes) {
-  if constexpr (!Format::is_signed) return codes;
-  return _mm256_xor_si256(codes, _mm256_set1_epi8(static_cast<char>(0x80)));
+using Bytes = __m512i;
+inline Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline void store_bytes(uint8_t* p, Bytes x) { _mm512_storeu_si512(p, x); }
+inline Bytes shift_right(Bytes x, int bits) { return _mm512_srli_epi16(x, bits); }
+template <int width>
+inline Bytes low_bits_of(Bytes x) {
+  return _mm512_and_si512(x, _mm512_set1_epi8((1 << width) - 1));
 }
-
-template <typename Format, typename Activations>
-inline Products dot(Codes codes, const Activations& x) {
-  const __m256i sums_of_four = _mm256_dpbusd_epi32(
-      _mm256_setzero_si256(), unsigned_codes<Format>(codes), load_codes(x.codes));
-  return _mm256_mullo_epi32(sums_of_four, _mm256_srli_epi32(load_codes(x.multipliers), 16));
-}
-
-inline I32 sums(const Products (&rows)[lanes]) {
-  __m512i pairs[8];  // rows i and i + 8 side by side
-  for (int i = 0; i < 8; ++i) {
-    pairs[i] = _mm512_inserti64x4(_mm512_castsi256_si512(rows[i]), rows[i + 8], 1);
-  }
-  // Quarters: rows 0-3 (two partial sums), rows 8-11 (two); then the same of rows 4-7, 12-15.
-  const __m512i a =
-      add_neighbours(add_neighbours(pairs[0], pairs[1]), add_neighbours(pairs[2], pairs[3]));
-  const __m512i b =
-      add_neighbours(add_neighbours(pairs[4], pairs[5]), add_neighbours(pairs[6], pairs[7]));
-  // 0-3, 8-11, 4-7, 12-15
-  const __m512i mixed =
-      _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
-  return {_mm512_shuffle_i32x4(mixed, mixed, 0xd8)};
-}
-
-template <typename Format>
-inline void store_panel(const Codes (&rows)[lanes], uint8_t* panel) {
-  for (int half = 0; half < 2; ++half) {
-    __m256i groups[8];
-    transpose_eight(rows + half * 8, groups);
-    for (int group = 0; group < 8; ++group) {
-      store_codes(panel + group * 64 + half * 32, unsigned_codes<Format>(groups[group]));
-    }
-  }
-}
-
 template <int bits>
-struct PanelCodes {
-  const uint8_t* bytes;
+inline Bytes shift_left(Bytes x) {
+  return _mm512_slli_epi16(x, bits);
+}
+inline Bytes bit_or(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+inline Bytes look_up(const uint8_t* table, Bytes indices) {
+  return _mm512_shuffle_epi8(load_bytes(table), indices);
+}
+inline F32 load_int8(const int8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
 
-  __m512i group(int g) const {
-    if constexpr (bits == 8) return _mm512_loadu_si512(bytes + g * 64);
-    const __m512i both = _mm512_loadu_si512(bytes + g % 4 * 64);
-    return _mm512_and_si512(g < 4 ? both : _mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
-  }
-};
+inline int32_t multiplier_word(int32_t multiplier) { return multiplier; }
 
-template <typename Format, int rows, int bits, typename Activations>
-inline void dot_panel(PanelCodes<bits> panel, const Activations& x, I32 (&dots)[rows]) {
-  for (int group = 0; group < 4; ++group) {
-    const __m512i first = panel.group(2 * group), second = panel.group(2 * group + 1);
-    for (int m = 0; m < rows; ++m) {
-      const int8_t* codes = x.codes_of(m) + group * 8;
-      __m512i sums =
-          _mm512_dpbusd_epi32(_mm512_setzero_si512(), first, _mm512_set1_epi32(four_codes(codes)));
-      sums = _mm512_dpbusd_epi32(sums, second, _mm512_set1_epi32(four_codes(codes + 4)));
-      const __m512i wide =
-          _mm512_mullo_epi32(sums, _mm512_set1_epi32(x.multipliers_of(m)[group * 4]));
-      dots[m].value = group == 0 ? wide : _mm512_add_epi32(dots[m].value, wide);
-    }
-  }
+template <typename Format>
+inline I32 products(Bytes first, Bytes second, const int8_t* x_first, const int8_t* x_second,
+                    int32_t multiplier) {
+  __m512i sums =
+      _mm512_dpbusd_epi32(_mm512_setzero_si512(), first, _mm512_set1_epi32(four_codes(x_first)));
+  sums = _mm512_dpbusd_epi32(sums, second, _mm512_set1_epi32(four_codes(x_second)));
+  return {_mm512_mullo_epi32(sums, _mm512_set1_epi32(multiplier))};
 }
 
 }  // namespace rocmforge::avx512

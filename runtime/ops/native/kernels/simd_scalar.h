@@ -16,7 +16,7 @@ constexpr const char* instruction_set_name = "scalar";
 // Lanes of a vector; also the weight rows of one panel.
 constexpr int lanes = 4;
 // Activation rows that a matmul tile keeps in registers.
-constexpr int tile_rows = 2;
+constexpr int tile_rows = 4;
 // What the layer adds to signed codes to make them unsigned.
 constexpr int signed_offset = 0;
 
@@ -26,12 +26,10 @@ struct F32 {
 struct I32 {
   int32_t lane[lanes];
 };
-// The 32 codes of one block of one row.
-struct Codes {
-  uint8_t code[32];
+// A group of 4 columns of every lane.
+struct Bytes {
+  uint8_t byte[lanes * 4];
 };
-// A dot product of 32 codes, not yet added up.
-using Products = int32_t;
 
 template <typename Operation>
 inline F32 each(Operation operation) {
@@ -110,94 +108,74 @@ inline F32 sums_of_four(const F32* rows) {
 }
 inline F32 joined(const F32 (&fours)[lanes / 4]) { return fours[0]; }
 
-inline I32 broadcast(int32_t x) { return {{x, x, x, x}}; }
-inline I32 subtract(I32 a, I32 b) {
-  for (int i = 0; i < lanes; ++i) a.lane[i] -= b.lane[i];
+inline I32 add(I32 a, I32 b) {
+  for (int i = 0; i < lanes; ++i) a.lane[i] += b.lane[i];
+  return a;
+}
+// a - multiple * x
+template <int multiple>
+inline I32 subtract_multiple(I32 a, int32_t x) {
+  for (int i = 0; i < lanes; ++i) a.lane[i] -= multiple * x;
   return a;
 }
 inline F32 to_float(I32 a) {
   return each([=](int i) { return static_cast<float>(a.lane[i]); });
 }
-
-inline Codes load_codes(const void* p) {
-  Codes codes;
-  std::memcpy(codes.code, p, sizeof codes);
-  return codes;
-}
-inline void store_codes(void* p, Codes codes) { std::memcpy(p, codes.code, sizeof codes); }
-// 16 bytes: codes 0..15 are the low halves, 16..31 the high ones.
-inline Codes load_nibbles(const uint8_t* p) {
-  Codes codes;
-  for (int i = 0; i < 16; ++i) {
-    codes.code[i] = p[i] & 15;
-    codes.code[i + 16] = p[i] >> 4;
-  }
-  return codes;
+inline F32 load_int8(const int8_t* p) {
+  return each([=](int i) { return static_cast<float>(p[i]); });
 }
 
-// Lane i: the float16 at p + i * stride bytes.
-inline F32 gather_half(const uint8_t* p, int64_t stride) {
-  return each([=](int i) { return float_of_half(p + i * stride); });
-}
-
-template <typename Format>
-inline int32_t widen(uint8_t code) {
-  return Format::is_signed ? static_cast<int8_t>(code) : code;
-}
-
-// The 32 codes of one block of every row of a panel, [8][lanes][4]; of 4 bits, [4][lanes][4] with
-// group g + 4 in the high halves of group g.
-template <int bits>
-struct PanelCodes {
-  const uint8_t* bytes;
-
-  uint8_t code(int column, int lane) const {
-    const int group = column / 4;
-    if (bits == 8) return bytes[(group * lanes + lane) * 4 + column % 4];
-    const uint8_t byte = bytes[(group % 4 * lanes + lane) * 4 + column % 4];
-    return group < 4 ? byte & 15 : byte >> 4;
-  }
-};
-
-// Products of 32 codes (plus signed_offset where they are signed), activations and multipliers.
-template <typename Format, typename Activations>
-inline Products dot(Codes codes, const Activations& x) {
-  int32_t total = 0;
-  for (int i = 0; i < 32; ++i) {
-    total += widen<Format>(codes.code[i]) * x.codes[i] * x.multipliers[i / 2];
-  }
-  return total;
-}
-inline int32_t sum(Products products) { return products; }
-// Lane i: sum(rows[i]).
-inline I32 sums(const Products (&rows)[lanes]) {
-  I32 result;
-  std::memcpy(result.lane, rows, sizeof result);
+template <typename Operation>
+inline Bytes each_byte(Operation operation) {
+  Bytes result;
+  for (int i = 0; i < lanes * 4; ++i) result.byte[i] = static_cast<uint8_t>(operation(i));
   return result;
 }
-
-// One block of every row of a panel, laid out for dot_panel: [8][lanes][4] codes.
-template <typename Format>
-inline void store_panel(const Codes (&rows)[lanes], uint8_t* panel) {
-  for (int group = 0; group < 8; ++group) {
-    for (int i = 0; i < lanes; ++i) {
-      std::memcpy(panel + (group * lanes + i) * 4, rows[i].code + group * 4, 4);
-    }
-  }
+inline Bytes load_bytes(const uint8_t* p) {
+  return each_byte([=](int i) { return p[i]; });
+}
+inline void store_bytes(uint8_t* p, Bytes x) { std::memcpy(p, x.byte, sizeof x); }
+// Bits from the next byte may come in on top: `low_bits_of` takes them away.
+inline Bytes shift_right(Bytes x, int bits) {
+  return each_byte([=](int i) { return x.byte[i] >> bits; });
+}
+template <int width>
+inline Bytes low_bits_of(Bytes x) {
+  return each_byte([=](int i) { return x.byte[i] & ((1 << width) - 1); });
+}
+// Nothing may leave a byte.
+template <int bits>
+inline Bytes shift_left(Bytes x) {
+  return each_byte([=](int i) { return x.byte[i] << bits; });
+}
+inline Bytes bit_or(Bytes a, Bytes b) {
+  return each_byte([=](int i) { return a.byte[i] | b.byte[i]; });
+}
+// table: 16 values, repeated to the length of a vector.
+inline Bytes look_up(const uint8_t* table, Bytes indices) {
+  return each_byte([=](int i) { return table[indices.byte[i]]; });
 }
 
-// dots[m], lane i: products of row i of the panel's block and row m of the activations.
-template <typename Format, int rows, int bits, typename Activations>
-inline void dot_panel(PanelCodes<bits> panel, const Activations& x, I32 (&dots)[rows]) {
-  for (int m = 0; m < rows; ++m) {
-    dots[m] = broadcast(int32_t{0});
-    for (int k = 0; k < 32; ++k) {
-      const int32_t activation = x.codes_of(m)[k] * x.multipliers_of(m)[k / 2];
-      for (int i = 0; i < lanes; ++i) {
-        dots[m].lane[i] += widen<Format>(panel.code(k, i)) * activation;
-      }
+// How a multiplier is stored for `products`.
+inline int32_t multiplier_word(int32_t multiplier) { return multiplier; }
+
+// Lane i: products of 8 codes (plus signed_offset where they are signed) and 8 activations, added
+// up and times the multiplier.
+template <typename Format>
+inline I32 products(Bytes first, Bytes second, const int8_t* x_first, const int8_t* x_second,
+                    int32_t multiplier) {
+  const auto code = [](uint8_t byte) {
+    return Format::is_signed ? static_cast<int8_t>(byte) : int32_t{byte};
+  };
+  I32 result;
+  for (int i = 0; i < lanes; ++i) {
+    int32_t sum = 0;
+    for (int k = 0; k < 4; ++k) {
+      sum += code(first.byte[i * 4 + k]) * x_first[k] + code(second.byte[i * 4 + k]) * x_second[k];
     }
+    result.lane[i] = sum * multiplier;
   }
+  return result;
 }
 
 }  // namespace rocmforge::scalar

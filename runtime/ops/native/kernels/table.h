@@ -3,13 +3,14 @@
 #pragma once
 
 #include "block_formats.h"
+#include "codebook_formats.h"
 #include "elementwise.h"
+#include "with_format.h"
 // Those use elementwise.
 #include "activations.h"
 #include "attention.h"
-// Those use activations.
 #include "packed_weights.h"
-// That uses packed weights.
+// Those use packed weights.
 #include "integer_matmul.h"
 #include "look_up.h"
 #include "plain_matmul.h"
@@ -20,7 +21,7 @@ inline int64_t matmul_scratch(BlockFormat format, const MatMul& args) {
   return with_format(
       format,
       [&]<typename Format>() {
-        return UnpackedPanel<Format>::bytes(args.columns / activation_block);
+        return panels_together<Format>(args) * UnpackedPanel<Format>::bytes(args);
       },
       []<typename Format>() { return int64_t{0}; });
 }

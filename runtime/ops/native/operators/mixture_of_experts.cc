@@ -24,14 +24,13 @@ void clamped_silu(const float* gate, const float* up, int64_t count, float* y) {
   }
 }
 
-// The rows of `all` from `row` on.
-QuantizedRows rows_from(const QuantizedRows& all, int64_t row, int64_t columns) {
-  const int64_t value = row * columns, block = value / activation_block;
-  return {all.codes + value, all.multipliers + value / 2, all.scales + block, all.sums + block,
-          all.code_sums + block};
+// Floats that rows take as they are and rounded.
+int64_t floats_of(int64_t rows, int64_t columns) {
+  constexpr int64_t block_floats = sizeof(ActivationBlock) / sizeof(float);
+  return rows * columns + QuantizedRows::count(rows, columns) * block_floats;
 }
 
-int64_t floats_of(int64_t values) { return values + QuantizedRows::bytes(values) / 4 + 1; }
+QuantizedRows rounded_rows(float* memory) { return {reinterpret_cast<ActivationBlock*>(memory)}; }
 
 // Products by how many rows they have: those of as many are computed together.
 using ProductsByRows = std::map<int64_t, std::vector<Product>>;
@@ -119,13 +118,13 @@ void MixtureOfExperts::compute(const Context& context) const {
   const Routing routing = route(router.data, tokens, experts);
   const int64_t in_values = slots * columns_, hidden_values = slots * hidden_;
   float* gathered =
-      scratch<float>(ScratchUse::call, floats_of(in_values) + floats_of(hidden_values) +
-                                           hidden_values + in_values + 4);
-  float* gate = gathered + floats_of(in_values);
-  float* up = gate + floats_of(hidden_values);
+      scratch<float>(ScratchUse::call, floats_of(slots, columns_) + floats_of(slots, hidden_) +
+                                           hidden_values + in_values);
+  float* gate = gathered + floats_of(slots, columns_);
+  float* up = gate + floats_of(slots, hidden_);
   float* answers = up + hidden_values;
-  const QuantizedRows quantized = quantized_rows(gathered + in_values, in_values);
-  const QuantizedRows quantized_hidden = quantized_rows(gate + hidden_values, hidden_values);
+  const QuantizedRows quantized = rounded_rows(gathered + in_values);
+  const QuantizedRows quantized_hidden = rounded_rows(gate + hidden_values);
 
   const auto rounds = [&](size_t i) {
     return block_shape(weights_[i].format).columns >= activation_block;
@@ -140,7 +139,7 @@ void MixtureOfExperts::compute(const Context& context) const {
     args.outputs = outputs[i];
     args.columns = weights.columns;
     args.x = from + place * weights.columns;
-    args.quantized = rows_from(codes, place, weights.columns);
+    args.quantized = {codes.blocks, codes.first + place};
     args.bias = biases[i] == nullptr ? nullptr : biases[i] + row;
     args.y = to + place * outputs[i];
     return Product(weights.format, args);

@@ -59,9 +59,10 @@ void NormQuantMatMul::compute(const Context& context) const {
   float* sum = context.has_output(1) ? context.output<float>(1, {rows, columns_}) : nullptr;
 
   const int64_t gate_values = activation_ == nullptr ? 0 : rows * products[0].args.outputs;
-  float* normed =
-      scratch<float>(ScratchUse::call, values + gate_values + QuantizedRows::bytes(values) / 4 + 1);
-  const QuantizedRows quantized = quantized_rows(normed + values + gate_values, values);
+  const int64_t block_floats =
+      QuantizedRows::count(rows, columns_) * int64_t{sizeof(ActivationBlock) / sizeof(float)};
+  float* normed = scratch<float>(ScratchUse::call, values + gate_values + block_floats);
+  const QuantizedRows quantized{reinterpret_cast<ActivationBlock*>(normed + values + gate_values)};
   if (activation_ != nullptr) products[0].args.y = normed + values;
   for (Product& product : products) {
     product.args.x = normed;

@@ -55,17 +55,6 @@ Product::Product(const Context& context, const Weights& weights, size_t index, i
   args.columns = weights.columns;
 }
 
-QuantizedRows quantized_rows(void* memory, int64_t values) {
-  const int64_t blocks = values / activation_block;
-  QuantizedRows rows;
-  rows.scales = static_cast<float*>(memory);
-  rows.sums = rows.scales + blocks;
-  rows.code_sums = reinterpret_cast<int32_t*>(rows.sums + blocks);
-  rows.multipliers = reinterpret_cast<int16_t*>(rows.code_sums + blocks);
-  rows.codes = reinterpret_cast<int8_t*>(rows.multipliers + values / 2);
-  return rows;
-}
-
 void multiply(const Context& context, std::span<const Product> products, int64_t rows) {
   if (rows == 0) return;
   int64_t count = 0;

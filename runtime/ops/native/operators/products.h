@@ -19,9 +19,6 @@ struct Product {
   bool reads_quantized() const { return block_shape(format).columns >= activation_block; }
 };
 
-// Lays out room for `values` rounded activations; `memory` has QuantizedRows::bytes(values).
-QuantizedRows quantized_rows(void* memory, int64_t values);
-
 // Computes rows [0, rows) of every product, whose inputs and outputs are set, on all threads.
 void multiply(const Context& context, std::span<const Product> products, int64_t rows);
 

@@ -10,14 +10,14 @@ void QuantMatMul::compute(const Context& context) const {
   const auto x = context.input<float>(0, {any_size, weights_.columns});
   Product product(context, weights_, 1, rows_);
   MatMul& args = product.args;
-  const int64_t rows = x.shape[0], values = rows * weights_.columns;
+  const int64_t rows = x.shape[0];
   args.x = x.data;
   args.bias = context.input<float>(2, {args.outputs}).data;
   args.y = context.output<float>(0, {rows, args.outputs});
   if (args.outputs == 0) return;
   if (product.reads_quantized()) {
-    args.quantized =
-        quantized_rows(scratch<uint8_t>(ScratchUse::call, QuantizedRows::bytes(values)), values);
+    const int64_t blocks = QuantizedRows::count(rows, weights_.columns);
+    args.quantized = {scratch<ActivationBlock>(ScratchUse::call, blocks)};
     const KernelTable& table = kernels();
     const WorkUnits units(rows, weights_.columns);
     context.parallel_for(units.count(), [&](int64_t unit) {

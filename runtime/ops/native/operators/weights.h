@@ -43,7 +43,7 @@ struct Weights {
     }
     const KernelTable& table = kernels();
     const auto panels = context.input<uint8_t>(
-        index, {any_size, columns / activation_block, table.packed_block_bytes(format)});
+        index, {any_size, columns / block_shape(format).columns, table.packed_block_bytes(format)});
     return {panels.data, panels.shape[0] * table.panel_rows, true};
   }
 };
