@@ -163,11 +163,10 @@ class Scheduler:
         lest one be preempted at once.
         """
         size = self._pages.page_size
-        # The last token is always computed: its logits are what the request waits for.
-        reusable = (len(sequence.tokens) - 1) // size
-        for index in range(len(sequence.hashes), reusable):
+        whole = len(sequence.tokens) // size
+        for index in range(len(sequence.hashes), whole):
             self._extend_hashes(sequence, index)
-        known = self._pages.match_prefix(sequence.hashes[:reusable])
+        known = self._pages.match_prefix(sequence.hashes[:whole])
         lacking = self._pages.pages_for(len(sequence.tokens)) - len(known)
         fresh = (
             self._pages.allocate(lacking)
@@ -179,7 +178,10 @@ class Scheduler:
             return False
         sequence.pages = known + fresh
         sequence.published = len(known)
-        sequence.computed = sequence.prefix_hits = len(known) * size
+        # The last token is always computed: its logits are what the request waits for. Where its
+        # page is known, the same bits are written to it again.
+        sequence.computed = min(len(known) * size, len(sequence.tokens) - 1)
+        sequence.prefix_hits = sequence.computed
         sequence.running = True
         self.prefix_hit_tokens += sequence.prefix_hits
         self._waiting.popleft()

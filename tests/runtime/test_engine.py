@@ -113,6 +113,15 @@ def test_a_cached_prefix_changes_no_token(start) -> None:
     assert engine.statistics().prefix_hit_tokens == again.prefix_hit_tokens
 
 
+def test_a_prompt_that_is_known_to_its_last_page_needs_one_token(start) -> None:
+    engine = start()
+    prompt = prompts(1, shortest=60)[0][:48]
+    first = ended(engine.submit(prompt, GREEDY, 12))
+    again = [engine.submit(prompt, GREEDY, 12) for _ in range(3)]
+    assert [ended(generation) for generation in again] == [first] * 3
+    assert [generation.prefix_hit_tokens for generation in again] == [47] * 3
+
+
 @pytest.mark.parametrize("budget", [1, 7, 64])
 def test_the_size_of_the_chunks_changes_no_token(start, budget: int) -> None:
     prompt = prompts(1, shortest=40)[0]

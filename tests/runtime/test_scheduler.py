@@ -95,7 +95,9 @@ def test_the_last_token_is_computed_even_if_its_page_is_known() -> None:
     scheduler.add(first)
     finish_step(scheduler, scheduler.plan())
     scheduler.add(Sequence(2, list(range(8))))
-    assert (2, 4, 4, True) in shape(scheduler.plan())
+    plan = scheduler.plan()
+    assert (2, 7, 1, True) in shape(plan)
+    assert scheduler.prefix_hit_tokens == 7
 
 
 def test_out_of_pages_the_youngest_gives_way_and_is_computed_again_later() -> None:
