@@ -79,10 +79,10 @@ def main() -> None:
         seconds = measure(
             library, "PagedAttention", inputs, threads, scale=0.125, **step.attributes
         )
-        work = 4 * 9 * 64 * float(np.sum(step.positions.astype(np.int64) + 1))
+        operations = 4 * 9 * 64 * float(np.sum(step.positions.astype(np.int64) + 1))
         read = sum(lengths) * 2 * 3 * 64 * 2
         print(f"PagedAttention {len(lengths)} rows of {lengths[0]}, {new[0]} new:", end=" ")
-        print(f"{seconds * 1e6:.0f} us, {work / seconds / 1e9:.0f} GFLOP/s,", end=" ")
+        print(f"{seconds * 1e6:.0f} us, {operations / seconds / 1e9:.0f} GFLOP/s,", end=" ")
         print(f"{read / seconds / 1e9:.1f} GB/s")
 
 

@@ -57,8 +57,7 @@ def test_a_packed_row_is_dequantized_exactly(
     ids = np.array([36, 0, 5, 5, 17], np.int32)
     panels = packed(library, block_format, blocks, columns)
     inputs = {"blocks": panels, "ids": ids}
-    attributes = {"format": block_format, "columns": columns}
-    (rows,) = library.run("RowLookup", inputs, [np.float32], **attributes)
+    (rows,) = library.run("RowLookup", inputs, [np.float32], format=block_format, columns=columns)
     np.testing.assert_array_equal(rows, dequantize_rows(blocks[ids], block_format, columns))
 
 
