@@ -56,7 +56,7 @@ def _texts(
     engine = Engine(session, end_of_generation=tokenizer.end_of_generation, settings=settings)
     engine.start()
     try:
-        decoder = StreamDecoder(tokenizer)
+        decoder = StreamDecoder(tokenizer, continues=True)
         generation = engine.submit(tokenizer.encode(prompt), sampling, max_tokens)
         while (output := generation.next_output()) is not None:
             if output.token is not None:
