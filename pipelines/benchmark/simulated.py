@@ -1,5 +1,6 @@
 """A session that computes nothing, to see what the engine around it costs."""
 
+import threading
 import time
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ NEXT_TOKEN = 1
 
 
 class SimulatedSession:
-    """Answers every step at once, always with the same token.
+    """Answers every step at once, always with the same token, from when `begin` is set.
 
     Times are written by the engine's thread; they are read when the engine has stopped.
     """
@@ -33,9 +34,11 @@ class SimulatedSession:
         self.outside_ns: list[tuple[int, int]] = []
         """Requests that got a token in a step, and nanoseconds from its end to the next one."""
         self._sampled = 0
+        self.begin = threading.Event()
 
     def run(self, inputs: StepInputs) -> NDArray[np.float32]:
         """Logits float32 [R, V]."""
+        self.begin.wait()
         now = time.perf_counter_ns()
         if self._left_ns is not None:
             self.outside_ns.append((self._sampled, now - self._left_ns))
@@ -59,9 +62,11 @@ def engine_ms_per_step(manifest: Manifest, running: int, steps: int) -> tuple[fl
             engine.submit(_prompt(number, manifest.vocabulary_size), greedy, steps, ignore_eos=True)
             for number in range(running)
         ]
+        session.begin.set()
         for generation in generations:
             generation.wait(None)
     finally:
+        session.begin.set()
         engine.stop()
     return tuple(ns / 1e6 for sampled, ns in session.outside_ns if sampled == running)
 

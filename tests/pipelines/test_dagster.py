@@ -122,8 +122,8 @@ def test_a_corrupt_gguf_fails_in_one_sentence(
 def test_an_unsupported_model_is_refused_by_name(
     instance: dg.DagsterInstance, incoming: Path
 ) -> None:
-    write_tiny_llama(incoming / "q5.gguf", format="Q5_0")
-    assert "block format Q5_0" in reason(prepare_model(instance, "q5"))
+    write_tiny_llama(incoming / "q8.gguf", format="Q8_1")
+    assert "block format Q8_1" in reason(prepare_model(instance, "q8"))
 
 
 def test_what_runs_left_behind_is_removed_by_the_next(

@@ -89,7 +89,7 @@ def test_nothing_is_written_for_what_cannot_be_run(tmp_path: Path, settings: Set
     with pytest.raises(ModelNotFound):
         prepare(tmp_path / "missing.gguf", settings, silent)
     with pytest.raises(UnsupportedModel):
-        prepare(write_tiny_llama(tmp_path / "q5.gguf", format="Q5_0"), settings, silent)
+        prepare(write_tiny_llama(tmp_path / "q8.gguf", format="Q8_1"), settings, silent)
     garbage = tmp_path / "garbage.gguf"
     garbage.write_bytes(b"GGUF" + os.urandom(500))
     with pytest.raises(GGUFError):
