@@ -15,6 +15,8 @@ from runtime.pages import ROOT_HASH, PageManager, chain_hash
 from runtime.plan import PlannedRow, StepPlan
 from runtime.sequence import Sequence
 
+PREFILL_BESIDE_DECODE = 64
+"""Most tokens of prompts in a step that others wait for: as fast a prefill, a shorter wait."""
 DRAFTED_STEP = 8
 """Most tokens of a step that carries guesses: with more, a row more is a row's work more."""
 
@@ -67,7 +69,10 @@ class Scheduler:
         up those that are generating.
         """
         rows: dict[Sequence, PlannedRow] = {}
+        generating = sum(sequence.remaining == 1 for sequence in self._running)
         budget = self._token_budget
+        if generating:
+            budget = min(budget, generating + PREFILL_BESIDE_DECODE)
         for sequence in sorted(self._running, key=lambda s: s.remaining > 1):
             if budget == 0:
                 break

@@ -52,6 +52,14 @@ def test_a_generating_sequence_goes_before_the_chunks_of_a_prompt() -> None:
     assert shape(scheduler.plan()) == [(1, 12, 1, True), (2, 4, 1, True), (3, 0, 6, False)]
 
 
+def test_a_prompt_takes_smaller_chunks_while_others_generate() -> None:
+    scheduler, _ = make(page_count=256, token_budget=200)
+    scheduler.add(Sequence(1, [1, 2, 3]))
+    finish_step(scheduler, scheduler.plan())
+    scheduler.add(Sequence(2, list(range(300))))
+    assert shape(scheduler.plan()) == [(1, 3, 1, True), (2, 0, 64, False)]
+
+
 def test_no_more_run_than_allowed() -> None:
     scheduler, _ = make(max_running=2)
     for identifier in range(4):
