@@ -1,7 +1,6 @@
 """The model in ONNX Runtime: providers, the mapped weights and the page pool bound in place."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +150,7 @@ def _load(
     """
     options = ort.SessionOptions()
     options.log_severity_level = ONNX_RUNTIME_WARNINGS_OFF
-    options.intra_op_num_threads = settings.threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = settings.thread_count
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)

@@ -59,12 +59,6 @@ class StatisticsRecorder:
         with self._lock:
             return self._live - self._active
 
-    @property
-    def live(self) -> int:
-        """Requests that have not ended."""
-        with self._lock:
-            return self._live
-
     def request_submitted(self) -> None:
         """Count a request as started and queued."""
         with self._lock:
