@@ -15,7 +15,7 @@ NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 HOUSES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check test test-fast serve bench dagster wheel clean
+.PHONY: help setup format check docs test test-fast serve bench dagster wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,12 +53,15 @@ format: $(VENV)/installed-dev ## rewrite the sources in the one format
 	$(BIN)/ruff format $(HOUSES) tests
 	$(BIN)/clang-format -i $(NATIVE_SOURCES)
 
-check: $(VENV)/installed-dev $(LIBRARY) ## format, lint, types and import contracts, changing nothing
+check: $(VENV)/installed-dev $(LIBRARY) docs ## format, lint, types, import contracts and docs, changing no source
 	$(BIN)/ruff check $(HOUSES) tests
 	$(BIN)/ruff format --check $(HOUSES) tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES)
+
+docs: $(VENV)/installed-dev ## the pages of docs as a site in build/docs; a dead link fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 test: check ## everything of check, then every test
 	$(BIN)/python -m pytest -n auto $(TESTS)
