@@ -61,7 +61,7 @@ check: $(VENV)/installed-dev $(LIBRARY) docs ## format, lint, types, import cont
 	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES)
 
 docs: $(VENV)/installed-dev ## the pages of docs as a site in build/docs; a dead link fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: check ## everything of check, then every test
 	$(BIN)/python -m pytest -n auto $(TESTS)
