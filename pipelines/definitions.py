@@ -1,4 +1,6 @@
-"""What workspace.yaml loads: the assets, their checks, the job and its resource."""
+"""What workspace.yaml loads: one `dg.Definitions` a part, and what all parts share."""
+
+from collections.abc import Callable
 
 import dagster as dg
 
@@ -14,14 +16,23 @@ prepare_model = dg.define_asset_job(
 )
 
 
-@dg.definitions
-def definitions() -> dg.Definitions:
-    """Everything, run step by step in the run's own process."""
+def preparation() -> dg.Definitions:
+    """From a GGUF to a published model."""
     return dg.Definitions(
         assets=[gguf_file, onnx_model, published_model],
         asset_checks=[onnx_model_checks],
         jobs=[prepare_model],
         sensors=[gguf_files],
-        resources={"preparation": ModelPreparation()},
-        executor=dg.in_process_executor,
     )
+
+
+PARTS: tuple[Callable[[], dg.Definitions], ...] = (preparation,)
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    """Everything, run step by step in the run's own process."""
+    shared = dg.Definitions(
+        resources={"preparation": ModelPreparation()}, executor=dg.in_process_executor
+    )
+    return dg.Definitions.merge(shared, *(part() for part in PARTS))
