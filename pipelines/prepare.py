@@ -8,7 +8,7 @@ import msgspec
 
 from pipelines.architectures import describe
 from pipelines.convert import convert
-from pipelines.registry import Registry, model_name
+from pipelines.registry import PublishedModel, Registry, model_name
 from pipelines.validation_process import validate_apart
 from runtime.errors import ModelNotFound, PreparationError
 from runtime.gguf import GGUFFile
@@ -20,6 +20,7 @@ from runtime.tokenizer import Tokenizer, TokenizerCache
 def prepare(gguf: Path, settings: Settings, progress: Callable[[str], None]) -> Path:
     """Prepare a GGUF and return its published folder; one that is published already is not redone.
 
+    Whatever version the file has becomes the current one of its name.
     `progress` is called with the name of each step as it begins. Raises ModelNotFound without
     such a file; GGUFError or UnsupportedModel before anything is written; PreparationError when a
     check fails or the disk does, which leaves earlier versions as they are.
@@ -28,14 +29,14 @@ def prepare(gguf: Path, settings: Settings, progress: Callable[[str], None]) -> 
         raise ModelNotFound(f"{gguf} does not exist; check the path of the GGUF file")
     registry = Registry(settings)
     if (published := registry.find(gguf)) is not None:
-        return published.folder
+        return _current(registry, published, gguf)
     progress(f"Reading {gguf.name}")
     expect_supported(gguf, settings)
     name = model_name(gguf)
     try:
         with registry.preparing(name):
             if (published := registry.find(gguf)) is not None:  # by whom we waited for
-                return published.folder
+                return _current(registry, published, gguf)
             staging = registry.new_staging(name, "prepare")
             try:
                 progress("Converting")
@@ -48,6 +49,15 @@ def prepare(gguf: Path, settings: Settings, progress: Callable[[str], None]) -> 
                 shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         raise PreparationError(f"{name} cannot be written to {registry.folder}: {error}") from None
+
+
+def _current(registry: Registry, published: PublishedModel, gguf: Path) -> Path:
+    """A version of this file, made current where another is: who prepares it wants to serve it."""
+    name = published.name
+    current = registry.current(name)
+    if name == model_name(gguf) and (current is None or current.version != published.version):
+        registry.rollback(name, published.version)
+    return published.folder
 
 
 def expect_supported(gguf: Path, settings: Settings) -> None:

@@ -1,7 +1,8 @@
 """The published models: `<models folder>/<name>/versions/<n>`, and `current` that points at one.
 
 A version is made in a staging folder on the same file system and appears by one rename, so a
-half-made model is never seen; `current` is replaced the same way.
+half-made model is never seen; `current` is replaced the same way. A model without `current` is
+retired: its versions stay, and a rollback brings it back.
 """
 
 import fcntl
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import ModelNotFound, PreparationError
-from runtime.manifest import GRAPH_VERSION, Manifest
+from runtime.manifest import GRAPH_VERSION, Manifest, held_alone
+from runtime.packed_weights import remove_packed
 from runtime.session import file_sha256
 from runtime.settings import Settings
 
@@ -30,6 +32,16 @@ class PublishedModel:
     folder: Path
     manifest: Manifest
 
+    @property
+    def fits(self) -> bool:
+        """Whether this build can run it."""
+        return self.manifest.versions.get("graph") == GRAPH_VERSION
+
+    def is_loaded(self) -> bool:
+        """Whether some process has it loaded at this moment."""
+        with held_alone(self.folder) as alone:
+            return not alone
+
 
 def model_name(path: Path) -> str:
     """Name under which a GGUF is published: its stem, in letters that suit folders and URLs."""
@@ -42,6 +54,12 @@ class Registry:
 
     def __init__(self, settings: Settings) -> None:
         self.folder = settings.models_folder
+        self._packed_folder = settings.packed_folder
+        self._keep_versions = settings.keep_versions
+
+    def names(self) -> list[str]:
+        """Every model that has a version, retired ones included."""
+        return [folder.name for folder in _folders(self.folder) if self.versions(folder.name)]
 
     def models(self) -> list[PublishedModel]:
         """The current version of every model, by name."""
@@ -65,23 +83,46 @@ class Registry:
         found = [_published(name, folder) for folder in _folders(self.folder / name / "versions")]
         return sorted(filter(None, found), key=lambda model: -model.version)
 
+    def version(self, name: str, version: int) -> PublishedModel:
+        """One version of a model. Raises ModelNotFound where it is not kept."""
+        versions = self.versions(name)
+        for model in versions:
+            if model.version == version:
+                return model
+        known = ", ".join(str(model.version) for model in versions) or "none"
+        raise ModelNotFound(f"{name} has no version {version}; kept: {known}")
+
+    def previous(self, name: str) -> PublishedModel | None:
+        """The newest version before the current one, or the newest of a retired model."""
+        current = self.current(name)
+        return next(
+            (
+                model
+                for model in self.versions(name)
+                if model.fits and (current is None or model.version < current.version)
+            ),
+            None,
+        )
+
     def resolve(self, model: str | Path) -> Path:
-        """Folder of a published name, or of the path of a GGUF that was published before.
+        """Folder of a published name, of `NAME@VERSION`, or of a GGUF that was published before.
 
         Raises ModelNotFound for anything else, a GGUF that must be prepared first included.
         """
         path = Path(model)
-        if len(path.parts) == 1 and (current := self.current(str(model))) is not None:
-            if current.manifest.versions.get("graph") != GRAPH_VERSION:
-                source = current.manifest.weights.path
+        if len(path.parts) == 1 and (published := self._named(str(model))) is not None:
+            if not published.fits:
+                source = published.manifest.weights.path
                 raise ModelNotFound(
                     f"{model} was prepared by another build; run `rocmforge prepare {source}`"
                 )
-            return current.folder
+            return published.folder
         if path.is_file():
             if (published := self.find(path)) is not None:
                 return published.folder
             raise ModelNotFound(f"{model} is not prepared yet; run `rocmforge prepare {model}`")
+        if len(path.parts) == 1 and self.versions(str(model)):
+            raise ModelNotFound(f"{model} is retired; run `rocmforge rollback {model}` to serve it")
         known = ", ".join(model.name for model in self.models()) or "none"
         raise ModelNotFound(
             f"{model} is neither a GGUF file nor a published model; published: {known}"
@@ -96,10 +137,9 @@ class Registry:
         status = path.stat()
         candidates = [
             model
-            for folder in _folders(self.folder)
-            for model in self.versions(folder.name)
+            for model in self._all_versions()
             if model.manifest.weights.size == status.st_size
-            and model.manifest.versions.get("graph") == GRAPH_VERSION
+            and model.fits
             and model.manifest.weights_path(model.folder).is_file()
         ]
         for model in candidates:
@@ -132,7 +172,8 @@ class Registry:
     def publish(self, staging: Path, manifest: Manifest) -> Path:
         """Make a staging folder the current version of its model and return its new place.
 
-        Everything is on disk before it becomes visible. Earlier versions stay. Raises
+        Everything is on disk before it becomes visible. Of the versions the newest
+        `settings.keep_versions` stay, and those that are loaded somewhere. Raises
         PreparationError where a check of the manifest failed.
         """
         failed = [check for check in manifest.checks if not check.passed]
@@ -145,17 +186,104 @@ class Registry:
         for file in staging.iterdir():
             _sync(file)
         _sync(staging)
-        with _locked(home / "publish.lock"):
+        with self._changing(manifest.name):
             version = 1 + max((_number(folder) for folder in _folders(versions)), default=0)
             folder = versions / str(version)
             staging.rename(folder)
             _sync(versions)
-            link = home / "current.new"
-            link.unlink(missing_ok=True)
-            link.symlink_to(folder.relative_to(home), target_is_directory=True)
-            link.replace(home / "current")
-            _sync(home)
+            self._point(home, folder)
+            self._prune(manifest.name)
         return folder
+
+    def rollback(self, name: str, version: int | None = None) -> PublishedModel:
+        """Make another version current, by default the one before, and give it.
+
+        A running server takes it over; of a retired model the newest comes back. Raises
+        ModelNotFound where there is none.
+        """
+        with self._changing(name):
+            if version is not None:
+                wanted = self.version(name, version)
+                if not wanted.fits:
+                    raise ModelNotFound(f"version {version} of {name} is of another build")
+            elif (previous := self.previous(name)) is not None:
+                wanted = previous
+            else:
+                known = ", ".join(self.names()) or "none"
+                raise ModelNotFound(f"{name} has no earlier version to go back to; models: {known}")
+            self._point(self.folder / name, wanted.folder)
+        return wanted
+
+    def retire(self, name: str) -> None:
+        """Offer a model no longer. Its versions stay, and servers that have loaded one go on."""
+        with self._changing(name):
+            (self.folder / name / "current").unlink(missing_ok=True)
+            _sync(self.folder / name)
+
+    def remove(self, name: str) -> None:
+        """Delete a model with all its versions and give its disk space back.
+
+        Raises ModelNotFound for an unknown one, PreparationError where a process has it loaded.
+        """
+        versions = self.versions(name)
+        if not versions:
+            raise ModelNotFound(f"no model is called {name}; `rocmforge models` lists them")
+        with self._changing(name):
+            loaded = [model.version for model in versions if model.is_loaded()]
+            if loaded:
+                raise PreparationError(
+                    f"{name} is not removed: version {loaded[0]} is loaded; stop its server first"
+                )
+            (self.folder / name / "current").unlink(missing_ok=True)
+            for model in versions:
+                self._delete(model.folder)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def _named(self, model: str) -> PublishedModel | None:
+        name, separator, version = model.partition("@")
+        if separator and version.isdecimal() and self.versions(name):
+            return self.version(name, int(version))
+        return self.current(model)
+
+    def _point(self, home: Path, folder: Path) -> None:
+        """Let `current` be a version, by one rename."""
+        link = home / "current.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.relative_to(home), target_is_directory=True)
+        link.replace(home / "current")
+        _sync(home)
+
+    def _prune(self, name: str) -> None:
+        """Delete old versions, but none that is current or loaded."""
+        folders = sorted(_folders(self.folder / name / "versions"), key=_number, reverse=True)
+        current = (self.folder / name / "current").resolve()
+        for folder in folders[self._keep_versions :]:
+            if folder.resolve() != current:
+                self._delete(folder)
+
+    def _delete(self, folder: Path) -> None:
+        """Delete a version that nobody has loaded, and the packed copy of weights only it has."""
+        with held_alone(folder) as alone:
+            if not alone:
+                return
+            published = _published("", folder)
+            shutil.rmtree(folder, ignore_errors=True)
+        if published is not None:
+            sha256 = published.manifest.weights.sha256
+            if not any(model.manifest.weights.sha256 == sha256 for model in self._all_versions()):
+                remove_packed(self._packed_folder, sha256)
+
+    def _all_versions(self) -> Iterator[PublishedModel]:
+        for folder in _folders(self.folder):
+            yield from self.versions(folder.name)
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        """Hold the right to change which versions a model has."""
+        if not (self.folder / name).is_dir():
+            raise ModelNotFound(f"no model is called {name}; `rocmforge models` lists them")
+        with _locked(self.folder / name / "publish.lock"):
+            yield
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -5,10 +5,32 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rocmforge.commands import bench, generate, inspect, models, prepare, sample, score, serve
+from rocmforge.commands import (
+    bench,
+    generate,
+    inspect,
+    models,
+    prepare,
+    remove,
+    rollback,
+    sample,
+    score,
+    serve,
+)
 from runtime.errors import RocmForgeError, SettingsError
 
-COMMANDS = (serve, prepare, inspect, models, generate, score, bench, sample)
+COMMANDS = (
+    serve,
+    prepare,
+    inspect,
+    models,
+    rollback,
+    remove,
+    generate,
+    score,
+    bench,
+    sample,
+)
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 

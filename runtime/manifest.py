@@ -4,7 +4,11 @@ A prepared model is a folder with `manifest.json`, `model.onnx` and, where the f
 hard link, the GGUF itself. Everything here is immutable.
 """
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -111,3 +115,44 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         if self.weights.linked_name is not None:
             return folder / self.weights.linked_name
         return Path(self.weights.path)
+
+
+def hold(folder: Path) -> BinaryIO:
+    """The open manifest of a prepared folder; while it is open nobody deletes the folder.
+
+    It is a shared lock of the system, freed with the process however that ends. Raises
+    ModelNotFound where the folder is gone.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        file = path.open("rb")
+        # Without locks on this file system nobody deletes it either: see held_alone.
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH)
+        # Whoever held it alone meanwhile has deleted it.
+        path.stat()
+    except FileNotFoundError:
+        raise ModelNotFound(
+            f"{folder} is not a prepared model: it has no {MANIFEST_NAME}"
+        ) from None
+    return file
+
+
+@contextmanager
+def held_alone(folder: Path) -> Iterator[bool]:
+    """Whether no process holds a prepared folder; if so, none begins to while in the block."""
+    try:
+        file = (folder / MANIFEST_NAME).open("rb+")
+    except FileNotFoundError:
+        yield True
+        return
+    except OSError:  # another user's
+        yield False
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except OSError:
+            alone = False
+        yield alone

@@ -57,6 +57,12 @@ def packed_weights(weights: Path, sha256: str, folder: Path) -> PackedArrays:
     }
 
 
+def remove_packed(folder: Path, sha256: str) -> None:
+    """Delete the packed copies of a GGUF, in whatever layout; who has one mapped keeps it."""
+    for path in folder.glob(f"{sha256[:32]}.*.packed"):
+        path.unlink(missing_ok=True)
+
+
 def _places(file: GGUFFile) -> list[_Place]:
     """Where each matrix stands in the packed file, in the order of the GGUF."""
     places: list[_Place] = []

@@ -1,6 +1,7 @@
 """The model in ONNX Runtime: providers, the mapped weights and the page pool bound in place."""
 
 import hashlib
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.errors import DeviceError, PreparationError
-from runtime.manifest import GRAPH_NAME, Manifest, WeightsFile
+from runtime.manifest import GRAPH_NAME, Manifest, WeightsFile, hold
 from runtime.ops.library import library_path
 from runtime.packed_weights import packed_weights
 from runtime.settings import Settings
@@ -68,6 +69,7 @@ class Session:
     def __init__(
         self, folder: Path, *, settings: Settings, profile_prefix: Path | None = None
     ) -> None:
+        weakref.finalize(self, hold(folder).close)
         self.manifest = Manifest.read(folder)
         weights = self.manifest.weights_path(folder)
         check_weights(weights, self.manifest.weights)
@@ -77,9 +79,7 @@ class Session:
             )
         self.device = "cpu"
         # The session borrows these maps and values: they live as long as it does.
-        self._packed = packed_weights(
-            weights, self.manifest.weights.sha256, settings.cache_folder / "packed"
-        )
+        self._packed = packed_weights(weights, self.manifest.weights.sha256, settings.packed_folder)
         self._values = {
             name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in self._packed.items()
         }

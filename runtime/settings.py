@@ -25,6 +25,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of the published models and caches."""
     gguf_folder: Path | None = None
     """Folder whose GGUF files the Dagster UI offers to prepare; `gguf` below home by default."""
+    keep_versions: Count = 5
+    """Versions of a model that stay published, the newest; older ones go unless they are loaded."""
     host: str = "127.0.0.1"
     port: Port = 8080
     device: Literal["auto", "cpu", "rocm"] = "auto"
@@ -74,6 +76,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def cache_folder(self) -> Path:
         """Where files stand that can be made again (tokenizers, the sample model)."""
         return self.home / "cache"
+
+    @property
+    def packed_folder(self) -> Path:
+        """Where packed copies of weights stand."""
+        return self.cache_folder / "packed"
 
     @classmethod
     def from_environment(

@@ -59,6 +59,17 @@ def test_a_published_file_is_not_prepared_again(tmp_path: Path, settings: Settin
     assert steps == []
 
 
+def test_preparing_a_kept_version_again_makes_it_current(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    folder = prepare(path, settings, silent)
+    registry = Registry(settings)
+    registry.retire("tiny")
+    assert prepare(path, settings, silent) == folder
+    assert registry.resolve("tiny") == folder
+
+
 def test_new_content_becomes_a_new_version(tmp_path: Path, settings: Settings) -> None:
     path = write_tiny_llama(tmp_path / "tiny.gguf", seed=1)
     first = prepare(path, settings, silent)

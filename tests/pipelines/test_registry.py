@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,7 @@ from pipelines.convert import convert
 from pipelines.registry import Registry
 from runtime.errors import ModelNotFound, PreparationError
 from runtime.manifest import CheckResult, Manifest
+from runtime.session import Session
 from runtime.settings import Settings
 from tests.models import write_tiny_llama
 
@@ -98,3 +101,115 @@ def test_a_failed_check_cannot_be_published(tmp_path: Path, settings: Settings) 
     with pytest.raises(PreparationError, match=r"blk\.0\.attn_q differs"):
         registry.publish(staging, manifest)
     assert registry.models() == []
+
+
+def versions(settings: Settings, name: str = "tiny") -> list[int]:
+    return [model.version for model in Registry(settings).versions(name)]
+
+
+def test_the_newest_versions_are_kept(tmp_path: Path, settings: Settings) -> None:
+    settings = msgspec.structs.replace(settings, keep_versions=2)
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    for _ in range(4):
+        publish(settings, path, "tiny")
+    assert versions(settings) == [4, 3]
+
+
+def test_neither_current_nor_loaded_versions_are_pruned(tmp_path: Path, settings: Settings) -> None:
+    settings = msgspec.structs.replace(settings, keep_versions=1)
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    registry = Registry(settings)
+    session = Session(publish(settings, path, "tiny"), settings=settings)
+    publish(settings, path, "tiny")
+    assert versions(settings) == [2, 1]
+    assert registry.version("tiny", 1).is_loaded()
+    registry.rollback("tiny")
+    del session
+    assert not registry.version("tiny", 1).is_loaded()
+    publish(settings, path, "tiny")
+    assert versions(settings) == [3]
+
+
+def test_a_version_that_is_loaded_elsewhere_stays(tmp_path: Path, settings: Settings) -> None:
+    settings = msgspec.structs.replace(settings, keep_versions=1)
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    first = publish(settings, path, "tiny")
+    program = "import sys; from pathlib import Path; from runtime.manifest import hold; "
+    program += "held = hold(Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(first)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        publish(settings, path, "tiny")
+        assert versions(settings) == [2, 1]
+        with pytest.raises(PreparationError, match="version 1 is loaded"):
+            Registry(settings).remove("tiny")
+        child.kill()
+        child.wait()
+    publish(settings, path, "tiny")
+    assert versions(settings) == [3]
+
+
+def test_a_pruned_version_takes_its_packed_weights_along(
+    tmp_path: Path, settings: Settings
+) -> None:
+    settings = msgspec.structs.replace(settings, keep_versions=1)
+    path = tmp_path / "tiny.gguf"
+    for seed in (1, 2):
+        path.unlink(missing_ok=True)
+        Session(publish(settings, write_tiny_llama(path, seed=seed), "tiny"), settings=settings)
+    (packed,) = settings.packed_folder.iterdir()
+    (kept,) = Registry(settings).versions("tiny")
+    assert packed.name.startswith(kept.manifest.weights.sha256[:32])
+
+
+def test_rollback_goes_back_one_version_or_to_a_named_one(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    folders = [publish(settings, path, "tiny") for _ in range(3)]
+    registry = Registry(settings)
+    assert registry.rollback("tiny").version == 2
+    assert registry.resolve("tiny") == folders[1]
+    assert registry.rollback("tiny").version == 1
+    with pytest.raises(ModelNotFound, match="no earlier version"):
+        registry.rollback("tiny")
+    assert registry.rollback("tiny", 3).version == 3
+    with pytest.raises(ModelNotFound, match="no version 9; kept: 3, 2, 1"):
+        registry.rollback("tiny", 9)
+    assert publish(settings, path, "tiny").name == "4"
+
+
+def test_a_version_can_be_named(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    first, second = (publish(settings, path, "tiny") for _ in range(2))
+    registry = Registry(settings)
+    assert (registry.resolve("tiny@1"), registry.resolve("tiny@2")) == (first, second)
+    with pytest.raises(ModelNotFound, match="no version 3"):
+        registry.resolve("tiny@3")
+
+
+def test_a_retired_model_is_kept_and_comes_back(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    folder = publish(settings, path, "tiny")
+    registry = Registry(settings)
+    registry.retire("tiny")
+    assert registry.models() == []
+    assert registry.names() == ["tiny"]
+    with pytest.raises(ModelNotFound, match="retired; run `rocmforge rollback tiny`"):
+        registry.resolve("tiny")
+    assert registry.rollback("tiny").folder == folder
+    assert registry.resolve("tiny") == folder
+
+
+def test_a_removed_model_leaves_nothing_but_its_gguf(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    Session(publish(settings, path, "tiny"), settings=settings)
+    registry = Registry(settings)
+    registry.remove("tiny")
+    assert list(settings.models_folder.iterdir()) == []
+    assert list(settings.packed_folder.iterdir()) == []
+    assert path.stat().st_nlink == 1
+    with pytest.raises(ModelNotFound, match="no model is called tiny"):
+        registry.remove("tiny")

@@ -1,0 +1,22 @@
+"""Go back to an earlier version of a model.
+
+Without a version it is the one before the current; of a retired model the newest comes back.
+Servers of the model take the version over while they run.
+"""
+
+import argparse
+
+from rocmforge.options import add_settings, settings_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a published name")
+    parser.add_argument("version", metavar="VERSION", type=int, nargs="?", help="see `models`")
+    add_settings(parser, "home")
+
+
+def run(options: argparse.Namespace) -> None:
+    from pipelines.registry import Registry
+
+    model = Registry(settings_of(options)).rollback(options.model, options.version)
+    print(f"{model.name} is version {model.version} now")
