@@ -5,26 +5,27 @@ through all layers by aliasing, which also orders each layer's write before the 
 """
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from pipelines.architectures import (
     Experts,
     FeedForward,
+    LatentAttention,
     Layer,
     Linear,
     ModelSpec,
     QueryTemperature,
     Rotary,
 )
+from pipelines.latent_attention import LatentAttentionNodes
+from pipelines.nodes import Attribute, Nodes
 from runtime.gguf import GGUFFile, TensorInfo
 from runtime.manifest import GRAPH_VERSION
+from runtime.ops.reference import DOMAIN as DOMAIN
 
-DOMAIN = "com.rocmforge"
 DOMAIN_VERSION = 1
 OPSET = 21
 IR_VERSION = 10
-
-Attribute = str | int | float
 
 
 def build(spec: ModelSpec, file: GGUFFile) -> ModelProto:
@@ -38,15 +39,13 @@ def build(spec: ModelSpec, file: GGUFFile) -> ModelProto:
     return _Builder(spec, file).model()
 
 
-class _Builder:
-    """Collects nodes and initializers in order. Used by one thread for one model."""
+class _Builder(Nodes):
+    """Writes the parts of a model. Used by one thread for one model."""
 
     def __init__(self, spec: ModelSpec, file: GGUFFile) -> None:
+        super().__init__(file.path.name, spec.epsilon)
         self.spec = spec
         self.file = file
-        self.location = file.path.name
-        self.nodes: list[NodeProto] = []
-        self.initializers: dict[str, TensorProto] = {}
         self.angles: dict[Rotary, str] = {}
 
     def model(self) -> ModelProto:
@@ -157,7 +156,12 @@ class _Builder:
             "head_dim": spec.head_dim,
         }
         rows = ["positions", "row_starts", "page_table"]
-        query, key, value = self.query_key_value(block, layer, hidden)
+        latent = None
+        if isinstance(layer.query_key_value, LatentAttention):
+            latent = LatentAttentionNodes(self, block, layer.query_key_value, spec.heads)
+            query, key, value = latent.query_key_value(hidden)
+        else:
+            query, key, value = self.query_key_value(block, layer, layer.query_key_value, hidden)
         if spec.query_temperature is not None:
             query = self.plain("Mul", f"{block}.attn_q_temperature", query, "temperature")
         rotated, attended = f"{block}.rotary", f"{block}.attention"
@@ -179,19 +183,23 @@ class _Builder:
             softcap=spec.attention_softcap,
             **shape,
         )
+        if latent is not None:
+            attended = latent.answers(attended)
         output = self.linear(f"{block}.attn_output", layer.attention_output, attended)
         return self.scaled(output, spec.residual_scale)
 
-    def query_key_value(self, block: str, layer: Layer, hidden: str) -> tuple[str, ...]:
+    def query_key_value(
+        self, block: str, layer: Layer, linears: tuple[Linear, ...], hidden: str
+    ) -> tuple[str, ...]:
         """Projections of the input; queries and keys normed where that comes before rotation."""
         names = tuple(f"{block}.attn_{each}" for each in "qkv")
         spec = self.spec
-        if len(layer.query_key_value) == 1:
-            fused = self.linear(f"{block}.attn_qkv", layer.query_key_value[0], hidden)
+        if len(linears) == 1:
+            fused = self.linear(f"{block}.attn_qkv", linears[0], hidden)
             each = spec.kv_heads * spec.head_dim
             self.split(fused, names, (spec.heads * spec.head_dim, each, each))
         else:
-            for name, linear in zip(names, layer.query_key_value, strict=True):
+            for name, linear in zip(names, linears, strict=True):
                 self.linear(name, linear, hidden)
         query, key, value = names
         if layer.query_norm is None or layer.key_norm is None:
@@ -227,9 +235,12 @@ class _Builder:
         """The answers of the chosen experts, and that of the shared one where there is one."""
         router = self.linear(f"{name}_router", weights.router, hidden)
         matrices = (weights.gate, weights.up, weights.down)
+        choice = weights.choice
         inputs = [hidden, router, *(self.blocks(each.weight) for each in matrices)]
-        if any(each.bias for each in matrices):
-            inputs += [self.vector(each.bias) if each.bias else "" for each in matrices]
+        vectors = [*(each.bias for each in matrices), choice.selection_bias]
+        inputs += [self.vector(each) if each else "" for each in vectors]
+        while not inputs[-1]:
+            inputs.pop()
         fed = f"{name}_experts"
         self.node(
             "MixtureOfExperts",
@@ -238,9 +249,12 @@ class _Builder:
             columns=weights.gate.weight.columns,
             hidden=weights.down.weight.columns,
             formats=" ".join(each.weight.format for each in matrices),
-            used=weights.used,
-            renormalize=int(weights.renormalized),
-            scale=weights.scale,
+            used=choice.used,
+            gating=choice.gating,
+            renormalize=int(choice.renormalized),
+            groups=choice.groups,
+            groups_used=choice.groups_used,
+            scale=choice.scale,
             activation=weights.activation,
         )
         if weights.shared is None:
@@ -310,89 +324,9 @@ class _Builder:
         )
         return name, total
 
-    def rms_norm(self, name: str, hidden: str, weight: str, residual: str = "") -> str:
-        """RMSNorm of hidden + residual, whose sum is another output where there is a residual."""
-        inputs = [hidden, weight, residual] if residual else [hidden, weight]
-        outputs = [name, f"{name}.residual"] if residual else [name]
-        self.node("RMSNorm", inputs, outputs, epsilon=self.spec.epsilon)
-        return name
-
-    def linear(self, name: str, linear: Linear, hidden: str) -> str:
-        inputs = [hidden, self.blocks(linear.weight)]
-        if linear.bias is not None:
-            inputs.append(self.vector(linear.bias))
-        info = linear.weight
-        self.node(
-            "QuantMatMul",
-            inputs,
-            [name],
-            format=info.format,
-            columns=info.columns,
-            rows=info.rows,
-        )
-        return name
-
     def gather(self, name: str, rows: str) -> str:
         self.nodes.append(helper.make_node("Gather", [rows, "logit_rows"], [name], name, axis=0))
         return name
-
-    def scaled(self, name: str, factor: float) -> str:
-        """`name` times a factor; the value itself where that is 1."""
-        if factor == 1:
-            return name
-        return self.plain("Mul", f"{name}.scaled", name, self.number(factor))
-
-    def split(self, name: str, parts: tuple[str, ...], widths: tuple[int, ...]) -> None:
-        """Cut the columns of a fused product. The fused matrix stays whole: one pass reads it."""
-        sizes = self.stored(f"{'_'.join(map(str, widths))}.columns", np.array(widths, np.int64))
-        self.nodes.append(helper.make_node("Split", [name, sizes], parts, parts[0], axis=1))
-
-    def plain(self, kind: str, name: str, *inputs: str) -> str:
-        """An operator of ONNX itself, without attributes."""
-        self.nodes.append(helper.make_node(kind, inputs, [name], name))
-        return name
-
-    def number(self, value: float) -> str:
-        """A scalar that the graph holds."""
-        return self.stored(f"number.{float(value)!r}", np.float32(value))
-
-    def stored(self, name: str, values: np.ndarray | np.float32) -> str:
-        """A small initializer that conversion computes and the graph holds itself."""
-        if name not in self.initializers:
-            self.initializers[name] = numpy_helper.from_array(np.asarray(values), name)
-        return name
-
-    def node(
-        self, kind: str, inputs: list[str], outputs: list[str], **attributes: Attribute
-    ) -> None:
-        """Append an operator of our domain; a node is called as its first output."""
-        node = helper.make_node(kind, inputs, outputs, outputs[0], domain=DOMAIN)
-        node.attribute.extend(
-            helper.make_attribute(key, value) for key, value in attributes.items()
-        )
-        self.nodes.append(node)
-
-    def blocks(self, info: TensorInfo) -> str:
-        """A matrix as it is stored: uint8 [rows, row_bytes]."""
-        return self.external(info, TensorProto.UINT8, (info.rows, info.row_bytes))
-
-    def vector(self, info: TensorInfo) -> str:
-        return self.external(info, TensorProto.FLOAT, info.shape)
-
-    def external(self, info: TensorInfo, kind: int, shape: tuple[int, ...]) -> str:
-        """The initializer that stands for bytes of the GGUF; one tensor gives one."""
-        if info.name not in self.initializers:
-            tensor = TensorProto(
-                name=info.name,
-                data_type=kind,
-                dims=shape,
-                data_location=TensorProto.EXTERNAL,
-            )
-            place = {"location": self.location, "offset": info.offset, "length": info.size}
-            for key, value in place.items():
-                tensor.external_data.add(key=key, value=str(value))
-            self.initializers[info.name] = tensor
-        return info.name
 
     def inputs(self) -> list[ValueInfoProto]:
         return [

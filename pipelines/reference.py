@@ -127,6 +127,10 @@ def _operators() -> list[type[OpRun]]:
             y = x @ weights(blocks, format, columns)[:rows].T
             return (y if bias is None else y + bias,)
 
+    class GroupedQuantMatMul(_Operator):
+        def _run(self, x: Any, blocks: Any, **attributes: Any) -> Any:
+            return (reference.grouped_quant_matmul(x, blocks, **attributes, weights=weights),)
+
     class NormQuantMatMul(_Operator):
         def _run(
             self, x: Any, weight: Any, residual: Any = None, *matrices: Any, **attributes: Any
@@ -160,6 +164,7 @@ def _operators() -> list[type[OpRun]]:
         RowLookup,
         RMSNorm,
         QuantMatMul,
+        GroupedQuantMatMul,
         NormQuantMatMul,
         RotaryAngles,
         RotaryPageWrite,

@@ -82,7 +82,7 @@ def _matrices(node: NodeProto) -> Iterator[tuple[str, str, int]]:
         return
     elif "format" in attributes:
         formats = [attributes["format"].decode()]
-        names = [node.input[1 if node.op_type == "QuantMatMul" else 0]]
+        names = [node.input[1 if node.op_type.endswith("QuantMatMul") else 0]]
     else:
         return
     for name, format in zip(names, formats, strict=True):

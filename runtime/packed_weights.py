@@ -68,9 +68,10 @@ def _places(file: GGUFFile) -> list[_Place]:
     places: list[_Place] = []
     offset = 0
     for tensor in file.tensors.values():
-        if len(tensor.shape) != 2:
+        if len(tensor.shape) not in (2, 3):
             continue
-        shape = packed_shape(tensor.format, tensor.rows, tensor.columns)
+        matrices = tensor.shape[0] if len(tensor.shape) == 3 else 1
+        shape = packed_shape(tensor.format, tensor.rows, tensor.columns, matrices=matrices)
         if shape is not None:
             places.append(_Place(tensor, offset, shape))
             offset = -(-places[-1].end // ALIGNMENT) * ALIGNMENT

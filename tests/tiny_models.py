@@ -37,11 +37,52 @@ class TinyModel:
     divisors: Mapping[str, float] = field(default_factory=dict)
     """Tensors of rope divisors, each with its largest."""
     metadata: Mapping[str, Value] = field(default_factory=dict)
+    latent: "Latent | None" = None
     experts: int = 0
+    dense: int = 0
+    """Layers at the beginning that have no experts."""
+    selection_bias: bool = False
     shared: int = 0
     """Rows of a shared expert."""
     shared_gate: bool = True
     format: str = "F32"
+    formats: Mapping[str, str] = field(default_factory=dict)
+    """Of matrices that have another, by the last part of their names."""
+    gain: float = 1.5
+    """Of matrices: through many layers a large one makes much of any rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latent:
+    """Widths of latent attention, whose rotated part `rope.dimension_count` gives."""
+
+    width: int = 32
+    plain: int = 16
+    rotated: int = 8
+    value: int = 24
+    query: int = 0
+    """Width that queries are narrowed to; 0 for no narrowing."""
+    split: bool = True
+
+    def keys(self, heads: int) -> dict[str, Value]:
+        """What stands in the file's metadata."""
+        keys: dict[str, Value] = {
+            "attention.kv_lora_rank": self.width,
+            "rope.dimension_count": self.rotated,
+        }
+        if self.query:
+            keys["attention.q_lora_rank"] = self.query
+        key = self.plain + self.rotated
+        if not self.split:
+            own = {"attention.key_length": key, "attention.value_length": self.value}
+            return keys | own | {"attention.head_count_kv": heads}
+        return keys | {
+            "attention.head_count_kv": 1,
+            "attention.key_length": self.width + self.rotated,
+            "attention.value_length": self.width,
+            "attention.key_length_mla": key,
+            "attention.value_length_mla": self.value,
+        }
 
 
 BOTH_NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
@@ -60,6 +101,7 @@ LONGROPE: Mapping[str, Value] = {
     "rope.scaling.attn_factor": 1.19,
     "attention.sliding_window": 8,
 }
+DEEPSEEK: Mapping[str, Value] = {**YARN, "rope.scaling.yarn_log_multiplier": 0.0707}
 LONG_SHORT = {"rope_factors_long.weight": 9.0, "rope_factors_short.weight": 1.5}
 
 TINY_MODELS: Mapping[str, TinyModel] = {
@@ -84,6 +126,58 @@ TINY_MODELS: Mapping[str, TinyModel] = {
         sinks=True,
         tied=False,
         metadata={**YARN, **WINDOW},
+    ),
+    "deepseek2": TinyModel(
+        architecture="deepseek2",
+        latent=Latent(query=32),
+        experts=8,
+        dense=1,
+        selection_bias=True,
+        shared=192,
+        shared_gate=False,
+        tied=False,
+        metadata={
+            **DEEPSEEK,
+            "leading_dense_block_count": 1,
+            "expert_shared_count": 2,
+            "expert_gating_func": 2,
+            "expert_weights_norm": True,
+            "expert_weights_scale": 2.5,
+            "expert_group_count": 4,
+            "expert_group_used_count": 2,
+        },
+    ),
+    # llama.cpp lets only models of certain depths have queries of one matrix.
+    "deepseek2-lite": TinyModel(
+        architecture="deepseek2",
+        layers=26,
+        embedding=32,
+        heads=2,
+        feed_forward=32,
+        gain=0.7,
+        latent=Latent(),
+        experts=8,
+        dense=1,
+        shared=32,
+        shared_gate=False,
+        tied=False,
+        metadata={**DEEPSEEK, "leading_dense_block_count": 1, "expert_shared_count": 1},
+    ),
+    "deepseek2-whole": TinyModel(
+        architecture="deepseek2",
+        latent=Latent(query=32, value=16, split=False),
+        experts=8,
+        dense=1,
+        shared=96,
+        shared_gate=False,
+        tied=False,
+        metadata={
+            **DEEPSEEK,
+            "rope.scaling.yarn_log_multiplier": 0.1,
+            "leading_dense_block_count": 1,
+            "expert_shared_count": 1,
+            "expert_weights_scale": 16.0,
+        },
     ),
     "mistral3": TinyModel(
         architecture="mistral3",
@@ -251,6 +345,7 @@ class _Writing:
             "rope.dimension_count": model.head_dim,
             "rope.freq_base": 10000.0,
             "vocab_size": len(self.vocabulary.tokens),
+            **(model.latent.keys(model.heads) if model.latent else {}),
             **model.metadata,
         }
         if model.experts:
@@ -284,7 +379,10 @@ class _Writing:
             if model.sinks:
                 self.vector(f"{block}.attn_sinks.weight", model.heads, mean=1.0)
             self.attention(block)
-            self.feed_forward(block)
+            if model.experts and int(block[4:]) >= model.dense:
+                self.experts(block)
+            else:
+                self.feed_forward(block)
         self.vector("output_norm.weight", width, mean=1.0)
         if not model.tied:
             self.matrix("output", tokens, width, gain=4.0)
@@ -294,8 +392,28 @@ class _Writing:
             divisors = np.linspace(1.0, largest, rotated // 2, dtype=np.float32)
             self.writer.add_tensor(name, divisors)
 
+    def latent_attention(self, block: str, latent: Latent) -> None:
+        width, heads = self.model.embedding, self.model.heads
+        queries = heads * (latent.plain + latent.rotated)
+        if latent.query:
+            self.matrix(f"{block}.attn_q_a", latent.query, width)
+            self.vector(f"{block}.attn_q_a_norm.weight", latent.query, mean=1.0)
+            self.matrix(f"{block}.attn_q_b", queries, latent.query)
+        else:
+            self.matrix(f"{block}.attn_q", queries, width)
+        self.matrix(f"{block}.attn_kv_a_mqa", latent.width + latent.rotated, width)
+        self.vector(f"{block}.attn_kv_a_norm.weight", latent.width, mean=1.0)
+        if latent.split:
+            self.matrix(f"{block}.attn_k_b", heads * latent.width, latent.plain, stack=heads)
+            self.matrix(f"{block}.attn_v_b", heads * latent.value, latent.width, stack=heads)
+        else:
+            self.matrix(f"{block}.attn_kv_b", heads * (latent.plain + latent.value), latent.width)
+        self.matrix(f"{block}.attn_output", width, heads * latent.value)
+
     def attention(self, block: str) -> None:
         model = self.model
+        if model.latent:
+            return self.latent_attention(block, model.latent)
         query, each = model.heads * model.head_dim, model.kv_heads * model.head_dim
         if "attn_qkv" in model.fused:
             self.matrix(f"{block}.attn_qkv", query + 2 * each, model.embedding)
@@ -311,6 +429,8 @@ class _Writing:
     def experts(self, block: str) -> None:
         model = self.model
         self.matrix(f"{block}.ffn_gate_inp", model.experts, model.embedding, gain=3.0)
+        if model.selection_bias:
+            self.vector(f"{block}.exp_probs_b.bias", model.experts, mean=0.0)
         shapes = {
             "ffn_gate": (model.feed_forward, model.embedding),
             "ffn_up": (model.feed_forward, model.embedding),
@@ -328,8 +448,6 @@ class _Writing:
 
     def feed_forward(self, block: str) -> None:
         model = self.model
-        if model.experts:
-            return self.experts(block)
         if "ffn_up" in model.fused:
             self.matrix(f"{block}.ffn_up", 2 * model.feed_forward, model.embedding)
         else:
@@ -337,15 +455,19 @@ class _Writing:
             self.matrix(f"{block}.ffn_up", model.feed_forward, model.embedding)
         self.matrix(f"{block}.ffn_down", model.embedding, model.feed_forward)
 
-    def matrix(self, name: str, rows: int, columns: int, gain: float = 1.5, stack: int = 0) -> None:
+    def matrix(
+        self, name: str, rows: int, columns: int, gain: float | None = None, stack: int = 0
+    ) -> None:
         """A matrix, or `stack` of them one after the other."""
+        gain = self.model.gain if gain is None else gain
         drawn = self.random.standard_normal((rows, columns), np.float32) * (gain / columns**0.5)
-        kind = GGMLQuantizationType[self.model.format]
+        last = name.rpartition(".")[2]
+        kind = GGMLQuantizationType[self.model.formats.get(last, self.model.format)]
         stored = quantize(drawn, kind)
         if stack:
             stored = stored.reshape(stack, rows // stack, -1)
         self.writer.add_tensor(f"{name}.weight", stored, raw_dtype=kind)
-        if name.rpartition(".")[2] in self.model.biases:
+        if last in self.model.biases:
             self.vector(f"{name}.bias", rows, mean=0.0, stack=stack)
 
     def vector(self, name: str, length: int, *, mean: float, stack: int = 0) -> None:

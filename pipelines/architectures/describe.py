@@ -1,10 +1,13 @@
 """A GGUF file -> ModelSpec, or one error that names what does not fit or is not supported."""
 
+from pipelines.architectures.choice import choice
 from pipelines.architectures.directory import Keys, Tensors
-from pipelines.architectures.rotation import rotaries, windows
+from pipelines.architectures.latent import LatentShape
+from pipelines.architectures.rotation import latent_scale, rotaries, windows
 from pipelines.architectures.spec import (
     Experts,
     FeedForward,
+    LatentAttention,
     Layer,
     Linear,
     ModelSpec,
@@ -47,6 +50,11 @@ class _Reader:
         self.width = keys.count("embedding_length")
         self.heads = keys.count("attention.head_count")
         self.kv_heads = keys.count("attention.head_count_kv", self.heads)
+        self.latent: LatentShape | None = None
+        if architecture.latent_attention:
+            self.latent = LatentShape.of(keys, self.heads)
+            self.kv_heads, self.head_dim = self.latent.kv_heads, self.latent.head_dim
+            return
         if self.heads % self.kv_heads:
             keys.fail(
                 "attention.head_count",
@@ -60,13 +68,16 @@ class _Reader:
     def spec(self) -> ModelSpec:
         """The whole model; every tensor is read and no key left out."""
         keys, tensors, row = self.keys, self.tensors, self.architecture
-        count = keys.layer_count()
+        count = keys.layer_count() - self.draft_layers()
         embedding = tensors.matrix("token_embd.weight", None, self.width)
         window_of = windows(keys, row, count)
         rotary_of = rotaries(keys, tensors, row, self.head_dim, window_of)
         layers = tuple(
             self.layer(f"blk.{index}", rotary_of[index], window_of[index]) for index in range(count)
         )
+        scale = self.attention_scale(count)
+        if self.latent is not None:
+            scale = latent_scale(keys, rotary_of[0], self.latent.key)
         is_tied = row.tied_only or "output.weight" not in tensors
         spec = ModelSpec(
             architecture=row.name,
@@ -85,7 +96,7 @@ class _Reader:
             ),
             is_parallel=row.norms == "parallel",
             norm_follows_rotary=row.query_key_norm == "after",
-            attention_scale=self.attention_scale(count),
+            attention_scale=scale,
             attention_softcap=self.softcap("attn_logit_softcapping", row.attention_softcap),
             query_temperature=self.query_temperature(),
             activation=row.activation,
@@ -106,6 +117,18 @@ class _Reader:
         keys.expect_vocabulary(spec.vocabulary_size)
         return spec
 
+    def draft_layers(self) -> int:
+        """Blocks at the end that only guess tokens further ahead; they are left out."""
+        key = "nextn_predict_layers"
+        if key not in self.architecture.reads or self.keys.value(key) in (None, 0):
+            return 0
+        drafts, count = self.keys.count(key), self.keys.layer_count()
+        if drafts >= count:
+            self.keys.fail(key, f"is {drafts} of {count} layers")
+        for index in range(count - drafts, count):
+            self.tensors.leave_out(f"blk.{index}")
+        return drafts
+
     def layer(self, block: str, rotary: Rotary, window: int) -> Layer:
         """One block, with the norms that its family has."""
         norms, query_key_norm = self.architecture.norms, self.architecture.query_key_norm
@@ -122,7 +145,7 @@ class _Reader:
             if self.architecture.sinks
             else None,
             attention_output=self.tensors.linear(
-                f"{block}.attn_output", self.width, self.heads * self.head_dim
+                f"{block}.attn_output", self.width, self.heads * self.value_dim
             ),
             attention_output_norm=self.norm(
                 f"{block}.post_attention_norm", norms in ("after", "both")
@@ -148,8 +171,15 @@ class _Reader:
             return self.tensors.vector(name, self.head_dim)
         return self.tensors.vector(name, self.head_dim, heads * self.head_dim)
 
-    def query_key_value(self, block: str) -> tuple[Linear, ...]:
+    @property
+    def value_dim(self) -> int:
+        """Width of what a head answers."""
+        return self.head_dim if self.latent is None else self.latent.value
+
+    def query_key_value(self, block: str) -> tuple[Linear, ...] | LatentAttention:
         """Three matrices, or `attn_qkv` with the rows of all."""
+        if self.latent is not None:
+            return self.latent.read(self.tensors, block, self.width)
         query, each = self.heads * self.head_dim, self.kv_heads * self.head_dim
         if f"{block}.attn_qkv.weight" in self.tensors:
             return (self.tensors.linear(f"{block}.attn_qkv", query + 2 * each, self.width),)
@@ -162,13 +192,13 @@ class _Reader:
     def feed_forward_or_experts(self, block: str) -> FeedForward | Experts:
         """What the tensors of the block say; a family with experts has dense layers too."""
         routing = self.architecture.experts
+        if routing is not None and routing.configured:
+            self.keys.value("leading_dense_block_count")  # the tensors say it too
         if routing is None or f"{block}.ffn_gate_inp.weight" not in self.tensors:
             return self.feed_forward(block, "", self.keys.count("feed_forward_length"))
         tensors, width = self.tensors, self.width
-        count = self.keys.count("expert_count")
-        used = self.keys.count("expert_used_count")
-        if used > count:
-            self.keys.fail("expert_used_count", f"is {used}, more than the {count} experts")
+        chosen = choice(self.keys, tensors, block, routing)
+        count = chosen.experts
         hidden = tensors.rows_of(f"{block}.ffn_gate_exps.weight")
         shared = shared_gate = None
         if f"{block}.ffn_up_shexp.weight" in tensors:
@@ -181,9 +211,7 @@ class _Reader:
             gate=tensors.stacked(f"{block}.ffn_gate_exps", count, hidden, width),
             up=tensors.stacked(f"{block}.ffn_up_exps", count, hidden, width),
             down=tensors.stacked(f"{block}.ffn_down_exps", count, width, hidden),
-            used=used,
-            renormalized=routing.renormalized,
-            scale=self.keys.scale("expert_weights_scale"),
+            choice=chosen,
             activation=routing.activation,
             shared=shared,
             shared_gate=shared_gate,
@@ -228,10 +256,11 @@ class _Reader:
         return 1 / scale if self.architecture.logit_scale == "divide" else scale
 
     def query_temperature(self) -> QueryTemperature | None:
-        """Only where the file asks for it; its length is the original context."""
+        """Only where the file asks for it; its length is by default the original context."""
         scale = self.scale("attention.temperature_scale", 0.0)
         if scale == 0:
             return None
         context = self.keys.count("context_length")
-        length = self.keys.count("rope.scaling.original_context_length", context)
+        original = self.keys.count("rope.scaling.original_context_length", context)
+        length = self.keys.count("attention.temperature_length", original)
         return QueryTemperature(scale, length)

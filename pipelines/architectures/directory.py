@@ -90,6 +90,10 @@ class Keys:
             self.fail(key, f"is {value!r}, no positive integer")
         return value
 
+    def count_or_one(self, key: str) -> int:
+        """A positive integer; files write 0 for what is not used."""
+        return 1 if self.value(key) == 0 else self.count(key, 1)
+
     def layer_count(self) -> int:
         """`block_count`, within reason."""
         count = self.count("block_count")
@@ -242,6 +246,12 @@ class Tensors:
                 "get the file again or convert the model anew"
             )
         return divisors
+
+    def leave_out(self, block: str) -> None:
+        """Count the tensors of a block as used up: the model is whole without them."""
+        names = {name for name in self.file.tensors if name.startswith(f"{block}.")}
+        self.read |= names
+        self.folded |= names
 
     def refuse_unread(self) -> None:
         """A tensor nobody asked for is a part of the model that would be left out."""

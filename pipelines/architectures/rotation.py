@@ -85,22 +85,41 @@ def _scaled(
     kind = keys.text("rope.scaling.type", "linear")
     if kind not in SCALINGS:
         keys.refuse("rope.scaling.type", f"is {kind!r}, supported are {', '.join(SCALINGS)}")
-    factor = keys.scale("rope.scaling.factor", keys.scale("rope.scale_linear"))
-    if factor <= 0:
-        keys.fail("rope.scaling.factor", f"is {factor!r}, no positive number")
+    factor = _factor(keys)
     magnitude = keys.positive("rope.scaling.attn_factor", 1.0)
     frequencies = _frequencies(base, dimensions)
     if kind == "yarn":
         kept = _kept_share(keys, base, dimensions)
         frequencies = frequencies * (kept + (1 - kept) / factor)
-        magnitude *= _yarn_magnitude(factor, 1.0)
-        if multiplier := keys.number("rope.scaling.yarn_log_multiplier", 0.0):
-            magnitude /= _yarn_magnitude(factor, multiplier)
+        multiplier = keys.number("rope.scaling.yarn_log_multiplier", 0.0)
+        if not (multiplier and architecture.latent_attention):
+            magnitude *= _yarn_magnitude(factor, 1.0) / _yarn_magnitude(factor, multiplier)
     elif kind != "none":
         frequencies = frequencies / factor
     if architecture.query_key_norm == "after":
         magnitude = 1.0  # the norm takes it out again
     return Rotary(architecture.rotary_style, _tuple(frequencies / divisors), magnitude)
+
+
+def latent_scale(keys: Keys, rotary: Rotary, key: int) -> float:
+    """Scale of latent attention: 1 / sqrt(key width), times the square of YaRN's magnitude.
+
+    That magnitude is for whole keys, since only a part of them is rotated (DeepSeek-V2's own
+    code); its multiplier is a tenth in the files.
+    """
+    magnitude = rotary.magnitude
+    if keys.text("rope.scaling.type", "linear") == "yarn":
+        multiplier = 10 * keys.number("rope.scaling.yarn_log_multiplier", 0.0)
+        magnitude *= _yarn_magnitude(_factor(keys), multiplier)
+    scale: float = magnitude**2 * key**-0.5
+    return scale
+
+
+def _factor(keys: Keys) -> float:
+    factor = keys.scale("rope.scaling.factor", keys.scale("rope.scale_linear"))
+    if factor <= 0:
+        keys.fail("rope.scaling.factor", f"is {factor!r}, no positive number")
+    return factor
 
 
 def _frequencies(base: float, dimensions: int) -> np.ndarray:

@@ -34,6 +34,36 @@ class QueryTemperature:
     length: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentAttention:
+    """Projections of multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+
+    Keys and values of all heads are products of one narrow vector, the latent; one rotated part of
+    the key is shared by the heads. A head's key is `rotated` and `plain` values wide.
+    """
+
+    query: tuple[Linear, ...]
+    """To the queries of all heads; of two matrices the first narrows."""
+    query_norm: TensorInfo | None
+    """Between the two."""
+    latent: Linear
+    """To the latent and, behind it, the shared part of the key."""
+    latent_norm: TensorInfo
+    key_value: tuple[Linear, ...]
+    """From the latent: one matrix with the plain keys and the values of each head in turn, or two
+    [heads, latent, plain] and [heads, value, latent]. Of the two the first acts on the queries
+    instead, so that the cache holds the latent itself."""
+    plain: int
+    rotated: int
+    value: int
+    """Width of a head's value."""
+
+    @property
+    def caches_latent(self) -> bool:
+        """Whether the pages hold latents for all heads, not keys and values of each."""
+        return len(self.key_value) == 2
+
+
 @dataclass(frozen=True, slots=True)
 class FeedForward:
     """down(activation(gate(x)) * up(x))."""
@@ -41,6 +71,24 @@ class FeedForward:
     gate_up: tuple[Linear, ...]
     """Gate and up, or one matrix with the rows of both."""
     down: Linear
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How a router's logits become chosen experts and their shares."""
+
+    experts: int
+    used: int
+    gating: Literal["softmax", "sigmoid"] = "softmax"
+    """What makes probabilities of the logits."""
+    renormalized: bool
+    """Shares are divided by their sum over the chosen experts."""
+    scale: float
+    selection_bias: TensorInfo | None = None
+    """[experts]: added to the probabilities for the choice, not for the shares."""
+    groups: int = 1
+    groups_used: int = 1
+    """Experts are chosen from so many groups only, the best of `groups` equal ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +100,7 @@ class Experts:
     up: Linear
     down: Linear
     """Matrices [experts, rows, columns] and biases [experts, rows]."""
-    used: int
-    renormalized: bool
-    """Shares are the softmax over the chosen experts, not over all."""
-    scale: float
+    choice: Choice
     activation: Literal["silu", "clamped_silu"]
     shared: FeedForward | None
     """Added for every token."""
@@ -68,7 +113,7 @@ class Layer:
     """One transformer block: its weights and what differs between layers."""
 
     attention_norm: TensorInfo | None
-    query_key_value: tuple[Linear, ...]
+    query_key_value: tuple[Linear, ...] | LatentAttention
     """Three matrices, or one with the rows of all."""
     query_norm: TensorInfo | None
     key_norm: TensorInfo | None
@@ -93,7 +138,7 @@ def _tensors(part: object) -> Iterator[TensorInfo]:
     elif isinstance(part, tuple):
         for each in part:
             yield from _tensors(each)
-    elif isinstance(part, Linear | FeedForward | Experts):
+    elif isinstance(part, Linear | FeedForward | Experts | Choice | LatentAttention):
         for name in part.__slots__:
             yield from _tensors(getattr(part, name))
 

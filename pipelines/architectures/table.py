@@ -14,7 +14,9 @@ class Routing:
     """How a family uses its experts, in layers that have such."""
 
     renormalized: bool = True
-    """Shares are the softmax over the chosen experts, not over all."""
+    """Shares are divided by their sum over the chosen experts."""
+    configured: bool = False
+    """The file says how: gating function, renormalization, groups."""
     activation: Literal["silu", "clamped_silu"] = "silu"
 
 
@@ -34,6 +36,8 @@ class Architecture:
     """Whether queries and keys are normalized, before or after their rotation."""
     feed_forward_norm: str = "ffn_norm"
     """What the norm of the feed-forward's input is called."""
+    latent_attention: bool = False
+    """Keys and values are products of a latent vector; YaRN's magnitude acts on whole keys."""
     sinks: bool = False
     """Each head has an attention sink."""
     experts: Routing | None = None
@@ -197,6 +201,13 @@ _ROWS = (
         window_period=4,
         rotated="sliding",
         logit_scale="multiply",
+    ),
+    Architecture(
+        name="deepseek2",
+        rotary_style="norm",
+        latent_attention=True,
+        experts=Routing(configured=True),
+        reads=frozenset({"attention.temperature_scale", "nextn_predict_layers"}),
     ),
     Architecture(name="hunyuan-dense", rotary_style="neox", query_key_norm="after"),
 )

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from runtime.ops.reference import Bytes, Float32, dequantize_rows, gated_activation
 
 CLAMP_LIMIT = 7.0
 CLAMP_SLOPE = 1.702
+LEAST_SUM = np.float32(2**-14)
 
 ExpertActivation = Literal["silu", "gelu", "clamped_silu"]
 
@@ -22,6 +24,7 @@ def mixture_of_experts(
     gate_bias: Float32 | None = None,
     up_bias: Float32 | None = None,
     down_bias: Float32 | None = None,
+    selection_bias: Float32 | None = None,
     *,
     columns: int,
     hidden: int,
@@ -29,6 +32,9 @@ def mixture_of_experts(
     used: int,
     renormalize: int,
     activation: ExpertActivation,
+    gating: Literal["softmax", "sigmoid"] = "softmax",
+    groups: int = 1,
+    groups_used: int = 1,
     scale: float = 1.0,
     weights: Callable[[Bytes, str, int], Float32] = dequantize_rows,
 ) -> Float32:
@@ -36,10 +42,8 @@ def mixture_of_experts(
 
     gate and up are uint8 [E * F, row_bytes], down [E * C, row_bytes]: the matrices of the experts
     one after the other; biases float32 [E, F], [E, F], [E, C]; C = columns, F = hidden. Of each
-    token the `used` experts with the largest logits (of equal ones the first) answer
-    down(activation(gate(x), up(x))); their shares are the softmax over all logits, or with
-    renormalize over the chosen ones, times scale. Shazeer et al., "Outrageously Large Neural
-    Networks", 2017; renormalized as in Mixtral (Jiang et al., 2024).
+    token the `used` experts that `choose` names answer down(activation(gate(x), up(x))), times
+    their shares. Shazeer et al., "Outrageously Large Neural Networks", 2017.
     """
     rows = (hidden, hidden, columns)
     kinds = tuple(zip(formats.split(), (columns, columns, hidden), strict=True))
@@ -53,11 +57,16 @@ def mixture_of_experts(
 
     output = np.zeros(x.shape, np.float32)
     for token, logits in enumerate(router):
-        chosen = np.argsort(-logits, kind="stable")[:used]
-        counted = logits[chosen] if renormalize else logits
-        total = np.exp(counted - logits.max(), dtype=np.float32).sum()
-        for expert in chosen:
-            share = np.exp(logits[expert] - logits.max(), dtype=np.float32) / total * scale
+        chosen, shares = choose(
+            logits,
+            selection_bias,
+            used=used,
+            gating=gating,
+            renormalize=bool(renormalize),
+            groups=groups,
+            groups_used=groups_used,
+        )
+        for expert, share in zip(chosen, shares * np.float32(scale), strict=True):
             values = x[token : token + 1]
             gated = expert_activation(
                 linear(0, expert, values, gate, gate_bias),
@@ -66,6 +75,46 @@ def mixture_of_experts(
             )
             output[token] += share * linear(2, expert, gated, down, down_bias)[0]
     return output
+
+
+def choose(
+    logits: Float32,
+    selection_bias: Float32 | None = None,
+    *,
+    used: int,
+    gating: Literal["softmax", "sigmoid"] = "softmax",
+    renormalize: bool,
+    groups: int = 1,
+    groups_used: int = 1,
+) -> tuple[npt.NDArray[np.intp], Float32]:
+    """Logits [E] -> the chosen experts [used], the best first, and their shares [used].
+
+    Probabilities are the softmax or the sigmoid of the logits. The experts with the largest
+    probability + selection_bias [E] are chosen (of equal ones the first), and with `groups` only
+    from those `groups_used` of so many equal groups whose best two add up to the most. A share is
+    the expert's probability, with `renormalize` divided by the sum over the chosen ones (at least
+    2^-14). Mixtral (Jiang et al., 2024); DeepSeek-V3 (arXiv 2412.19437), section 2.1.2.
+    """
+    odds = np.exp(logits - logits.max()) if gating == "softmax" else 1 / (1 + np.exp(-logits))
+    whole = odds.sum() if gating == "softmax" else np.float32(1)
+    scores: Float32 = odds / whole
+    if selection_bias is not None:
+        scores = scores + selection_bias
+    elif gating == "softmax" and groups == 1:
+        scores = logits  # the same order, also where an exponential underflows
+    if groups > 1:
+        by_group = scores.reshape(groups, -1)
+        of_group = np.sort(by_group, axis=1)[:, -2:].sum(axis=1)
+        best = np.argsort(-of_group, kind="stable")[:groups_used]
+        masked = np.full_like(by_group, -np.inf)
+        masked[best] = by_group[best]
+        scores = masked.reshape(-1)
+    chosen = np.argsort(-scores, kind="stable")[:used]
+    if renormalize:
+        whole = odds[chosen].sum()
+        if gating == "sigmoid":
+            whole = max(whole, LEAST_SUM)
+    return chosen, odds[chosen] / whole
 
 
 def expert_activation(gate: Float32, up: Float32, *, activation: ExpertActivation) -> Float32:

@@ -20,12 +20,18 @@ def layout_name() -> str:
     return f"{instruction_set()}-{LAYOUT_VERSION}"
 
 
-def packed_shape(format: str, rows: int, columns: int) -> tuple[int, int, int] | None:
-    """Shape of a weight matrix [rows, columns] packed; None for a format that is not packed."""
+def packed_shape(
+    format: str, rows: int, columns: int, *, matrices: int = 1
+) -> tuple[int, int, int] | None:
+    """Shape of a weight matrix [rows, columns] packed; None for what is not packed.
+
+    That is some formats, and a stack of so many `matrices` of which one begins inside a panel.
+    """
     block_bytes = int(native_library().rocmforge_packed_block_bytes(format.encode()))
-    if block_bytes == 0:
+    panel_rows = int(native_library().rocmforge_panel_rows())
+    if block_bytes == 0 or (matrices > 1 and rows // matrices % panel_rows):
         return None
-    panels = -(-rows // int(native_library().rocmforge_panel_rows()))
+    panels = -(-rows // panel_rows)
     return panels, columns // _block_columns(format), block_bytes
 
 

@@ -82,6 +82,25 @@ def quant_matmul(
     return y.astype(np.float32)
 
 
+def grouped_quant_matmul(
+    x: Float32,
+    blocks: Bytes,
+    *,
+    format: str,
+    columns: int,
+    groups: int,
+    weights: Callable[[Bytes, str, int], Float32] = dequantize_rows,
+) -> Float32:
+    """float32 [T, groups * K], uint8 [groups * N, row_bytes] -> float32 [T, groups * N].
+
+    Each of `groups` equal slices of x times a matrix [N, K] of its own; K = columns. The CPU
+    kernels round x as those of quant_matmul.
+    """
+    matrices = weights(blocks, format, columns).reshape(groups, -1, columns)
+    y: Float32 = np.einsum("tgk,gnk->tgn", x.reshape(len(x), groups, columns), matrices)
+    return y.reshape(len(x), groups * matrices.shape[1])
+
+
 def norm_quant_matmul(
     x: Float32,
     weight: Float32,

@@ -28,7 +28,7 @@ PROMPTS = [
 def generate(model: Llama, prompt: str) -> dict[str, object]:
     """Follow the most likely token, with the margin of each choice."""
     prompt_tokens = model.tokenize(prompt.encode(), add_bos=False, special=True)
-    model.reset()
+    model.reset()  # type: ignore[no-untyped-call, unused-ignore]
     model.eval(prompt_tokens)
     tokens: list[int] = []
     margins: list[float] = []

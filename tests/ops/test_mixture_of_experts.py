@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.ops.experts import mixture_of_experts
+from runtime.ops.experts import choose, mixture_of_experts
+from runtime.ops.packing import pack, packed_shape
 from runtime.ops.reference import quantize_activations
 from tests.block_formats import weights
 from tests.ops.conftest import Library
 from tests.ops.test_quant_matmul import activations
 
 EXPERTS, COLUMNS, HIDDEN = 6, 64, 96
+ROUTING: dict[str, Any] = {"used": 2, "renormalize": True}
 
 
 def inputs_of(
@@ -52,6 +54,11 @@ def answer(library: Library, inputs: dict[str, Any], threads: int = 1, **kept: A
         {"renormalize": 0, "scale": 2.5},
         {"activation": "gelu", "used": 1},
         {"activation": "clamped_silu", "used": EXPERTS},
+        {"gating": "sigmoid", "scale": 2.5},
+        {"gating": "sigmoid", "renormalize": 0},
+        {"groups": 3, "groups_used": 2},
+        {"groups": 6, "groups_used": 2, "renormalize": 0},
+        {"gating": "sigmoid", "groups": 2, "groups_used": 1, "used": 3},
     ],
     ids=str,
 )
@@ -90,6 +97,56 @@ def test_a_token_is_answered_alike_alone_and_in_company(
         for name in ("x", "router"):
             alone[name] = inputs[name][token : token + 1]
         np.testing.assert_array_equal(answer(library, alone, **kept)[0], together[token])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gating": "sigmoid"},
+        {"renormalize": 0},
+        {"gating": "sigmoid", "groups": 3, "groups_used": 1},
+    ],
+    ids=str,
+)
+def test_a_selection_bias_chooses_and_does_not_weigh(
+    library: Library, random: np.random.Generator, changes: dict[str, Any]
+) -> None:
+    inputs, kept = inputs_of(random, 9, "F32"), attributes_of("F32", **changes)
+    inputs["selection_bias"] = np.array([0, 5, 0, 0, 0, 4], np.float32)
+    if "groups" not in changes:
+        chosen = [choose(each, inputs["selection_bias"], **ROUTING)[0] for each in inputs["router"]]
+        assert {tuple(each) for each in chosen} == {(1, 5)}
+    expected = mixture_of_experts(**inputs, **kept)
+    np.testing.assert_allclose(
+        answer(library, inputs, **kept), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max()
+    )
+
+
+def test_only_the_best_groups_are_chosen_from() -> None:
+    logits = np.log(np.array([0.4, 0.01, 0.2, 0.25, 0.1, 0.04], np.float32))
+    chosen, shares = choose(logits, used=2, renormalize=False, groups=3, groups_used=1)
+    assert list(chosen) == [3, 2]  # together more than the best of all and its neighbour
+    np.testing.assert_allclose(shares, [0.25, 0.2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("block_format", ["Q4_1", "Q4_K"])
+def test_packed_experts_give_the_bits_of_those_in_the_file(
+    library: Library, random: np.random.Generator, block_format: str
+) -> None:
+    hidden = columns = 256
+    kept = attributes_of(block_format, columns=columns, hidden=hidden)
+    matrix = weights(random, block_format, EXPERTS * hidden, columns)
+    inputs = {
+        "x": activations(random, 5, columns),
+        "router": activations(random, 5, EXPERTS),
+        **dict.fromkeys(("gate", "up", "down"), matrix),
+    }
+    shape = packed_shape(block_format, EXPERTS * hidden, columns, matrices=EXPERTS)
+    assert shape is not None
+    packed = np.empty(shape, np.uint8)
+    pack(block_format, matrix, packed)
+    given = inputs | dict.fromkeys(("gate", "up", "down"), packed)
+    np.testing.assert_array_equal(answer(library, given, **kept), answer(library, inputs, **kept))
 
 
 def test_equal_logits_choose_the_first_experts(best: Library, random: np.random.Generator) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.architectures import FeedForward, ModelSpec, describe
+from pipelines.architectures import Experts, FeedForward, Layer, Linear, ModelSpec, describe
 from runtime.errors import GGUFError, UnsupportedModel
 from runtime.gguf import GGUFFile
 from tests.models import write_tiny_llama
@@ -18,11 +18,17 @@ def described(folder: Path, **variant: object) -> ModelSpec:
     return describe(GGUFFile.open(path))
 
 
+def projections(layer: Layer) -> tuple[Linear, ...]:
+    assert isinstance(layer.query_key_value, tuple)
+    return layer.query_key_value
+
+
 def test_widths_and_counts_come_from_the_file(tmp_path: Path) -> None:
     spec = described(tmp_path, layers=3, heads=4, kv_heads=2, embedding=64, head_dim=32)
     assert (len(spec.layers), spec.heads, spec.kv_heads, spec.head_dim) == (3, 4, 2, 32)
     assert spec.attention_scale == pytest.approx(32**-0.5)
-    assert spec.layers[2].query_key_value[0].weight.shape == (4 * 32, 64)
+    query, *_ = projections(spec.layers[2])
+    assert query.weight.shape == (4 * 32, 64)
     assert spec.vocabulary_size == spec.embedding.rows
 
 
@@ -33,7 +39,7 @@ def test_output_is_tied_only_where_the_file_has_none(tmp_path: Path) -> None:
 
 def test_biases_are_found(tmp_path: Path) -> None:
     layer = described(tmp_path, biases=True).layers[0]
-    query, *_ = layer.query_key_value
+    query, *_ = projections(layer)
     assert query.bias is not None
     assert query.bias.name == "blk.0.attn_q.bias"
     assert isinstance(layer.feed_forward, FeedForward)
@@ -93,6 +99,36 @@ def test_some_layers_are_not_rotated(tmp_path: Path) -> None:
     assert rotated(tiny(tmp_path, "exaone4")) == [True, True, True]
     no_rotation = {"rope.scaling.finetuned": False}
     assert rotated(tiny(tmp_path, "granite", metadata=no_rotation)) == [False] * 3
+
+
+def test_latent_attention_caches_what_its_file_allows(tmp_path: Path) -> None:
+    split, whole = tiny(tmp_path, "deepseek2"), tiny(tmp_path, "deepseek2-whole")
+    assert (split.kv_heads, split.head_dim) == (1, 32 + 8)
+    assert (whole.kv_heads, whole.head_dim) == (4, 16 + 8)
+    # DeepSeek-V2's own: (1 + 0.1 * 0.707 ln(factor))^2 / sqrt(key width)
+    magnitude = 1 + 0.0707 * np.log(4)
+    assert split.attention_scale == pytest.approx(magnitude**2 * 24**-0.5)
+    assert split.layers[0].rotary.magnitude == 1
+
+
+def test_layers_that_only_guess_ahead_are_left_out(tmp_path: Path) -> None:
+    metadata = {**TINY_MODELS["deepseek2"].metadata, "nextn_predict_layers": 1}
+    spec = tiny(tmp_path, "deepseek2", metadata=metadata)
+    assert len(spec.layers) == 2
+    assert "blk.2.attn_norm.weight" in spec.folded
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "gating"),
+    [("expert_gating_func", 1, "softmax"), ("expert_gating_func", 0, "sigmoid")],
+)
+def test_the_gating_function_is_the_files_or_what_its_bias_needs(
+    tmp_path: Path, key: str, value: int, gating: str
+) -> None:
+    metadata = {**TINY_MODELS["deepseek2"].metadata, key: value}
+    experts = tiny(tmp_path, "deepseek2", metadata=metadata).layers[1].feed_forward
+    assert isinstance(experts, Experts)
+    assert experts.choice.gating == gating
 
 
 def test_scaling_is_for_global_layers_where_the_family_says_so(tmp_path: Path) -> None:

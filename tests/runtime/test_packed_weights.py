@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from runtime.gguf import GGUFFile
 from runtime.ops.packing import pack, packed_shape
 from runtime.packed_weights import packed_weights
 from tests.models import write_tiny_llama
+from tests.tiny_models import TINY_MODELS, write_tiny_model
 
 SHA = "0123456789abcdef" * 4
 
@@ -26,6 +28,18 @@ def test_every_matrix_of_a_packed_format_is_packed_and_no_vector(
         expected = np.empty(shape, np.uint8)
         pack(info.format, file.data(name), expected)
         np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize(("hidden", "is_packed"), [(96, True), (100, False)])
+def test_experts_are_packed_where_each_begins_with_a_panel(
+    tmp_path: Path, hidden: int, is_packed: bool
+) -> None:
+    experts = replace(TINY_MODELS["qwen3moe"], format="Q8_0", feed_forward=hidden, embedding=96)
+    if not is_packed:  # rows of the down matrices are no whole blocks then
+        experts = replace(experts, formats={"ffn_down_exps": "F32"})
+    model = write_tiny_model(tmp_path / "experts.gguf", experts)
+    arrays = packed_weights(model, SHA, tmp_path)
+    assert ("blk.0.ffn_gate_exps.weight" in arrays) is is_packed
 
 
 def test_the_copy_is_written_once_and_mapped_from_then_on(tiny_gguf: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 #include "instruction_set.h"
 #include "operator.h"
 #include "operators/gated_activation.h"
+#include "operators/grouped_quant_matmul.h"
 #include "operators/mixture_of_experts.h"
 #include "operators/norm_quant_matmul.h"
 #include "operators/paged_attention.h"
@@ -36,6 +37,7 @@ ort::Status* domain(ort::Domain** result) {
     add<RowLookup, cpu>(made, failure);
     add<RMSNorm, cpu>(made, failure);
     add<QuantMatMul, cpu>(made, failure);
+    add<GroupedQuantMatMul, cpu>(made, failure);
     add<NormQuantMatMul, cpu>(made, failure);
     add<RotaryAngles, cpu>(made, failure);
     add<RotaryPageWrite, cpu>(made, failure);

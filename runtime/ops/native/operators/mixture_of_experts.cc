@@ -12,7 +12,7 @@
 namespace rocmforge {
 namespace {
 
-constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5;
+constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5, selection = 8;
 constexpr float clamp_limit = 7.0f, clamp_slope = 1.702f;
 
 // gate' / (1 + exp(-1.702 gate')) * (up' + 1), with gate' at most 7 and up' within -7..7.
@@ -23,14 +23,6 @@ void clamped_silu(const float* gate, const float* up, int64_t count, float* y) {
     y[i] = g / (1.0f + std::exp(-clamp_slope * g)) * (u + 1.0f);
   }
 }
-
-// Floats that rows take as they are and rounded.
-int64_t floats_of(int64_t rows, int64_t columns) {
-  constexpr int64_t block_floats = sizeof(ActivationBlock) / sizeof(float);
-  return rows * columns + QuantizedRows::count(rows, columns) * block_floats;
-}
-
-QuantizedRows rounded_rows(float* memory) { return {reinterpret_cast<ActivationBlock*>(memory)}; }
 
 // Products by how many rows they have: those of as many are computed together.
 using ProductsByRows = std::map<int64_t, std::vector<Product>>;
@@ -44,9 +36,7 @@ void multiply_all(const Context& context, const ProductsByRows& products) {
 MixtureOfExperts::MixtureOfExperts(const Attributes& attributes)
     : columns_(attributes.integer("columns", 1)),
       hidden_(attributes.integer("hidden", 1)),
-      used_(attributes.integer("used", 1)),
-      renormalize_(attributes.integer("renormalize", 0) != 0),
-      scale_(attributes.real_or("scale", 1.0f)) {
+      choice_(attributes) {
   std::istringstream formats(attributes.text("formats"));
   std::string format;
   while (formats >> format) {
@@ -63,27 +53,17 @@ MixtureOfExperts::MixtureOfExperts(const Attributes& attributes)
   }
 }
 
-MixtureOfExperts::Routing MixtureOfExperts::route(const float* router, int64_t tokens,
-                                                  int64_t experts) const {
-  const int64_t slots = tokens * used_;
+MixtureOfExperts::Routing MixtureOfExperts::route(const float* router, const float* selection_bias,
+                                                  int64_t tokens, int64_t experts) const {
+  const int64_t used = choice_.used(), slots = tokens * used;
   Routing routing{std::vector<float>(slots), std::vector<int64_t>(slots),
                   std::vector<int64_t>(slots), std::vector<int64_t>(experts + 1)};
-  std::vector<int64_t> chosen(slots), order(experts);
+  std::vector<int64_t> chosen(slots);
+  Choice::Memory memory(experts);
   for (int64_t t = 0; t < tokens; ++t) {
-    const float* logits = router + t * experts;
-    std::iota(order.begin(), order.end(), 0);
-    std::partial_sort(order.begin(), order.begin() + used_, order.end(), [&](int64_t a, int64_t b) {
-      return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-    });
-    const float top = logits[order[0]];
-    const int64_t counted = renormalize_ ? used_ : experts;
-    float total = 0.0f;
-    for (int64_t i = 0; i < counted; ++i) total += std::exp(logits[order[i]] - top);
-    for (int64_t i = 0; i < used_; ++i) {
-      chosen[t * used_ + i] = order[i];
-      routing.shares[t * used_ + i] = std::exp(logits[order[i]] - top) / total * scale_;
-      ++routing.first_place[order[i] + 1];
-    }
+    choice_.make(router + t * experts, selection_bias, memory, &chosen[t * used],
+                 &routing.shares[t * used]);
+    for (int64_t i = 0; i < used; ++i) ++routing.first_place[chosen[t * used + i] + 1];
   }
   std::partial_sum(routing.first_place.begin(), routing.first_place.end(),
                    routing.first_place.begin());
@@ -91,7 +71,7 @@ MixtureOfExperts::Routing MixtureOfExperts::route(const float* router, int64_t t
   for (int64_t slot = 0; slot < slots; ++slot) {
     const int64_t place = next[chosen[slot]]++;
     routing.place[slot] = place;
-    routing.token[place] = slot / used_;
+    routing.token[place] = slot / used;
   }
   return routing;
 }
@@ -100,49 +80,44 @@ void MixtureOfExperts::compute(const Context& context) const {
   const auto x = context.input<float>(0, {any_size, columns_});
   const int64_t tokens = x.shape[0];
   const auto router = context.input<float>(1, {tokens, any_size});
-  const int64_t experts = router.shape[1], slots = tokens * used_;
-  if (used_ > experts) context.fail("router", "has fewer experts than are used");
+  const int64_t experts = router.shape[1], used = choice_.used(), slots = tokens * used;
+  if (!choice_.fits(experts)) context.fail("router", "has too few experts, or no equal groups");
+  const float* selection_bias = context.input<float>(selection, {experts}).data;
   const int64_t outputs[] = {hidden_, hidden_, columns_};
   WeightRows matrices[matrix_count];
   const float* biases[matrix_count];
   for (size_t i = 0; i < matrix_count; ++i) {
     matrices[i] = weights_[i].rows(context, first_matrix + i);
-    if (matrices[i].packed || matrices[i].count != experts * outputs[i]) {
-      context.fail(inputs[first_matrix + i].name, "does not have the rows of every expert");
-    }
+    weights_[i].expect_parts(context, inputs[first_matrix + i].name, matrices[i], experts,
+                             outputs[i]);
     biases[i] = context.input<float>(first_bias + i, {experts, outputs[i]}).data;
   }
   float* y = context.output<float>(0, {tokens, columns_});
   if (tokens == 0) return;
 
-  const Routing routing = route(router.data, tokens, experts);
+  const Routing routing = route(router.data, selection_bias, tokens, experts);
   const int64_t in_values = slots * columns_, hidden_values = slots * hidden_;
-  float* gathered =
-      scratch<float>(ScratchUse::call, floats_of(slots, columns_) + floats_of(slots, hidden_) +
-                                           hidden_values + in_values);
-  float* gate = gathered + floats_of(slots, columns_);
-  float* up = gate + floats_of(slots, hidden_);
+  float* gathered = scratch<float>(
+      ScratchUse::call,
+      floats_of_rows(slots, columns_) + floats_of_rows(slots, hidden_) + hidden_values + in_values);
+  float* gate = gathered + floats_of_rows(slots, columns_);
+  float* up = gate + floats_of_rows(slots, hidden_);
   float* answers = up + hidden_values;
-  const QuantizedRows quantized = rounded_rows(gathered + in_values);
-  const QuantizedRows quantized_hidden = rounded_rows(gate + hidden_values);
+  const QuantizedRows quantized = rounded_rows(gathered, slots, columns_);
+  const QuantizedRows quantized_hidden = rounded_rows(gate, slots, hidden_);
 
   const auto rounds = [&](size_t i) {
     return block_shape(weights_[i].format).columns >= activation_block;
   };
   const auto product = [&](size_t i, int64_t expert, const float* from, const QuantizedRows& codes,
                            float* to) {
-    const Weights& weights = weights_[i];
     const int64_t row = expert * outputs[i], place = routing.first_place[expert];
-    MatMul args{};
-    args.weights = matrices[i].data + row * weights.row_bytes;
-    args.row_bytes = weights.row_bytes;
-    args.outputs = outputs[i];
-    args.columns = weights.columns;
-    args.x = from + place * weights.columns;
-    args.quantized = {codes.blocks, codes.first + place};
-    args.bias = biases[i] == nullptr ? nullptr : biases[i] + row;
-    args.y = to + place * outputs[i];
-    return Product(weights.format, args);
+    Product product(weights_[i], matrices[i], row, outputs[i]);
+    product.args.x = from + place * weights_[i].columns;
+    product.args.quantized = {codes.blocks, place};
+    product.args.bias = biases[i] == nullptr ? nullptr : biases[i] + row;
+    product.args.y = to + place * outputs[i];
+    return product;
   };
   ProductsByRows inner, outer;
   for (int64_t expert = 0; expert < experts; ++expert) {
@@ -174,12 +149,12 @@ void MixtureOfExperts::compute(const Context& context) const {
     }
   });
   multiply_all(context, outer);
-  const WorkUnits adding(tokens, used_ * columns_);
+  const WorkUnits adding(tokens, used * columns_);
   context.parallel_for(adding.count(), [&](int64_t unit) {
     for (int64_t t = adding.begin(unit); t < adding.end(unit); ++t) {
       float* sum = y + t * columns_;
       std::fill_n(sum, columns_, 0.0f);
-      for (int64_t slot = t * used_; slot < (t + 1) * used_; ++slot) {
+      for (int64_t slot = t * used; slot < (t + 1) * used; ++slot) {
         const float* answer = answers + routing.place[slot] * columns_;
         const float share = routing.shares[slot];
         for (int64_t i = 0; i < columns_; ++i) sum[i] += share * answer[i];

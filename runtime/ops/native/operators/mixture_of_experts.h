@@ -1,8 +1,8 @@
 #pragma once
 
-#include <array>
 #include <vector>
 
+#include "choice.h"
 #include "products.h"
 
 namespace rocmforge {
@@ -20,7 +20,8 @@ class MixtureOfExperts {
       {"down", ort::ElementType::uint8},
       {"gate_bias", ort::ElementType::float32, ort::Presence::optional},
       {"up_bias", ort::ElementType::float32, ort::Presence::optional},
-      {"down_bias", ort::ElementType::float32, ort::Presence::optional}};
+      {"down_bias", ort::ElementType::float32, ort::Presence::optional},
+      {"selection_bias", ort::ElementType::float32, ort::Presence::optional}};
   static constexpr Port outputs[] = {{"y", ort::ElementType::float32}};
 
   // `formats` are those of gate, up and down, parted by spaces.
@@ -35,13 +36,12 @@ class MixtureOfExperts {
     std::vector<int64_t> token;        // [T * used]: of a place in the order by expert
     std::vector<int64_t> first_place;  // [experts + 1]
   };
-  Routing route(const float* router, int64_t tokens, int64_t experts) const;
+  Routing route(const float* router, const float* selection_bias, int64_t tokens,
+                int64_t experts) const;
 
   int64_t columns_;
   int64_t hidden_;
-  int64_t used_;
-  bool renormalize_;
-  float scale_;
+  Choice choice_;
   Activation KernelTable::* activation_ = nullptr;  // null: the clamped one of gpt-oss
   std::vector<Weights> weights_;
 };

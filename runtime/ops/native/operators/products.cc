@@ -48,11 +48,29 @@ Product::Product(const Context& context, const Weights& weights, size_t index, i
     : format(weights.format), args{} {
   const WeightRows rows = weights.rows(context, index);
   if (outputs > rows.count) context.fail("rows", "are more than the weights have");
-  args.weights = rows.data;
+  *this = Product(weights, rows, 0, outputs == 0 ? rows.count : outputs);
+}
+
+Product::Product(const Weights& weights, const WeightRows& rows, int64_t first, int64_t outputs)
+    : format(weights.format), args{} {
+  const KernelTable& table = kernels();
+  const int64_t panel_bytes =
+      weights.columns / block_shape(format).columns * table.packed_block_bytes(format);
+  args.weights = rows.data +
+                 (rows.packed ? first / table.panel_rows * panel_bytes : first * weights.row_bytes);
   args.packed = rows.packed;
   args.row_bytes = weights.row_bytes;
-  args.outputs = outputs == 0 ? rows.count : outputs;
+  args.outputs = outputs;
   args.columns = weights.columns;
+}
+
+int64_t floats_of_rows(int64_t rows, int64_t columns) {
+  constexpr int64_t block_floats = sizeof(ActivationBlock) / sizeof(float);
+  return rows * columns + QuantizedRows::count(rows, columns) * block_floats;
+}
+
+QuantizedRows rounded_rows(float* memory, int64_t rows, int64_t columns) {
+  return {reinterpret_cast<ActivationBlock*>(memory + rows * columns)};
 }
 
 void multiply(const Context& context, std::span<const Product> products, int64_t rows) {

@@ -46,6 +46,15 @@ struct Weights {
         index, {any_size, columns / block_shape(format).columns, table.packed_block_bytes(format)});
     return {panels.data, panels.shape[0] * table.panel_rows, true};
   }
+
+  // Fails unless the rows are `parts` matrices of `each` rows, and none begins inside a panel.
+  void expect_parts(const Context& context, const char* input, const WeightRows& rows,
+                    int64_t parts, int64_t each) const {
+    const bool cut = rows.packed && each % kernels().panel_rows != 0;
+    if (cut || rows.count != parts * each) {
+      context.fail(input, "does not have the rows of " + std::to_string(parts) + " matrices");
+    }
+  }
 };
 
 }  // namespace rocmforge

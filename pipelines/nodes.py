@@ -1,0 +1,140 @@
+"""Nodes and initializers of a graph as it grows: what every part of a model is written with."""
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from pipelines.architectures import Linear
+from runtime.gguf import TensorInfo
+from runtime.ops.reference import DOMAIN
+
+Attribute = str | int | float
+
+
+class Nodes:
+    """Collects nodes and initializers in order. Used by one thread for one model."""
+
+    def __init__(self, location: str, epsilon: float) -> None:
+        """`location` is the name of the GGUF that weights lie in, `epsilon` that of all norms."""
+        self.location = location
+        self.epsilon = epsilon
+        self.nodes: list[NodeProto] = []
+        self.initializers: dict[str, TensorProto] = {}
+
+    def linear(self, name: str, linear: Linear, hidden: str) -> str:
+        """A product with a matrix, and its bias."""
+        inputs = [hidden, self.blocks(linear.weight)]
+        if linear.bias is not None:
+            inputs.append(self.vector(linear.bias))
+        info = linear.weight
+        self.node(
+            "QuantMatMul",
+            inputs,
+            [name],
+            format=info.format,
+            columns=info.columns,
+            rows=info.rows,
+        )
+        return name
+
+    def rms_norm(self, name: str, hidden: str, weight: str, residual: str = "") -> str:
+        """RMSNorm of hidden + residual, whose sum is another output where there is a residual."""
+        inputs = [hidden, weight, residual] if residual else [hidden, weight]
+        outputs = [name, f"{name}.residual"] if residual else [name]
+        self.node("RMSNorm", inputs, outputs, epsilon=self.epsilon)
+        return name
+
+    def scaled(self, name: str, factor: float) -> str:
+        """`name` times a factor; the value itself where that is 1."""
+        if factor == 1:
+            return name
+        return self.plain("Mul", f"{name}.scaled", name, self.number(factor))
+
+    def grouped(self, name: str, linear: Linear, hidden: str, groups: int) -> str:
+        """Each group of columns times a matrix of its own, of those that `linear` holds."""
+        info = linear.weight
+        self.node(
+            "GroupedQuantMatMul",
+            [hidden, self.blocks(info)],
+            [name],
+            format=info.format,
+            columns=info.columns,
+            groups=groups,
+        )
+        return name
+
+    def split(
+        self, name: str, parts: tuple[str, ...], widths: tuple[int, ...], *, axis: int = 1
+    ) -> None:
+        """Cut the columns of a product. A fused matrix stays whole: one pass reads it."""
+        sizes = self.stored(f"{'_'.join(map(str, widths))}.columns", np.array(widths, np.int64))
+        self.nodes.append(helper.make_node("Split", [name, sizes], parts, parts[0], axis=axis))
+
+    def joined(self, name: str, *parts: str, axis: int) -> str:
+        """Parts side by side."""
+        self.nodes.append(helper.make_node("Concat", parts, [name], name, axis=axis))
+        return name
+
+    def reshaped(self, name: str, hidden: str, *widths: int) -> str:
+        """Tokens in rows of another shape."""
+        shape = self.stored(f"{'_'.join(map(str, widths))}.shape", np.array([0, *widths], np.int64))
+        return self.plain("Reshape", name, hidden, shape)
+
+    def repeated(self, name: str, hidden: str, heads: int) -> str:
+        """[T, 1, C] for each head: [T, heads, C]."""
+        shape = self.stored(f"{heads}.heads", np.array([1, heads, 1], np.int64))
+        return self.plain("Expand", name, hidden, shape)
+
+    def widened(self, name: str, hidden: str, columns: int) -> str:
+        """[T, heads, C] with columns of zeros behind."""
+        if columns == 0:
+            return hidden
+        pads = self.stored(f"{columns}.columns_behind", np.array([0] * 5 + [columns], np.int64))
+        return self.plain("Pad", name, hidden, pads)
+
+    def plain(self, kind: str, name: str, *inputs: str) -> str:
+        """An operator of ONNX itself, without attributes."""
+        self.nodes.append(helper.make_node(kind, inputs, [name], name))
+        return name
+
+    def number(self, value: float) -> str:
+        """A scalar that the graph holds."""
+        return self.stored(f"number.{float(value)!r}", np.float32(value))
+
+    def stored(self, name: str, values: np.ndarray | np.float32) -> str:
+        """A small initializer that conversion computes and the graph holds itself."""
+        if name not in self.initializers:
+            self.initializers[name] = numpy_helper.from_array(np.asarray(values), name)
+        return name
+
+    def node(
+        self, kind: str, inputs: list[str], outputs: list[str], **attributes: Attribute
+    ) -> None:
+        """Append an operator of our domain; a node is called as its first output."""
+        node = helper.make_node(kind, inputs, outputs, outputs[0], domain=DOMAIN)
+        node.attribute.extend(
+            helper.make_attribute(key, value) for key, value in attributes.items()
+        )
+        self.nodes.append(node)
+
+    def blocks(self, info: TensorInfo) -> str:
+        """A matrix as it is stored: uint8 [rows, row_bytes]."""
+        return self.external(info, TensorProto.UINT8, (info.rows, info.row_bytes))
+
+    def vector(self, info: TensorInfo) -> str:
+        """A vector as it is stored: float32."""
+        return self.external(info, TensorProto.FLOAT, info.shape)
+
+    def external(self, info: TensorInfo, kind: int, shape: tuple[int, ...]) -> str:
+        """The initializer that stands for bytes of the GGUF; one tensor gives one."""
+        if info.name not in self.initializers:
+            tensor = TensorProto(
+                name=info.name,
+                data_type=kind,
+                dims=shape,
+                data_location=TensorProto.EXTERNAL,
+            )
+            place = {"location": self.location, "offset": info.offset, "length": info.size}
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+            self.initializers[info.name] = tensor
+        return info.name
