@@ -10,7 +10,7 @@ from api.schemas import GenerateRequest
 from api.services import Services
 from api.telemetry.logs import AccessEntry
 from api.telemetry.tracing import remote_parent
-from runtime.errors import InvalidRequest, QueueFull
+from runtime.errors import EngineUnavailable, InvalidRequest, QueueFull
 from runtime.generation import Generation
 
 WATCH_CLIENT = "rocmforge.watch_client"
@@ -53,6 +53,7 @@ def begin(
 ) -> Exchange:
     """Take a slot and submit; whoever gets the exchange closes it.
 
+    The exchange's model is another where `model` was replaced a moment ago.
     Raises QueueFull where no slot is free, and what Engine.submit raises.
     """
     entry: AccessEntry = request.context.access
@@ -64,13 +65,22 @@ def begin(
             "are busy; try again later"
         )
     try:
-        generation = _submit(model, wanted, remote_parent(_lower_case_headers(request)))
+        context = remote_parent(_lower_case_headers(request))
+        try:
+            generation = _submit(model, wanted, context)
+        except EngineUnavailable:
+            newer = services.model_for_new_work()
+            if newer is model:
+                raise
+            # Another version was taken over since the model was looked up.
+            model = newer
+            generation = _submit(model, wanted, context)
     except BaseException:
         services.slots.release()
         raise
     exchange = Exchange(services, model, generation, entry)
     entry.generation = generation
-    services.requests.add(generation, entry.x_request_id)
+    services.requests.add(generation, entry.x_request_id, model)
     watch: Callable[[Callable[[], None]], None] | None = request.env.get(WATCH_CLIENT)
     if watch is not None:
         watch(exchange.abort)

@@ -1,15 +1,21 @@
 """The model that is served, and how far its loading is."""
 
+import logging
+import math
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
 from api.errors import NoModel
 from runtime.engine import Engine
 from runtime.errors import EngineUnavailable
+from runtime.statistics import EngineStatistics
 from runtime.tokenizer import Tokenizer
+
+log = logging.getLogger("rocmforge.api")
 
 
 class GpuMemory(Protocol):
@@ -39,6 +45,13 @@ class ServedModel:
     """None where the model runs on the CPU."""
     loaded_at: int = field(default_factory=lambda: int(time.time()))
     """Seconds since 1970."""
+    version: int | None = None
+    """Its published version, where it has one."""
+
+    @property
+    def label(self) -> str:
+        """Name and version, for people."""
+        return self.name if self.version is None else f"{self.name}@{self.version}"
 
 
 class ModelStatus(StrEnum):
@@ -55,16 +68,21 @@ class _State:
     status: ModelStatus
     model: ServedModel | None = None
     failure: str = ""
+    draining: tuple[ServedModel, ...] = ()
+    """Models that were replaced and still have requests."""
+    past: tuple[EngineStatistics, ...] = ()
+    """The sum of what engines that have stopped counted, where there were any."""
 
 
 class ModelHolder:
-    """Holds the model that is served.
+    """Holds the model that is served, and those it replaced until their last request has ended.
 
-    Its state is one immutable value that a loading thread replaces whole; any thread reads it.
+    Its state is one immutable value that is replaced whole under a lock; any thread reads it.
     """
 
     def __init__(self) -> None:
         self._state = _State(ModelStatus.NONE)
+        self._changing = threading.Lock()
 
     @property
     def status(self) -> ModelStatus:
@@ -86,6 +104,49 @@ class ModelHolder:
             raise
         self._state = _State(ModelStatus.READY, model)
         return model
+
+    def replace(self, load: Callable[[], ServedModel]) -> ServedModel:
+        """Load another model in the calling thread, beside the one that is served; then hold it.
+
+        Requests that have begun go on where they began; the engine before stops after its last.
+        What `load` raises is raised again, and leaves everything as it was.
+        """
+        model = load()
+        with self._changing:
+            state = self._state
+            before = () if state.model is None else (state.model,)
+            self._state = replace(
+                state,
+                status=ModelStatus.READY,
+                model=model,
+                failure="",
+                draining=state.draining + before,
+            )
+        for old in before:
+            threading.Thread(target=self._drain, args=(old,), name="replaced", daemon=True).start()
+        return model
+
+    def stop(self) -> None:
+        """Stop every engine; requests that still run fail."""
+        state = self._state
+        for model in (*state.draining, *([state.model] if state.model is not None else [])):
+            model.engine.stop()
+
+    def statistics(self) -> list[EngineStatistics]:
+        """What each engine counts or counted."""
+        state = self._state
+        engines = [*state.draining, *([state.model] if state.model is not None else [])]
+        return [*state.past, *(model.engine.statistics() for model in engines)]
+
+    def _drain(self, model: ServedModel) -> None:
+        model.engine.stop(drain_seconds=math.inf)
+        counted = model.engine.statistics().of_the_past()
+        with self._changing:
+            state = self._state
+            past = state.past[0] + counted if state.past else counted
+            draining = tuple(each for each in state.draining if each is not model)
+            self._state = replace(state, draining=draining, past=(past,))
+        log.info("%s is let go, its last request has ended", model.label)
 
     def ready_model(self) -> ServedModel:
         """The model for a request that needs one.

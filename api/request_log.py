@@ -4,10 +4,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.errors import RequestNotFound
+from api.holder import ServedModel
 from runtime.generation import FinishReason, Generation
+from runtime.tokenizer import Tokenizer
 
 NEWEST_FINISHED = 1000
 KEPT_SECONDS = 600.0
@@ -22,6 +24,8 @@ class FinishedRequest:
     finish_reason: FinishReason | None
     ended_at: float
     """On the log's clock."""
+    tokenizer: Tokenizer | None = None
+    """What its tokens are of; None until `add`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,12 @@ class RunningEntry:
 
     generation: Generation
     x_request_id: str
+    model: ServedModel
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What its tokens are of."""
+        return self.model.tokenizer
 
 
 class RequestLog:
@@ -44,11 +54,15 @@ class RequestLog:
         self._finished: OrderedDict[int, FinishedRequest] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, generation: Generation, x_request_id: str) -> None:
-        """Take in a request that was just submitted, unless it has ended already."""
+    def add(self, generation: Generation, x_request_id: str, model: ServedModel) -> None:
+        """Take in a request that was just submitted to a model; it may have ended already."""
         with self._lock:
-            if not generation.finished:
-                self._running[generation.request_id] = RunningEntry(generation, x_request_id)
+            ended = self._finished.get(generation.request_id)
+            if ended is not None:
+                self._finished[ended.request_id] = replace(ended, tokenizer=model.tokenizer)
+            elif not generation.wait(0):
+                entry = RunningEntry(generation, x_request_id, model)
+                self._running[generation.request_id] = entry
 
     def finished(self, generation: Generation) -> None:
         """Keep the result of an ended request instead of its handle."""
@@ -56,7 +70,10 @@ class RequestLog:
             generation.request_id, generation.tokens, generation.finish_reason, self._clock()
         )
         with self._lock:
-            self._running.pop(generation.request_id, None)
+            entry = self._running.pop(generation.request_id, None)
+            if entry is not None:
+                # Not the model itself, which may have been replaced and should be let go.
+                result = replace(result, tokenizer=entry.tokenizer)
             self._finished[result.request_id] = result
             self._drop_old()
 
@@ -65,7 +82,7 @@ class RequestLog:
         with self._lock:
             return list(self._running.values())
 
-    def find(self, request_id: int) -> Generation | FinishedRequest:
+    def find(self, request_id: int) -> RunningEntry | FinishedRequest:
         """The request of this id.
 
         Raises RequestNotFound where there is none, or it ended too long ago.
@@ -81,7 +98,7 @@ class RequestLog:
                 f"no request has the id {request_id}, or it ended more than "
                 f"{KEPT_SECONDS / 60:.0f} minutes or {NEWEST_FINISHED} requests ago"
             )
-        return entry.generation
+        return entry
 
     def _drop_old(self) -> None:
         oldest = self._clock() - KEPT_SECONDS

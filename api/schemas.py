@@ -137,3 +137,7 @@ class DiscoveredModel(msgspec.Struct, frozen=True):
     size: int
     metadata: dict[str, Any]
     """Raw GGUF scalars; empty for a file that cannot be read."""
+    name: str
+    """What it is published as."""
+    version: int
+    """The current one, which a server takes over within a second."""

@@ -166,7 +166,7 @@ def _load(
     except Exception as error:
         ends.put(error)
     else:
-        log.info("ready: %s", model.name)
+        log.info("ready: %s", model.label)
 
 
 def _drain(server: Server, services: Services) -> None:
@@ -177,8 +177,7 @@ def _drain(server: Server, services: Services) -> None:
     deadline = time.monotonic() + services.settings.drain_timeout
     while services.slots.in_use and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
-    if (model := services.holder.model) is not None:
-        model.engine.stop()
+    services.holder.stop()
     server.close()
     log.info("stopped")
 

@@ -1,7 +1,8 @@
 """What the resources work with, made once for each application."""
 
+import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -48,6 +49,8 @@ class Services:
     holder: ModelHolder = field(default_factory=ModelHolder)
     requests: RequestLog = field(default_factory=RequestLog)
     traces: TraceRing = field(default_factory=TraceRing)
+    request_ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    """For every engine that is served here, so that an id stands for one request only."""
     draining: threading.Event = field(default_factory=threading.Event)
     """Set once the server takes no new work."""
 
@@ -75,9 +78,8 @@ class Services:
         self.tracer.finished(generation)
 
     def statistics(self) -> EngineStatistics:
-        """The engine's counts, all zero without an engine."""
-        model = self.holder.model
-        return NO_STATISTICS if model is None else model.engine.statistics()
+        """The counts of every engine there was, all zero without one."""
+        return sum(self.holder.statistics(), start=NO_STATISTICS)
 
     def model_for_new_work(self) -> ServedModel:
         """The model for a new request.

@@ -187,7 +187,7 @@ class Registry:
             _sync(file)
         _sync(staging)
         with self._changing(manifest.name):
-            version = 1 + max((_number(folder) for folder in _folders(versions)), default=0)
+            version = 1 + max((version_number(folder) for folder in _folders(versions)), default=0)
             folder = versions / str(version)
             staging.rename(folder)
             _sync(versions)
@@ -255,7 +255,9 @@ class Registry:
 
     def _prune(self, name: str) -> None:
         """Delete old versions, but none that is current or loaded."""
-        folders = sorted(_folders(self.folder / name / "versions"), key=_number, reverse=True)
+        folders = sorted(
+            _folders(self.folder / name / "versions"), key=version_number, reverse=True
+        )
         current = (self.folder / name / "current").resolve()
         for folder in folders[self._keep_versions :]:
             if folder.resolve() != current:
@@ -297,12 +299,13 @@ def _folders(folder: Path) -> list[Path]:
 def _published(name: str, folder: Path) -> PublishedModel | None:
     """A version; None where this build cannot read its manifest."""
     try:
-        return PublishedModel(name, _number(folder), folder, Manifest.read(folder))
+        return PublishedModel(name, version_number(folder), folder, Manifest.read(folder))
     except (ModelNotFound, PreparationError):
         return None
 
 
-def _number(folder: Path) -> int:
+def version_number(folder: Path) -> int:
+    """The version that a published folder is; 0 where it is none."""
     return int(folder.name) if folder.name.isdecimal() else 0
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from api.schemas import DiscoveredModel
-from pipelines.registry import Registry
+from pipelines.registry import PublishedModel, Registry
 from runtime.errors import GGUFError
 from runtime.gguf import GGUFFile
 
@@ -18,25 +19,26 @@ class Discovery:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._seen: dict[tuple[Path, int, int], DiscoveredModel] = {}
+        self._seen: dict[tuple[Path, int, int], dict[str, Any]] = {}
 
     def __call__(self) -> Sequence[DiscoveredModel]:
         """The models of this moment."""
         return [
-            self._discovered(model.manifest.weights_path(model.folder))
+            DiscoveredModel(*self._file(model), name=model.name, version=model.version)
             for model in self._registry.models()
         ]
 
-    def _discovered(self, path: Path) -> DiscoveredModel:
+    def _file(self, model: PublishedModel) -> tuple[str, int, dict[str, Any]]:
+        path = model.manifest.weights_path(model.folder)
         try:
             status = path.stat()
         except OSError:
-            return DiscoveredModel(str(path), 0, {})
+            return str(path), 0, {}
         key = (path, status.st_size, status.st_mtime_ns)
         if key not in self._seen:
             try:
                 metadata = GGUFFile.open(path).scalars()
             except GGUFError:
                 metadata = {}
-            self._seen[key] = DiscoveredModel(str(path), status.st_size, metadata)
-        return self._seen[key]
+            self._seen[key] = metadata
+        return str(path), status.st_size, self._seen[key]

@@ -1,14 +1,17 @@
 """The server as the command line starts it: the port first, then the model."""
 
+import threading
 import time
+from pathlib import Path
 
 from api.app import create_app
 from api.holder import ServedModel
 from api.server import serve
 from api.services import Services
-from pipelines.registry import Registry
+from pipelines.registry import Registry, version_number
 from rocmforge.discovery import Discovery
 from rocmforge.model import expect_known, load, prepared, tokenizer_cache
+from rocmforge.takeover import Takeover
 from runtime.engine import Engine
 from runtime.settings import Settings
 
@@ -23,6 +26,8 @@ Ready after {seconds:.1f} s: {name}. Try
 def serve_model(model: str, settings: Settings) -> None:
     """Serve until a signal; a GGUF that was not prepared yet is prepared first.
 
+    What is served by its published name is followed: the version that becomes current is taken
+    over. A file and a named version (NAME@2) stay what they are.
     /health answers from the start, while the model is prepared and loaded. Raises ModelNotFound
     before anything is bound, SettingsError for an address that cannot be had, and what preparing
     and loading raise.
@@ -30,9 +35,10 @@ def serve_model(model: str, settings: Settings) -> None:
     began = time.perf_counter()
     expect_known(model, settings)
     cache = tokenizer_cache(settings)
+    registry = Registry(settings)
     services = Services(
         settings=settings,
-        models=Discovery(Registry(settings)),
+        models=Discovery(registry),
         cache_statistics=cache.statistics,
     )
     address: list[str] = []
@@ -41,21 +47,36 @@ def serve_model(model: str, settings: Settings) -> None:
         address.append(line.rpartition(" ")[2])
         _say(f"ROCmForge is {line}")
 
-    def loaded() -> ServedModel:
-        _say(f"Loading {model}")
-        folder = prepared(model, settings)
+    def started(folder: Path) -> ServedModel:
         session, tokenizer = load(folder, settings, cache)
         engine = Engine(
             session,
             end_of_generation=tokenizer.end_of_generation,
             settings=settings,
             observer=services,
+            request_ids=services.request_ids,
         )
         engine.start()
-        name = session.manifest.name
+        return ServedModel(
+            session.manifest.name,
+            engine,
+            tokenizer,
+            session.gpu_memory,
+            version=version_number(folder),
+        )
+
+    def loaded() -> ServedModel:
+        _say(f"Loading {model}")
+        folder = prepared(model, settings)
+        served = started(folder)
+        if registry.current(model) is not None:
+            takeover = Takeover(model, registry, services.holder, started)
+            threading.Thread(
+                target=takeover.run, args=(folder, services.draining), name="takeover", daemon=True
+            ).start()
         seconds = time.perf_counter() - began
-        _say(EXAMPLE.format(seconds=seconds, name=name, url=address[0]))
-        return ServedModel(name, engine, tokenizer, session.gpu_memory)
+        _say(EXAMPLE.format(seconds=seconds, name=served.label, url=address[0]))
+        return served
 
     serve(create_app(services), services, load=loaded, announce=announce)
 

@@ -5,6 +5,7 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Iterator
 from collections.abc import Sequence as AnySequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -81,7 +82,9 @@ class Engine:
         end_of_generation: frozenset[int],
         settings: Settings,
         observer: EngineObserver | None = None,
+        request_ids: Iterator[int] | None = None,
     ) -> None:
+        """Take a session over. `request_ids` gives each request its id: engines may share one."""
         self._session = session
         self._end_of_generation = end_of_generation
         self._settings = settings
@@ -94,7 +97,7 @@ class Engine:
         )
         self._recorder = StatisticsRecorder(self._pages.page_count)
         self._live: dict[int, _Live] = {}
-        self._identifiers = itertools.count(1)
+        self._request_ids = itertools.count(1) if request_ids is None else request_ids
         self._inbox: queue.SimpleQueue[Generation | _Ending | None] = queue.SimpleQueue()
         """Requests to take in, requests to end, or None to look again."""
         self._submitting = threading.Lock()
@@ -135,7 +138,10 @@ class Engine:
         self._thread.start()
 
     def stop(self, drain_seconds: float = 0.0) -> None:
-        """Refuse new requests, let running ones finish for so long, fail the rest, and return."""
+        """Refuse new requests, let running ones finish for so long, fail the rest, and return.
+
+        math.inf lets every one finish. A second call may shorten the time of the first.
+        """
         with self._submitting:
             self._accepting = False
             self._stop_at = time.monotonic() + drain_seconds
@@ -181,7 +187,7 @@ class Engine:
                     "try again later"
                 )
             generation = Generation(
-                next(self._identifiers),
+                next(self._request_ids),
                 prompt,
                 sampling,
                 max_tokens,

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from runtime.generation import FinishReason
 
@@ -35,6 +35,17 @@ class EngineStatistics:
     def pages_free(self) -> int:
         """Pages that could be allocated now."""
         return self.pages_total - self.pages_used
+
+    def __add__(self, other: "EngineStatistics") -> "EngineStatistics":
+        """Those of two engines together."""
+        names = [field.name for field in fields(self)]
+        return EngineStatistics(
+            **{name: getattr(self, name) + getattr(other, name) for name in names}
+        )
+
+    def of_the_past(self) -> "EngineStatistics":
+        """What is left to count of an engine that has stopped: no rate and no pages."""
+        return replace(self, tokens_per_second=0.0, pages_used=0, pages_total=0)
 
 
 class StatisticsRecorder:

@@ -69,6 +69,7 @@ def checks(model: ServedModel | None) -> dict[str, Any]:
         "gpu": gpu_check(None if model is None else model.gpu_memory()),
     }
     if model is not None:
+        found["model"] = {"name": model.name, "version": model.version}
         now = model.engine.statistics()
         found["requests"] = {"active": now.active, "queued": now.queued}
         found["cache"] = {

@@ -7,12 +7,10 @@ import falcon
 import msgspec
 
 from api.generation_state import answer
-from api.holder import ServedModel
 from api.request_log import RunningEntry
 from api.schemas import RunningRequest
 from api.services import Services
 from runtime.errors import EngineUnavailable, InvalidRequest
-from runtime.generation import Generation
 
 CANCEL_SECONDS = 60.0
 """How long a cancelled request may take to end: the step it is in has to finish."""
@@ -42,7 +40,8 @@ class StatusResource:
         """Answer the state of one request."""
         model = self._services.holder.ready_model()
         found = self._services.requests.find(parse_request_id(request_id))
-        resp.data = msgspec.json.encode(answer(found, model.tokenizer))
+        state = found.generation if isinstance(found, RunningEntry) else found
+        resp.data = msgspec.json.encode(answer(state, found.tokenizer or model.tokenizer))
 
 
 class CancelResource:
@@ -55,13 +54,15 @@ class CancelResource:
         """Abort, wait for the engine to do so, and answer the final state."""
         model = self._services.holder.ready_model()
         found = self._services.requests.find(parse_request_id(request_id))
-        if isinstance(found, Generation):
-            self._abort(model, found)
-        resp.data = msgspec.json.encode(answer(found, model.tokenizer))
+        if isinstance(found, RunningEntry):
+            self._abort(found)
+        state = found.generation if isinstance(found, RunningEntry) else found
+        resp.data = msgspec.json.encode(answer(state, found.tokenizer or model.tokenizer))
 
     @staticmethod
-    def _abort(model: ServedModel, generation: Generation) -> None:
-        model.engine.abort(generation.request_id)
+    def _abort(entry: RunningEntry) -> None:
+        generation = entry.generation
+        entry.model.engine.abort(generation.request_id)
         if not generation.wait(CANCEL_SECONDS):
             raise EngineUnavailable(
                 f"request {generation.request_id} will be cancelled, but the engine is busy with a "

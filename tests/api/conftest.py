@@ -35,7 +35,11 @@ def serve(prepared: Path, tokenizer: Tokenizer, settings: Settings) -> Iterator[
         session = HeldSession(Session(prepared, settings=chosen))
         services = Services(settings=chosen, ping_seconds=ping_seconds)
         engine = Engine(
-            session, end_of_generation=end_of_generation, settings=chosen, observer=services
+            session,
+            end_of_generation=end_of_generation,
+            settings=chosen,
+            observer=services,
+            request_ids=services.request_ids,
         )
         engine.start()
         model = ServedModel("tiny", engine, tokenizer)

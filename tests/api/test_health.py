@@ -24,6 +24,7 @@ def test_a_server_with_a_model_is_healthy_and_ready(serving: Serving) -> None:
         "checks": {
             "engine": {"running": True, "model_loaded": True},
             "gpu": {"available": False},
+            "model": {"name": "tiny", "version": None},
             "requests": {"active": 0, "queued": 0},
             "cache": {
                 "pages_used": 0,

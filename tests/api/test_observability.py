@@ -110,7 +110,7 @@ def test_the_caller_s_trace_is_continued(serving: Serving) -> None:
 
 
 def test_models_and_the_tokenizer_cache_are_listed(serving: Serving) -> None:
-    model = DiscoveredModel("/models/tiny.gguf", 123, {"general.architecture": "llama"})
+    model = DiscoveredModel("/models/tiny.gguf", 123, {"general.architecture": "llama"}, "tiny", 2)
     object.__setattr__(serving.services, "models", lambda: [model])
     object.__setattr__(serving.services, "cache_statistics", lambda: CacheStatistics(42, 1, 1234))
     assert serving.get("/models").json() == {
@@ -119,6 +119,8 @@ def test_models_and_the_tokenizer_cache_are_listed(serving: Serving) -> None:
                 "path": "/models/tiny.gguf",
                 "size": 123,
                 "metadata": {"general.architecture": "llama"},
+                "name": "tiny",
+                "version": 2,
             }
         ],
         "tokenizer_cache": {"hits": 42, "misses": 1, "bytes": 1234},
