@@ -107,7 +107,9 @@ def test_counts_go_on_over_a_takeover(serving: Serving, successor: Path) -> None
 def test_a_request_of_the_model_before_can_be_cancelled(serving: Serving, successor: Path) -> None:
     serving.session.hold()
     answers: list[dict] = []
-    client = threading.Thread(target=lambda: answers.append(serving.generate().json()))
+    client = threading.Thread(
+        target=lambda: answers.append(serving.generate(max_tokens=200).json())
+    )
     client.start()
     eventually(lambda: len(serving.services.requests.running()) == 1)
     (entry,) = serving.services.requests.running()
@@ -117,8 +119,9 @@ def test_a_request_of_the_model_before_can_be_cancelled(serving: Serving, succes
         target=lambda: answers.append(serving.post(f"/cancel/{entry.generation.request_id}").json())
     )
     cancel.start()
-    serving.session.allow(1)
-    client.join()
+    while client.is_alive():  # a step at a time, so that it does not end by itself before
+        serving.session.allow(1)
+        client.join(0.05)
     cancel.join()
     assert [answer["finish_reason"] for answer in answers] == ["cancelled", "cancelled"]
 
