@@ -1,0 +1,93 @@
+"""What was compiled: the manifest beside the code objects, as a session reads it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from runtime.errors import DeviceError
+
+COMPILED = Path(__file__).parent / "compiled"
+"""Where `build` writes kernels, and a wheel has them."""
+MANIFEST_NAME = "manifest.json"
+MANIFEST_VERSION = 1
+
+
+class Argument(msgspec.Struct, frozen=True):
+    """A kernel's argument. Immutable. type: Triton's, such as "*fp32", "i32" or "i64"."""
+
+    name: str
+    type: str
+
+
+class CompiledKernel(msgspec.Struct, frozen=True):
+    """One variant for one architecture. Immutable.
+
+    file: of the code object, below the manifest's folder; symbol: of the function in it;
+    shared: bytes of LDS; arguments: in order, without the two pointers that Triton adds behind
+    them, which are null; constants: what was fixed, by name.
+    """
+
+    file: str
+    symbol: str
+    warps: int
+    shared: int
+    arguments: tuple[Argument, ...]
+    constants: Mapping[str, int]
+
+    @property
+    def types(self) -> list[str]:
+        """The arguments' types, in order."""
+        return [argument.type for argument in self.arguments]
+
+
+class Target(msgspec.Struct, frozen=True):
+    """The kernels of one architecture, by the variant's name. Immutable.
+
+    digest: of the sources and choices they were compiled from.
+    """
+
+    warp_size: int
+    digest: str
+    kernels: Mapping[str, CompiledKernel]
+
+
+class KernelManifest(msgspec.Struct, frozen=True):
+    """Every compiled kernel, by architecture. Immutable."""
+
+    version: int
+    triton: str
+    targets: Mapping[str, Target]
+    folder: str = ""
+
+    @classmethod
+    def read(cls, folder: Path = COMPILED) -> "KernelManifest | None":
+        """The manifest of a folder; None where nothing was compiled.
+
+        Raises DeviceError for one that another version of this program wrote.
+        """
+        path = folder / MANIFEST_NAME
+        if not path.is_file():
+            return None
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=cls)
+        except msgspec.DecodeError as error:
+            raise DeviceError(f"{path} is no manifest of GPU kernels: {error}") from None
+        if manifest.version != MANIFEST_VERSION:
+            raise DeviceError(
+                f"{path} has version {manifest.version}, not {MANIFEST_VERSION}: "
+                "run `make gpu-kernels`"
+            )
+        return msgspec.structs.replace(manifest, folder=str(folder))
+
+    def supports(self, arch: str) -> bool:
+        """Whether kernels for `arch`, such as "gfx942", were compiled."""
+        return arch in self.targets
+
+    def code(self, kernel: CompiledKernel) -> bytes:
+        """A kernel's code object. Raises DeviceError when it cannot be read."""
+        path = Path(self.folder) / kernel.file
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DeviceError(f"{path} cannot be read: {error.strerror}") from None

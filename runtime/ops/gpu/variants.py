@@ -1,0 +1,251 @@
+"""Which kernels there are: their arguments in order, and what is fixed when they are compiled.
+
+Needs no Triton. A variant is one compiled kernel, named `kernel` or `kernel.variant`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from runtime.ops.gpu.layouts import LAYOUTS, Layout
+
+TARGETS: Mapping[str, int] = {
+    "gfx90a": 64,
+    "gfx942": 64,
+    "gfx1030": 32,
+    "gfx1100": 32,
+    "gfx1201": 32,
+}
+"""Architectures that kernels are compiled for, and the threads of their waves."""
+
+WITHOUT_MATRIX_CORES = frozenset({"gfx1030"})
+DECODE_ROWS = 16
+"""Query rows of a program of decode_attention: a row of the step with more is a prefill."""
+HEAD_WIDTHS = (64, 128, 256)
+MOST_EXPERTS = 512
+ALIGNED = frozenset({"head_dim", "width", "elements", "columns"})
+"""Integer arguments that are multiples of 16, as every pointer is one of 16 bytes."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One kernel as it is compiled for one architecture. Immutable.
+
+    function: its name in runtime.ops.gpu.kernels.`module`, and its symbol when compiled;
+    arguments: (name, Triton's type) in order; constants: by name, also those that only the
+    compiler needs; warps: waves of a program; stages: of loads that run ahead in loops.
+    """
+
+    name: str
+    module: str
+    function: str
+    arguments: tuple[tuple[str, str], ...]
+    constants: Mapping[str, int | bool] = field(default_factory=dict)
+    warps: int = 4
+    stages: int = 1
+
+
+def _arguments(text: str) -> tuple[tuple[str, str], ...]:
+    """("x", "*fp32"), ... from "x *fp32, ..."; a type stands for all names before it."""
+    arguments: list[tuple[str, str]] = []
+    for group in text.split(","):
+        *names, kind = group.split()
+        arguments += [(name, kind) for name in names]
+    return tuple(arguments)
+
+
+_SCALARS = _arguments("table_low table_high i64, unit_factor fp32, zero i32")
+_ROUTED = _arguments("has_bias routed slots_per_row i32")
+_STEP = _arguments("positions row_starts page_table *i32, sinks *fp32")
+_HEADS = _arguments("heads kv_heads head_dim i32")
+_PAGES = _arguments("page_columns page_size window has_sinks i32, scale softcap fp32")
+
+
+def variants(arch: str) -> Iterator[Variant]:
+    """Every kernel for an architecture; one that is not in TARGETS has the choices of gfx942."""
+    for layout in LAYOUTS.values():
+        yield from _of_layout(layout, arch)
+    yield from _elementwise()
+    for width in HEAD_WIDTHS:
+        for is_whole in (True, False):
+            yield from _attention(width, is_whole, arch)
+    yield from _experts()
+
+
+def _has_wide_waves(arch: str) -> bool:
+    return TARGETS.get(arch, 64) == 64
+
+
+def _of_layout(layout: Layout, arch: str) -> Iterator[Variant]:
+    """Products with weights in a layout, and the lookup of their rows."""
+    planes = tuple(zip(("codes", "high", "subs", "units"), layout.pointer_types, strict=True))
+    fixed: dict[str, int | bool] = {
+        "LOW_BITS": layout.low_bits,
+        "HIGH_BITS": layout.high_bits,
+        "HAS_TABLE": layout.has_table,
+        "SUB_SCALES": layout.sub_scales,
+        "HAS_MINIMUM": layout.has_minimum,
+        "BLOCK_PARTS": layout.block_columns // 32,
+    }
+    output = _arguments("y x bias *fp32")
+    yield Variant(
+        f"row_lookup.{layout.name}",
+        "matmul",
+        "row_lookup",
+        _arguments("y *fp32, ids *i32") + planes + _SCALARS + _arguments("rows parts i32"),
+        {**fixed, "PARTS": 64},
+        warps=1,
+    )
+    yield Variant(
+        f"one_row.{layout.name}",
+        "matmul",
+        "one_row",
+        (*output, *planes, ("experts", "*i32"), *_SCALARS, *_arguments("rows parts i32"), *_ROUTED),
+        {**fixed, "ROWS": 8, "PARTS": 64},
+    )
+    sorted_slots = _arguments("slots block_experts *i32")
+    shape = _arguments("rows parts count i32")
+    exact = {"EXACT": layout.unit == "fp32"}
+    few: dict[str, int | bool] = {"ROWS": 16, "COLUMNS": 32, "PARTS": 4}
+    many: dict[str, int | bool] = {"ROWS": 64, "COLUMNS": 128, "PARTS": 2}
+    few_warps = 2
+    if arch in WITHOUT_MATRIX_CORES:
+        few, few_warps = {"ROWS": 16, "COLUMNS": 32, "PARTS": 2}, 4
+        many = {"ROWS": 64, "COLUMNS": 64, "PARTS": 1}
+    for name, tile, warps in (("few_rows", few, few_warps), ("many_rows", many, 8)):
+        yield Variant(
+            f"{name}.{layout.name}",
+            "matmul",
+            "many_rows",
+            (*output, *planes, *sorted_slots, *_SCALARS, *shape, *_ROUTED),
+            {**fixed, **exact, **tile},
+            warps,
+            stages=2 if _has_wide_waves(arch) else 1,
+        )
+
+
+def _elementwise() -> Iterator[Variant]:
+    norm = _arguments(
+        "y total x residual weight *fp32, width has_residual has_total i32, epsilon fp32"
+    )
+    yield Variant("rms_norm.narrow", "elementwise", "rms_norm", norm, {"BLOCK": 256}, warps=1)
+    yield Variant("rms_norm.wide", "elementwise", "rms_norm", norm, {"BLOCK": 1024})
+    yield Variant(
+        "gated_activation",
+        "elementwise",
+        "gated_activation",
+        _arguments("y gate up *fp32, elements kind i32"),
+        {"BLOCK": 1024},
+    )
+    yield Variant(
+        "rotary_angles",
+        "elementwise",
+        "rotary_angles",
+        _arguments(
+            "angles *fp32, positions *i32, inverse_frequencies *fp32, half i32, magnitude fp32"
+        ),
+        {"BLOCK": 64},
+        warps=1,
+    )
+    yield Variant(
+        "rotary_page_write",
+        "pages",
+        "rotary_page_write",
+        (
+            *_arguments("q_rotated *fp32, pool *fp16, q k v angles *fp32"),
+            *_arguments("positions row_starts page_table *i32"),
+            *_HEADS,
+            *_arguments("rotary_dim rows page_columns page_size adjacent i32"),
+        ),
+        {"BLOCK": 256},
+        warps=1,
+    )
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Query rows and keys that a program of an attention kernel takes at a time."""
+
+    rows: int
+    keys: int
+    warps: int
+
+
+def _prefill_tile(width: int, arch: str) -> _Tile:
+    """The largest that fits the registers; `make test` holds that nothing is spilled."""
+    if arch in WITHOUT_MATRIX_CORES:
+        return _Tile(16, 16, 8 if width == 256 else 4)
+    if _has_wide_waves(arch):
+        return _Tile(32, 32, 4) if width == 256 else _Tile(64, 64, 4)
+    return {64: _Tile(64, 64, 8), 128: _Tile(32, 32, 8), 256: _Tile(32, 16, 16)}[width]
+
+
+def _decode_tile(width: int, arch: str) -> _Tile:
+    if arch in WITHOUT_MATRIX_CORES or width == 256:
+        return _Tile(DECODE_ROWS, 16, 8 if width == 256 else 4)
+    return _Tile(DECODE_ROWS, 4096 // width, 4)
+
+
+def _attention(width: int, is_whole: bool, arch: str) -> Iterator[Variant]:
+    """Kernels for heads of `width` dimensions, or of fewer."""
+    name = str(width) if is_whole else f"below_{width}"
+    prefill, decode = _prefill_tile(width, arch), _decode_tile(width, arch)
+    split = {"SPLIT": 512}
+    head = {"BLOCK": width, "WHOLE": is_whole}
+    reads = _arguments("q *fp32, pool *fp16")
+    partial = _arguments("y partial stats *fp32")
+    yield Variant(
+        f"decode_attention.{name}",
+        "attention",
+        "decode_attention",
+        (*partial, *reads, *_STEP, *_HEADS, *_PAGES),
+        {**head, "ROWS": decode.rows, "KEYS": decode.keys, **split},
+        decode.warps,
+        stages=2 if _has_wide_waves(arch) else 1,
+    )
+    yield Variant(
+        f"merge_attention.{name}",
+        "attention",
+        "merge_attention",
+        (
+            *partial,
+            *_arguments("positions row_starts *i32, sinks *fp32"),
+            *_HEADS,
+            *_arguments("splits window has_sinks i32"),
+        ),
+        {**head, "ROWS": decode.rows, **split},
+    )
+    yield Variant(
+        f"prefill_attention.{name}",
+        "attention",
+        "prefill_attention",
+        (("y", "*fp32"), *reads, *_STEP, ("rows", "i32"), *_HEADS, *_PAGES),
+        {**head, "ROWS": prefill.rows, "KEYS": prefill.keys, "DECODE_ROWS": DECODE_ROWS},
+        prefill.warps,
+    )
+
+
+def _experts() -> Iterator[Variant]:
+    yield Variant(
+        "route_tokens",
+        "experts",
+        "route_tokens",
+        _arguments(
+            "experts *i32, shares logits *fp32, expert_count used renormalize i32, scale fp32"
+        ),
+        {"EXPERTS": MOST_EXPERTS},
+        warps=1,
+    )
+    yield Variant(
+        "place_slots",
+        "experts",
+        "place_slots",
+        _arguments("slots block_experts experts *i32, count expert_count block_rows blocks i32"),
+        {"EXPERTS": MOST_EXPERTS, "SLOTS": 32},
+    )
+    yield Variant(
+        "combine_answers",
+        "experts",
+        "combine_answers",
+        _arguments("y answers shares *fp32, columns used i32"),
+        {"BLOCK": 1024},
+    )
