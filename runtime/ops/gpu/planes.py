@@ -83,6 +83,7 @@ def unpack(format: str, planes: Planes, columns: int) -> Float32:
             return planes.codes.view(np.float32)
         return np.asarray(dequantize(planes.codes, kind), np.float32).reshape(rows, columns)
     parts = columns // PART_COLUMNS
+    codes: Integers
     if layout.low_bits == 8:
         codes = planes.codes.view(np.int8).astype(np.int32).reshape(rows, parts, PART_COLUMNS)
     elif layout.low_bits == 4:
