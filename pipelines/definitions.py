@@ -6,6 +6,7 @@ import dagster as dg
 
 from pipelines.assets import gguf_file, onnx_model, published_model
 from pipelines.checks import onnx_model_checks
+from pipelines.regression.schedule import regression
 from pipelines.resources import ModelPreparation
 from pipelines.sensors import gguf_files
 
@@ -26,7 +27,7 @@ def preparation() -> dg.Definitions:
     )
 
 
-PARTS: tuple[Callable[[], dg.Definitions], ...] = (preparation,)
+PARTS: tuple[Callable[[], dg.Definitions], ...] = (preparation, regression)
 
 
 @dg.definitions

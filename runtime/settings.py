@@ -16,6 +16,7 @@ PREFIX = "ROCMFORGE_"
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(ge=0)]
+TimesWorse = Annotated[float, Meta(gt=1)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Folder whose GGUF files the Dagster UI offers to prepare; `gguf` below home by default."""
     keep_versions: Count = 5
     """Versions of a model that stay published, the newest; older ones go unless they are loaded."""
+    benchmark_cron: str = "0 3 * * *"
+    """When Dagster measures every published model, in cron's five fields and UTC."""
+    benchmark_allowed: dict[str, TimesWorse] = {}
+    """Times worse that a benchmark's figures may become, by name, where ours do not suit.
+
+    As a variable it is JSON: `{"prefill_tokens_per_second": 1.05}`.
+    """
     host: str = "127.0.0.1"
     port: Port = 8080
     device: Literal["auto", "cpu", "rocm"] = "auto"
@@ -94,7 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         given: dict[str, object] = {}
         for name in cls.__struct_fields__:
             if (value := environment.get(PREFIX + name.upper())) is not None:
-                given[name] = value
+                given[name] = _mapping(value) if value.startswith("{") else value
         given.update({name: value for name, value in overrides.items() if value is not None})
         try:
             return msgspec.convert(given, cls, strict=False, dec_hook=_decode)
@@ -102,6 +110,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(
                 f"a setting does not fit: {error} (variables are {PREFIX}<NAME>)"
             ) from None
+
+
+def _mapping(value: str) -> object:
+    """A table is written as JSON; text that is none is refused with the type."""
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return value
 
 
 def _decode(kind: type, value: object) -> object:

@@ -101,6 +101,15 @@ def streams_figures(records: Sequence[StreamRecord]) -> dict[str, float]:
     }
 
 
+def streams_latencies(records: Sequence[StreamRecord]) -> dict[str, list[float]]:
+    """Every single time of streams that ran side by side, in milliseconds, by what it is."""
+    name = f"streams_{len(records)}"
+    return {
+        f"{name}_first_token_ms": [first_token_ms(record) for record in records],
+        f"{name}_between_tokens_ms": [gap for record in records for gap in gaps_ms(record)],
+    }
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """Percentile with linear interpolation between ranks."""
     return float(np.percentile(values, percent))

@@ -1,10 +1,11 @@
 """What a benchmark found, as it is saved. Immutable; every unit is in a name."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from pipelines.benchmark.figures import FigureKind, figure_kinds
 from pipelines.benchmark.workloads import Plan
@@ -45,6 +46,8 @@ class ServerResult(msgspec.Struct, frozen=True):
     name: str
     version: str
     figures: dict[str, tuple[float, ...]]
+    latencies: dict[str, tuple[float, ...]] = {}
+    """The 0th to the 100th percentile of single times in milliseconds, over all rounds."""
 
 
 class BenchmarkResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,15 +87,29 @@ class Samples:
 
     def __init__(self) -> None:
         self._figures: dict[str, list[float]] = {}
+        self._latencies: dict[str, list[float]] = {}
 
-    def add(self, figures: Mapping[str, float]) -> None:
-        """Add one round's figures."""
+    def add(
+        self, figures: Mapping[str, float], latencies: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
+        """Add one round's figures and single times."""
         for name, value in figures.items():
             self._figures.setdefault(name, []).append(value)
+        for name, values in (latencies or {}).items():
+            self._latencies.setdefault(name, []).extend(values)
 
     def frozen(self) -> dict[str, tuple[float, ...]]:
         """All that was added."""
         return {name: tuple(values) for name, values in self._figures.items()}
+
+    def quantiles(self) -> dict[str, tuple[float, ...]]:
+        """The 0th to the 100th percentile of the single times."""
+        return {name: quantiles(values) for name, values in self._latencies.items()}
+
+
+def quantiles(values: Sequence[float]) -> tuple[float, ...]:
+    """The 0th to the 100th percentile of at least one value."""
+    return tuple(np.percentile(values, np.arange(101)).tolist())
 
 
 def write_json(result: msgspec.Struct, path: Path) -> None:

@@ -80,7 +80,10 @@ def benchmark(
         machine=Machine.here(),
         plan=plan,
         servers=tuple(
-            ServerResult(c.name, c.version, run.samples[c.name].frozen()) for c in candidates
+            ServerResult(
+                c.name, c.version, run.samples[c.name].frozen(), run.samples[c.name].quantiles()
+            )
+            for c in candidates
         ),
         client_processor_share=run.processor_seconds / run.measured_seconds,
         others_processor_share=ProcessorTime.now().others_share_since(before),
@@ -116,7 +119,8 @@ def _measure_streams(
                     name = server.candidate.name
                     title = f"{name}: {workload.title}, {number + 1} of {workload.rounds}"
                     with run.part(title), run.client_time():
-                        run.samples[name].add(workload.measure(server.url, requests))
+                        found = workload.measure(server.url, requests)
+                    run.samples[name].add(found.figures, found.latencies)
         if streams == max(plan.stream_counts):
             for server in servers:
                 run.samples[server.candidate.name].add(_memory_figures("loaded", server.memory()))

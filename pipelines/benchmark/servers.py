@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipelines.benchmark.child import end_with_parent
 from runtime.errors import BenchmarkError
 from runtime.settings import PREFIX, Settings
 
@@ -116,6 +117,7 @@ def started(candidate: Candidate, capacity: Capacity) -> Iterator[RunningServer]
             stderr=subprocess.STDOUT,
             # Servers of Python write their log through a buffer otherwise.
             env={**os.environ, "PYTHONUNBUFFERED": "1", **dict(candidate.environment)},
+            preexec_fn=end_with_parent,
         ) as process:
             try:
                 while not _ready(port, candidate.ready_path):

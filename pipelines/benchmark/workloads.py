@@ -2,8 +2,8 @@
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -12,6 +12,7 @@ from pipelines.benchmark.figures import (
     first_token_ms,
     prefill_tokens_per_second,
     streams_figures,
+    streams_latencies,
 )
 from pipelines.benchmark.load import CompletionRequest, complete
 from pipelines.benchmark.servers import Capacity
@@ -141,14 +142,23 @@ class Prompts:
 
 
 @dataclass(frozen=True, slots=True)
+class Round:
+    """What one round of a workload found."""
+
+    figures: dict[str, float]
+    latencies: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Single times in milliseconds, where there are many, by what they are."""
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """Requests, and the figures of one round of them. The same round goes to every server."""
 
     title: str
     rounds: int
     requests: Callable[[Prompts], tuple[CompletionRequest, ...]]
-    measure: Callable[[str, Sequence[CompletionRequest]], dict[str, float]]
-    """Sends them to a server's address and returns figures by name."""
+    measure: Callable[[str, Sequence[CompletionRequest]], Round]
+    """Sends them to a server's address."""
 
 
 def workloads(plan: Plan, streams: int) -> list[Workload]:
@@ -160,7 +170,7 @@ def workloads(plan: Plan, streams: int) -> list[Workload]:
             CompletionRequest(prompts.next(plan.stream_prompt_tokens), plan.stream_new_tokens)
             for _ in range(streams)
         ),
-        measure=lambda url, requests: streams_figures(complete(url, requests)),
+        measure=_streams,
     )
     if streams > 1:
         return [many]
@@ -196,24 +206,31 @@ def warm_up(plan: Plan, prompts: Prompts) -> tuple[CompletionRequest, ...]:
     return (CompletionRequest(prompts.next(plan.stream_prompt_tokens), 8),)
 
 
-def _short(url: str, requests: Sequence[CompletionRequest]) -> dict[str, float]:
+def _streams(url: str, requests: Sequence[CompletionRequest]) -> Round:
+    records = complete(url, requests)
+    return Round(streams_figures(records), streams_latencies(records))
+
+
+def _short(url: str, requests: Sequence[CompletionRequest]) -> Round:
     (record,) = complete(url, requests)
-    return {"decode_short_tokens_per_second": decode_tokens_per_second(record)}
+    return Round({"decode_short_tokens_per_second": decode_tokens_per_second(record)})
 
 
-def _copying(url: str, requests: Sequence[CompletionRequest]) -> dict[str, float]:
+def _copying(url: str, requests: Sequence[CompletionRequest]) -> Round:
     (record,) = complete(url, requests)
-    return {"decode_copying_tokens_per_second": decode_tokens_per_second(record)}
+    return Round({"decode_copying_tokens_per_second": decode_tokens_per_second(record)})
 
 
-def _long_twice(url: str, requests: Sequence[CompletionRequest]) -> dict[str, float]:
+def _long_twice(url: str, requests: Sequence[CompletionRequest]) -> Round:
     (cold,) = complete(url, requests)
     (warm,) = complete(url, requests)
     decode = decode_tokens_per_second(cold)
-    return {
-        "prefill_tokens_per_second": prefill_tokens_per_second(cold),
-        "decode_long_tokens_per_second": decode,
-        "prefix_cold_ms": first_token_ms(cold),
-        "prefix_warm_ms": first_token_ms(warm),
-        "prefix_warm_decode_steps": first_token_ms(warm) / 1000 * decode,
-    }
+    return Round(
+        {
+            "prefill_tokens_per_second": prefill_tokens_per_second(cold),
+            "decode_long_tokens_per_second": decode,
+            "prefix_cold_ms": first_token_ms(cold),
+            "prefix_warm_ms": first_token_ms(warm),
+            "prefix_warm_decode_steps": first_token_ms(warm) / 1000 * decode,
+        }
+    )

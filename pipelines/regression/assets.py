@@ -1,0 +1,222 @@
+"""benchmark_result, downstream of published_model, and the check that nothing became worse."""
+
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import msgspec
+from pydantic import Field
+
+from pipelines.assets import GROUP, failures_shown, gguf_models, published_model
+from pipelines.benchmark.figures import FigureKind, Spread
+from pipelines.benchmark.workloads import Plan
+from pipelines.registry import model_name
+from pipelines.regression import pictures
+from pipelines.regression.history import History, Record, judged
+from pipelines.regression.judge import Verdict, described
+from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement
+from pipelines.regression.process import COMMAND, Order, Outcome, plain
+from pipelines.regression.task import PREVIOUS, task_of
+from pipelines.resources import ModelPreparation
+from runtime.errors import BenchmarkError
+
+POOL = "benchmark"
+"""Holds one step at a time; see deploy/dagster.yaml."""
+
+
+class Benchmarking(dg.Config):
+    """How a benchmark is run; what is not given is as every night."""
+
+    against: str = Field(
+        PREVIOUS, description='Measured beside: "previous", a version\'s number, or "baseline".'
+    )
+    blocks: int = Field(BLOCKS, ge=1, description="Blocks of rounds, each with servers of its own.")
+    plan: dict[str, Any] = Field({}, description="Fields of the plan of a block that differ.")
+    accept: bool = Field(
+        False, description="Take the result as the usual from now on, however it is judged."
+    )
+
+    def plan_of_block(self) -> Plan:
+        """Raises BenchmarkError for what is no field, or does not fit."""
+        try:
+            unknown = self.plan.keys() - set(Plan.__struct_fields__)
+            if unknown:
+                raise msgspec.ValidationError(f"there is no {sorted(unknown)}")
+            return msgspec.convert({**msgspec.structs.asdict(BLOCK), **self.plan}, Plan)
+        except msgspec.ValidationError as error:
+            raise BenchmarkError(f"the plan of the benchmark does not fit: {error}") from None
+
+
+@dg.asset(
+    partitions_def=gguf_models,
+    group_name=GROUP,
+    kinds={"benchmark"},
+    deps=[published_model],
+    pool=POOL,
+)
+def benchmark_result(
+    context: dg.AssetExecutionContext, config: Benchmarking, preparation: ModelPreparation
+) -> dg.MaterializeResult[None]:
+    """How fast the published version is served, beside the version before it."""
+    settings = preparation.settings
+    with failures_shown():
+        task = task_of(
+            published_name(context.partition_key),
+            config.against,
+            settings,
+            config.plan_of_block(),
+            config.blocks,
+        )
+        measurement = measured_apart(context, Order(task, settings))
+        record = judged(
+            Record(
+                model=task.model,
+                version=task.version,
+                measurement=measurement,
+                accepted=config.accept,
+            ),
+            settings,
+        )
+        history = History(settings, task.model)
+        return dg.MaterializeResult(metadata=shown(record, history.records(), history.path))
+
+
+@dg.asset_check(asset=benchmark_result, blocking=True, partitions_def=gguf_models)
+def no_regression(
+    context: dg.AssetCheckExecutionContext, preparation: ModelPreparation
+) -> dg.AssetCheckResult:
+    """No figure is certainly worse than the version before, or than the nights before, allowed."""
+    with failures_shown():
+        history = History(preparation.settings, published_name(context.partition_key))
+        records = history.records()
+        if not records:
+            raise BenchmarkError(f"{history.path} has no measurement; run benchmark_result first")
+    record = records[-1]
+    return dg.AssetCheckResult(
+        passed=not record.regressed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=summary(record),
+        metadata={
+            "version": record.version,
+            "measured": record.measurement.result.started_at,
+            "worst": verdict_table(record.regressed or record.verdicts, record),
+        },
+    )
+
+
+def published_name(partition_key: str) -> str:
+    """The name under which a partition's model is published."""
+    return model_name(Path(f"{partition_key}.gguf"))
+
+
+def measured_apart(context: dg.AssetExecutionContext, order: Order) -> Measurement:
+    """Measure in a child process. Raises BenchmarkError when it fails or is killed."""
+    name = order.task.model
+    try:
+        invocation = dg.PipesSubprocessClient().run(
+            context=context, command=COMMAND, extras=plain(order)
+        )
+    except dg.DagsterPipesExecutionError as error:
+        raise BenchmarkError(
+            f"the process that measured {name} {_ending(str(error))}; nothing was recorded"
+        ) from None
+    for message in invocation.get_custom_messages():
+        outcome = msgspec.convert(message, Outcome)
+        if outcome.measurement is not None:
+            return outcome.measurement
+        raise BenchmarkError(f"{name} could not be measured: {outcome.problem}")
+    raise BenchmarkError(f"the process that measured {name} said nothing; see its log")
+
+
+def shown(record: Record, records: Sequence[Record], path: Path) -> Mapping[str, Any]:
+    """A record as the UI shows it: numbers that it draws, tables and pictures."""
+    result = record.measurement.result
+    kinds = result.kinds()
+    ours = result.servers[0].figures
+    groups = {
+        "trend_of_rates": [kind for kind in kinds if kind.higher_is_better],
+        "trend_of_latencies": [kind for kind in kinds if kind.unit in ("ms", "steps")],
+        "trend_of_start_and_memory": [kind for kind in kinds if kind.unit in ("s", "MB")],
+    }
+    trends = {
+        name: image(pictures.trend(records, group), name.replace("_", " "))
+        for name, group in groups.items()
+        if group
+    }
+    return {
+        "name": record.model,
+        "version": record.version,
+        "verdict": summary(record),
+        "verdicts": verdict_table(record.verdicts, record),
+        "throughput": image(pictures.throughput(record), "throughput over streams"),
+        "latencies": image(pictures.latencies(record), "distribution of latencies"),
+        **trends,
+        **{kind.name: Spread.of(ours[kind.name]).median for kind in kinds},
+        "machine_speed": record.measurement.speed,
+        "others_processor_share": result.others_processor_share,
+        "minutes": result.seconds / 60,
+        "history": dg.MetadataValue.path(path),
+    }
+
+
+def image(png: bytes, text: str) -> dg.MarkdownMetadataValue:
+    """A picture in metadata."""
+    return dg.MetadataValue.md(pictures.markdown(png, text))
+
+
+def summary(record: Record) -> str:
+    """A record's verdict in words."""
+    kinds = {kind.name: kind for kind in record.measurement.result.kinds()}
+    if record.regressed:
+        return "; ".join(described(each, kinds[each.figure]) for each in record.regressed)
+    references = sorted({verdict.against for verdict in record.verdicts})
+    if not references:
+        return "there is nothing to compare with yet: no version before, no baseline of nights"
+    text = f"none of {len(kinds)} figures is worse than {' or '.join(references)}"
+    return f"{text}; accepted as usual" if record.accepted else text
+
+
+def verdict_table(verdicts: Sequence[Verdict], record: Record) -> dg.TableMetadataValue:
+    """Verdicts as rows, the worst first."""
+    kinds = {kind.name: kind for kind in record.measurement.result.kinds()}
+    ours = record.measurement.result.servers[0].figures
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(_row(each, kinds[each.figure], ours[each.figure]))
+            for each in sorted(verdicts, key=_severity)
+        ],
+        schema=dg.TableSchema([dg.TableColumn(name) for name in _COLUMNS]),
+    )
+
+
+_COLUMNS = ("figure", "unit", "median", "against", "was", "times worse", "interval", "allowed", "")
+
+
+def _row(verdict: Verdict, kind: FigureKind, samples: Sequence[float]) -> dict[str, str]:
+    worse = verdict.times_worse
+    values = (
+        kind.title,
+        kind.unit,
+        f"{Spread.of(samples).median:,.4g}",
+        verdict.against,
+        f"{verdict.reference:,.4g}",
+        f"{worse.estimate:.3f}" if worse else "",
+        f"{worse.low:.3f} to {worse.high:.3f}" if worse else "too few samples",
+        f"{verdict.allowed:.2f}",
+        "WORSE" if verdict.regressed else "",
+    )
+    return dict(zip(_COLUMNS, values, strict=True))
+
+
+def _severity(verdict: Verdict) -> float:
+    return -verdict.times_worse.low / verdict.allowed if verdict.times_worse else 0.0
+
+
+def _ending(message: str) -> str:
+    """How a process ended, of Dagster's message that has its status at the end."""
+    status = int(message.split()[-1])
+    if status < 0:
+        return f"was killed ({signal.Signals(-status).name}; memory may have run out)"
+    return f"ended with status {status}"

@@ -1,0 +1,135 @@
+"""What was measured night by night: a file of JSON lines for each model, which only grows.
+
+It stands beside the results of `rocmforge bench` and outlives Dagster's instance.
+"""
+
+import fcntl
+import os
+
+import msgspec
+
+from pipelines.regression.judge import Verdict, judge
+from pipelines.regression.measurement import Measurement
+from runtime.errors import BenchmarkError
+from runtime.settings import Settings
+
+READ_BYTES = 1 << 16
+BASELINE_MOST = 10
+"""So many of the newest good measurements are the baseline."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One measurement and how it was judged. Immutable."""
+
+    model: str
+    version: int
+    """The published version that was judged."""
+    measurement: Measurement
+    verdicts: tuple[Verdict, ...] = ()
+    accepted: bool = False
+    """Whether a person said that this is the usual from now on, however it was judged."""
+
+    @property
+    def regressed(self) -> tuple[Verdict, ...]:
+        """What fails; nothing where a person accepted it."""
+        return () if self.accepted else tuple(v for v in self.verdicts if v.regressed)
+
+    def is_like(self, other: "Record") -> bool:
+        """Whether the same was measured on the same machine, so that figures may be compared."""
+        ours, theirs = self.measurement.result, other.measurement.result
+        return (
+            ours.weights_sha256 == theirs.weights_sha256
+            and ours.threads == theirs.threads
+            and ours.machine == theirs.machine
+            and ours.plan == theirs.plan
+        )
+
+
+class History:
+    """The records of one model. Safe for concurrent threads and processes."""
+
+    def __init__(self, settings: Settings, model: str) -> None:
+        self.path = settings.home / "benchmarks" / model / "history.jsonl"
+
+    def records(self) -> list[Record]:
+        """Every record, the oldest first. Raises BenchmarkError where a line is no record.
+
+        A last line without its end was being written when the machine stopped; it is left out.
+        """
+        try:
+            *lines, _ = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        try:
+            return [msgspec.json.decode(line, type=Record) for line in lines]
+        except msgspec.DecodeError as error:
+            raise BenchmarkError(
+                f"{self.path} has a line that is no record of a measurement ({error}); remove it"
+            ) from None
+
+    def baseline(self, record: Record) -> list[Measurement]:
+        """The newest good measurements that a record may be compared with, the oldest first.
+
+        What a person accepted is where they begin.
+        """
+        found: list[Measurement] = []
+        for earlier in reversed(self.records()):
+            if earlier.is_like(record) and not earlier.regressed:
+                found.append(earlier.measurement)
+                if earlier.accepted or len(found) == BASELINE_MOST:
+                    break
+        return found[::-1]
+
+    def append(self, record: Record) -> None:
+        """Write a record behind the others, whole and on disk, or leave the file as it was.
+
+        Raises BenchmarkError where it cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _append_line(descriptor, msgspec.json.encode(record))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise BenchmarkError(
+                f"the measurement cannot be kept in {self.path}: {error.strerror}; make room there "
+                "and measure again"
+            ) from None
+
+
+def _append_line(descriptor: int, line: bytes) -> None:
+    end = _end_of_lines(descriptor)
+    try:
+        os.ftruncate(descriptor, end)
+        rest, at = memoryview(line + b"\n"), end
+        while rest:
+            written = os.pwrite(descriptor, rest, at)
+            rest, at = rest[written:], at + written
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, end)
+        raise
+
+
+def _end_of_lines(descriptor: int) -> int:
+    """Where the last whole line ends: behind it stands nothing, or a line that was cut."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(end - READ_BYTES, 0)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def judged(record: Record, settings: Settings) -> Record:
+    """Judge a record by the others of its model, and keep it. Raises as `History` does."""
+    history = History(settings, record.model)
+    verdicts = judge(record.measurement, history.baseline(record), settings.benchmark_allowed)
+    record = msgspec.structs.replace(record, verdicts=verdicts)
+    history.append(record)
+    return record

@@ -1,0 +1,163 @@
+"""The measurement that is judged: blocks of rounds, and the speed of the machine beside each."""
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version as version_of
+from itertools import pairwise
+from math import sqrt
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from pipelines.benchmark.calibration import float_operations_per_second, read_bytes_per_second
+from pipelines.benchmark.results import BenchmarkResult, ServerResult, quantiles
+from pipelines.benchmark.run import Progress, benchmark
+from pipelines.benchmark.servers import Candidate, rocmforge
+from pipelines.benchmark.workloads import Plan
+from runtime.gguf import GGUFFile
+from runtime.manifest import Manifest
+from runtime.settings import Settings
+from runtime.tokenizer import Tokenizer, TokenizerCache
+
+BLOCKS = 4
+BLOCK = Plan(
+    short_new_tokens=64,
+    long_new_tokens=32,
+    stream_new_tokens=32,
+    single_rounds=5,
+    stream_rounds=3,
+    starts=3,
+)
+"""One block. Four of them give each figure of one stream twenty samples, others twelve."""
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """What the machine could do between two blocks."""
+
+    read_bytes_per_second: float
+    float_operations_per_second: float
+
+    @classmethod
+    def now(cls, threads: int) -> "Calibration":
+        """Measured now, in about a second."""
+        return cls(read_bytes_per_second(threads), float_operations_per_second(threads))
+
+    @property
+    def speed(self) -> float:
+        """The machine's speed as one number: the geometric mean. Only its ratios mean anything."""
+        return sqrt(self.read_bytes_per_second * self.float_operations_per_second)
+
+
+class Measurement(msgspec.Struct, frozen=True):
+    """One model, measured. Blocks are alike, so a figure's samples part evenly among them."""
+
+    result: BenchmarkResult
+    """All blocks in one. The first server is the version that is judged."""
+    calibrations: tuple[Calibration, ...]
+    """Before the first block and after each."""
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks were measured."""
+        return len(self.calibrations) - 1
+
+    @property
+    def speed(self) -> float:
+        """The machine's speed over all blocks."""
+        return median(calibration.speed for calibration in self.calibrations)
+
+    def speeds(self, samples: int) -> list[float]:
+        """The machine's speed beside each of so many samples: the mean around its block."""
+        speeds = [calibration.speed for calibration in self.calibrations]
+        around = [sqrt(before * after) for before, after in pairwise(speeds)]
+        return [around[index * self.blocks // samples] for index in range(samples)]
+
+
+def measure(
+    candidates: Sequence[Candidate],
+    folder: Path,
+    settings: Settings,
+    plan: Plan,
+    blocks: int,
+    progress: Progress,
+) -> Measurement:
+    """Measure the candidates side by side; `folder` is the prepared model of the first.
+
+    Each block starts its servers anew, so that what one process is lucky with does not last, and
+    asks them in the other order than the block before. Nothing else is measured meanwhile on this
+    machine: who comes second waits. Raises BenchmarkError where a server cannot be measured.
+    """
+    manifest = Manifest.read(folder)
+    weights = GGUFFile.open(manifest.weights_path(folder))
+    cache = TokenizerCache(settings.cache_folder / "tokenizers")
+    tokenizer = Tokenizer.from_gguf(weights, cache)
+    threads = settings.thread_count
+    results: list[BenchmarkResult] = []
+    with measuring_alone(settings):
+        calibrations = [Calibration.now(threads)]
+        for block in range(blocks):
+
+            def told(title: str, done: int, parts: int, block: int = block) -> None:
+                progress(f"block {block + 1}, {title}", block * parts + done, blocks * parts)
+
+            results.append(
+                benchmark(
+                    candidates if block % 2 == 0 else candidates[::-1],
+                    manifest,
+                    tokenizer,
+                    threads=threads,
+                    plan=plan,
+                    progress=told,
+                )
+            )
+            calibrations.append(Calibration.now(threads))
+    return Measurement(joined(results), tuple(calibrations))
+
+
+def served_version(name: str, version: int, settings: Settings) -> Candidate:
+    """Our server of one published version, whatever is published meanwhile."""
+    candidate = rocmforge(f"{name}@{version}", settings, version_of("rocmforge"))
+    return replace(candidate, name=f"version {version}")
+
+
+def joined(results: Sequence[BenchmarkResult]) -> BenchmarkResult:
+    """The samples of several runs behind each other, in the order of the first run's servers."""
+    first = results[0]
+    servers = []
+    for server in first.servers:
+        parts = [next(s for s in result.servers if s.name == server.name) for result in results]
+        figures = {
+            name: tuple(sample for part in parts for sample in part.figures[name])
+            for name in server.figures
+        }
+        # Every block has as many times as any other.
+        latencies = {
+            name: quantiles([time for part in parts for time in part.latencies[name]])
+            for name in server.latencies
+        }
+        servers.append(ServerResult(server.name, server.version, figures, latencies))
+    seconds = sum(result.seconds for result in results)
+
+    def over_time(field: str) -> float:
+        return float(sum(getattr(r, field) * r.seconds for r in results) / seconds)
+
+    return msgspec.structs.replace(
+        first,
+        seconds=seconds,
+        servers=tuple(servers),
+        client_processor_share=over_time("client_processor_share"),
+        others_processor_share=over_time("others_processor_share"),
+    )
+
+
+@contextmanager
+def measuring_alone(settings: Settings) -> Iterator[None]:
+    """Wait until nobody else measures below this home folder, and let nobody in meanwhile."""
+    path = settings.home / "benchmarks" / ".measuring"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
