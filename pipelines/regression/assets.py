@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import msgspec
+from dagster._core.errors import DagsterPipesExecutionError
 from pydantic import Field
 
 from pipelines.assets import GROUP, failures_shown, gguf_models, published_model
@@ -118,7 +119,7 @@ def measured_apart(context: dg.AssetExecutionContext, order: Order) -> Measureme
         invocation = dg.PipesSubprocessClient().run(
             context=context, command=COMMAND, extras=plain(order)
         )
-    except dg.DagsterPipesExecutionError as error:
+    except DagsterPipesExecutionError as error:
         raise BenchmarkError(
             f"the process that measured {name} {_ending(str(error))}; nothing was recorded"
         ) from None

@@ -1,0 +1,75 @@
+"""How often the judge is wrong on this machine: a version beside itself, or a slower self.
+
+    python -m tests.pipelines.repeat_benchmark MODEL --repeats 20               # false alarms
+    python -m tests.pipelines.repeat_benchmark MODEL --repeats 5 --slower 1.2  # what is caught
+
+MODEL is a published name. With --save the measurements are kept, a JSON a line, and those that
+stand there already are the nights before.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from pipelines.registry import Registry
+from pipelines.regression.history import BASELINE_MOST
+from pipelines.regression.judge import described, judge
+from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
+from runtime.settings import Settings
+from tests.pipelines.slowed_server import slowed
+
+
+def saved(path: Path | None) -> list[Measurement]:
+    """The good ones of a file."""
+    good: list[Measurement] = []
+    for line in path.read_bytes().splitlines() if path is not None and path.exists() else ():
+        measurement = msgspec.json.decode(line, type=Measurement)
+        if not any(verdict.regressed for verdict in judge(measurement, good[-BASELINE_MOST:], {})):
+            good.append(measurement)
+    return good
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--slower", type=float, default=1.0)
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--blocks", type=int, default=BLOCKS)
+    parser.add_argument("--save", type=Path)
+    options = parser.parse_args()
+    settings = Settings.from_environment()
+    model = Registry(settings).current(options.model)
+    assert model is not None
+    plan = msgspec.structs.replace(BLOCK, stream_counts=tuple(options.streams))
+    ours = served_version(model.name, model.version, settings)
+    usual = replace(ours, name="itself")
+    if options.slower > 1:
+        ours = slowed(ours, options.slower)
+    alarms, good = 0, saved(options.save)
+    for repeat in range(options.repeats):
+        found = measure(
+            (ours, usual), model.folder, settings, plan, options.blocks, lambda *told: None
+        )
+        verdicts = judge(found, good[-BASELINE_MOST:], {})
+        kinds = {kind.name: kind for kind in found.result.kinds()}
+        regressed = [verdict for verdict in verdicts if verdict.regressed]
+        alarms += bool(regressed)
+        print(
+            f"{repeat + 1}: {found.result.seconds:.0f} s, others took "
+            f"{found.result.others_processor_share:.0%}:",
+            "; ".join(described(v, kinds[v.figure]) for v in regressed) or "nothing is worse",
+            flush=True,
+        )
+        if not regressed:
+            good.append(found)
+        if options.save is not None:
+            with options.save.open("ab") as file:
+                file.write(msgspec.json.encode(found) + b"\n")
+    print(f"{alarms} of {options.repeats} were called worse")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The nightly benchmark through Dagster, with a small model's real servers."""
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
+
+from pipelines.definitions import definitions
+from pipelines.prepare import prepare
+from pipelines.regression import assets
+from pipelines.regression.history import History
+from pipelines.regression.schedule import longest_pause
+from pipelines.resources import ModelPreparation
+from runtime.settings import Settings
+from tests.models import write_tiny_llama
+from tests.pipelines.faulty_benchmark import command
+
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
+# Eight pairs of the figures of one stream: enough to be judged.
+CONFIG = {
+    "blocks": 1,
+    "plan": {
+        "short_prompt_tokens": 4,
+        "short_new_tokens": 24,
+        "long_prompt_tokens": 40,
+        "long_new_tokens": 16,
+        "copied_tokens": 90,
+        "stream_counts": [1],
+        "stream_prompt_tokens": 8,
+        "stream_new_tokens": 16,
+        "single_rounds": 8,
+        "starts": 1,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Two published versions of a model."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"), cache_tokens=1024, threads=1)
+    for seed in (1, 2):
+        gguf = settings.home / "small.gguf"
+        write_tiny_llama(gguf, seed=seed, embedding=256, feed_forward=512)
+        prepare(gguf, settings, lambda step: None)
+        gguf.unlink()
+    return settings
+
+
+@pytest.fixture(autouse=True)
+def environment(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the definitions find the models."""
+    for name in ("home", "threads", "cache_tokens"):
+        monkeypatch.setenv(f"ROCMFORGE_{name.upper()}", str(getattr(home, name)))
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as instance:
+        instance.add_dynamic_partitions("gguf_model", ["small"])
+        yield instance
+
+
+@pytest.fixture
+def history(home: Settings) -> Iterator[History]:
+    """Empty before and after."""
+    history = History(home, "small")
+    history.path.unlink(missing_ok=True)
+    yield history
+    history.path.unlink(missing_ok=True)
+
+
+def benchmark_models(instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
+    job = definitions().resolve_job_def("benchmark_models")
+    return job.execute_in_process(
+        instance=instance,
+        partition_key="small",
+        raise_on_error=False,
+        run_config={"ops": {"benchmark_result": {"config": {**CONFIG, **config}}}},
+    )
+
+
+def reason(result: dg.ExecuteInProcessResult) -> str:
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    assert failed.step_failure_data.user_failure_data is not None
+    return str(failed.step_failure_data.user_failure_data.description)
+
+
+def servers() -> list[str]:
+    """Command lines of the servers of the model that still run."""
+    lines = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            lines.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return [line for line in lines if " serve small@" in line and f" {os.getpid()} " not in line]
+
+
+def test_a_slowed_version_fails_the_check_and_the_next_good_night_clears_it(
+    instance: dg.DagsterInstance, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as planted:
+        planted.setattr(assets, "COMMAND", command("slowed", "6"))
+        result = benchmark_models(instance)
+    assert not result.success
+    (check,) = result.get_asset_check_evaluations()
+    assert not check.passed
+    assert "1 stream: output is" in str(check.description)
+    assert "times worse than version 1" in str(check.description)
+    # Measured and shown all the same.
+    (slow,) = result.asset_materializations_for_node("benchmark_result")
+    assert slow.metadata["streams_1_tokens_per_second"].value
+
+    result = benchmark_models(instance, against="baseline")
+    assert result.success
+    (check,) = result.get_asset_check_evaluations()
+    assert check.passed
+    assert (check.partition, check.blocking) == ("small", True)
+    (good,) = result.asset_materializations_for_node("benchmark_result")
+    assert {"trend_of_rates", "trend_of_latencies", "latencies", "throughput"} <= set(good.metadata)
+    picture = good.metadata["throughput"]
+    assert isinstance(picture, dg.MarkdownMetadataValue)
+    assert str(picture.md_str).startswith("![throughput over streams](data:image/png;base64,")
+    assert [bool(record.regressed) for record in history.records()] == [True, False]
+
+
+def test_a_killed_child_is_a_failure_that_leaves_nothing_behind(
+    instance: dg.DagsterInstance, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "COMMAND", command("killed"))
+    result = benchmark_models(instance, against="baseline")
+    assert not result.success
+    assert "small was killed (SIGKILL" in reason(result)
+    assert result.get_asset_check_evaluations() == []
+    assert history.records() == []
+    deadline = time.monotonic() + 30
+    while servers() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert servers() == []
+
+
+def test_a_plan_that_does_not_fit_is_refused_before_anything_is_started(
+    instance: dg.DagsterInstance,
+) -> None:
+    result = benchmark_models(instance, plan={"rounds": 3})
+    assert "there is no ['rounds']" in reason(result)
+    result = benchmark_models(instance, against="9")
+    assert "small has no version 9" in reason(result)
+
+
+def test_every_night_measures_every_published_model(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROCMFORGE_BENCHMARK_CRON", "30 2 * * *")
+    repository = definitions().get_repository_def()
+    schedule = repository.get_schedule_def("nightly_benchmarks")
+    assert schedule.cron_schedule == "30 2 * * *"
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    with dg.instance_for_test() as instance:
+        # A partition that nothing was published of, and a model that has no partition yet.
+        instance.add_dynamic_partitions("gguf_model", ["unpublished"])
+        context = dg.build_schedule_context(
+            instance,
+            scheduled_execution_time=datetime(2026, 1, 2, 2, 30, tzinfo=UTC),
+            repository_def=repository,
+            resources={"preparation": ModelPreparation()},
+        )
+        requests = schedule.evaluate_tick(context).run_requests
+        assert [request.partition_key for request in requests or ()] == ["small"]
+        assert instance.has_dynamic_partition("gguf_model", "small")
+
+
+def test_a_missed_night_shows_as_stale() -> None:
+    graph = definitions().get_repository_def().asset_graph
+    policy = graph.get(dg.AssetKey("benchmark_result")).freshness_policy
+    assert isinstance(policy, TimeWindowFreshnessPolicy)
+    assert policy.fail_window.to_timedelta() == timedelta(hours=24 + 6)
+    assert longest_pause("0 3 * * *").total_seconds() == 24 * 3600
+    # From Friday to Monday.
+    assert longest_pause("0 3 * * 1-5").total_seconds() == 72 * 3600
+
+
+def test_a_schedule_that_is_none_is_refused_by_the_name_of_its_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ROCMFORGE_BENCHMARK_CRON", "every night")
+    with pytest.raises(Exception, match="ROCMFORGE_BENCHMARK_CRON is 'every night'"):
+        definitions()
