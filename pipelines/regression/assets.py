@@ -11,12 +11,12 @@ from dagster._core.errors import DagsterPipesExecutionError
 from pydantic import Field
 
 from pipelines.assets import GROUP, failures_shown, gguf_models, published_model
-from pipelines.benchmark.figures import FigureKind, Spread
+from pipelines.benchmark.figures import Spread
 from pipelines.benchmark.workloads import Plan
 from pipelines.registry import model_name
-from pipelines.regression import pictures
+from pipelines.regression import pictures, report
 from pipelines.regression.history import History, Record, judged
-from pipelines.regression.judge import Verdict, described
+from pipelines.regression.judge import Verdict
 from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement
 from pipelines.regression.process import COMMAND, Order, Outcome, plain
 from pipelines.regression.task import PREVIOUS, task_of
@@ -98,7 +98,7 @@ def no_regression(
     return dg.AssetCheckResult(
         passed=not record.regressed,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=summary(record),
+        description=report.summary(record),
         metadata={
             "version": record.version,
             "measured": record.measurement.result.started_at,
@@ -149,7 +149,7 @@ def shown(record: Record, records: Sequence[Record], path: Path) -> Mapping[str,
     return {
         "name": record.model,
         "version": record.version,
-        "verdict": summary(record),
+        "verdict": report.summary(record),
         "verdicts": verdict_table(record.verdicts, record),
         "throughput": image(pictures.throughput(record), "throughput over streams"),
         "latencies": image(pictures.latencies(record), "distribution of latencies"),
@@ -167,52 +167,15 @@ def image(png: bytes, text: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(pictures.markdown(png, text))
 
 
-def summary(record: Record) -> str:
-    """A record's verdict in words."""
-    kinds = {kind.name: kind for kind in record.measurement.result.kinds()}
-    if record.regressed:
-        return "; ".join(described(each, kinds[each.figure]) for each in record.regressed)
-    references = sorted({verdict.against for verdict in record.verdicts})
-    if not references:
-        return "there is nothing to compare with yet: no version before, no baseline of nights"
-    text = f"none of {len(kinds)} figures is worse than {' or '.join(references)}"
-    return f"{text}; accepted as usual" if record.accepted else text
-
-
 def verdict_table(verdicts: Sequence[Verdict], record: Record) -> dg.TableMetadataValue:
-    """Verdicts as rows, the worst first."""
-    kinds = {kind.name: kind for kind in record.measurement.result.kinds()}
-    ours = record.measurement.result.servers[0].figures
+    """Verdicts as the UI shows a table."""
     return dg.MetadataValue.table(
         [
-            dg.TableRecord(_row(each, kinds[each.figure], ours[each.figure]))
-            for each in sorted(verdicts, key=_severity)
+            dg.TableRecord(dict(zip(report.COLUMNS, row, strict=True)))
+            for row in report.rows(record, verdicts)
         ],
-        schema=dg.TableSchema([dg.TableColumn(name) for name in _COLUMNS]),
+        schema=dg.TableSchema([dg.TableColumn(name) for name in report.COLUMNS]),
     )
-
-
-_COLUMNS = ("figure", "unit", "median", "against", "was", "times worse", "interval", "allowed", "")
-
-
-def _row(verdict: Verdict, kind: FigureKind, samples: Sequence[float]) -> dict[str, str]:
-    worse = verdict.times_worse
-    values = (
-        kind.title,
-        kind.unit,
-        f"{Spread.of(samples).median:,.4g}",
-        verdict.against,
-        f"{verdict.reference:,.4g}",
-        f"{worse.estimate:.3f}" if worse else "",
-        f"{worse.low:.3f} to {worse.high:.3f}" if worse else "too few samples",
-        f"{verdict.allowed:.2f}",
-        "WORSE" if verdict.regressed else "",
-    )
-    return dict(zip(_COLUMNS, values, strict=True))
-
-
-def _severity(verdict: Verdict) -> float:
-    return -verdict.times_worse.low / verdict.allowed if verdict.times_worse else 0.0
 
 
 def _ending(message: str) -> str:

@@ -14,8 +14,8 @@ from runtime.errors import BenchmarkError
 from runtime.settings import Settings
 
 READ_BYTES = 1 << 16
-BASELINE_MOST = 10
-"""So many of the newest good measurements are the baseline."""
+BASELINE_MOST = 14
+"""So many of the newest good measurements are the baseline: two weeks of nights."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,14 +68,15 @@ class History:
             ) from None
 
     def baseline(self, record: Record) -> list[Measurement]:
-        """The newest good measurements that a record may be compared with, the oldest first.
+        """The newest quiet and good measurements that a record may be compared with, oldest first.
 
         What a person accepted is where they begin.
         """
         found: list[Measurement] = []
         for earlier in reversed(self.records()):
-            if earlier.is_like(record) and not earlier.regressed:
-                found.append(earlier.measurement)
+            measurement = earlier.measurement
+            if earlier.is_like(record) and measurement.is_quiet and not earlier.regressed:
+                found.append(measurement)
                 if earlier.accepted or len(found) == BASELINE_MOST:
                     break
         return found[::-1]

@@ -27,6 +27,14 @@ ALLOWED = {
 ALLOWED_OTHERWISE = 1.1
 BASELINE_NIGHTS = 3
 """So many good measurements make a baseline."""
+KNOWN_NIGHTS = 8
+"""So many tell how far nights of this machine lie apart."""
+UNKNOWN_SPREAD = log(1.21) / 3
+"""Spread of the logarithms of nights where it is not known, as of a virtual machine."""
+SPREADS = 3
+"""So many spreads from the usual a night still is as usual."""
+MAD_TO_DEVIATION = 1.4826
+"""From the median distance to the median to a standard deviation, in a normal distribution."""
 MACHINE_POWERS = {"tokens/s": 1, "ms": -1, "s": -1}
 """How a figure follows the machine's speed: with it, against it, or else not at all."""
 
@@ -55,16 +63,16 @@ def judge(
 ) -> tuple[Verdict, ...]:
     """Verdicts against every other version that was measured beside, then against the baseline.
 
-    `good` are earlier measurements alike that were not regressed; the first server of each counts.
-    `allowed` are times worse by figure, above our own. Without enough of `good`, no verdict is
-    against the baseline.
+    `good` are earlier quiet measurements that were not regressed, of which the first server counts.
+    `allowed` are times worse by figure, before our own. There is no verdict against the baseline
+    where `good` are too few, or other programs disturbed this measurement.
     """
     kinds = measurement.result.kinds()
     ours, *others = measurement.result.servers
     verdicts = [
         _beside(kind, ours, other, limit(kind.name, allowed)) for other in others for kind in kinds
     ]
-    if len(good) >= BASELINE_NIGHTS:
+    if measurement.is_quiet and len(good) >= BASELINE_NIGHTS:
         verdicts += [
             _against_baseline(kind, measurement, good, limit(kind.name, allowed)) for kind in kinds
         ]
@@ -92,17 +100,6 @@ def times_worse(kind: FigureKind, value: float, reference: float) -> float:
     return reference / value if kind.higher_is_better else value / reference
 
 
-def described(verdict: Verdict, kind: FigureKind) -> str:
-    """A verdict in words."""
-    worse = verdict.times_worse
-    if worse is None:
-        return f"{kind.title}: {verdict.samples} samples are too few to be judged"
-    return (
-        f"{kind.title} is {worse.estimate:.2f} times worse than {verdict.against} "
-        f"({worse.low:.2f} to {worse.high:.2f}; {verdict.allowed:.2f} is allowed)"
-    )
-
-
 def _beside(kind: FigureKind, ours: ServerResult, other: ServerResult, allowed: float) -> Verdict:
     """Pair by pair: sample i of both was taken in the same round."""
     references = other.figures[kind.name]
@@ -121,21 +118,24 @@ def _beside(kind: FigureKind, ours: ServerResult, other: ServerResult, allowed: 
 def _against_baseline(
     kind: FigureKind, measurement: Measurement, good: Sequence[Measurement], allowed: float
 ) -> Verdict:
-    """Against the nights' median; what was good in the worst of them is good today.
+    """Against the nights' median, all taken to the speed that the machine has today.
 
-    All are taken to the speed that the machine has today.
+    Allowed is also what was good in the worst of them, and what lies within their usual spread.
     """
     nights = [median(at_speed(kind, night, measurement.speed)) for night in good]
     reference = median(nights)
+    worse = [log(times_worse(kind, night, reference)) for night in nights]
+    spread = MAD_TO_DEVIATION * median(map(abs, worse))
+    if len(nights) < KNOWN_NIGHTS:
+        spread = max(spread, UNKNOWN_SPREAD)
     today = at_speed(kind, measurement, measurement.speed)
     ratios = [times_worse(kind, value, reference) for value in today]
-    worst = max(times_worse(kind, night, reference) for night in nights)
     return Verdict(
         figure=kind.name,
         against="baseline",
         reference=reference,
         times_worse=_ratio_interval(ratios),
-        allowed=max(allowed, worst),
+        allowed=max(allowed, exp(max(worse)), exp(SPREADS * spread)),
         samples=len(ratios),
     )
 

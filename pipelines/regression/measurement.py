@@ -22,6 +22,8 @@ from runtime.manifest import Manifest
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer, TokenizerCache
 
+QUIET_SHARE = 0.1
+"""Of all processors, by other programs."""
 BLOCKS = 4
 BLOCK = Plan(
     short_new_tokens=64,
@@ -63,6 +65,11 @@ class Measurement(msgspec.Struct, frozen=True):
     def blocks(self) -> int:
         """How many blocks were measured."""
         return len(self.calibrations) - 1
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether other programs left the machine alone, so that it can be compared with others."""
+        return self.result.others_processor_share <= QUIET_SHARE
 
     @property
     def speed(self) -> float:

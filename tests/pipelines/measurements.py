@@ -16,6 +16,7 @@ def measurement(
     *,
     speeds: Sequence[float] = (1.0, 1.0),
     stream_counts: tuple[int, ...] = (1, 8),
+    others_processor_share: float = 0.02,
     started_at: str = "2026-01-02T03:00:00+00:00",
 ) -> Measurement:
     """Version 2 with these samples, and version 1 with those; a speed before and after each block.
@@ -35,7 +36,7 @@ def measurement(
         plan=Plan(stream_counts=stream_counts),
         servers=tuple(servers),
         client_processor_share=0.01,
-        others_processor_share=0.02,
+        others_processor_share=others_processor_share,
     )
     return Measurement(result, tuple(Calibration(speed * 1e9, speed * 1e9) for speed in speeds))
 

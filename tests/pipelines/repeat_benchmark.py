@@ -15,8 +15,9 @@ import msgspec
 
 from pipelines.registry import Registry
 from pipelines.regression.history import BASELINE_MOST
-from pipelines.regression.judge import described, judge
+from pipelines.regression.judge import judge
 from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
+from pipelines.regression.report import described
 from runtime.settings import Settings
 from tests.pipelines.slowed_server import slowed
 
@@ -26,7 +27,9 @@ def saved(path: Path | None) -> list[Measurement]:
     good: list[Measurement] = []
     for line in path.read_bytes().splitlines() if path is not None and path.exists() else ():
         measurement = msgspec.json.decode(line, type=Measurement)
-        if not any(verdict.regressed for verdict in judge(measurement, good[-BASELINE_MOST:], {})):
+        if measurement.is_quiet and not any(
+            verdict.regressed for verdict in judge(measurement, good[-BASELINE_MOST:], {})
+        ):
             good.append(measurement)
     return good
 
@@ -63,7 +66,7 @@ def main() -> None:
             "; ".join(described(v, kinds[v.figure]) for v in regressed) or "nothing is worse",
             flush=True,
         )
-        if not regressed:
+        if found.is_quiet and not regressed:
             good.append(found)
         if options.save is not None:
             with options.save.open("ab") as file:
