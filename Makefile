@@ -15,10 +15,10 @@ NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 HOUSES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs test test-fast serve bench dagster wheel clean
+.PHONY: help setup format check docs test test-fast tokenizer-cases serve bench dagster wheel clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 # A stamp stands in the environment it describes, so that removing the environment starts afresh.
 $(VENV)/created:
@@ -68,6 +68,9 @@ test: check ## everything of check, then every test
 
 test-fast: $(VENV)/installed-dev $(LIBRARY) ## the tests of a few seconds that need no download
 	$(BIN)/python -m pytest -n auto -m 'not slow and not sample' $(TESTS)
+
+tokenizer-cases: $(VENV)/installed $(LIBRARY) ## run llama.cpp's own cases of tokenizers (downloads 73 MB once)
+	@PYTHONPATH=. $(BIN)/python tests/runtime/llama_cpp_cases.py
 
 serve: setup ## serve the sample model, or MODEL=file.gguf; ARGS='--port 9000' is handed on
 	@exec $(BIN)/rocmforge serve "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)

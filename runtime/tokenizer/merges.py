@@ -6,7 +6,7 @@ from gguf.constants import TokenType
 
 from runtime.errors import GGUFError
 from runtime.gguf import GGUFFile, StringArray
-from runtime.tokenizer.vocabulary import SENTENCEPIECE, Vocabulary
+from runtime.tokenizer.vocabulary import BYTE_PAIR, SENTENCEPIECE, Vocabulary
 
 MergeTable = npt.NDArray[np.int32]
 """int32 [merges, 2]: left and right token, the merge that is done first in front."""
@@ -16,10 +16,13 @@ MERGED_TYPES = (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)
 
 
 def read_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
-    """The merges that the file lists or, for SentencePiece, that the scores of its tokens mean."""
+    """The merges that the file lists or, for SentencePiece, that the scores of its tokens mean.
+
+    WordPiece and Unigram merge nothing.
+    """
     if vocabulary.model == SENTENCEPIECE:
-        return _scored_merges(file, vocabulary)
-    return _listed_merges(file, vocabulary)
+        return _scored_merges(vocabulary)
+    return _listed_merges(file, vocabulary) if vocabulary.model == BYTE_PAIR else _table([])
 
 
 def _listed_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
@@ -36,13 +39,9 @@ def _listed_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
     return _table(pairs)
 
 
-def _scored_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
+def _scored_merges(vocabulary: Vocabulary) -> MergeTable:
     """Every way to make a token of two others, the best score first, then the lower id."""
-    scores = file.metadata.get("tokenizer.ggml.scores")
-    if not isinstance(scores, np.ndarray) or len(scores) < len(vocabulary.tokens):
-        raise GGUFError(
-            f"{file.path}: tokenizer.ggml.scores is missing or too short; convert the model anew"
-        )
+    scores = vocabulary.scores
     ids = vocabulary.ids(*MERGED_TYPES)
     pairs: list[int] = []
     merged: list[int] = []
@@ -53,7 +52,7 @@ def _scored_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
                 pairs += left, right
                 merged.append(token)
     made = np.asarray(merged, np.int64)
-    return _table(pairs)[np.lexsort((made, -scores.astype(np.float64)[made]))]
+    return _table(pairs)[np.lexsort((made, -scores[made]))]
 
 
 def _table(pairs: list[int]) -> MergeTable:

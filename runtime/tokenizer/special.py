@@ -3,6 +3,8 @@
 The names are those by which llama.cpp finds the ends of a generation.
 """
 
+from collections.abc import Mapping, Sequence
+
 END_OF_GENERATION = frozenset(
     {
         "<|eot_id|>",
@@ -31,22 +33,15 @@ END_OF_GENERATION = frozenset(
 )
 """A model that writes one of these has ended its turn."""
 
-END_OF_FILE = frozenset(
-    {
-        "<|fim_pad|>",
-        "<fim-pad>",
-        "<fim_pad>",
-        "<PAD>",
-        "[PAD]",
-        "<|fim_repo|>",
-        "<|repo_name|>",
-        "<fim-repo>",
-        "<REPO>",
-        "<reponame>",
-        "<|file_sep|>",
-    }
-)
-"""Padding and file separators of code models: what comes after is another file."""
+ENDS_UNLESS_KEYED = {
+    "fim_pad": frozenset({"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"}),
+    "fim_rep": frozenset({"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"}),
+    "fim_sep": frozenset({"<|file_sep|>"}),
+}
+"""Padding and file separators of code models, after which comes another file: an end by their name
+where the file has no `tokenizer.ggml.<key>_token_id`."""
+
+END_OF_FILE = frozenset().union(*ENDS_UNLESS_KEYED.values())
 
 FILL_IN_THE_MIDDLE = frozenset(
     {
@@ -87,14 +82,23 @@ ID_KEYS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 """`tokenizer.ggml.<key>_token_id` names one more end of generation."""
 
 
-def ends_of_generation(named: dict[str, int], keyed: set[int]) -> frozenset[int]:
-    """End-of-generation ids from the known names that a vocabulary has and the ids of its keys."""
-    ends = {name: named[name] for name in named if name in END_OF_GENERATION | END_OF_FILE}
+def ends_of_generation(
+    tokens: Sequence[str], named: Mapping[str, int], keyed: Mapping[str, int]
+) -> frozenset[int]:
+    """End-of-generation ids of a vocabulary.
+
+    `named` has its tokens with a name that is known here, `keyed` the ids under its ID_KEYS.
+    """
+    ends = {name: named[name] for name in named if name in END_OF_GENERATION}
+    for key, names in ENDS_UNLESS_KEYED.items():
+        if key not in keyed:
+            ends |= {name: named[name] for name in named if name in names}
+    ends |= {tokens[token]: token for token in keyed.values()}
     structured = {"<|return|>", "<|call|>"} <= ends.keys() or (
         "<|flush|>" in ends and not ends.keys().isdisjoint({"<|call|>", "<|calls|>"})
     )
     if structured:  # here <|end|> only ends a message inside the turn
         ends.pop("<|end|>", None)
-    if "<|tool_response>" in ends:  # here </s> is a word like any other
+    if "<|tool_response>" in ends or "<|plamo:eos|>" in ends:  # here </s> is a word like any other
         ends.pop("</s>", None)
-    return frozenset(ends.values()) | keyed
+    return frozenset(ends.values())

@@ -1,8 +1,11 @@
 """How byte-level BPE cuts text into words before it merges: one row for each name in a GGUF.
 
-The names are the values of `tokenizer.ggml.pre`; the expressions are those of the tokenizer.json
-of the models. A row's expressions are applied one after the other, each to what the ones before
-left apart. A name without a row is refused: another split gives other tokens without any error.
+The names are the values of `tokenizer.ggml.pre`: all that llama.cpp knows, but for those of
+tokenizers that are no byte-pair encoders. The expressions say what the tokenizer.json of the models
+says. A row's expressions are applied one after the other, each to what the ones before left apart.
+A name without a row is refused: another split gives other tokens without any error.
+
+No expression may look ahead over the same text again and again: a prompt may be a million digits.
 """
 
 from dataclasses import dataclass
@@ -25,9 +28,13 @@ def words_and_digits(
     )
 
 
-def cased_words_and_digits(digits: str, ending: str = "") -> str:
-    """As above with a word cut where a lower-case letter meets an upper-case one (GPT-4o)."""
-    upper, lower = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+def cased_words_and_digits(digits: str, ending: str = "", but: str = "") -> str:
+    r"""As above with a word cut where a lower-case letter meets an upper-case one (GPT-4o).
+
+    `but` takes letters away: a class to intersect with, as `&&[^\p{Han}]`.
+    """
+    upper = rf"[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}{but}]"
+    lower = rf"[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}{but}]"
     lead = r"[^\r\n\p{L}\p{N}]?"
     return (
         rf"{lead}{upper}*{lower}+{ending}|{lead}{upper}+{lower}*{ending}|{digits}"
@@ -41,13 +48,57 @@ QWEN_35 = (
     rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|{DIGIT}"
     rf"| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|" + SPACES
 )
+SEED_CODER = (
+    rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{DIGIT}"
+    rf"| ?[^\s\p{{L}}\p{{N}}\r\n]+|\s*[\r\n]+|" + SPACES
+)
+UFAKZEKA = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{DIGIT}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|" + SPACES
+)
+"""Qwen 2's without contractions, since Turkish puts its suffixes behind an apostrophe."""
+BAILING = (
+    rf"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{DIGIT}"
+    rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]|" + SPACES
+)
+EXAONE_MOE = (
+    rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?(?:\p{{L}}\p{{M}}*(?: \p{{L}}\p{{M}}*)*)+|{DIGIT}"
+    rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]?|\s*[\r\n]|" + SPACES
+)
+JAIS_2 = words_and_digits(DIGITS_BY_3).removesuffix(SPACES) + "|".join(
+    [*(rf"\s{{{2**power}}}(?!\S)" for power in range(9, 1, -1)), r"\s{1,2}(?!\S)", r"\s"]
+)
+"""White space in powers of two."""
 TEKKEN = cased_words_and_digits(DIGIT)
 GPT_4O = cased_words_and_digits(DIGITS_BY_3, CONTRACTIONS + "?")
+KIMI_K2 = r"\p{Han}+|" + cased_words_and_digits(
+    DIGITS_BY_3, CONTRACTIONS + "?", r"&&[^\p{Han}]"
+).replace(r"[\r\n/]*", r"[\r\n]*")
 PUNCTUATION = r"[\p{P}\$\+<=>\^~\|`]+"
-DEEPSEEK_3_WORDS = (
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
-    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|" + SPACES
+ASCII_PUNCTUATION = r"!-/:-@\[-`{-~"
+HAN_AND_KANA = "[一-龥\u3040-ゟ\u30a0-ヿ]+"
+WORDS_AFTER_SIGNS = (
+    rf"[{ASCII_PUNCTUATION}][A-Za-z]+|[^\r\n\p{{L}}\p{{P}}\p{{S}}]?[\p{{L}}\p{{M}}]+"
 )
+DEEPSEEK_3_WORDS = WORDS_AFTER_SIGNS + r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|" + SPACES
+SPARK_WORDS = WORDS_AFTER_SIGNS + r"| ?[\p{P}\p{S}]+|[\r\n]|" + SPACES
+CASED_LETTERS = (
+    r"[\p{Lu}\p{Ll}\p{Lt}"
+    "&&[^\u0560-\u0588\u10c7-\u10ff\u1c80-\u1c8f\u2d00-\u2d2f\ua790-\ua7ff\uab30-\uab6f"
+    "\U00010570-\U000105bf\U00010d50-\U00010d8f\U00016e40-\U00016e7f\U0001d400-\U0001d7ff"
+    "\U0001df00-\U0001dfff]]"
+)
+"""Cased letters of the scripts that DeepSeek's first tokenizer lists."""
+CJK_AND_BEYOND = "[一-龥\u0800-一가-\ud7ff]+"
+BLOOM_WORDS = r" ?[^(\s|.,!?…。，、।۔،)]+"
+SOUTH_EAST_ASIA = (
+    "[一-鿿㐀-䶿豈-\ufaff\u3040-ゟ\u30a0-ヿ･-ﾟ⼀-\u2fdfเ-\u0e7f\u0e80-\u0effក-\u17ffက-႟"
+    "ꩠ-\uaa7fꧠ-\ua9ff가-\ud7afᄀ-ᇿ]+"
+)
+"""Scripts that are written without spaces, and Hangul."""
+DIGITS_FROM_RIGHT = r"(?<!{0}){0}{{1,2}}(?=(?>{0}{{3}})*+(?!{0}))|{0}{{1,3}}"
+"""Digits of a class by three, counted from the right: the first one or two may stand apart."""
+YOUTU_SCRIPTS = "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-\u303f︰-﹏]+|[ㄅ-ㄯ]+|[一-龥\u3040-ゟ\u30a0-ヿ]+"
+LINES = r"[^\n]+|\n+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,65 +110,104 @@ class SplitRule:
     """A word that is a token as a whole is not built up from merges."""
     add_bos: bool = False
     """Whether encoding begins with BOS where the file does not say."""
+    always_add_bos: bool = False
+    """Whether it does even where the file says no."""
+    byte_level: bool = True
+    """Whether tokens are bytes in GPT-2's alphabet; else they are text, in which ▁ is a space."""
 
 
 GPT_2_RULE = SplitRule((WORDS,))
 DIGIT_RULE = SplitRule((DIGIT, WORDS))
 LLAMA_3_RULE = SplitRule((LLAMA_3,), ignore_merges=True, add_bos=True)
 LLAMA_3_MERGED_RULE = SplitRule((LLAMA_3,))
+GLM_4_RULE = SplitRule((LLAMA_3,), ignore_merges=True)
 QWEN_2_RULE = SplitRule((QWEN_2,))
+QWEN_35_RULE = SplitRule((QWEN_35,))
 GPT_4O_RULE = SplitRule((GPT_4O,))
-DEEPSEEK_3_RULE = SplitRule((DIGITS_BY_3, "[一-龥\u3040-ゟ\u30a0-ヿ]+", DEEPSEEK_3_WORDS))
+BAILING_RULE = SplitRule((BAILING,))
+BLOOM_RULE = SplitRule((BLOOM_WORDS,))
+TINY_AYA_RULE = SplitRule((r"(?<!\d)\d++\b", r"\A\d{1,2}(?=(?>\d{3})++\z)", GPT_4O))
+DEEPSEEK_3_RULE = SplitRule((DIGITS_BY_3, HAN_AND_KANA, DEEPSEEK_3_WORDS))
+GEMMA_4_RULE = SplitRule((LINES,), always_add_bos=True, byte_level=False)
 
 SPLIT_RULES: dict[str, SplitRule] = {
     "default": SplitRule((r"[\p{P}\$\+<=>\^~\|]+", WORDS, r"\p{N}+", "[0-9][0-9][0-9]")),
-    "gpt-2": GPT_2_RULE,
-    "phi-2": GPT_2_RULE,
-    "mpt": GPT_2_RULE,
-    "olmo": GPT_2_RULE,
-    "jais": GPT_2_RULE,
-    "exaone4": GPT_2_RULE,
-    "gigachat": GPT_2_RULE,
-    "mellum": GPT_2_RULE,
-    "a.x-4.0": GPT_2_RULE,
-    "trillion": GPT_2_RULE,
-    "granite-docling": GPT_2_RULE,
-    "smollm": DIGIT_RULE,
-    "starcoder": DIGIT_RULE,
-    "refact": DIGIT_RULE,
-    "command-r": DIGIT_RULE,
-    "codeshell": DIGIT_RULE,
-    "exaone": DIGIT_RULE,
-    "minerva-7b": DIGIT_RULE,
-    "mellum2": DIGIT_RULE,
-    "falcon": SplitRule((PUNCTUATION, WORDS, "[0-9][0-9][0-9]")),
-    "llama3": LLAMA_3_RULE,
-    "llama-v3": LLAMA_3_RULE,
-    "llama-bpe": LLAMA_3_RULE,
-    "falcon3": LLAMA_3_RULE,
-    "falcon-h1": LLAMA_3_RULE,
-    "pixtral": LLAMA_3_RULE,
-    "midm-2.0": LLAMA_3_RULE,
-    "lfm2": LLAMA_3_RULE,
-    "dbrx": LLAMA_3_MERGED_RULE,
-    "smaug-bpe": LLAMA_3_MERGED_RULE,
-    "chatglm-bpe": LLAMA_3_MERGED_RULE,
-    "glm4": SplitRule((LLAMA_3,), ignore_merges=True),
-    "glm5": SplitRule((LLAMA_3,), ignore_merges=True),
-    "qwen2": QWEN_2_RULE,
-    "deepseek-r1-qwen": QWEN_2_RULE,
-    "stablelm2": QWEN_2_RULE,
-    "megrez": QWEN_2_RULE,
-    "hunyuan": QWEN_2_RULE,
-    "grok-2": QWEN_2_RULE,
-    "solar-open": QWEN_2_RULE,
-    "qwen35": SplitRule((QWEN_35,)),
-    "tekken": SplitRule((TEKKEN,), ignore_merges=True, add_bos=True),
-    "gpt-4o": GPT_4O_RULE,
-    "llama4": GPT_4O_RULE,
-    "deepseek-coder": SplitRule(
-        (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥\u0800-一가-\ud7ff]+", DIGIT)
+    **dict.fromkeys(
+        (
+            *("gpt-2", "phi-2", "mpt", "olmo", "jais", "exaone4", "gigachat", "mellum", "a.x-4.0"),
+            *("trillion", "granite-docling", "modern-bert", "roberta-bpe", "jina-es", "jina-de"),
+            *("jina-v1-en", "jina-v2-es", "jina-v2-de", "jina-v2-code"),
+        ),
+        GPT_2_RULE,
     ),
-    "deepseek-v3": DEEPSEEK_3_RULE,
-    "hunyuan-dense": DEEPSEEK_3_RULE,
+    **dict.fromkeys(
+        (
+            *("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"),
+            "mellum2",
+        ),
+        DIGIT_RULE,
+    ),
+    "falcon": SplitRule((PUNCTUATION, WORDS, "[0-9][0-9][0-9]")),
+    **dict.fromkeys(
+        (
+            *("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0"),
+            *("lfm2", "jina-v5-nano"),
+        ),
+        LLAMA_3_RULE,
+    ),
+    **dict.fromkeys(("dbrx", "smaug-bpe", "chatglm-bpe"), LLAMA_3_MERGED_RULE),
+    **dict.fromkeys(("glm4", "glm5"), GLM_4_RULE),
+    "minicpm5": SplitRule((DIGITS_BY_3, words_and_digits(r"\p{N}+")), ignore_merges=True),
+    "jais-2": SplitRule((JAIS_2,)),
+    **dict.fromkeys(
+        (
+            *("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan", "grok-2"),
+            *("solar-open", "kormo", "f2llmv2"),
+        ),
+        QWEN_2_RULE,
+    ),
+    "qwen35": QWEN_35_RULE,
+    "laguna": SplitRule((LINES, QWEN_2)),
+    "seed-coder": SplitRule((SEED_CODER,)),
+    "ufakzeka": SplitRule((UFAKZEKA,)),
+    "exaone-moe": SplitRule((EXAONE_MOE,)),
+    **dict.fromkeys(("bailingmoe", "bailingmoe2", "llada-moe"), BAILING_RULE),
+    "tekken": SplitRule((TEKKEN,), ignore_merges=True, add_bos=True),
+    **dict.fromkeys(("gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"), GPT_4O_RULE),
+    "granite-embed-multi-97m": SplitRule((GPT_4O,), ignore_merges=True),
+    **dict.fromkeys(("tiny_aya", "cohere2moe"), TINY_AYA_RULE),
+    "youtu": SplitRule(
+        (YOUTU_SCRIPTS, cased_words_and_digits(DIGIT, CONTRACTIONS + "?")), ignore_merges=True
+    ),
+    "kimi-k2": SplitRule((KIMI_K2,)),
+    "deepseek-llm": SplitRule(
+        (
+            r"[\r\n]",
+            rf"\s?{CASED_LETTERS}+",
+            r"\s?[!-/:-~！-／：-～‘-‟\u3000-。]+",
+            r"(?<!\s)\s++\z",
+            CJK_AND_BEYOND,
+            r"\p{N}+",
+        )
+    ),
+    "deepseek-coder": SplitRule((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK_AND_BEYOND, DIGIT)),
+    **dict.fromkeys(("deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"), DEEPSEEK_3_RULE),
+    "spark2_5": SplitRule((DIGITS_BY_3, HAN_AND_KANA, SPARK_WORDS, DIGIT)),
+    "afmoe": SplitRule((DIGITS_FROM_RIGHT.format(DIGIT), SOUTH_EAST_ASIA, DEEPSEEK_3_WORDS)),
+    "superbpe": SplitRule((r"\p{N}+", DIGITS_FROM_RIGHT.format(r"\d"))),
+    **dict.fromkeys(("poro-chat", "bloom", "gpt3-finnish"), BLOOM_RULE),
+    "viking": SplitRule((BLOOM_WORDS, DIGIT)),
+    "chameleon": SplitRule(
+        (
+            "<sentinel:[0-9]+>",
+            "IMGIMG[A-I]{1,4}Z",
+            r"[\t\n]|    |  ",
+            DIGIT,
+            rf"[\p{{P}}{ASCII_PUNCTUATION}]",
+            WORDS,
+        ),
+        add_bos=True,
+    ),
+    **dict.fromkeys(("gemma4", "granite-embed-multi-311m"), GEMMA_4_RULE),
+    "sarvam-moe": SplitRule((LINES,), byte_level=False),
 }

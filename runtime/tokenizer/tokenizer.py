@@ -11,8 +11,10 @@ from runtime.tokenizer.backend import build_backend, byte_level_bytes
 from runtime.tokenizer.cache import TokenizerCache
 from runtime.tokenizer.merges import MergeTable, read_merges
 from runtime.tokenizer.vocabulary import (
+    BYTE_PAIR,
     SENTENCEPIECE,
     SPACE,
+    WORDPIECE,
     Vocabulary,
     digest,
     read_vocabulary,
@@ -29,7 +31,12 @@ class Tokenizer:
         """Take a vocabulary and its merges; `Tokenizer.from_gguf` reads both."""
         self._vocabulary = vocabulary
         self._backend = build_backend(vocabulary, merges)
-        self._marks_spaces = vocabulary.model == SENTENCEPIECE
+        self._text_level = not (vocabulary.model == BYTE_PAIR and vocabulary.split.byte_level)
+        """Whether the tokens of plain text are text in which SPACE is a space."""
+        self._marks_spaces = vocabulary.model == SENTENCEPIECE or (
+            self._text_level and vocabulary.model == BYTE_PAIR
+        )
+        """Whether spaces are to be marked here, not by the backend."""
         self._shown = _SpecialTokens(vocabulary, TokenType.USER_DEFINED)
         self._special = _SpecialTokens(
             vocabulary, TokenType.USER_DEFINED, TokenType.CONTROL, TokenType.UNKNOWN
@@ -82,7 +89,7 @@ class Tokenizer:
     @property
     def adds_space_prefix(self) -> bool:
         """Whether encoding puts a space in front of a text, which decoding takes away again."""
-        return self._vocabulary.add_space_prefix
+        return self._vocabulary.add_space_prefix or self._vocabulary.model == WORDPIECE
 
     def encode(
         self, text: str, *, add_special: bool = True, parse_special: bool = False
@@ -97,7 +104,7 @@ class Tokenizer:
         if add_special and vocabulary.add_bos and vocabulary.bos is not None:
             tokens.append(vocabulary.bos)
         special = self._special if parse_special else self._shown
-        prefix = SPACE if vocabulary.add_space_prefix else ""
+        prefix = SPACE if vocabulary.add_space_prefix and self._marks_spaces else ""
         after_special = True
         for part in special.split(_well_formed(text)):
             if isinstance(part, int):
@@ -107,8 +114,9 @@ class Tokenizer:
                     part = (prefix if after_special else "") + part.replace(" ", SPACE)
                 tokens += self._backend.encode(part, add_special_tokens=False).ids
             after_special = isinstance(part, int)
-        if add_special and vocabulary.add_eos and vocabulary.eos is not None:
-            tokens.append(vocabulary.eos)
+        end = vocabulary.eos if vocabulary.add_eos else vocabulary.separator
+        if add_special and end is not None:
+            tokens.append(end)
         return tokens
 
     def token_bytes(self, token: int) -> bytes:
@@ -122,7 +130,7 @@ class Tokenizer:
                 return text.encode()
             case TokenType.BYTE:
                 return bytes([int(text[3:5], 16)]) if BYTE_TOKEN.fullmatch(text) else text.encode()
-            case TokenType.NORMAL if self._marks_spaces:
+            case TokenType.NORMAL if self._text_level:
                 return text.replace(SPACE, " ").encode()
             case TokenType.NORMAL:
                 return byte_level_bytes(text)
@@ -144,6 +152,7 @@ class _SpecialTokens:
 
     def __init__(self, vocabulary: Vocabulary, *types: TokenType) -> None:
         self._ids = vocabulary.ids(*types)
+        self._strips_left = vocabulary.strips_left
         self._strips_right = vocabulary.strips_right
 
     @cached_property
@@ -155,9 +164,12 @@ class _SpecialTokens:
         """Token ids and the pieces of text between them, none of them empty."""
         start = 0
         for match in self._pattern.finditer(text):
-            if match.start() > start:
-                yield text[start : match.start()]
             token = self._ids[match[0]]
+            before = text[start : match.start()]
+            if token in self._strips_left:
+                before = before.rstrip(WHITE_SPACE)
+            if before:
+                yield before
             yield token
             start = match.end()
             if token in self._strips_right:

@@ -13,11 +13,51 @@ from runtime.gguf import GGUFFile, StringArray
 from runtime.tokenizer import special
 from runtime.tokenizer.splits import SPLIT_RULES, SplitRule
 
-BYTE_LEVEL, SENTENCEPIECE = "gpt2", "llama"
+BYTE_PAIR, GEMMA_4, SENTENCEPIECE, WORDPIECE, UNIGRAM = "gpt2", "gemma4", "llama", "bert", "t5"
+"""Values of `tokenizer.ggml.model`."""
 SPACE = "▁"
 """How SentencePiece writes a space inside a token."""
-FORMAT_VERSION = b"1"
+FORMAT_VERSION = b"2"
 """Part of every digest: a new way to read a vocabulary must not meet an old cache file."""
+
+
+NO_SCORES = np.zeros(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds for a kind of tokenizer where a file says nothing."""
+
+    bos: int | None = None
+    eos: int | None = None
+    separator: int | None = None
+    unknown: int | None = None
+    add_bos: bool = False
+    add_eos: bool = False
+    add_space_prefix: bool = False
+    pre: str | None = None
+    """Name of the split; None where there are no splits."""
+
+
+DEFAULTS = {
+    BYTE_PAIR: Defaults(pre="default"),
+    GEMMA_4: Defaults(pre="gemma4"),
+    SENTENCEPIECE: Defaults(bos=1, eos=2, unknown=0, add_bos=True, add_space_prefix=True),
+    WORDPIECE: Defaults(bos=101, separator=102, unknown=100, add_bos=True),
+    UNIGRAM: Defaults(eos=1, unknown=2, add_eos=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """What is done to a text before WordPiece or Unigram cut it."""
+
+    lowercase: bool
+    strip_accents: bool
+    merge_spaces: bool
+    """Whether each run of white space counts as one space, and none at the ends."""
+    character_map: bytes
+    """SentencePiece's compiled table of replacements; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +65,26 @@ class Vocabulary:
     """Immutable. `tokens[i]` is the stored text of token i, `types[i]` its gguf.TokenType."""
 
     model: str
+    """BYTE_PAIR, SENTENCEPIECE, WORDPIECE or UNIGRAM."""
     tokens: tuple[str, ...]
     types: npt.NDArray[np.int32]
+    scores: npt.NDArray[np.float64]
+    """Of SentencePiece and Unigram, the higher the better; else empty."""
     split: SplitRule
     bos: int | None
     eos: int | None
+    separator: int | None
+    """What ends a text of WordPiece."""
     unknown: int | None
     add_bos: bool
     add_eos: bool
     add_space_prefix: bool
+    strips_left: frozenset[int]
+    """Special tokens before which white space is dropped."""
     strips_right: frozenset[int]
     """Special tokens after which white space is dropped."""
     end_of_generation: frozenset[int]
+    normalization: Normalization
     chat_template: str | None
 
     def of_type(self, *types: TokenType) -> Iterator[int]:
@@ -61,13 +109,14 @@ def read_vocabulary(file: GGUFFile) -> Vocabulary:
     """
     get = file.metadata.get
     model = str(get("tokenizer.ggml.model", ""))
-    if model not in (BYTE_LEVEL, SENTENCEPIECE):
+    if model not in DEFAULTS:
         raise UnsupportedModel(
             f"{file.path}: tokenizer.ggml.model {model!r} is not supported; "
-            f"use a model whose tokenizer is {BYTE_LEVEL!r} or {SENTENCEPIECE!r}"
+            "use a model whose tokenizer is one of " + ", ".join(DEFAULTS)
         )
-    sentencepiece = model == SENTENCEPIECE
-    split = SplitRule((), add_bos=True) if sentencepiece else _split_rule(file)
+    default = DEFAULTS[model]
+    split = _split_rule(file, default)
+    model = BYTE_PAIR if model == GEMMA_4 else model
     stored = get("tokenizer.ggml.tokens")
     if not isinstance(stored, StringArray) or len(stored) == 0:
         raise GGUFError(f"{file.path}: tokenizer.ggml.tokens is missing; convert the model anew")
@@ -79,8 +128,14 @@ def read_vocabulary(file: GGUFFile) -> Vocabulary:
         for token, text in enumerate(tokens)
         if text in special.CONTROL or text in special.SHOWN
     }
-    keyed = {_token_id(file, key, len(tokens)) for key in special.ID_KEYS} - {None}
-    ends = special.ends_of_generation(named, {token for token in keyed if token is not None})
+    keyed = {
+        key: token
+        for key in special.ID_KEYS
+        if (token := _token_id(file, key, len(tokens))) is not None
+    }
+    if default.eos is not None and 0 <= default.eos < len(tokens):
+        keyed.setdefault("eos", default.eos)
+    ends = special.ends_of_generation(tokens, named, keyed)
     types = _types(file, len(tokens))
     for text, token in named.items():
         shown = text in special.SHOWN or (text == "<|end|>" and token not in ends)
@@ -93,15 +148,23 @@ def read_vocabulary(file: GGUFFile) -> Vocabulary:
         model=model,
         tokens=tokens,
         types=types,
+        scores=_scores(file, len(tokens)) if model in (SENTENCEPIECE, UNIGRAM) else NO_SCORES,
         split=split,
-        bos=_token_id(file, "bos", len(tokens), 1 if sentencepiece else None),
-        eos=_token_id(file, "eos", len(tokens), 2 if sentencepiece else None),
-        unknown=_token_id(file, "unknown", len(tokens), 0 if sentencepiece else None),
-        add_bos=bool(get("tokenizer.ggml.add_bos_token", split.add_bos)),
-        add_eos=bool(get("tokenizer.ggml.add_eos_token", False)),
-        add_space_prefix=sentencepiece and bool(get("tokenizer.ggml.add_space_prefix", True)),
+        bos=_token_id(file, "bos", len(tokens), default.bos),
+        eos=_token_id(file, "eos", len(tokens), default.eos),
+        separator=_token_id(file, "seperator", len(tokens), default.separator)
+        if model == WORDPIECE
+        else None,
+        unknown=_token_id(file, "unknown", len(tokens), default.unknown),
+        add_bos=split.always_add_bos
+        or bool(get("tokenizer.ggml.add_bos_token", default.add_bos or split.add_bos)),
+        add_eos=bool(get("tokenizer.ggml.add_eos_token", default.add_eos)),
+        add_space_prefix=model in (SENTENCEPIECE, UNIGRAM)
+        and bool(get("tokenizer.ggml.add_space_prefix", default.add_space_prefix)),
+        strips_left=_strips_left(file, tokens),
         strips_right=_strips_right(file, tokens, types),
         end_of_generation=ends,
+        normalization=_normalization(file),
         chat_template=template if isinstance(template, str) else None,
     )
 
@@ -122,10 +185,13 @@ def digest(file: GGUFFile) -> str:
     return state.hexdigest()
 
 
-def _split_rule(file: GGUFFile) -> SplitRule:
-    name = file.metadata.get("tokenizer.ggml.pre") or "default"
+def _split_rule(file: GGUFFile, default: Defaults) -> SplitRule:
+    if default.pre is None:
+        return SplitRule(())
+    stored = file.metadata.get("tokenizer.ggml.pre") if default.pre == "default" else None
+    name = str(stored or default.pre)
     try:
-        return SPLIT_RULES[str(name)]
+        return SPLIT_RULES[name]
     except KeyError:
         raise UnsupportedModel(
             f"{file.path}: tokenizer.ggml.pre {name!r} is not supported; use a model with one of "
@@ -149,6 +215,40 @@ def _types(file: GGUFFile, count: int) -> npt.NDArray[np.int32]:
             "convert the model anew"
         )
     return stored[:count].astype(np.int32)
+
+
+def _scores(file: GGUFFile, count: int) -> npt.NDArray[np.float64]:
+    stored = file.metadata.get("tokenizer.ggml.scores")
+    if not isinstance(stored, np.ndarray) or len(stored) < count:
+        raise GGUFError(
+            f"{file.path}: tokenizer.ggml.scores is missing or too short; convert the model anew"
+        )
+    return stored[:count].astype(np.float64)
+
+
+def _normalization(file: GGUFFile) -> Normalization:
+    get = file.metadata.get
+    lowercase = bool(get("tokenizer.ggml.normalizer.lowercase", True))
+    stored = get("tokenizer.ggml.precompiled_charsmap")
+    return Normalization(
+        lowercase,
+        strip_accents=bool(get("tokenizer.ggml.normalizer.strip_accents", lowercase)),
+        merge_spaces=bool(get("tokenizer.ggml.remove_extra_whitespaces", False)),
+        character_map=stored.astype(np.uint8).tobytes() if isinstance(stored, np.ndarray) else b"",
+    )
+
+
+def _strips_left(file: GGUFFile, tokens: tuple[str, ...]) -> frozenset[int]:
+    """Some models for embeddings drop white space before their mask; no field says so either."""
+    pre = str(file.metadata.get("tokenizer.ggml.pre", ""))
+    architecture = str(file.metadata.get("general.architecture", ""))
+    masked = pre in ("jina-v2-de", "jina-v2-es", "jina-v2-code") or architecture in (
+        "nomic-bert-moe",
+        "jina-bert-v3",
+    )
+    if not masked or "<mask>" not in tokens:
+        return frozenset()
+    return frozenset({tokens.index("<mask>")})
 
 
 def _strips_right(

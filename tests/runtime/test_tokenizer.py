@@ -5,15 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tokenizers
 from gguf import TokenType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import GGUFError, UnsupportedModel
 from runtime.gguf import GGUFFile
-from runtime.tokenizer import Tokenizer
-from runtime.tokenizer.splits import SPLIT_RULES
+from runtime.tokenizer import Tokenizer, special
 from tests.models import (
     Vocabulary,
     byte_level_vocabulary,
@@ -173,6 +171,66 @@ def test_end_of_generation_goes_by_keys_and_by_names(make: Maker) -> None:
     assert tokenizer.token_bytes(first + 3) == b"<|channel|>"
 
 
+@pytest.mark.parametrize("name", sorted(special.END_OF_GENERATION | special.END_OF_FILE))
+def test_every_known_name_ends_a_generation(make: Maker, name: str) -> None:
+    tokenizer, token = with_names(make, name)
+    assert token in tokenizer.end_of_generation
+    assert tokenizer.token_bytes(token) == b""
+
+
+@pytest.mark.parametrize("name", sorted(special.FILL_IN_THE_MIDDLE))
+def test_a_place_to_fill_in_is_control_but_no_end(make: Maker, name: str) -> None:
+    tokenizer, token = with_names(make, name)
+    assert token not in tokenizer.end_of_generation
+    assert tokenizer.token_bytes(token) == b""
+    assert token not in tokenizer.encode(name)
+
+
+@pytest.mark.parametrize("key", special.ID_KEYS)
+def test_every_key_ends_a_generation(tmp_path: Path, key: str) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf", layers=1)
+    field = f"tokenizer.ggml.{key}_token_id"
+    if key != "eos":
+        path = write_tiny_llama(path, layers=1, metadata={field: 70})
+    tokenizer = Tokenizer.from_gguf(GGUFFile.open(path))
+    assert (2 if key == "eos" else 70) in tokenizer.end_of_generation
+
+
+def test_a_key_for_the_separator_of_files_wins_over_its_name(tmp_path: Path) -> None:
+    vocabulary = byte_level_vocabulary()
+    token = len(vocabulary.tokens)
+    vocabulary = replace(
+        vocabulary,
+        tokens=[*vocabulary.tokens, "<|file_sep|>"],
+        types=[*vocabulary.types, TokenType.CONTROL],
+    )
+    keyed = {"tokenizer.ggml.fim_sep_token_id": 70}
+    path = write_tiny_llama(tmp_path / "tiny.gguf", vocabulary=vocabulary, metadata=keyed, layers=1)
+    tokenizer = Tokenizer.from_gguf(GGUFFile.open(path))
+    assert tokenizer.end_of_generation == {0, 2, 70}
+    assert token not in tokenizer.end_of_generation
+
+
+def test_the_end_of_a_sequence_is_a_word_where_another_marker_says_so(make: Maker) -> None:
+    for marker in ("<|tool_response>", "</s>"):
+        tokenizer, _ = with_names(make, "</s>", marker)
+        ends = {tokenizer.encode("</s>", add_special=False, parse_special=True)[0]}
+        assert (ends <= tokenizer.end_of_generation) == (marker == "</s>")
+
+
+def with_names(make: Maker, *names: str) -> tuple[Tokenizer, int]:
+    """A tokenizer whose last tokens, of type NORMAL, have these names, and the first one's id."""
+    vocabulary = byte_level_vocabulary()
+    names = tuple(name for name in dict.fromkeys(names) if name not in vocabulary.tokens)
+    first = len(vocabulary.tokens) if names else 0
+    vocabulary = replace(
+        vocabulary,
+        tokens=[*vocabulary.tokens, *names],
+        types=[*vocabulary.types, *[TokenType.NORMAL] * len(names)],
+    )
+    return make(vocabulary, "named"), first
+
+
 def test_a_name_that_ends_a_turn_is_control_whatever_its_type(make: Maker) -> None:
     vocabulary = byte_level_vocabulary()
     types = [TokenType.NORMAL, *vocabulary.types[1:]]
@@ -191,17 +249,10 @@ def test_unpaired_surrogates_become_replacement_characters(byte_level: Tokenizer
     assert byte_level.decode(byte_level.encode("\ud83d\ude00")) == "😀"
 
 
-@pytest.mark.parametrize("name", SPLIT_RULES)
-def test_every_split_rule_compiles(name: str) -> None:
-    for expression in SPLIT_RULES[name].expressions:
-        split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(expression), "isolated")
-        text = "It's 2026,\n\n  naïve 漢字!"
-        assert "".join(piece for piece, _ in split.pre_tokenize_str(text)) == text
-
-
 def test_unknown_tokenizers_are_refused_by_name(make: Maker) -> None:
-    with pytest.raises(UnsupportedModel, match=r"tokenizer\.ggml\.model 'bert'"):
-        make(replace(byte_level_vocabulary(), model="bert"))
+    for model in ("rwkv", "plamo2", "hybriddna", "whitespace", "no_vocab"):
+        with pytest.raises(UnsupportedModel, match=rf"tokenizer\.ggml\.model '{model}'"):
+            make(replace(byte_level_vocabulary(), model=model))
     with pytest.raises(UnsupportedModel, match=r"tokenizer\.ggml\.pre 'quux'"):
         make(byte_level_vocabulary(pre="quux"))
 
