@@ -43,6 +43,8 @@ class ServedModel:
     tokenizer: Tokenizer
     gpu_memory: Callable[[], GpuMemory | None] = _no_gpu
     """None where the model runs on the CPU."""
+    cpu_reason: str = ""
+    """Why it runs on the CPU though a GPU was looked for."""
     loaded_at: int = field(default_factory=lambda: int(time.time()))
     """Seconds since 1970."""
     version: int | None = None

@@ -94,7 +94,10 @@ class Validation:
     def __init__(self, folder: Path, settings: Settings) -> None:
         self._folder = folder
         self._settings = msgspec.structs.replace(
-            settings, cache_tokens=2 * PAGES * PAGE_SIZE, page_size=PAGE_SIZE
+            settings,
+            device="cpu",  # the graph is checked, not a machine
+            cache_tokens=2 * PAGES * PAGE_SIZE,
+            page_size=PAGE_SIZE,
         )
 
     def check(self, name: str) -> CheckResult:

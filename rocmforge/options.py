@@ -11,7 +11,8 @@ HELP = {
     "port": "port to listen on; 0 takes any free one",
     "device": "auto, cpu or rocm",
     "threads": "threads of the CPU operators; 0 takes every processor",
-    "cache_tokens": "tokens that the KV cache holds over all requests",
+    "cache_tokens": "tokens that the KV cache holds over all requests; 0 takes what fits",
+    "gpu_memory_utilization": "share of a GPU's memory that is used: 0.9",
     "page_size": "tokens a page of the KV cache",
     "token_budget": "most tokens that one step computes",
     "max_batch_size": "most requests that are computed side by side",
@@ -21,7 +22,7 @@ HELP = {
     "drain_timeout": "seconds that running requests are given at shutdown",
     "log_level": "debug, info, warning or error",
 }
-SESSION = ("home", "device", "threads", "token_budget")
+SESSION = ("home", "device", "gpu_memory_utilization", "threads", "token_budget")
 SERVER = (*HELP,)
 
 

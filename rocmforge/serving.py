@@ -63,6 +63,7 @@ def serve_model(model: str, settings: Settings) -> None:
             tokenizer,
             session.gpu_memory,
             version=version_number(folder),
+            cpu_reason=session.device.reason,
         )
 
     def loaded() -> ServedModel:

@@ -40,6 +40,10 @@ class StepRunner(Protocol):
     def manifest(self) -> Manifest:
         """The model that is run."""
 
+    @property
+    def page_count(self) -> int:
+        """Pages of the KV cache."""
+
     def run(self, inputs: StepInputs) -> NDArray[np.float32]:
         """Compute one step: logits float32 [R, V], valid until the next call."""
 
@@ -89,9 +93,7 @@ class Engine:
         self._end_of_generation = end_of_generation
         self._settings = settings
         self._observer = observer
-        self._pages = PageManager(
-            -(-settings.cache_tokens // settings.page_size), settings.page_size
-        )
+        self._pages = PageManager(session.page_count, settings.page_size)
         self._scheduler = Scheduler(
             self._pages, token_budget=settings.token_budget, max_running=settings.max_batch_size
         )

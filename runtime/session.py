@@ -2,31 +2,36 @@
 
 import hashlib
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from runtime.device import (
+    DevicePool,
+    Gpu,
+    GpuMemory,
+    HostPool,
+    PagePool,
+    PoolShape,
+    gpu_memory,
+    mebibytes,
+    select_device,
+)
 from runtime.errors import DeviceError, PreparationError
 from runtime.manifest import GRAPH_NAME, Manifest, WeightsFile, hold
 from runtime.ops.library import library_path
 from runtime.packed_weights import packed_weights
 from runtime.settings import Settings
-from runtime.step import StepInputs
+from runtime.step import StepInputs, largest_step
 
 HASH_CHUNK_BYTES = 1 << 20
 WEIGHTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 ONNX_RUNTIME_WARNINGS_OFF = 3
-
-
-@dataclass(frozen=True, slots=True)
-class GpuMemory:
-    """Memory of the GPU that runs the model."""
-
-    free_bytes: int
-    total_bytes: int
+CPU_CACHE_TOKENS = 16384
+ROCM_PROVIDER = ("ROCMExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
+CPU_PROVIDER = ("CPUExecutionProvider", {})
 
 
 def file_sha256(path: Path) -> str:
@@ -55,10 +60,10 @@ def check_weights(path: Path, expected: WeightsFile) -> None:
 class Session:
     """A loaded model and its page pool. Owned by the thread that calls `run`.
 
-    The weights are mapped, never copied into memory: vectors from the GGUF, matrices from their
-    packed copy where there is one. The pool is one array of float16
-    [layers, pages, 2, kv_heads, page_size, head_dim] that every step reads and writes in place;
-    the system gives it memory as pages are first touched.
+    On the CPU the weights are mapped, never copied into memory: vectors from the GGUF, matrices from
+    their packed copy where there is one. On a GPU they are repacked into its memory from the mapped
+    GGUF. The pool is one array of float16 [layers, pages, 2, kv_heads, page_size, head_dim] that
+    every step reads and writes in place.
 
     profile_prefix: where given, ONNX Runtime writes each operator's times to a file whose name
     begins so; it costs some of the speed that it measures.
@@ -73,41 +78,62 @@ class Session:
         self.manifest = Manifest.read(folder)
         weights = self.manifest.weights_path(folder)
         check_weights(weights, self.manifest.weights)
-        if settings.device == "rocm":
-            raise DeviceError(
-                "the operators of this build run on the CPU only; leave out --device rocm"
-            )
-        self.device = "cpu"
+        self.device = select_device(settings.device)
         # The session borrows these maps and values: they live as long as it does.
-        self._packed = packed_weights(weights, self.manifest.weights.sha256, settings.packed_folder)
+        self._packed = (
+            packed_weights(weights, self.manifest.weights.sha256, settings.packed_folder)
+            if self.device.gpu is None
+            else {}
+        )
         self._values = {
             name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in self._packed.items()
         }
         self._session = _load(
-            folder / GRAPH_NAME, weights.parent, self._values, settings, profile_prefix
+            folder / GRAPH_NAME,
+            weights.parent,
+            self._values,
+            settings,
+            self.device.gpu,
+            profile_prefix,
         )
-        layout = self.manifest.page_layout
-        page_count = -(-settings.cache_tokens // settings.page_size)
-        pool_shape = (
-            layout.layers,
-            page_count,
-            2,
-            layout.kv_heads,
-            settings.page_size,
-            layout.head_dim,
-        )
-        try:
-            pool = np.zeros(pool_shape, dtype=np.float16)
-        except MemoryError:
-            raise DeviceError(
-                f"a cache of {settings.cache_tokens} tokens takes "
-                f"{settings.cache_tokens * layout.bytes_per_token() / 2**20:.0f} MiB, more than "
-                "there is; ask for fewer with --cache-tokens"
-            ) from None
-        self._pool = ort.OrtValue.ortvalue_from_numpy(pool)
-        # On the CPU the value only borrows the array: both must live as long as the session.
-        self._pool_memory = pool
         self._binding = self._session.io_binding()
+        self.page_count = -(-(settings.cache_tokens or CPU_CACHE_TOKENS) // settings.page_size)
+        """Pages of the pool."""
+        if self.device.gpu is None:
+            self._pool: PagePool = HostPool(self._pool_shape(self.page_count, settings.page_size))
+        else:
+            self._pool = self._device_pool(settings)
+
+    def _pool_shape(self, pages: int, page_size: int) -> PoolShape:
+        layout = self.manifest.page_layout
+        return layout.layers, pages, 2, layout.kv_heads, page_size, layout.head_dim
+
+    def _device_pool(self, settings: Settings) -> DevicePool:
+        """A pool as large as asked for, or as fits beside the weights and the largest step's values.
+
+        Such a step is computed, in a pool of its own: it takes its memory and loads every kernel.
+        """
+        page_size, budget = settings.page_size, settings.token_budget
+        least = -(-budget // page_size)
+        self._pool = DevicePool(self._pool_shape(least, page_size))
+        rows = min(budget, settings.max_batch_size)
+        self.run(largest_step(budget, rows, least))
+        del self._pool
+        if not settings.cache_tokens:
+            memory = gpu_memory()
+            kept = int(memory.total_bytes * (1 - settings.gpu_memory_utilization))
+            page_bytes = self.manifest.page_layout.bytes_per_token() * page_size
+            self.page_count = (memory.free_bytes - kept) // page_bytes
+            if self.page_count < least:
+                raise DeviceError(
+                    f"beside the model {mebibytes(memory.free_bytes)} of "
+                    f"{mebibytes(memory.total_bytes)} MiB of GPU memory are free, and "
+                    f"--gpu-memory-utilization {settings.gpu_memory_utilization:g} keeps "
+                    f"{mebibytes(kept)} MiB of them; a step of {budget} tokens alone needs "
+                    f"{mebibytes(least * page_bytes)} MiB of KV cache. Raise the share, lower "
+                    "--token-budget, or use --device cpu"
+                )
+        return DevicePool(self._pool_shape(self.page_count, page_size))
 
     def run(self, inputs: StepInputs) -> NDArray[np.float32]:
         """Compute one step: logits float32 [R, V], valid until the next call."""
@@ -119,8 +145,7 @@ class Session:
         binding.bind_cpu_input("row_starts", inputs.row_starts)
         binding.bind_cpu_input("page_table", inputs.page_table)
         binding.bind_cpu_input("logit_rows", inputs.logit_rows)
-        binding.bind_ortvalue_input("page_pool", self._pool)
-        binding.bind_ortvalue_output("page_pool_out", self._pool)
+        self._pool.bind(binding)
         binding.bind_output("logits")
         self._session.run_with_iobinding(binding)
         logits: NDArray[np.float32] = binding.get_outputs()[1].numpy()
@@ -132,7 +157,7 @@ class Session:
 
     def gpu_memory(self) -> GpuMemory | None:
         """Memory of the GPU in use; None on the CPU."""
-        return None
+        return None if self.device.gpu is None else gpu_memory()
 
 
 def _load(
@@ -140,9 +165,10 @@ def _load(
     weights_folder: Path,
     packed: dict[str, ort.OrtValue],
     settings: Settings,
+    gpu: Gpu | None,
     profile_prefix: Path | None,
 ) -> ort.InferenceSession:
-    """A session on the CPU provider, with the operators registered and the weights mapped.
+    """A session on the device's provider, with the operators registered and the weights mapped.
 
     Packed matrices stand in for the graph's own initializers of the same name. The graph comes as
     bytes because only then ONNX Runtime looks for its external data in the folder that is named
@@ -160,11 +186,15 @@ def _load(
         options.add_initializer(name, value)
     try:
         session = ort.InferenceSession(
-            graph.read_bytes(), options, providers=["CPUExecutionProvider"]
+            graph.read_bytes(), options, providers=[CPU_PROVIDER if gpu is None else ROCM_PROVIDER]
         )
     except OSError as error:
         raise PreparationError(f"{graph} cannot be read: {error.strerror}") from None
     except Exception as error:
+        if gpu is not None:
+            raise DeviceError(
+                f"the model cannot run on the GPU {gpu}: {error} (--device cpu runs it without)"
+            ) from None
         raise PreparationError(f"ONNX Runtime refuses {graph}: {error}") from None
     session.disable_fallback()
     return session

@@ -40,8 +40,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     device: Literal["auto", "cpu", "rocm"] = "auto"
     threads: Annotated[int, Meta(ge=0)] = 0
     """Threads of the CPU operators; 0 takes every processor this process may run on."""
-    cache_tokens: Count = 16384
-    """Tokens that the paged KV cache holds over all requests."""
+    cache_tokens: Annotated[int, Meta(ge=0)] = 0
+    """Tokens that the paged KV cache holds over all requests; 0 takes what fits in the memory of a
+    GPU, and 16384 on the CPU."""
+    gpu_memory_utilization: Annotated[float, Meta(gt=0, le=1)] = 0.9
+    """Share of a GPU's memory that weights and KV cache may fill; the rest is for a step's values."""
     page_size: Count = 16
     """Tokens a page."""
     token_budget: Count = 256

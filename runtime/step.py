@@ -23,3 +23,14 @@ class StepInputs:
     """[B, P]; entry p of row b is the page of its positions p * page_size onward."""
     logit_rows: NDArray[np.int32]
     """[R]; the tokens whose logits are wanted, as indices into T."""
+
+
+def largest_step(tokens: int, logits: int, pages: int) -> StepInputs:
+    """A step of one row of so many tokens and logits, in the first `pages` pages."""
+    return StepInputs(
+        token_ids=np.zeros(tokens, np.int32),
+        positions=np.arange(tokens, dtype=np.int32),
+        row_starts=np.array([0, tokens], np.int32),
+        page_table=np.arange(pages, dtype=np.int32)[None],
+        logit_rows=np.arange(logits, dtype=np.int32),
+    )

@@ -66,7 +66,7 @@ def checks(model: ServedModel | None) -> dict[str, Any]:
             "running": model is not None and works(model),
             "model_loaded": model is not None,
         },
-        "gpu": gpu_check(None if model is None else model.gpu_memory()),
+        "gpu": gpu_check(None) if model is None else gpu_check(model.gpu_memory(), model.cpu_reason),
     }
     if model is not None:
         found["model"] = {"name": model.name, "version": model.version}
@@ -81,10 +81,10 @@ def checks(model: ServedModel | None) -> dict[str, Any]:
     return found
 
 
-def gpu_check(memory: GpuMemory | None) -> dict[str, Any]:
+def gpu_check(memory: GpuMemory | None, cpu_reason: str = "") -> dict[str, Any]:
     """The GPU's part, with whole mebibytes and whole percent, rounded down."""
     if memory is None:
-        return {"available": False}
+        return {"available": False, **({"reason": cpu_reason} if cpu_reason else {})}
     used_bytes = memory.total_bytes - memory.free_bytes
     return {
         "available": True,

@@ -105,7 +105,11 @@ def profile_model(
     progress: Callable[[str], None],
     shapes: Sequence[Shape] = SHAPES,
 ) -> ModelProfile:
-    """Run each shape with and without ONNX Runtime's profile. Raises what a Session raises."""
+    """Run each shape on the CPU with and without ONNX Runtime's profile.
+
+    Raises what a Session raises.
+    """
+    settings = msgspec.structs.replace(settings, device="cpu")
     manifest = Manifest.read(folder)
     threads = settings.thread_count
     progress("Measuring the machine's limits")

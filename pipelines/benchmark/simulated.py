@@ -26,8 +26,9 @@ class SimulatedSession:
     Times are written by the engine's thread; they are read when the engine has stopped.
     """
 
-    def __init__(self, manifest: Manifest, most_rows: int) -> None:
+    def __init__(self, manifest: Manifest, most_rows: int, page_count: int) -> None:
         self.manifest = manifest
+        self.page_count = page_count
         self._logits = np.zeros((most_rows, manifest.vocabulary_size), np.float32)
         self._logits[:, NEXT_TOKEN] = 1.0
         self._left_ns: int | None = None
@@ -53,7 +54,7 @@ def engine_ms_per_step(manifest: Manifest, running: int, steps: int) -> tuple[fl
     Scheduling, sampling (greedy, the model's vocabulary) and handing out are in it.
     """
     settings = _settings(running, steps)
-    session = SimulatedSession(manifest, running)
+    session = SimulatedSession(manifest, running, settings.cache_tokens // settings.page_size)
     engine = Engine(session, end_of_generation=frozenset(), settings=settings)
     engine.start()
     try:

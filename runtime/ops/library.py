@@ -39,6 +39,18 @@ def native_library() -> ctypes.CDLL:
         ctypes.c_void_p,
     ]
     library.rocmforge_pack.restype = None
+    library.rocmforge_hip_add_kernel.argtypes = [
+        *([ctypes.c_char_p] * 4),
+        *([ctypes.c_int64] * 2),
+        ctypes.c_char_p,
+        ctypes.c_int64,
+    ]
+    library.rocmforge_hip_memory.argtypes = [ctypes.POINTER(ctypes.c_int64)] * 2
+    library.rocmforge_hip_allocate.argtypes = [ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p)]
+    library.rocmforge_hip_free.argtypes = [ctypes.c_void_p]
+    library.rocmforge_hip_free.restype = None
+    for can_fail in ("add_kernel", "memory", "allocate"):
+        getattr(library, f"rocmforge_hip_{can_fail}").restype = ctypes.c_char_p
     return library
 
 

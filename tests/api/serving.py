@@ -38,6 +38,10 @@ class HeldSession:
     def manifest(self) -> Manifest:
         return self._session.manifest
 
+    @property
+    def page_count(self) -> int:
+        return self._session.page_count
+
     def run(self, inputs: StepInputs) -> NDArray[np.float32]:
         with self._changed:
             self._changed.wait_for(lambda: self._allowed > 0, SECONDS)

@@ -272,6 +272,7 @@ class BrokenSession:
 
     def __init__(self, session: Session, good_steps: int) -> None:
         self.manifest: Manifest = session.manifest
+        self.page_count: int = session.page_count
         self._session = session
         self._left = good_steps
 

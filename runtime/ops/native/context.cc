@@ -25,6 +25,31 @@ std::string describe(const Sizes& sizes) {
   return text + "]";
 }
 
+// Memory of a tensor whose shape must be `expected`.
+const void* tensor_memory(const char* op, const Port& port, const ort::Value* value,
+                          std::initializer_list<int64_t> expected, Shape& shape) {
+  ort::ShapeInfo* info = nullptr;
+  check(ort::tensor_shape(value, &info));
+  size_t rank = 0;
+  ort::Status* status = ort::shape_rank(info, &rank);
+  if (status == nullptr && rank <= maximum_rank) {
+    status = ort::shape_dimensions(info, shape.data(), rank);
+  }
+  ort::release_shape(info);
+  check(status);
+  const std::span<const int64_t> actual(shape.data(), std::min(rank, maximum_rank));
+  const auto matches = [](int64_t want, int64_t have) { return want == any_size || want == have; };
+  if (rank != expected.size() ||
+      !std::equal(expected.begin(), expected.end(), actual.begin(), matches)) {
+    throw Failure(op, port.name,
+                  "has shape " + describe(actual) + ", expected " + describe(expected));
+  }
+  void* data = nullptr;
+  check(ort::tensor_data(const_cast<ort::Value*>(value), &data));
+  alignas(64) static const char empty = 0;
+  return data == nullptr ? &empty : data;  // an empty tensor is there all the same
+}
+
 }  // namespace
 
 void Attributes::fail(const std::string& field, const std::string& problem) const {
@@ -76,6 +101,25 @@ std::string Attributes::text(const char* name) const {
   return value;
 }
 
+const void* Attributes::constant_memory(size_t index, const Port& port,
+                                        std::initializer_list<int64_t> expected,
+                                        Shape& shape) const {
+  int is_constant = 0;
+  const ort::Value* value = nullptr;
+  check(ort::constant_input(info_, index, &is_constant, &value));
+  if (is_constant == 0 || value == nullptr) {
+    if (port.presence == ort::Presence::required) fail(port.name, "is not constant");
+    return nullptr;
+  }
+  return tensor_memory(op_, port, value, expected, shape);
+}
+
+ort::Allocator* Attributes::allocator() const {
+  ort::Allocator* allocator = nullptr;
+  check(ort::kernel_allocator(info_, ort::MemoryType::provider, &allocator));
+  return allocator;
+}
+
 void Context::fail(const std::string& field, const std::string& problem) const {
   throw Failure(op_, field, problem);
 }
@@ -109,25 +153,7 @@ const void* Context::input_memory(size_t index, std::initializer_list<int64_t> e
     return nullptr;
   }
 
-  ort::ShapeInfo* info = nullptr;
-  check(ort::tensor_shape(value, &info));
-  size_t rank = 0;
-  ort::Status* status = ort::shape_rank(info, &rank);
-  if (status == nullptr && rank <= maximum_rank) {
-    status = ort::shape_dimensions(info, shape.data(), rank);
-  }
-  ort::release_shape(info);
-  check(status);
-  const std::span<const int64_t> actual(shape.data(), std::min(rank, maximum_rank));
-  const auto matches = [](int64_t want, int64_t have) { return want == any_size || want == have; };
-  if (rank != expected.size() ||
-      !std::equal(expected.begin(), expected.end(), actual.begin(), matches)) {
-    fail(port.name, "has shape " + describe(actual) + ", expected " + describe(expected));
-  }
-  void* data = nullptr;
-  check(ort::tensor_data(const_cast<ort::Value*>(value), &data));
-  static const char empty = 0;
-  return data == nullptr ? &empty : data;  // an empty tensor is there all the same
+  return tensor_memory(op_, port, value, expected, shape);
 }
 
 void* Context::output_memory(size_t index, std::initializer_list<int64_t> shape) const {
@@ -143,6 +169,12 @@ bool Context::has_output(size_t index) const {
   size_t count = 0;
   check(ort::output_count(context_, &count));
   return index < count;
+}
+
+void* Context::stream() const {
+  void* stream = nullptr;
+  check(ort::compute_stream(context_, &stream));
+  return stream;
 }
 
 void Context::dispatch(int64_t units, void (*run)(void*, size_t), void* data) const {

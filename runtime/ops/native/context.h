@@ -57,9 +57,24 @@ class Attributes {
   float real_or(const char* name, float otherwise) const;
   std::string text(const char* name) const;
   std::string text_or(const char* name, const std::string& otherwise) const;
+
+  // The input at `index`, which must be constant and of that shape. An absent optional one is
+  // false.
+  template <typename T>
+  Tensor<const T> constant(size_t index, const Port& port,
+                           std::initializer_list<int64_t> expected) const {
+    Tensor<const T> tensor;
+    tensor.data = static_cast<const T*>(constant_memory(index, port, expected, tensor.shape));
+    return tensor;
+  }
+  // Of the memory where the provider computes; the caller releases it.
+  ort::Allocator* allocator() const;
   [[noreturn]] void fail(const std::string& field, const std::string& problem) const;
 
  private:
+  const void* constant_memory(size_t index, const Port& port,
+                              std::initializer_list<int64_t> expected, Shape& shape) const;
+
   const char* op_;
   const ort::KernelInfo* info_;
 };
@@ -86,6 +101,9 @@ class Context {
     return static_cast<T*>(output_memory(index, shape));
   }
   bool has_output(size_t index) const;
+
+  // The provider's stream on a GPU.
+  void* stream() const;
 
   // Runs work(unit) for every unit below `units` on the session's threads.
   template <typename Work>

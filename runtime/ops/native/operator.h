@@ -1,8 +1,9 @@
 // Makes an OrtCustomOp of a kernel class.
 //
-// A kernel class declares `name`, `inputs`, `outputs` and `alias` (input and output that share
-// memory, or nothing), is made from Attributes, and computes on a Context. Failures become statuses
-// here: no exception crosses into ONNX Runtime.
+// A kernel class declares `name`, `inputs`, `outputs`, `alias` (input and output that share memory,
+// or nothing) and `reads_on_host(input)` (or nothing: every input lies where the provider
+// computes), is made from Attributes, and computes on a Context. Failures become statuses here: no
+// exception crosses into ONNX Runtime.
 #pragma once
 
 #include <exception>
@@ -47,7 +48,12 @@ struct Operator : ort::CustomOp {
     output_count = [](const ort::CustomOp*) { return std::size(Kernel::outputs); };
     input_presence = [](const ort::CustomOp*, size_t i) { return Kernel::inputs[i].presence; };
     output_presence = [](const ort::CustomOp*, size_t i) { return Kernel::outputs[i].presence; };
-    input_memory = [](const ort::CustomOp*, size_t) { return 0; };
+    input_memory = [](const ort::CustomOp*, [[maybe_unused]] size_t i) {
+      if constexpr (requires { Kernel::reads_on_host(i); }) {
+        if (Kernel::reads_on_host(i)) return ort::MemoryType::host;
+      }
+      return ort::MemoryType::provider;
+    };
     variadic_input_minimum = [](const ort::CustomOp*) { return 1; };
     variadic_input_same_type = [](const ort::CustomOp*) { return 1; };
     variadic_output_minimum = [](const ort::CustomOp*) { return 1; };

@@ -18,6 +18,7 @@ struct Value;
 struct ShapeInfo;
 struct ShapeInferContext;
 struct CustomOp;
+struct Allocator;
 
 constexpr uint32_t api_version = 21;
 
@@ -28,6 +29,8 @@ struct ApiBase {
 
 enum class ElementType : int { float32 = 1, uint8 = 2, int32 = 6, float16 = 10 };
 enum class Presence : int { required = 0, optional = 1 };
+// Where an input is read: where the provider computes, or on the host.
+enum class MemoryType : int { host = -2, provider = 0 };
 
 // Set by RegisterCustomOps before anything else runs; the same table for every session.
 inline void* const* api = nullptr;
@@ -52,6 +55,8 @@ constexpr Function<Status*(const ShapeInfo*, size_t* rank)> shape_rank{61};
 constexpr Function<Status*(const ShapeInfo*, int64_t* dimensions, size_t rank)> shape_dimensions{
     62};
 constexpr Function<Status*(const Value*, ShapeInfo**)> tensor_shape{65};
+constexpr Function<Status*(Allocator*, size_t bytes, void** memory)> allocate{75};
+constexpr Function<Status*(Allocator*, void* memory)> deallocate{76};
 constexpr Function<Status*(const KernelInfo*, const char* name, float*)> attribute_float{85};
 constexpr Function<Status*(const KernelInfo*, const char* name, int64_t*)> attribute_int{86};
 constexpr Function<Status*(const KernelInfo*, const char* name, char*, size_t* size)>
@@ -63,9 +68,14 @@ constexpr Function<Status*(KernelContext*, size_t index, const int64_t*, size_t 
     output_value{91};
 constexpr Function<void(Status*)> release_status{93};
 constexpr Function<void(ShapeInfo*)> release_shape{99};
+constexpr Function<void(Allocator*)> release_allocator{132};
+constexpr Function<Status*(const KernelContext*, void** stream)> compute_stream{193};
+constexpr Function<Status*(const KernelInfo*, size_t index, int* is_constant, const Value**)>
+    constant_input{249};
 constexpr Function<Status*(const KernelContext*, void (*)(void*, size_t), size_t total,
                            size_t batches, void*)>
     parallel_for{274};
+constexpr Function<Status*(const KernelInfo*, MemoryType, Allocator**)> kernel_allocator{278};
 
 // The callbacks of one operator, in ONNX Runtime's order.
 struct CustomOp {
@@ -81,7 +91,7 @@ struct CustomOp {
   void (*destroy)(void* kernel) = nullptr;
   Presence (*input_presence)(const CustomOp*, size_t) = nullptr;
   Presence (*output_presence)(const CustomOp*, size_t) = nullptr;
-  int (*input_memory)(const CustomOp*, size_t) = nullptr;
+  MemoryType (*input_memory)(const CustomOp*, size_t) = nullptr;
   int (*variadic_input_minimum)(const CustomOp*) = nullptr;
   int (*variadic_input_same_type)(const CustomOp*) = nullptr;
   int (*variadic_output_minimum)(const CustomOp*) = nullptr;

@@ -1,4 +1,13 @@
 // What the library exports: the operators for ONNX Runtime, and the choice of instruction set.
+#include "hip/operators/gated_activation.h"
+#include "hip/operators/mixture_of_experts.h"
+#include "hip/operators/norm_quant_matmul.h"
+#include "hip/operators/paged_attention.h"
+#include "hip/operators/quant_matmul.h"
+#include "hip/operators/rms_norm.h"
+#include "hip/operators/rotary_angles.h"
+#include "hip/operators/rotary_page_write.h"
+#include "hip/operators/row_lookup.h"
 #include "instruction_set.h"
 #include "operator.h"
 #include "operators/gated_activation.h"
@@ -20,6 +29,7 @@ namespace {
 constexpr const char* domain_name = "com.rocmforge";
 
 const char* cpu(const ort::CustomOp*) { return "CPUExecutionProvider"; }
+const char* rocm(const ort::CustomOp*) { return "ROCMExecutionProvider"; }
 
 // Adds an operator for a provider. Sessions keep the pointer: the object lives as long as the
 // library.
@@ -44,6 +54,15 @@ ort::Status* domain(ort::Domain** result) {
     add<PagedAttention, cpu>(made, failure);
     add<GatedActivation, cpu>(made, failure);
     add<MixtureOfExperts, cpu>(made, failure);
+    add<hip::RowLookup, rocm>(made, failure);
+    add<hip::RMSNorm, rocm>(made, failure);
+    add<hip::QuantMatMul, rocm>(made, failure);
+    add<hip::NormQuantMatMul, rocm>(made, failure);
+    add<hip::RotaryAngles, rocm>(made, failure);
+    add<hip::RotaryPageWrite, rocm>(made, failure);
+    add<hip::PagedAttention, rocm>(made, failure);
+    add<hip::GatedActivation, rocm>(made, failure);
+    add<hip::MixtureOfExperts, rocm>(made, failure);
     return failure;
   }();
   *result = made;

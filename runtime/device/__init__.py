@@ -1,0 +1,19 @@
+"""Where a model runs: the CPU, or an AMD GPU whose parts are all there."""
+
+from runtime.device.gpu import Gpu, GpuMemory, find_gpu, gpu_memory
+from runtime.device.pool import DevicePool, HostPool, PagePool, PoolShape, mebibytes
+from runtime.device.selection import Device, select_device
+
+__all__ = [
+    "Device",
+    "DevicePool",
+    "Gpu",
+    "GpuMemory",
+    "HostPool",
+    "PagePool",
+    "PoolShape",
+    "find_gpu",
+    "gpu_memory",
+    "mebibytes",
+    "select_device",
+]

@@ -1,0 +1,86 @@
+"""The page pool's memory, on the host or on the GPU, as one array that every step writes in place."""
+
+import ctypes
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from runtime.errors import DeviceError
+from runtime.ops.library import native_library
+
+PoolShape = tuple[int, int, int, int, int, int]
+"""[layers, pages, 2, kv_heads, page_size, head_dim]"""
+INPUT, OUTPUT = "page_pool", "page_pool_out"
+GPU = "cuda"
+"""What ONNX Runtime calls the memory of a ROCm device."""
+
+
+class PagePool(Protocol):
+    """Memory of float16 in that shape, bound as the graph's input and output."""
+
+    def bind(self, binding: ort.IOBinding) -> None:
+        """Bind the pool for a step."""
+
+
+class HostPool:
+    """A pool in the host's memory, which the system gives as pages are first touched.
+
+    Owned by the session. Raises DeviceError where there is too little memory.
+    """
+
+    def __init__(self, shape: PoolShape) -> None:
+        try:
+            # The value only borrows the array: both must live as long as the session.
+            self._memory = np.zeros(shape, dtype=np.float16)
+        except MemoryError:
+            raise DeviceError(
+                f"the KV cache takes {mebibytes(pool_bytes(shape))} MiB, more than there is; "
+                "ask for fewer tokens with --cache-tokens"
+            ) from None
+        self._value = ort.OrtValue.ortvalue_from_numpy(self._memory)
+
+    def bind(self, binding: ort.IOBinding) -> None:
+        """Bind the pool for a step."""
+        binding.bind_ortvalue_input(INPUT, self._value)
+        binding.bind_ortvalue_output(OUTPUT, self._value)
+
+
+class DevicePool:
+    """A pool in the GPU's memory. Owned by the session; freed with it.
+
+    Raises DeviceError where there is too little memory.
+    """
+
+    def __init__(self, shape: PoolShape) -> None:
+        self._shape = shape
+        self._memory = ctypes.c_void_p()
+        failure = native_library().rocmforge_hip_allocate(
+            pool_bytes(shape), ctypes.byref(self._memory)
+        )
+        if failure is not None:
+            raise DeviceError(
+                f"the KV cache takes {mebibytes(pool_bytes(shape))} MiB of GPU memory, which there "
+                f"is not ({failure.decode()}); ask for fewer tokens with --cache-tokens or for a "
+                "smaller share with --gpu-memory-utilization"
+            )
+
+    def bind(self, binding: ort.IOBinding) -> None:
+        """Bind the pool for a step."""
+        assert self._memory.value is not None
+        for bind, name in ((binding.bind_input, INPUT), (binding.bind_output, OUTPUT)):
+            bind(name, GPU, 0, np.float16, self._shape, self._memory.value)
+
+    def __del__(self) -> None:
+        if self._memory.value is not None:
+            native_library().rocmforge_hip_free(self._memory)
+
+
+def pool_bytes(shape: PoolShape) -> int:
+    """Bytes of a pool in that shape."""
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(np.float16).itemsize
+
+
+def mebibytes(size: int) -> int:
+    """Bytes in mebibytes, rounded up."""
+    return -(-size // 2**20)

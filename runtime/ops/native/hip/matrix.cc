@@ -1,0 +1,84 @@
+#include "matrix.h"
+
+#include <utility>
+
+#include "../operators/weights.h"
+
+namespace rocmforge::hip {
+namespace {
+
+// Up to so many rows a kernel of small tiles is faster than one of large ones.
+constexpr int64_t most_few_rows = 32;
+// Up to so many slots each is computed alone: most experts would have a tile of one slot anyway.
+constexpr int64_t most_lone_slots = 16;
+
+int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
+
+}  // namespace
+
+std::shared_ptr<const DeviceWeights> uploaded(const Attributes& attributes, const char* op,
+                                              size_t index, const Port& port,
+                                              const std::string& format, int64_t columns) {
+  const Weights declared(attributes, format, columns);
+  const auto blocks = attributes.constant<uint8_t>(index, port, {any_size, declared.row_bytes});
+  return DeviceWeights::upload(op, declared.format, blocks.data, blocks.shape[0], columns);
+}
+
+Matrix::Matrix(std::shared_ptr<const DeviceWeights> weights)
+    : weights_(std::move(weights)),
+      one_row_("one_row." + weights_->layout().name),
+      few_rows_("few_rows." + weights_->layout().name),
+      many_rows_("many_rows." + weights_->layout().name) {}
+
+const Matrix::SomeRows& Matrix::kernel_for(int64_t rows) const {
+  return rows <= most_few_rows ? few_rows_ : many_rows_;
+}
+
+void Matrix::multiply(Stream stream, float* y, const float* x, const float* bias, int64_t M) const {
+  const PlaneLayout& layout = weights_->layout();
+  const auto plane = [this](int i) { return weights_->plane(i); };
+  const int64_t N = rows();
+  const int32_t has_bias = bias != nullptr;
+  if (M == 1) {
+    one_row_(stream, {ceiling_divide(N, one_row_.constant("ROWS")), 1}, y, x, bias, plane(0),
+             plane(1), plane(2), plane(3), nullptr, layout.table[0], layout.table[1],
+             layout.unit_factor, layout.zero, narrow(N), narrow(weights_->parts()), has_bias, 0, 1);
+    return;
+  }
+  const SomeRows& kernel = kernel_for(M);
+  const Grid grid{ceiling_divide(N, kernel.constant("COLUMNS")),
+                  ceiling_divide(M, kernel.constant("ROWS"))};
+  kernel(stream, grid, y, x, bias, plane(0), plane(1), plane(2), plane(3), nullptr, nullptr,
+         layout.table[0], layout.table[1], layout.unit_factor, layout.zero, narrow(N),
+         narrow(weights_->parts()), narrow(M), has_bias, 0, 1);
+}
+
+int64_t Matrix::tile_slots(const Routing& routing) const {
+  if (routing.slots <= most_lone_slots) return 0;
+  return kernel_for(routing.slots / routing.experts).constant("ROWS");
+}
+
+void Matrix::multiply(Stream stream, float* y, const float* x, const float* bias,
+                      const Routing& routing, int64_t slots_per_row,
+                      const PlacedSlots& placed) const {
+  const PlaneLayout& layout = weights_->layout();
+  const auto plane = [this](int i) { return weights_->plane(i); };
+  const int64_t N = rows() / routing.experts, slots = routing.slots;
+  const int32_t has_bias = bias != nullptr;
+  const int64_t tile = tile_slots(routing);
+  if (tile == 0) {
+    one_row_(stream, {ceiling_divide(N, one_row_.constant("ROWS")), slots}, y, x, bias, plane(0),
+             plane(1), plane(2), plane(3), routing.chosen, layout.table[0], layout.table[1],
+             layout.unit_factor, layout.zero, narrow(N), narrow(weights_->parts()), has_bias, 1,
+             narrow(slots_per_row));
+    return;
+  }
+  const SomeRows& kernel = kernel_for(slots / routing.experts);
+  const Grid grid{ceiling_divide(N, kernel.constant("COLUMNS")),
+                  ceiling_divide(slots, tile) + routing.experts};
+  kernel(stream, grid, y, x, bias, plane(0), plane(1), plane(2), plane(3), placed.slots,
+         placed.experts, layout.table[0], layout.table[1], layout.unit_factor, layout.zero,
+         narrow(N), narrow(weights_->parts()), narrow(slots), has_bias, 1, narrow(slots_per_row));
+}
+
+}  // namespace rocmforge::hip

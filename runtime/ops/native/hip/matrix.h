@@ -1,0 +1,64 @@
+// Products with a weight matrix in GPU memory, by the kernel that fits the number of rows.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "device_weights.h"
+#include "kernel.h"
+
+namespace rocmforge::hip {
+
+// The constant input at `index` of an operator, uploaded: rows of blocks as in the file.
+std::shared_ptr<const DeviceWeights> uploaded(const Attributes& attributes, const char* op,
+                                              size_t index, const Port& port,
+                                              const std::string& format, int64_t columns);
+
+// Rows of a result that are computed by different experts. Slot s of y [slots, N] is
+// x[s / slots_per_row] times the weights of the expert chosen[s].
+struct Routing {
+  const int32_t* chosen;
+  int64_t slots;
+  int64_t experts;
+};
+
+// The slots in the order of their experts, in tiles of one expert each.
+struct PlacedSlots {
+  const int32_t* slots;
+  const int32_t* experts;
+};
+
+// Weights and the kernels that multiply in their layout. Immutable.
+class Matrix {
+ public:
+  explicit Matrix(std::shared_ptr<const DeviceWeights> weights);
+
+  int64_t rows() const { return weights_->rows(); }
+
+  // y [M, N] = x [M, K] @ weights.T + bias [N], or null for none.
+  void multiply(Stream stream, float* y, const float* x, const float* bias, int64_t M) const;
+
+  // The weights are those of every expert one after the other, bias is [experts, N] or null.
+  void multiply(Stream stream, float* y, const float* x, const float* bias, const Routing& routing,
+                int64_t slots_per_row, const PlacedSlots& placed) const;
+  // Slots of a tile that the product above wants placed; 0: it wants none placed.
+  int64_t tile_slots(const Routing& routing) const;
+
+ private:
+  using Plane = const void*;
+  using OneRow =
+      Kernel<float*, const float*, const float*, Plane, Plane, Plane, Plane, const int32_t*,
+             int64_t, int64_t, float, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t>;
+  using SomeRows = Kernel<float*, const float*, const float*, Plane, Plane, Plane, Plane,
+                          const int32_t*, const int32_t*, int64_t, int64_t, float, int32_t, int32_t,
+                          int32_t, int32_t, int32_t, int32_t, int32_t>;
+
+  const SomeRows& kernel_for(int64_t rows) const;
+
+  std::shared_ptr<const DeviceWeights> weights_;
+  OneRow one_row_;
+  SomeRows few_rows_;
+  SomeRows many_rows_;
+};
+
+}  // namespace rocmforge::hip

@@ -1,0 +1,98 @@
+#include "mixture_of_experts.h"
+
+#include <sstream>
+
+namespace rocmforge::hip {
+namespace {
+
+constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5, selection_bias = 8;
+constexpr int64_t most_experts = 512;
+
+int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
+
+}  // namespace
+
+MixtureOfExperts::MixtureOfExperts(const Attributes& attributes)
+    : columns_(attributes.integer("columns", 1)),
+      hidden_(attributes.integer("hidden", 1)),
+      used_(attributes.integer("used", 1)),
+      renormalize_(attributes.integer("renormalize", 0) != 0),
+      scale_(attributes.real_or("scale", 1.0f)),
+      gating_(attributes, attributes.text("activation")),
+      memory_(attributes),
+      route_("route_tokens"),
+      place_("place_slots"),
+      combine_("combine_answers") {
+  if (attributes.text_or("gating", "softmax") != "softmax" ||
+      attributes.integer_or("groups", 1, 1) != 1 ||
+      attributes.constant<float>(selection_bias, inputs[selection_bias], {any_size})) {
+    attributes.fail("router", "chooses in a way that the GPU kernels do not know");
+  }
+  std::istringstream formats(attributes.text("formats"));
+  std::string format;
+  for (size_t i = 0; i < matrix_count; ++i) {
+    if (!(formats >> format)) attributes.fail("formats", "must name three matrices");
+    const size_t input = first_matrix + i;
+    matrices_.emplace_back(
+        uploaded(attributes, name, input, inputs[input], format, i < 2 ? columns_ : hidden_));
+  }
+}
+
+PlacedSlots MixtureOfExperts::place(Stream stream, Scratch& scratch, const Routing& routing,
+                                    int64_t tile_slots) const {
+  const int64_t tiles = ceiling_divide(routing.slots, tile_slots) + routing.experts;
+  auto* slots = scratch.take<int32_t>(tiles * tile_slots);
+  auto* experts = scratch.take<int32_t>(tiles);
+  place_(stream, {routing.experts}, slots, experts, routing.chosen, narrow(routing.slots),
+         narrow(routing.experts), narrow(tile_slots), narrow(tiles));
+  return {slots, experts};
+}
+
+void MixtureOfExperts::compute(const Context& context) const {
+  const auto x = context.input<float>(0, {any_size, columns_});
+  const int64_t tokens = x.shape[0];
+  const auto router = context.input<float>(1, {tokens, any_size});
+  const int64_t experts = router.shape[1], slots = tokens * used_;
+  if (used_ > experts || experts > most_experts) {
+    context.fail("router", "has " + std::to_string(experts) + " experts; the GPU kernels choose " +
+                               std::to_string(used_) + " among at most 512");
+  }
+  const int64_t outputs[] = {hidden_, hidden_, columns_};
+  const float* biases[matrix_count];
+  for (size_t i = 0; i < matrix_count; ++i) {
+    if (matrices_[i].rows() != experts * outputs[i]) {
+      context.fail(inputs[first_matrix + i].name, "does not have the rows of every expert");
+    }
+    biases[i] = context.input<float>(first_bias + i, {experts, outputs[i]}).data;
+  }
+  float* y = context.output<float>(0, {tokens, columns_});
+  if (tokens == 0) return;
+
+  const Stream stream = context.stream();
+  Scratch scratch(memory_);
+  auto* chosen = scratch.take<int32_t>(slots);
+  auto* shares = scratch.take<float>(slots);
+  route_(stream, {tokens}, chosen, shares, router.data, narrow(experts), narrow(used_),
+         renormalize_, scale_);
+
+  const Routing routing{chosen, slots, experts};
+  float* values[matrix_count];
+  PlacedSlots placed{};
+  int64_t placed_tile = 0;
+  for (size_t i = 0; i < matrix_count; ++i) {
+    const int64_t tile = matrices_[i].tile_slots(routing);
+    if (tile != 0 && tile != placed_tile) {
+      placed = place(stream, scratch, routing, tile);
+      placed_tile = tile;
+    }
+    values[i] = scratch.take<float>(slots * outputs[i]);
+    const bool is_down = i == 2;
+    if (is_down) gating_(stream, values[0], values[0], values[1], slots * hidden_);
+    matrices_[i].multiply(stream, values[i], is_down ? values[0] : x.data, biases[i], routing,
+                          is_down ? 1 : used_, placed);
+  }
+  const int64_t blocks = ceiling_divide(columns_, combine_.constant("BLOCK"));
+  combine_(stream, {tokens, blocks}, y, values[2], shares, narrow(columns_), narrow(used_));
+}
+
+}  // namespace rocmforge::hip

@@ -1,0 +1,435 @@
+"""What each GPU kernel computes, in NumPy, on the very arguments that the launcher hands over.
+
+A function is called as the kernel, with its arguments by their names in the manifest (pointers are
+addresses), its constants, and the grid: it checks that the grid covers what there is to compute.
+"""
+
+import ctypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.ops.experts import expert_activation
+from runtime.ops.gpu.layouts import LAYOUTS
+from runtime.ops.reference import rms_norm as normed
+from runtime.ops.reference import rotary_angles as angles_of
+from runtime.ops.reference import rotate
+
+LOG2_E = float(np.log2(np.e))
+KINDS = ("silu", "gelu", "clamped_silu")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch: arguments and constants by name."""
+
+    kernel: str
+    variant: str
+    arguments: SimpleNamespace
+    constants: Mapping[str, int]
+    grid: tuple[int, int, int]
+
+
+def view(address: int, dtype: npt.DTypeLike, *shape: int) -> np.ndarray:
+    """The memory at an address as an array, writable."""
+    count = int(np.prod(shape, dtype=np.int64))
+    assert address or count == 0, "a kernel reads a null pointer"
+    memory = (ctypes.c_char * (count * np.dtype(dtype).itemsize)).from_address(address)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
+def cover(tiles: int, size: int, of: int) -> None:
+    """Assert that so many tiles of `size` are what `of` needs, and no more."""
+    assert tiles == -(-of // size), f"{tiles} tiles of {size} for {of}"
+
+
+class Kernels:
+    """The functions by the kernels' names, and the weights that were unpacked once."""
+
+    def __init__(self) -> None:
+        self._weights: dict[tuple[int, int, int], np.ndarray] = {}
+
+    def run(self, launch: Launch) -> None:
+        function: Callable[[Launch, Any], None] = getattr(self, launch.kernel)
+        function(launch, launch.arguments)
+
+    def weights(self, variant: str, a: Any, first: int, rows: int) -> np.ndarray:
+        """float32 [rows, K] of the planes, from row `first` on."""
+        key = (a.codes, first, rows)
+        if key not in self._weights:
+            self._weights[key] = unpack(variant, a, first, rows)
+        return self._weights[key]
+
+    def row_lookup(self, launch: Launch, a: Any) -> None:
+        tokens = launch.grid[0]
+        cover(launch.grid[1], launch.constants["PARTS"], a.parts)
+        weights = self.weights(launch.variant, a, 0, a.rows)
+        ids = view(a.ids, np.int32, tokens)
+        view(a.y, np.float32, tokens, a.parts * 32)[:] = weights[ids]
+
+    def one_row(self, launch: Launch, a: Any) -> None:
+        cover(launch.grid[0], launch.constants["ROWS"], a.rows)
+        slots = launch.grid[1]
+        experts = view(a.experts, np.int32, slots) if a.routed else np.zeros(slots, np.int32)
+        for slot in range(slots):
+            self._product(launch.variant, a, np.array([slot]), int(experts[slot]), slots)
+
+    def few_rows(self, launch: Launch, a: Any) -> None:
+        self.many_rows(launch, a)
+
+    def many_rows(self, launch: Launch, a: Any) -> None:
+        rows, tiles = launch.constants["ROWS"], launch.grid[1]
+        cover(launch.grid[0], launch.constants["COLUMNS"], a.rows)
+        if not a.routed:
+            cover(tiles, rows, a.count)
+            self._product(launch.variant, a, np.arange(a.count), 0, a.count)
+            return
+        slots = view(a.slots, np.int32, tiles, rows)
+        seen: list[int] = []
+        for expert, placed in zip(view(a.block_experts, np.int32, tiles), slots, strict=True):
+            if expert >= 0:
+                own = placed[placed >= 0]
+                self._product(launch.variant, a, own, int(expert), a.count)
+                seen += own.tolist()
+        assert sorted(seen) == list(range(a.count)), "a slot is placed not once"
+
+    def _product(
+        self, variant: str, a: Any, slots: np.ndarray, expert: int, slot_count: int
+    ) -> None:
+        weights = self.weights(variant, a, expert * a.rows, a.rows)
+        x_rows = -(-slot_count // a.slots_per_row)
+        x = view(a.x, np.float32, x_rows, a.parts * 32)[slots // a.slots_per_row]
+        y = x @ weights.T
+        if a.has_bias:
+            y += view(a.bias, np.float32, expert + 1, a.rows)[expert]
+        view(a.y, np.float32, slot_count, a.rows)[slots] = y
+
+    def rms_norm(self, launch: Launch, a: Any) -> None:
+        assert (launch.variant == "narrow") == (a.width <= 256)
+        shape = (launch.grid[0], a.width)
+        x, weight = view(a.x, np.float32, *shape), view(a.weight, np.float32, a.width)
+        residual = view(a.residual, np.float32, *shape) if a.has_residual else None
+        y, total = normed(x, weight, residual, epsilon=a.epsilon)
+        view(a.y, np.float32, *shape)[:] = y
+        if a.has_total:
+            view(a.total, np.float32, *shape)[:] = total
+
+    def gated_activation(self, launch: Launch, a: Any) -> None:
+        cover(launch.grid[0], launch.constants["BLOCK"], a.elements)
+        gate, up = (view(each, np.float32, 1, a.elements) for each in (a.gate, a.up))
+        result = expert_activation(gate, up, activation=KINDS[a.kind])  # type: ignore[arg-type]
+        view(a.y, np.float32, 1, a.elements)[:] = result
+
+    def rotary_angles(self, launch: Launch, a: Any) -> None:
+        positions = view(a.positions, np.int32, launch.grid[0])
+        frequencies = view(a.inverse_frequencies, np.float32, a.half)
+        view(a.angles, np.float32, launch.grid[0], 2 * a.half)[:] = angles_of(
+            positions, frequencies, magnitude=a.magnitude
+        )
+
+    def rotary_page_write(self, launch: Launch, a: Any) -> None:
+        tokens, programs, _ = launch.grid
+        assert programs == a.heads + 2 * a.kv_heads
+        q = view(a.q, np.float32, tokens, a.heads, a.head_dim)
+        k, v = (view(each, np.float32, tokens, a.kv_heads, a.head_dim) for each in (a.k, a.v))
+        angles = view(a.angles, np.float32, tokens, a.rotary_dim)
+        style = "norm" if a.adjacent else "neox"
+        rotated = view(a.q_rotated, np.float32, tokens, a.heads, a.head_dim)
+        rotated[:] = rotate(q, angles, style=style)  # type: ignore[arg-type]
+        keys = rotate(k, angles, style=style)  # type: ignore[arg-type]
+        step = Step.of(a, a.rows)
+        pool = step.pool(a)
+        for row, begin, end in step.rows():
+            at = step.positions[begin:end]
+            pages, slots = step.page_table[row, at // a.page_size], at % a.page_size
+            pool[pages, 0, :, slots] = keys[begin:end]
+            pool[pages, 1, :, slots] = v[begin:end]
+
+    def decode_attention(self, launch: Launch, a: Any) -> None:
+        rows, groups, splits = launch.grid
+        size, tile = launch.constants["SPLIT"], launch.constants["ROWS"]
+        assert splits == max(1, -(-a.page_columns * a.page_size // size))
+        step, heads = Step.of(a, rows), Groups.of(a, tile)
+        assert groups == heads.count
+        y = view(a.y, np.float32, step.tokens, a.heads, a.head_dim)
+        for row, begin, end in step.rows():
+            if end - begin > heads.tokens:
+                continue
+            keys, values = step.cached(a, row, int(step.positions[end - 1]) + 1)
+            for group in range(groups):
+                query = heads.queries(a, step, group, begin, end)
+                for split in range(splits):
+                    part = slice(split * size, min((split + 1) * size, keys.shape[1]))
+                    if part.start >= keys.shape[1]:
+                        break
+                    state = attend(a, query, keys[query.kv_head], values[query.kv_head], part)
+                    if splits == 1:
+                        y[query.tokens, query.heads] = finish(a, *state, query.heads)
+                    else:
+                        heads.keep(a, launch.grid, row, group, split, state)
+
+    def merge_attention(self, launch: Launch, a: Any) -> None:
+        rows, groups, _ = launch.grid
+        step, heads = Step.of(a, rows, has_pages=False), Groups.of(a, launch.constants["ROWS"])
+        y = view(a.y, np.float32, step.tokens, a.heads, a.head_dim)
+        for row, begin, end in step.rows():
+            if end - begin > heads.tokens:
+                continue
+            used = -(-(int(step.positions[end - 1]) + 1) // launch.constants["SPLIT"])
+            for group in range(groups):
+                query = heads.queries(None, step, group, begin, end)
+                merged = merge(
+                    [
+                        heads.kept(a, (rows, groups, a.splits), row, group, split, query)
+                        for split in range(used)
+                    ]
+                )
+                y[query.tokens, query.heads] = finish(a, *merged, query.heads)
+
+    def prefill_attention(self, launch: Launch, a: Any) -> None:
+        step, heads = Step.of(a, a.rows), Groups.of(a, launch.constants["ROWS"])
+        decoded = Groups.of(a, launch.constants["DECODE_ROWS"]).tokens
+        assert launch.grid[0] == step.tokens // heads.tokens + a.rows
+        assert launch.grid[1] == heads.count
+        y = view(a.y, np.float32, step.tokens, a.heads, a.head_dim)
+        for row, begin, end in step.rows():
+            if end - begin <= decoded:
+                continue
+            keys, values = step.cached(a, row, int(step.positions[end - 1]) + 1)
+            whole = slice(0, keys.shape[1])
+            for group in range(heads.count):
+                query = heads.queries(a, step, group, begin, end)
+                state = attend(a, query, keys[query.kv_head], values[query.kv_head], whole)
+                y[query.tokens, query.heads] = finish(a, *state, query.heads)
+
+    def route_tokens(self, launch: Launch, a: Any) -> None:
+        tokens = launch.grid[0]
+        logits = view(a.logits, np.float32, tokens, a.expert_count)
+        experts = view(a.experts, np.int32, tokens, a.used)
+        experts[:] = np.argsort(-logits, axis=1, kind="stable")[:, : a.used]
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        chosen = np.take_along_axis(weights, experts.astype(np.int64), axis=1)
+        total = (chosen if a.renormalize else weights).sum(axis=1, keepdims=True)
+        view(a.shares, np.float32, tokens, a.used)[:] = chosen / total * a.scale
+
+    def place_slots(self, launch: Launch, a: Any) -> None:
+        assert launch.grid[0] == a.expert_count
+        assert a.blocks == -(-a.count // a.block_rows) + a.expert_count
+        experts = view(a.experts, np.int32, a.count)
+        slots = view(a.slots, np.int32, a.blocks, a.block_rows)
+        block_experts = view(a.block_experts, np.int32, a.blocks)
+        block_experts[:] = -1
+        block = 0
+        for expert in range(a.expert_count):
+            own = np.flatnonzero(experts == expert)
+            for at in range(0, len(own), a.block_rows):
+                some = own[at : at + a.block_rows]
+                slots[block], slots[block, : len(some)] = -1, some
+                block_experts[block] = expert
+                block += 1
+
+    def combine_answers(self, launch: Launch, a: Any) -> None:
+        tokens = launch.grid[0]
+        cover(launch.grid[1], launch.constants["BLOCK"], a.columns)
+        answers = view(a.answers, np.float32, tokens, a.used, a.columns)
+        shares = view(a.shares, np.float32, tokens, a.used)
+        view(a.y, np.float32, tokens, a.columns)[:] = np.einsum("tu,tuc->tc", shares, answers)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The rows of a step as the kernels on pages are given them."""
+
+    row_starts: np.ndarray
+    positions: np.ndarray
+    page_table: np.ndarray
+
+    @classmethod
+    def of(cls, a: Any, rows: int, *, has_pages: bool = True) -> "Step":
+        row_starts = view(a.row_starts, np.int32, rows + 1)
+        table = view(a.page_table, np.int32, rows, a.page_columns) if has_pages else row_starts
+        return cls(row_starts, view(a.positions, np.int32, int(row_starts[-1])), table)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.positions)
+
+    def rows(self) -> list[tuple[int, int, int]]:
+        """(row, its first token, the one after its last)"""
+        starts = self.row_starts.tolist()
+        return [(row, *pair) for row, pair in enumerate(zip(starts, starts[1:], strict=False))]
+
+    def pool(self, a: Any) -> np.ndarray:
+        """This layer's pages, as far as the page table names them."""
+        pages = int(self.page_table.max()) + 1
+        return view(a.pool, np.float16, pages, 2, a.kv_heads, a.page_size, a.head_dim)
+
+    def cached(self, a: Any, row: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and values float32 [G, length, D] of a row."""
+        pages = self.page_table[row, : -(-length // a.page_size)]
+        flat = self.pool(a)[pages].transpose(1, 2, 0, 3, 4)
+        flat = flat.reshape(2, a.kv_heads, -1, a.head_dim)[:, :, :length].astype(np.float32)
+        return flat[0], flat[1]
+
+
+@dataclass(frozen=True)
+class Query:
+    """Some heads of one key-value head, at all tokens of a row."""
+
+    kv_head: int
+    values: np.ndarray
+    """[tokens * heads, D]"""
+    positions: np.ndarray
+    tokens: np.ndarray
+    heads: np.ndarray
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How the query heads of a key-value head are cut into programs of `tile` query rows."""
+
+    per_kv_head: int
+    chunks: int
+    tile: int
+    count: int
+
+    @classmethod
+    def of(cls, a: Any, tile: int) -> "Groups":
+        per_kv_head = a.heads // a.kv_heads
+        chunks = -(-per_kv_head // tile)
+        return cls(per_kv_head, chunks, tile, a.kv_heads * chunks)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a program takes."""
+        return max(1, self.tile // self.per_kv_head)
+
+    def queries(self, a: Any, step: Step, group: int, begin: int, end: int) -> Query:
+        kv_head, chunk = divmod(group, self.chunks)
+        first = kv_head * self.per_kv_head + chunk * self.tile
+        own = min(self.per_kv_head - chunk * self.tile, self.tile)
+        tokens = np.repeat(np.arange(begin, end), own)
+        heads = np.tile(np.arange(first, first + own), end - begin)
+        values = tokens
+        if a is not None:
+            values = view(a.q, np.float32, step.tokens, a.heads, a.head_dim)[tokens, heads]
+        return Query(kv_head, values, step.positions[tokens], tokens, heads)
+
+    def _places(
+        self, a: Any, grid: tuple[int, int, int], row: int, group: int, split: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rows, groups, splits = grid
+        shape = (rows, groups, splits, self.tile)
+        sums = view(a.partial, np.float32, *shape, a.head_dim)[row, group, split]
+        return sums, view(a.stats, np.float32, *shape, 2)[row, group, split]
+
+    def keep(
+        self, a: Any, grid: tuple[int, int, int], row: int, group: int, split: int, state: Any
+    ) -> None:
+        sums, statistics = self._places(a, grid, row, group, split)
+        used = len(state[0])
+        sums[:used], statistics[:used, 0], statistics[:used, 1] = state
+
+    def kept(
+        self, a: Any, grid: tuple[int, int, int], row: int, group: int, split: int, query: Query
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        sums, statistics = self._places(a, grid, row, group, split)
+        used = len(query.tokens)
+        return sums[:used], statistics[:used, 0], statistics[:used, 1]
+
+
+State = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Weighted sums [M, D], largest logits times log2 e [M], sums of weights [M]."""
+
+
+def attend(a: Any, query: Query, keys: np.ndarray, values: np.ndarray, part: slice) -> State:
+    """Attention to the positions of `part`."""
+    logits = query.values @ keys[part].T * np.float32(a.scale)
+    if a.softcap:
+        logits = a.softcap * np.tanh(logits / a.softcap)
+    at = np.arange(part.start, part.stop)[None]
+    seen = at <= query.positions[:, None]
+    if a.window:
+        seen &= at > query.positions[:, None] - a.window
+    logits = np.where(seen, logits * LOG2_E, -1e30)
+    largest = logits.max(axis=1)
+    weights = np.where(seen, np.exp2(logits - largest[:, None]), 0)
+    return weights @ values[part], largest, weights.sum(axis=1)
+
+
+def merge(states: list[State]) -> State:
+    """Attention to all that the states attended to."""
+    largest = np.max([state[1] for state in states], axis=0)
+    kept = [np.exp2(state[1] - largest) for state in states]
+    sums = sum(state[0] * each[:, None] for state, each in zip(states, kept, strict=True))
+    weights = sum(state[2] * each for state, each in zip(states, kept, strict=True))
+    return np.asarray(sums), largest, np.asarray(weights)
+
+
+def finish(
+    a: Any, sums: np.ndarray, largest: np.ndarray, weights: np.ndarray, heads: np.ndarray
+) -> np.ndarray:
+    """The weighted means, with the heads' sinks among the weights where there are some."""
+    if a.has_sinks:
+        sinks = view(a.sinks, np.float32, a.heads)[heads] * LOG2_E
+        weights = weights + np.exp2(sinks - largest)
+    means: np.ndarray = sums / weights[:, None]
+    return means
+
+
+def unpack(variant: str, a: Any, first: int, rows: int) -> np.ndarray:
+    """float32 [rows, K]: the weights that planes stand for, from row `first` on."""
+    layout = LAYOUTS[variant]
+    parts, columns = a.parts, a.parts * 32
+
+    def plane(address: int, part_bytes: int) -> np.ndarray:
+        size = parts * part_bytes
+        return view(address + first * size, np.uint8, rows, parts, part_bytes)
+
+    codes = plane(a.codes, layout.code_bytes)
+    if layout.is_plain:
+        if layout.unit == "bf16":
+            return (
+                (codes.view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(rows, -1)
+            )
+        kind = np.float32 if layout.unit == "fp32" else np.float16
+        return codes.view(kind).astype(np.float32).reshape(rows, columns)
+    if layout.low_bits == 8:
+        values = codes.view(np.int8).astype(np.int32)
+    elif layout.low_bits == 4:
+        values = np.concatenate([codes & 15, codes >> 4], axis=-1).astype(np.int32)
+    else:
+        values = _fields(codes, layout.low_bits)
+    if layout.high_bits:
+        values += _fields(plane(a.high, layout.high_bytes), layout.high_bits) << layout.low_bits
+    if layout.has_table:
+        words = np.array([a.table_low, a.table_high], np.int64)
+        values = words.view(np.int8).astype(np.int32)[values]
+    blocks = columns // layout.block_columns
+    unit_count = 2 if layout.has_minimum else 1
+    unit_bytes = blocks * unit_count * 2
+    stored = view(a.units + first * unit_bytes, np.uint16, rows, blocks, unit_count)
+    if layout.unit == "bf16":
+        units = (stored.astype(np.uint32) << 16).view(np.float32)
+    else:
+        units = stored.view(np.float16).astype(np.float32)
+    units = np.repeat(units, parts // blocks, axis=1)[:, :, None]
+    halves = max(layout.sub_scales, 1)
+    subs = np.ones((rows, parts, halves, unit_count), np.float32)
+    if layout.sub_scales:
+        subs[:] = plane(a.subs, layout.sub_bytes).view(np.int8).reshape(subs.shape)
+    scales = np.repeat(subs * units, 32 // halves, axis=2)
+    weights = scales[..., 0] * np.float32(a.unit_factor) * (values - a.zero)
+    if layout.has_minimum:
+        weights = weights + scales[..., 1]
+    return np.asarray(weights, np.float32).reshape(rows, columns)
+
+
+def _fields(plane: np.ndarray, bits: int) -> np.ndarray:
+    """int32 [rows, parts, 32] of codes of so many bits, the first in the lowest bits."""
+    spread = np.unpackbits(plane, axis=-1, bitorder="little").reshape(*plane.shape[:2], 32, bits)
+    return (spread.astype(np.int32) << np.arange(bits)).sum(axis=-1, dtype=np.int32)

@@ -1,0 +1,28 @@
+"""These tests need the stub's libraries in place of ROCm's: `tests/rocm/test_on_stub.py` runs them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rocm.stub_device import StubDevice
+from tests.rocm.stub_libraries import HIP
+
+if not (Path(os.environ.get("LD_LIBRARY_PATH", "")) / HIP).is_file():
+    collect_ignore_glob = ["*"]
+
+
+@pytest.fixture(scope="session")
+def only_device() -> StubDevice:
+    return StubDevice()
+
+
+@pytest.fixture
+def device(only_device: StubDevice, kernels: Path, driver: Path) -> Iterator[StubDevice]:
+    """The stub's device; a kernel that met a failure fails the test."""
+    only_device.begin()
+    yield only_device
+    only_device.set_memory(8 << 30)
+    if only_device.failure is not None:
+        raise only_device.failure

@@ -1,0 +1,141 @@
+"""Whole models through the ROCm provider: placement, memory, and logits beside the CPU's."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from pipelines.convert import convert
+from runtime.session import Session
+from runtime.settings import Settings
+from runtime.step import StepInputs
+from tests.rocm.stub_device import StubDevice
+from tests.tiny_models import TINY_MODELS, write_tiny_model
+
+PAGE_SIZE = 16
+ROCM = "ROCMExecutionProvider"
+MOST_ERROR = 0.02
+"""Over the standard deviation of the logits: float16 in the cache and experts chosen by it."""
+
+ON_CPU = {"mistral3": ["Cast", "Reshape"]}
+"""Of the factors of positions, once a step: ONNX Runtime keeps what it takes for shapes there."""
+
+
+def rows(*spans: tuple[int, int], pages: int, seed: int = 7) -> StepInputs:
+    """A step of rows of tokens from .. to; row b has pages of its own, in a table of `pages`."""
+    positions = np.concatenate([np.arange(*span, dtype=np.int32) for span in spans])
+    lengths = [end - begin for begin, end in spans]
+    table = np.arange(len(spans))[:, None] * pages + np.arange(pages)
+    return StepInputs(
+        token_ids=np.random.default_rng(seed).integers(3, 259, len(positions)).astype(np.int32),
+        positions=positions,
+        row_starts=np.cumsum([0, *lengths]).astype(np.int32),
+        page_table=table.astype(np.int32),
+        logit_rows=np.arange(len(positions), dtype=np.int32),
+    )
+
+
+STEPS = (
+    # A long prompt and a short one; one token beside a few; one token each.
+    rows((0, 130), (0, 7), pages=10),
+    rows((130, 131), (7, 12), pages=10),
+    rows((131, 132), (12, 13), pages=10),
+)
+
+
+def prepare(folder: Path, name: str) -> Path:
+    prepared = folder / name
+    prepared.mkdir()
+    convert(write_tiny_model(folder / f"{name}.gguf", TINY_MODELS[name]), prepared, name)
+    return prepared
+
+
+def gpu_settings(home: Path) -> Settings:
+    return Settings(home=home, device="rocm", cache_tokens=1024, token_budget=16, threads=1)
+
+
+def run_all(session: Session) -> list[np.ndarray]:
+    return [session.run(step).copy() for step in STEPS]
+
+
+def placed(profile: Path) -> Counter[tuple[str, str]]:
+    """How many nodes ran on each provider, by (operator, provider)."""
+    events: list[dict[str, Any]] = msgspec.json.decode(profile.read_bytes())
+    nodes = {
+        event["name"]: (event["args"]["op_name"], event["args"]["provider"])
+        for event in events
+        if event.get("cat") == "Node" and "provider" in event["args"]
+    }
+    return Counter(nodes.values())
+
+
+@pytest.mark.parametrize("name", TINY_MODELS)
+def test_every_operator_of_ours_runs_on_the_gpu_and_nothing_is_copied_to_it(
+    tmp_path: Path, device: StubDevice, name: str
+) -> None:
+    settings = gpu_settings(tmp_path / "home")
+    folder = prepare(tmp_path, name)
+    session = Session(folder, settings=settings, profile_prefix=tmp_path / "profile")
+    before = device.count("unknown launches")
+    ours = run_all(session)
+    on_cpu = [
+        operator for operator, provider in placed(session.end_profiling()) if provider != ROCM
+    ]
+    assert sorted(on_cpu) == ON_CPU.get(name, [])
+    # The stub computes no elementwise operators of ONNX itself: such models are only placed.
+    if device.count("unknown launches") == before:
+        exact = run_all(Session(folder, settings=msgspec.structs.replace(settings, device="cpu")))
+        for mine, expected in zip(ours, exact, strict=True):
+            assert np.abs(mine - expected).max() < MOST_ERROR * expected.std()
+
+
+def test_some_models_are_computed_whole_and_use_every_kernel(
+    tmp_path: Path, device: StubDevice, kernels: Path
+) -> None:
+    for name in ("llama", "gpt-oss", "mixtral", "qwen3"):
+        before = device.count("unknown launches")
+        run_all(Session(prepare(tmp_path, name), settings=gpu_settings(tmp_path / "home")))
+        assert device.count("unknown launches") == before
+    used = {name.partition(".")[0] for name in device.launches}
+    written = {path.name.partition(".")[0] for path in kernels.iterdir()}
+    assert used == written - {"manifest", "merge_attention"}
+
+
+def test_a_long_context_is_cut_into_splits_that_are_merged(
+    tmp_path: Path, device: StubDevice
+) -> None:
+    settings = msgspec.structs.replace(gpu_settings(tmp_path / "home"), cache_tokens=2048)
+    folder = prepare(tmp_path, "gpt-oss")
+    steps = [rows((0, 1100), pages=70), rows((1100, 1101), pages=70)]
+    mine = [Session(folder, settings=settings)]
+    mine.append(Session(folder, settings=msgspec.structs.replace(settings, device="cpu")))
+    for step in steps:
+        ours, expected = (session.run(step).copy() for session in mine)
+        assert np.abs(ours - expected).max() < MOST_ERROR * expected.std()
+    assert any(name.startswith("merge_attention") for name in device.launches)
+
+
+def test_a_step_writes_the_pool_in_place_on_one_stream_and_waits_only_at_its_end(
+    tmp_path: Path, device: StubDevice
+) -> None:
+    session = Session(prepare(tmp_path, "llama"), settings=gpu_settings(tmp_path / "home"))
+    session.run(STEPS[2])
+    device.begin()
+    counters = ("synchronizations", "bytes within", "bytes to host", "bytes to device")
+    before = {name: device.count(name) for name in counters}
+    logits = session.run(STEPS[2])
+    spent = {name: device.count(name) - before[name] for name in counters}
+    layers = TINY_MODELS["llama"].layers
+    assert device.launches["rotary_page_write"] == layers
+    assert len(device.streams) == 1
+    # The pool is never copied; only the logits come back, and only the step's numbers go there.
+    step = STEPS[2]
+    given = (step.token_ids, step.positions, step.row_starts, step.page_table, step.logit_rows)
+    assert spent["bytes within"] == 0
+    assert spent["bytes to host"] == logits.nbytes
+    assert spent["bytes to device"] == sum(each.nbytes for each in given)
+    # As many as there are layers or more would mean a wait within the step.
+    assert spent["synchronizations"] < layers

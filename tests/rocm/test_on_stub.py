@@ -1,0 +1,38 @@
+"""Runs the tests of `on_stub` in processes of their own, to which the stub's libraries are ROCm."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SECONDS = 170
+
+
+def run(stub_libraries: Path, name: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", str(HERE / "on_stub" / name)]
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "LD_LIBRARY_PATH": str(stub_libraries)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["test_models.py", "test_weights.py", "test_memory.py"])
+def test_operators_and_sessions(stub_libraries: Path, name: str) -> None:
+    run(stub_libraries, name)
+
+
+@pytest.mark.slow
+@pytest.mark.sample
+def test_the_sample_model(sample_model: Path, stub_libraries: Path) -> None:
+    run(stub_libraries, "test_sample_model.py")
