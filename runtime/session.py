@@ -15,14 +15,15 @@ from runtime.device import (
     HostPool,
     PagePool,
     PoolShape,
+    cpu_instead,
     gpu_memory,
     mebibytes,
     select_device,
 )
-from runtime.errors import DeviceError, PreparationError
+from runtime.errors import DeviceError, PreparationError, UnsupportedModel
 from runtime.manifest import GRAPH_NAME, Manifest, WeightsFile, hold
 from runtime.ops.library import library_path
-from runtime.packed_weights import packed_weights
+from runtime.packed_weights import PackedArrays, packed_weights
 from runtime.settings import Settings
 from runtime.step import StepInputs, largest_step
 
@@ -30,8 +31,14 @@ HASH_CHUNK_BYTES = 1 << 20
 WEIGHTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 ONNX_RUNTIME_WARNINGS_OFF = 3
 CPU_CACHE_TOKENS = 16384
-ROCM_PROVIDER = ("ROCMExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
-CPU_PROVIDER = ("CPUExecutionProvider", {})
+OUT_OF_MEMORY = "MiB of GPU memory"
+"""In the words of an operator that finds too little for its weights."""
+Provider = tuple[str, dict[str, str]]
+ROCM_PROVIDER: Provider = (
+    "ROCMExecutionProvider",
+    {"arena_extend_strategy": "kSameAsRequested"},
+)
+CPU_PROVIDER: Provider = ("CPUExecutionProvider", {})
 
 
 def file_sha256(path: Path) -> str:
@@ -60,15 +67,16 @@ def check_weights(path: Path, expected: WeightsFile) -> None:
 class Session:
     """A loaded model and its page pool. Owned by the thread that calls `run`.
 
-    On the CPU the weights are mapped, never copied into memory: vectors from the GGUF, matrices from
-    their packed copy where there is one. On a GPU they are repacked into its memory from the mapped
-    GGUF. The pool is one array of float16 [layers, pages, 2, kv_heads, page_size, head_dim] that
-    every step reads and writes in place.
+    On the CPU the weights are mapped, never copied into memory: vectors from the GGUF, matrices
+    from their packed copy where there is one. On a GPU they are repacked into its memory from the
+    mapped GGUF. The pool is one array of float16
+    [layers, pages, 2, kv_heads, page_size, head_dim] that every step reads and writes in place.
 
     profile_prefix: where given, ONNX Runtime writes each operator's times to a file whose name
     begins so; it costs some of the speed that it measures.
 
-    Raises ModelNotFound, PreparationError (files that do not fit) or DeviceError.
+    Raises ModelNotFound, PreparationError (files that do not fit), UnsupportedModel (what the GPU's
+    kernels cannot) or DeviceError.
     """
 
     def __init__(
@@ -79,23 +87,13 @@ class Session:
         weights = self.manifest.weights_path(folder)
         check_weights(weights, self.manifest.weights)
         self.device = select_device(settings.device)
-        # The session borrows these maps and values: they live as long as it does.
-        self._packed = (
-            packed_weights(weights, self.manifest.weights.sha256, settings.packed_folder)
-            if self.device.gpu is None
-            else {}
-        )
-        self._values = {
-            name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in self._packed.items()
-        }
-        self._session = _load(
-            folder / GRAPH_NAME,
-            weights.parent,
-            self._values,
-            settings,
-            self.device.gpu,
-            profile_prefix,
-        )
+        try:
+            self._load(folder, weights, settings, profile_prefix)
+        except UnsupportedModel as error:
+            if self.device.gpu is None or settings.device == "rocm":
+                raise
+            self.device = cpu_instead(error)
+            self._load(folder, weights, settings, profile_prefix)
         self._binding = self._session.io_binding()
         self.page_count = -(-(settings.cache_tokens or CPU_CACHE_TOKENS) // settings.page_size)
         """Pages of the pool."""
@@ -104,14 +102,35 @@ class Session:
         else:
             self._pool = self._device_pool(settings)
 
+    def _load(
+        self, folder: Path, weights: Path, settings: Settings, profile_prefix: Path | None
+    ) -> None:
+        """Make the session on the device. On the CPU it borrows the packed weights' maps."""
+        packed: PackedArrays = {}
+        if self.device.gpu is None:
+            packed = packed_weights(weights, self.manifest.weights.sha256, settings.packed_folder)
+        # The session borrows these maps and values: they live as long as it does.
+        self._packed = packed
+        self._values = {
+            name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in packed.items()
+        }
+        self._session = _open(
+            folder / GRAPH_NAME,
+            weights.parent,
+            self._values,
+            settings,
+            self.device.gpu,
+            profile_prefix,
+        )
+
     def _pool_shape(self, pages: int, page_size: int) -> PoolShape:
         layout = self.manifest.page_layout
         return layout.layers, pages, 2, layout.kv_heads, page_size, layout.head_dim
 
     def _device_pool(self, settings: Settings) -> DevicePool:
-        """A pool as large as asked for, or as fits beside the weights and the largest step's values.
+        """A pool as large as asked for, or as fits beside the weights and the largest step.
 
-        Such a step is computed, in a pool of its own: it takes its memory and loads every kernel.
+        That step is computed, in a pool of its own: it takes its memory and loads every kernel.
         """
         page_size, budget = settings.page_size, settings.token_budget
         least = -(-budget // page_size)
@@ -160,7 +179,7 @@ class Session:
         return None if self.device.gpu is None else gpu_memory()
 
 
-def _load(
+def _open(
     graph: Path,
     weights_folder: Path,
     packed: dict[str, ort.OrtValue],
@@ -192,9 +211,11 @@ def _load(
         raise PreparationError(f"{graph} cannot be read: {error.strerror}") from None
     except Exception as error:
         if gpu is not None:
-            raise DeviceError(
-                f"the model cannot run on the GPU {gpu}: {error} (--device cpu runs it without)"
-            ) from None
+            said = f"the model cannot run on the GPU {gpu}: {error} (--device cpu runs it without)"
+            kind = DeviceError if OUT_OF_MEMORY in str(error) else UnsupportedModel
+            raise kind(said) from None
         raise PreparationError(f"ONNX Runtime refuses {graph}: {error}") from None
     session.disable_fallback()
+    if gpu is not None and ROCM_PROVIDER[0] not in session.get_providers():
+        raise DeviceError(f"ONNX Runtime does not use the GPU {gpu}, and does not say why")
     return session

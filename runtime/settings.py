@@ -44,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that the paged KV cache holds over all requests; 0 takes what fits in the memory of a
     GPU, and 16384 on the CPU."""
     gpu_memory_utilization: Annotated[float, Meta(gt=0, le=1)] = 0.9
-    """Share of a GPU's memory that weights and KV cache may fill; the rest is for a step's values."""
+    """Share of a GPU's memory that weights and KV cache may fill; a step needs the rest."""
     page_size: Count = 16
     """Tokens a page."""
     token_budget: Count = 256

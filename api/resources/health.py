@@ -66,7 +66,7 @@ def checks(model: ServedModel | None) -> dict[str, Any]:
             "running": model is not None and works(model),
             "model_loaded": model is not None,
         },
-        "gpu": gpu_check(None) if model is None else gpu_check(model.gpu_memory(), model.cpu_reason),
+        "gpu": gpu_check(*(model.gpu_memory(), model.cpu_reason) if model else (None,)),
     }
     if model is not None:
         found["model"] = {"name": model.name, "version": model.version}

@@ -2,7 +2,7 @@
 
 from runtime.device.gpu import Gpu, GpuMemory, find_gpu, gpu_memory
 from runtime.device.pool import DevicePool, HostPool, PagePool, PoolShape, mebibytes
-from runtime.device.selection import Device, select_device
+from runtime.device.selection import Device, cpu_instead, select_device
 
 __all__ = [
     "Device",
@@ -12,6 +12,7 @@ __all__ = [
     "HostPool",
     "PagePool",
     "PoolShape",
+    "cpu_instead",
     "find_gpu",
     "gpu_memory",
     "mebibytes",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import DeviceError
+from runtime.ops.gpu import manifest as compiled
 from runtime.ops.gpu.manifest import KernelManifest
 from runtime.ops.library import native_library
 
@@ -54,7 +55,7 @@ def find_gpu() -> Gpu:
             f"{KERNEL_DRIVER} may not be used by this user: add it to the group of that file, "
             "which mostly is `render`"
         )
-    manifest = KernelManifest.read()
+    manifest = KernelManifest.read(compiled.COMPILED)
     if manifest is None:
         raise DeviceError(
             "this build has no GPU kernels: build them with `make gpu-kernels`, which needs Triton"

@@ -1,4 +1,4 @@
-"""The page pool's memory, on the host or on the GPU, as one array that every step writes in place."""
+"""The page pool's memory, on the host or on the GPU: one array that every step writes in place."""
 
 import ctypes
 from typing import Protocol

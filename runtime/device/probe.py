@@ -1,4 +1,4 @@
-"""Asks HIP for the first GPU and prints what it says as JSON: {"name", "architecture"} or {"error"}.
+"""Asks HIP for the first GPU and prints its name and architecture, or an error, as JSON.
 
 A program of its own: ROCm's libraries abort the process where they find no device they like, and
 that must not be the server. It imports nothing of the project, so that it answers quickly.

@@ -36,6 +36,10 @@ def select_device(wanted: Literal["auto", "cpu", "rocm"]) -> Device:
         if wanted == "rocm":
             raise
         # A machine without any GPU is nothing to warn of.
-        level = logging.WARNING if gpu.KERNEL_DRIVER.exists() else logging.INFO
-        log.log(level, "the model runs on the CPU: %s", error)
-        return Device(reason=str(error))
+        return cpu_instead(error, logging.WARNING if gpu.KERNEL_DRIVER.exists() else logging.INFO)
+
+
+def cpu_instead(error: Exception, level: int = logging.WARNING) -> Device:
+    """The CPU, for a reason that is logged."""
+    log.log(level, "the model runs on the CPU: %s", error)
+    return Device(reason=str(error))

@@ -5,8 +5,8 @@ import pytest
 from api.holder import ServedModel
 from api.resources.health import gpu_check
 from api.services import VERSION
+from runtime.device import GpuMemory
 from runtime.errors import PreparationError
-from runtime.session import GpuMemory
 from tests.api.conftest import Serve
 from tests.api.serving import Serving, eventually
 

@@ -1,4 +1,4 @@
-"""ROCm without an AMD GPU: the stub's libraries, and a build's manifest of kernels that it takes."""
+"""ROCm without an AMD GPU: the stub's libraries, and a manifest of kernels that it takes."""
 
 from pathlib import Path
 

@@ -7,6 +7,7 @@ addresses), its constants, and the grid: it checks that the grid covers what the
 import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.ops.experts import expert_activation
-from runtime.ops.gpu.layouts import LAYOUTS
+from runtime.ops.gpu.layouts import BLOCK_FORMATS
+from runtime.ops.gpu.planes import Planes, unpack
 from runtime.ops.reference import rms_norm as normed
 from runtime.ops.reference import rotary_angles as angles_of
 from runtime.ops.reference import rotate
@@ -39,7 +41,7 @@ def view(address: int, dtype: npt.DTypeLike, *shape: int) -> np.ndarray:
     count = int(np.prod(shape, dtype=np.int64))
     assert address or count == 0, "a kernel reads a null pointer"
     memory = (ctypes.c_char * (count * np.dtype(dtype).itemsize)).from_address(address)
-    return np.frombuffer(memory, dtype).reshape(shape)
+    return np.ndarray(shape, dtype, memoryview(memory))
 
 
 def cover(tiles: int, size: int, of: int) -> None:
@@ -61,7 +63,7 @@ class Kernels:
         """float32 [rows, K] of the planes, from row `first` on."""
         key = (a.codes, first, rows)
         if key not in self._weights:
-            self._weights[key] = unpack(variant, a, first, rows)
+            self._weights[key] = weights_of(variant, a, first, rows)
         return self._weights[key]
 
     def row_lookup(self, launch: Launch, a: Any) -> None:
@@ -261,7 +263,7 @@ class Step:
     def rows(self) -> list[tuple[int, int, int]]:
         """(row, its first token, the one after its last)"""
         starts = self.row_starts.tolist()
-        return [(row, *pair) for row, pair in enumerate(zip(starts, starts[1:], strict=False))]
+        return [(row, *pair) for row, pair in enumerate(pairwise(starts))]
 
     def pool(self, a: Any) -> np.ndarray:
         """This layer's pages, as far as the page table names them."""
@@ -381,55 +383,25 @@ def finish(
     return means
 
 
-def unpack(variant: str, a: Any, first: int, rows: int) -> np.ndarray:
-    """float32 [rows, K]: the weights that planes stand for, from row `first` on."""
-    layout = LAYOUTS[variant]
-    parts, columns = a.parts, a.parts * 32
+def weights_of(variant: str, a: Any, first: int, rows: int) -> np.ndarray:
+    """float32 [rows, K]: the weights that planes stand for, from row `first` on.
 
-    def plane(address: int, part_bytes: int) -> np.ndarray:
-        size = parts * part_bytes
-        return view(address + first * size, np.uint8, rows, parts, part_bytes)
-
-    codes = plane(a.codes, layout.code_bytes)
-    if layout.is_plain:
-        if layout.unit == "bf16":
-            return (
-                (codes.view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(rows, -1)
-            )
-        kind = np.float32 if layout.unit == "fp32" else np.float16
-        return codes.view(kind).astype(np.float32).reshape(rows, columns)
-    if layout.low_bits == 8:
-        values = codes.view(np.int8).astype(np.int32)
-    elif layout.low_bits == 4:
-        values = np.concatenate([codes & 15, codes >> 4], axis=-1).astype(np.int32)
-    else:
-        values = _fields(codes, layout.low_bits)
-    if layout.high_bits:
-        values += _fields(plane(a.high, layout.high_bytes), layout.high_bits) << layout.low_bits
-    if layout.has_table:
-        words = np.array([a.table_low, a.table_high], np.int64)
-        values = words.view(np.int8).astype(np.int32)[values]
-    blocks = columns // layout.block_columns
-    unit_count = 2 if layout.has_minimum else 1
-    unit_bytes = blocks * unit_count * 2
-    stored = view(a.units + first * unit_bytes, np.uint16, rows, blocks, unit_count)
-    if layout.unit == "bf16":
-        units = (stored.astype(np.uint32) << 16).view(np.float32)
-    else:
-        units = stored.view(np.float16).astype(np.float32)
-    units = np.repeat(units, parts // blocks, axis=1)[:, :, None]
-    halves = max(layout.sub_scales, 1)
-    subs = np.ones((rows, parts, halves, unit_count), np.float32)
-    if layout.sub_scales:
-        subs[:] = plane(a.subs, layout.sub_bytes).view(np.int8).reshape(subs.shape)
-    scales = np.repeat(subs * units, 32 // halves, axis=2)
-    weights = scales[..., 0] * np.float32(a.unit_factor) * (values - a.zero)
-    if layout.has_minimum:
-        weights = weights + scales[..., 1]
-    return np.asarray(weights, np.float32).reshape(rows, columns)
-
-
-def _fields(plane: np.ndarray, bits: int) -> np.ndarray:
-    """int32 [rows, parts, 32] of codes of so many bits, the first in the lowest bits."""
-    spread = np.unpackbits(plane, axis=-1, bitorder="little").reshape(*plane.shape[:2], 32, bits)
-    return (spread.astype(np.int32) << np.arange(bits)).sum(axis=-1, dtype=np.int32)
+    The scalars that are handed over must be those of a format of that layout.
+    """
+    table = np.array([a.table_low, a.table_high], np.int64).view(np.int8).tolist()
+    scalars = (variant, a.zero, a.unit_factor)
+    name = next(
+        name
+        for name, each in BLOCK_FORMATS.items()
+        # Entries of 0 are those that no code names.
+        if (each.layout.name, each.zero, each.unit_factor) == scalars
+        and all(value in (0, given) for value, given in zip(each.table, table, strict=False))
+    )
+    layout, columns = BLOCK_FORMATS[name].layout, a.parts * 32
+    planes = [
+        view(address + first * size, np.uint8, rows, size)
+        for address, size in zip(
+            (a.codes, a.high, a.subs, a.units), layout.plane_bytes(1, columns), strict=True
+        )
+    ]
+    return unpack(name, Planes(*planes), columns)

@@ -7,15 +7,22 @@ import ctypes
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from runtime.ops.gpu.manifest import MANIFEST_NAME, MANIFEST_VERSION
 from runtime.ops.gpu.variants import TARGETS, variants
 from tests.rocm.kernels import Kernels, Launch
 
 ARCHITECTURE = "gfx942"
-VALUE_TYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp32": ctypes.c_float}
+VALUE_TYPES: dict[str, Any] = {
+    "pointer": ctypes.c_uint64,
+    "i32": ctypes.c_int32,
+    "i64": ctypes.c_int64,
+    "fp32": ctypes.c_float,
+}
 EXECUTOR = ctypes.CFUNCTYPE(
     None,
     ctypes.c_char_p,
@@ -38,12 +45,12 @@ def write_manifest(folder: Path, architecture: str = ARCHITECTURE) -> None:
             "symbol": variant.function,
             "warps": variant.warps,
             "shared": 0,
-            "arguments": variant.arguments,
+            "arguments": [{"name": name, "type": kind} for name, kind in variant.arguments],
             "constants": {name: int(value) for name, value in variant.constants.items()},
         }
-    target = {"warp_size": TARGETS[architecture], "kernels": kernels}
-    manifest = {"version": 1, "triton": "0", "sources": "", "targets": {architecture: target}}
-    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    target = {"warp_size": TARGETS[architecture], "digest": "", "kernels": kernels}
+    manifest = {"version": MANIFEST_VERSION, "triton": "", "targets": {architecture: target}}
+    (folder / MANIFEST_NAME).write_bytes(msgspec.json.encode(manifest))
 
 
 class StubDevice:
@@ -83,9 +90,9 @@ class StubDevice:
         try:
             variant = self._variants[name.decode()]
             assert threads == variant.warps * TARGETS[ARCHITECTURE]
-            arguments = {}
+            arguments: dict[str, Any] = {}
             for (argument, kind), place in zip(variant.arguments, given, strict=False):
-                value_type = ctypes.c_uint64 if kind.startswith("*") else VALUE_TYPES[kind]
+                value_type = VALUE_TYPES["pointer" if kind.startswith("*") else kind]
                 arguments[argument] = value_type.from_address(place).value
                 if kind.startswith("*"):
                     assert arguments[argument] % 16 == 0, f"{argument} is not aligned"

@@ -81,8 +81,8 @@ def _build(folder: Path, compiler: str, undefined: dict[str, list[str]]) -> None
         source.write_text(
             "\n".join(_function(name) for each in functions.values() for name in each)
         )
-        version = next((key for key, names in functions.items() if key and names), None)
-        _link(compiler, folder, library, source, f"{version} {{ global: *; }};" if version else "")
+        node = next((key for key, names in functions.items() if key and names), "")
+        _link(compiler, folder, library, source, f"{node} {{ global: *; }};" if node else "")
 
 
 def _function(name: str) -> str:

@@ -1,4 +1,4 @@
-"""These tests need the stub's libraries in place of ROCm's: `tests/rocm/test_on_stub.py` runs them."""
+"""Tests with the stub's libraries in place of ROCm's: `tests/rocm/test_on_stub.py` runs them."""
 
 import os
 from collections.abc import Iterator

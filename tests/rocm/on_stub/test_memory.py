@@ -1,4 +1,4 @@
-"""The page pool takes what is left of the GPU's memory, and too little of it is said with numbers."""
+"""The page pool takes what is left of the GPU's memory; too little is said with numbers."""
 
 from pathlib import Path
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.convert import convert
+from runtime.errors import UnsupportedModel
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.step import StepInputs
@@ -72,7 +73,10 @@ def placed(profile: Path) -> Counter[tuple[str, str]]:
     return Counter(nodes.values())
 
 
-@pytest.mark.parametrize("name", TINY_MODELS)
+LATENT = [name for name in TINY_MODELS if name.startswith("deepseek2")]
+
+
+@pytest.mark.parametrize("name", [name for name in TINY_MODELS if name not in LATENT])
 def test_every_operator_of_ours_runs_on_the_gpu_and_nothing_is_copied_to_it(
     tmp_path: Path, device: StubDevice, name: str
 ) -> None:
@@ -90,6 +94,19 @@ def test_every_operator_of_ours_runs_on_the_gpu_and_nothing_is_copied_to_it(
         exact = run_all(Session(folder, settings=msgspec.structs.replace(settings, device="cpu")))
         for mine, expected in zip(ours, exact, strict=True):
             assert np.abs(mine - expected).max() < MOST_ERROR * expected.std()
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_models_that_the_kernels_cannot_compute_are_refused_or_left_to_the_cpu(
+    tmp_path: Path, device: StubDevice, name: str
+) -> None:
+    settings, folder = gpu_settings(tmp_path / "home"), prepare(tmp_path, name)
+    with pytest.raises(UnsupportedModel, match=r"cannot run on the GPU stub \(gfx942\).*kernels"):
+        Session(folder, settings=settings)
+    session = Session(folder, settings=msgspec.structs.replace(settings, device="auto"))
+    assert session.device.gpu is None
+    assert "cannot run on the GPU" in session.device.reason
+    assert np.isfinite(session.run(STEPS[2])).all()
 
 
 def test_some_models_are_computed_whole_and_use_every_kernel(

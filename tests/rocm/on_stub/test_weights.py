@@ -1,6 +1,7 @@
 """Weights on their way to the GPU: repacked into planes, once for each matrix."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,9 +19,7 @@ from tests.rocm.stub_device import StubDevice
 ROWS, COLUMNS = 9, 512
 
 
-def look_up(
-    blocks: np.ndarray, ids: np.ndarray, nodes: int = 1, **attributes: object
-) -> np.ndarray:
+def look_up(blocks: np.ndarray, ids: np.ndarray, nodes: int = 1, **attributes: Any) -> np.ndarray:
     """Rows of a constant matrix, by as many nodes as are asked for; the result of the last."""
     select_device("rocm")  # hands the kernels to the library
     graph = helper.make_graph(
@@ -52,7 +51,8 @@ def test_planes_stand_for_the_weights_of_the_blocks(device: StubDevice, block_fo
     ids = np.array([8, 0, 3, 3], np.int32)
     found = look_up(blocks, ids, format=block_format, columns=COLUMNS)
     expected = dequantize_rows(blocks, block_format, COLUMNS)[ids]
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+    finite = np.abs(expected[np.isfinite(expected)])
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * finite.max())
 
 
 def test_a_matrix_that_two_operators_read_is_uploaded_once(device: StubDevice) -> None:
@@ -72,6 +72,6 @@ def test_columns_that_are_not_whole_parts_are_refused(device: StubDevice) -> Non
 def test_kernels_that_take_other_arguments_are_refused(device: StubDevice, kernels: Path) -> None:
     manifest = kernels / "manifest.json"
     text = manifest.read_text()
-    manifest.write_text(text.replace('["ids","*i32"]', '["ids","*i64"]'))
-    with pytest.raises(Exception, match="row_lookup.f32 was compiled with other arguments"):
+    manifest.write_text(text.replace('"ids","type":"*i32"', '"ids","type":"*i64"'))
+    with pytest.raises(Exception, match=r"row_lookup\.f32 was compiled with other arguments"):
         look_up(np.zeros((4, 128), np.uint8), np.array([1], np.int32), format="F32", columns=32)

@@ -62,23 +62,13 @@ const char* variant(BlockFormat format) {
 }
 
 // How a format stands in the planes of its variant, which may have more than the format itself:
-// three values -1, 0 and 1 are codes of 2 bits and a minimum of minus the unit.
+// ternary formats have sub-scales of 1 and minimums of 0.
 template <typename Format>
 struct Planes {
-  static constexpr bool is_ternary =
-      Format::low_bits == 2 && Format::high_bits == 0 && !Format::has_minimum;
-  static constexpr bool has_minimum = Format::has_minimum || is_ternary;
-  static constexpr bool has_sub_scales = Format::has_sub_scales || is_ternary;
-  static constexpr int scales = is_ternary ? 2 : Format::scales;
-  // What a table or a minimum does not take in.
-  static constexpr int zero = Format::has_table || is_ternary ? 0 : Format::zero_point;
-
-  static Half minimum_unit(const uint8_t* block) {
-    return is_ternary ? Format::unit(block) : Format::minimum_unit(block);
-  }
-  static int sub_minimum(const uint8_t* block, int part, int half) {
-    return is_ternary ? -1 : Format::sub_minimum(block, part, half);
-  }
+  static constexpr bool is_q2_k = Format::low_bits == 2 && Format::high_bits == 0;
+  static constexpr bool has_minimum = Format::has_minimum || is_q2_k;
+  static constexpr bool has_sub_scales = Format::has_sub_scales || is_q2_k;
+  static constexpr int scales = is_q2_k ? 2 : Format::scales;
 
   static constexpr int64_t code_bytes = Format::low_bits * 4;
   static constexpr int64_t high_bytes = Format::high_bits * 4;
@@ -121,7 +111,7 @@ void split_row(const uint8_t* block, int64_t columns, uint8_t* const planes[plan
   auto* units = reinterpret_cast<Half*>(planes[3]);
   for (int64_t at = 0; at < columns; at += Format::shape.columns, block += Format::shape.bytes) {
     *units++ = Format::unit(block);
-    if constexpr (Of::has_minimum) *units++ = Of::minimum_unit(block);
+    if constexpr (Of::has_minimum) *units++ = Format::minimum_unit(block);
     for (int part = 0; part < parts; ++part) {
       uint8_t codes[part_columns];
       Format::codes(block, part, codes);
@@ -131,7 +121,7 @@ void split_row(const uint8_t* block, int64_t columns, uint8_t* const planes[plan
         for (int half = 0; half < Of::scales; ++half) {
           *subs++ = static_cast<int8_t>(Format::sub_scale(block, part, half));
           if constexpr (Of::has_minimum) {
-            *subs++ = static_cast<int8_t>(Of::sub_minimum(block, part, half));
+            *subs++ = static_cast<int8_t>(Format::sub_minimum(block, part, half));
           }
         }
       }
@@ -148,12 +138,10 @@ PlaneLayout layout_of(int64_t columns) {
                       blocks * Of::unit_count * int64_t{sizeof(Half)}},
                      {},
                      Format::unit_factor,
-                     Of::zero};
+                     Format::zero_point};
   if constexpr (Format::has_table) {
     int8_t values[16];
-    for (int i = 0; i < 16; ++i) {
-      values[i] = static_cast<int8_t>(Format::table_value(i) - Format::zero_point);
-    }
+    for (int i = 0; i < 16; ++i) values[i] = static_cast<int8_t>(Format::table_value(i));
     std::memcpy(layout.table, values, sizeof values);
   }
   return layout;

@@ -1,0 +1,118 @@
+"""What is missing for a GPU is said, and what is done then: `rocm` fails, `auto` takes the CPU."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from runtime.device import gpu, select_device
+from runtime.errors import DeviceError
+from runtime.session import Session
+from runtime.settings import Settings
+from tests.rocm.stub_libraries import HIP, LIBRARIES
+
+
+@pytest.fixture
+def rocm(stub_libraries: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """ROCm as a process sees it that is started from here: the probe, not this one."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(stub_libraries))
+    return stub_libraries
+
+
+def reason() -> str:
+    with pytest.raises(DeviceError) as failure:
+        select_device("rocm")
+    return str(failure.value)
+
+
+def test_a_gpu_that_has_all_it_needs(
+    rocm: Path, kernels: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "_add_kernels", lambda manifest, architecture: None)
+    device = select_device("auto")
+    assert device.gpu == gpu.Gpu("stub", "gfx942")
+    assert device.reason == ""
+
+
+def test_no_driver(kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "KERNEL_DRIVER", tmp_path / "none")
+    assert reason() == (
+        f"there is no AMD GPU here, or its driver is not loaded: {tmp_path / 'none'} is missing"
+    )
+
+
+def test_a_driver_that_may_not_be_used(
+    kernels: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "may not be used by this user" in reason()
+
+
+def test_no_kernels(driver: Path, kernels: Path) -> None:
+    (kernels / "manifest.json").unlink()
+    assert reason().startswith("this build has no GPU kernels")
+
+
+def test_no_rocm(driver: Path, kernels: Path) -> None:
+    assert reason().startswith(f"ROCm 7 is not installed: {HIP}: cannot open")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_is_missing(
+    rocm: Path,
+    library: str,
+    kernels: Path,
+    driver: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for each in {HIP, *LIBRARIES} - {library}:
+        (tmp_path / each).symlink_to(rocm / each)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    assert reason().startswith(f"ONNX Runtime cannot load its ROCm provider: {library}: cannot")
+
+
+def test_no_device(
+    rocm: Path, kernels: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUB_DEVICES", "0")
+    assert reason() == "HIP finds no GPU (no device); is HIP_VISIBLE_DEVICES right?"
+
+
+def test_libraries_that_abort(
+    rocm: Path, kernels: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUB_ABORT", "1")
+    assert reason().startswith(
+        "ROCm's libraries fail here (a process that loads them ends with status -6"
+    )
+
+
+def test_an_architecture_without_kernels(
+    rocm: Path, kernels: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUB_ARCHITECTURE", "gfx906:sramecc-:xnack-")
+    assert reason() == ("the GPU stub (gfx906) is none of those this build has kernels for: gfx942")
+
+
+def test_auto_takes_the_cpu_and_warns_where_there_is_a_driver(
+    prepared: Path,
+    settings: Settings,
+    kernels: Path,
+    driver: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = Session(prepared, settings=settings)
+    assert session.device.gpu is None
+    assert session.device.reason.startswith("ROCm 7 is not installed")
+    assert session.gpu_memory() is None
+    (record,) = (each for each in caplog.records if each.name == "rocmforge.device")
+    assert record.levelno == logging.WARNING
+    assert session.device.reason in record.getMessage()
+
+
+def test_cpu_never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.device.selection.find_gpu", lambda: pytest.fail("it looked"))
+    device = select_device("cpu")
+    assert (device.gpu, device.reason) == (None, "")
