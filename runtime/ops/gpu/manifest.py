@@ -25,7 +25,8 @@ class CompiledKernel(msgspec.Struct, frozen=True):
 
     file: of the code object, below the manifest's folder; symbol: of the function in it;
     shared: bytes of LDS; arguments: in order, without the two pointers that Triton adds behind
-    them, which are null; constants: what was fixed, by name.
+    them, which are null; constants: what was fixed, by name; registers: vector registers of a
+    thread; spilled: registers, vector and scalar, that did not fit.
     """
 
     file: str
@@ -34,6 +35,8 @@ class CompiledKernel(msgspec.Struct, frozen=True):
     shared: int
     arguments: tuple[Argument, ...]
     constants: Mapping[str, int]
+    registers: int = 0
+    spilled: int = 0
 
     @property
     def types(self) -> list[str]:

@@ -274,9 +274,11 @@ def _read_codebook(format: str, blocks: Bytes) -> _Codes:
 def _sub_scale_bits(format: str, blocks: Bytes) -> Integers:
     """int32 [B, 8 or 16]: the stored sub-scales s, which stand for 2 s + 1."""
     if format in ("IQ2_XXS", "IQ3_XXS"):
-        words = {"IQ2_XXS": blocks[:, 2:].reshape(-1, 8, 8)[:, :, 4:], "IQ3_XXS": blocks[:, 66:]}
-        each = np.ascontiguousarray(words[format]).view(np.uint32).reshape(-1, 8)
-        return (each >> 28).astype(np.int32)
+        of_part = (
+            blocks[:, 2:].reshape(-1, 8, 8)[:, :, 4:] if format == "IQ2_XXS" else blocks[:, 66:]
+        )
+        words = np.ascontiguousarray(of_part).view(np.uint32).reshape(-1, 8)
+        return (words >> 28).astype(np.int32)
     if format == "IQ1_S":
         upper = np.ascontiguousarray(blocks[:, 34:50]).view(np.uint16)
         return (upper >> 12 & 7).astype(np.int32)

@@ -1,0 +1,187 @@
+"""Compiles the GPU kernels ahead of time: code objects and the manifest a session reads.
+
+    python -m runtime.ops.gpu.build                       # every architecture, into the package
+    python -m runtime.ops.gpu.build --arch gfx942 --out folder --assembly folder
+
+Needs Triton but no GPU. Architectures whose kernels are up to date are not compiled again.
+"""
+
+import argparse
+import hashlib
+import importlib
+import multiprocessing
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from runtime.ops.gpu.manifest import (
+    COMPILED,
+    MANIFEST_NAME,
+    MANIFEST_VERSION,
+    Argument,
+    CompiledKernel,
+    KernelManifest,
+    Target,
+)
+from runtime.ops.gpu.variants import ALIGNED, TARGETS, Variant, variants
+
+KERNELS = Path(__file__).parent / "kernels"
+ALIGNMENT = 16
+
+
+class _Compiled(NamedTuple):
+    kernel: CompiledKernel
+    code: bytes
+    assembly: str
+
+
+def compiled(variant: Variant, backend: str, arch: str | int, warp_size: int) -> Any:
+    """What Triton makes of a variant for a target, such as ("hip", "gfx942", 64)."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    module = importlib.import_module(f"runtime.ops.gpu.kernels.{variant.module}")
+    kernel = getattr(module, variant.function)
+    types = dict(variant.arguments) | dict.fromkeys(variant.constants, "constexpr")
+    if list(types) != [name for name in types if name in kernel.arg_names] or len(types) != len(
+        kernel.arg_names
+    ):
+        raise ValueError(f"{variant.name} is declared with other arguments than its source has")
+    signature = {name: types[name] for name in kernel.arg_names}
+    aligned = [
+        index
+        for index, (name, type) in enumerate(signature.items())
+        if type.startswith("*") or (type == "i32" and name in ALIGNED)
+    ]
+    source = ASTSource(
+        fn=kernel,
+        signature=signature,
+        constexprs=dict(variant.constants),
+        attrs={(index,): [["tt.divisibility", ALIGNMENT]] for index in aligned},
+    )
+    options = {"num_warps": variant.warps, "num_stages": variant.stages}
+    return triton.compile(source, target=GPUTarget(backend, arch, warp_size), options=options)
+
+
+def _compile(arch: str, name: str) -> _Compiled:
+    """One kernel, in a process of the pool."""
+    variant = next(each for each in variants(arch) if each.name == name)
+    made = compiled(variant, "hip", arch, TARGETS[arch])
+    if made.metadata.global_scratch_size or made.metadata.profile_scratch_size:
+        raise ValueError(f"{name} wants scratch memory, which no launcher gives it")
+    assembly: str = made.asm["amdgcn"]
+    kernel = CompiledKernel(
+        file=f"{arch}/{name}.hsaco",
+        symbol=made.metadata.name,
+        warps=variant.warps,
+        shared=made.metadata.shared,
+        arguments=tuple(Argument(*argument) for argument in variant.arguments),
+        constants={key: int(value) for key, value in variant.constants.items()},
+        registers=_counted(assembly, "vgpr_count"),
+        spilled=_counted(assembly, "vgpr_spill_count") + _counted(assembly, "sgpr_spill_count"),
+    )
+    return _Compiled(kernel, made.asm["hsaco"], assembly)
+
+
+def _counted(assembly: str, key: str) -> int:
+    """A number of the kernel's metadata, such as .vgpr_spill_count."""
+    found = re.search(rf"^\s*\.{key}:\s*(\d+)", assembly, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"the compiler's assembly has no .{key}")
+    return int(found[1])
+
+
+def digest(arch: str, triton_version: str) -> str:
+    """Of everything that decides what is compiled for an architecture."""
+    hashed = hashlib.sha256(triton_version.encode())
+    for source in sorted(KERNELS.glob("*.py")):
+        hashed.update(source.read_bytes())
+    hashed.update(repr(sorted(ALIGNED)).encode())
+    for variant in variants(arch):
+        hashed.update(repr(variant).encode())
+    return hashed.hexdigest()
+
+
+def build(
+    archs: Iterable[str], out: Path, jobs: int, *, assembly: Path | None = None
+) -> KernelManifest:
+    """Compile what is not up to date into `out`, for each architecture all kernels or none."""
+    import triton
+
+    manifest = KernelManifest.read(out)
+    targets: dict[str, Target] = dict(manifest.targets) if manifest is not None else {}
+    for arch in archs:
+        wanted = digest(arch, triton.__version__)
+        if arch in targets and targets[arch].digest == wanted and assembly is None:
+            continue
+        kernels = _build_arch(arch, out, jobs, assembly)
+        targets[arch] = Target(warp_size=TARGETS[arch], digest=wanted, kernels=kernels)
+        manifest = KernelManifest(MANIFEST_VERSION, triton.__version__, targets)
+        partial = out / f".{MANIFEST_NAME}.{os.getpid()}"
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        partial.replace(out / MANIFEST_NAME)
+    assert manifest is not None
+    return manifest
+
+
+def _build_arch(
+    arch: str, out: Path, jobs: int, assembly: Path | None
+) -> Mapping[str, CompiledKernel]:
+    """Compile all kernels of an architecture on `jobs` processes."""
+    names = [variant.name for variant in variants(arch)]
+    print(f"{arch}: compiling {len(names)} kernels", flush=True)
+    kernels: dict[str, CompiledKernel] = {}
+    (out / arch).mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        ProcessPoolExecutor(
+            jobs, multiprocessing.get_context("spawn"), initializer=_cache_in, initargs=(cache,)
+        ) as pool,
+    ):
+        for name, made in zip(
+            names, pool.map(_compile, [arch] * len(names), names, chunksize=4), strict=True
+        ):
+            kernels[name] = made.kernel
+            (out / made.kernel.file).write_bytes(made.code)
+            if assembly is not None:
+                (assembly / arch).mkdir(parents=True, exist_ok=True)
+                (assembly / arch / f"{name}.s").write_text(made.assembly)
+    return kernels
+
+
+def _cache_in(folder: str) -> None:
+    """Keep Triton's own cache out of the user's home."""
+    import triton
+
+    triton.knobs.cache.dir = folder
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m runtime.ops.gpu.build", description=__doc__)
+    parser.add_argument("--arch", action="append", choices=list(TARGETS), help="default: all")
+    parser.add_argument("--out", type=Path, default=COMPILED)
+    parser.add_argument("--assembly", type=Path, help="also write the assembly to this folder")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    given = parser.parse_args()
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        sys.exit("GPU kernels are compiled with Triton: pip install 'rocmforge[gpu-build]'")
+    given.out.mkdir(parents=True, exist_ok=True)
+    manifest = build(given.arch or TARGETS, given.out, given.jobs, assembly=given.assembly)
+    for arch, target in manifest.targets.items():
+        size = sum((given.out / kernel.file).stat().st_size for kernel in target.kernels.values())
+        print(f"{arch}: {len(target.kernels)} kernels, {size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

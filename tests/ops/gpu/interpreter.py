@@ -1,0 +1,102 @@
+"""Runs the GPU kernels on the CPU: Triton's interpreter on NumPy arrays.
+
+Every kernel is launched by its variant's name with the arguments in the variant's order, as the
+native launcher does it.
+"""
+
+import importlib
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from runtime.ops.gpu.layouts import BLOCK_FORMATS
+from runtime.ops.gpu.planes import pack
+from runtime.ops.gpu.variants import Variant, variants
+
+# Triton and the sources are interpreted if this is set when they are imported, as below they are.
+os.environ["TRITON_INTERPRET"] = "1"
+
+ELEMENTS = {
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "u8": "uint8",
+    "i8": "int8",
+    "i16": "int16",
+    "i32": "int32",
+    "i64": "int64",
+}
+
+
+class HostArray:
+    """An array in the place of the tensor that the interpreter expects; it works on it in place."""
+
+    def __init__(self, array: np.ndarray | None, type: str) -> None:
+        self.dtype = ELEMENTS[type.removeprefix("*")]
+        self._array = array
+
+    def data_ptr(self) -> int:
+        return 0 if self._array is None else self._array.ctypes.data
+
+    # The interpreter copies tensors to the host and back; these are there.
+    def untyped_storage(self) -> "HostArray":
+        return self
+
+    def cpu(self) -> "HostArray":
+        return self
+
+    def new_empty(self, *_: Any, **__: Any) -> "HostArray":
+        return self
+
+    def set_(self, *_: Any) -> None:
+        pass
+
+    def copy_(self, _: Any) -> None:
+        pass
+
+    def storage_offset(self) -> int:
+        return 0
+
+    def size(self) -> tuple[int, ...]:
+        return ()
+
+    def stride(self) -> tuple[int, ...]:
+        return ()
+
+
+@cache
+def variant_of(name: str, arch: str = "gfx942") -> Variant:
+    return {variant.name: variant for variant in variants(arch)}[name]
+
+
+def launch(name: str, grid: Sequence[int], *arguments: Any) -> None:
+    """Run every program of a kernel, one after the other. None is a null pointer."""
+    variant = variant_of(name)
+    module = importlib.import_module(f"runtime.ops.gpu.kernels.{variant.module}")
+    assert len(arguments) == len(variant.arguments), [name for name, _ in variant.arguments]
+    given = [
+        HostArray(argument, type) if type.startswith("*") else _scalar(argument, type)
+        for argument, (_, type) in zip(arguments, variant.arguments, strict=True)
+    ]
+    kernel = getattr(module, variant.function)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        kernel[tuple(grid)](*given, **variant.constants)
+
+
+def _scalar(value: Any, type: str) -> int | float:
+    return float(value) if type == "fp32" else int(value)
+
+
+def weight_arguments(block_format: str, blocks: np.ndarray) -> tuple[list[Any], list[Any]]:
+    """The four planes of a matrix, and the scalars of its format, as kernels take them."""
+    planes, kind = pack(block_format, blocks), BLOCK_FORMATS[block_format]
+    arrays = [planes.codes, planes.high, planes.subs, planes.units]
+    scalars = [*kind.table_words, kind.unit_factor, kind.zero]
+    return [np.ascontiguousarray(array) if array.size else None for array in arrays], scalars
+
+
+def ceiling(count: int, size: int) -> int:
+    return -(-count // size)
