@@ -15,7 +15,7 @@ NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 HOUSES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs test test-fast tokenizer-cases serve bench dagster wheel clean
+.PHONY: help setup format check docs test test-fast tokenizer-cases serve bench dagster gpu-kernels gpu-check wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -83,9 +83,20 @@ dagster: setup ## open the pipelines in Dagster's own UI, on this machine only
 	mkdir -p "$$home" && cp deploy/dagster.yaml "$$home/dagster.yaml" && \
 	DAGSTER_HOME="$$home" exec $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 $(ARGS)
 
-wheel: $(VENV)/installed ## build a wheel, native operators included, into dist
+$(VENV)/installed-gpu-build: pyproject.toml | $(VENV)/installed
+	@echo "== installing the GPU kernels' compiler (Triton, 200 MB)"
+	$(BIN)/python -m pip install --editable '.[gpu-build]'
+	@touch $@
+
+gpu-kernels: $(VENV)/installed-gpu-build ## compile the GPU kernels for AMD's architectures; needs no GPU
+	$(BIN)/python -m runtime.ops.gpu.build $(ARGS)
+
+gpu-check: $(VENV)/installed-gpu-build ## check and time the GPU kernels on an NVIDIA GPU
+	$(BIN)/python -m tests.ops.gpu.nvidia $(ARGS)
+
+wheel: $(VENV)/installed ## build a wheel into dist: native operators, and GPU kernels where compiled
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean: ## remove everything that was built, but for the models under the home folder
-	rm -rf $(VENV) build dist $(LIBRARY) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist $(LIBRARY) runtime/ops/gpu/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(HOUSES) tests -name __pycache__ -type d -exec rm -rf {} +

@@ -75,7 +75,8 @@ def _compile(arch: str, name: str) -> _Compiled:
     """One kernel, in a process of the pool."""
     variant = next(each for each in variants(arch) if each.name == name)
     made = compiled(variant, "hip", arch, TARGETS[arch])
-    if made.metadata.global_scratch_size or made.metadata.profile_scratch_size:
+    scratch = ("global_scratch_size", "profile_scratch_size")
+    if any(getattr(made.metadata, each, 0) for each in scratch):
         raise ValueError(f"{name} wants scratch memory, which no launcher gives it")
     assembly: str = made.asm["amdgcn"]
     kernel = CompiledKernel(

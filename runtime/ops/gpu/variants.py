@@ -100,7 +100,7 @@ def _of_layout(layout: Layout, arch: str) -> Iterator[Variant]:
         "matmul",
         "one_row",
         (*output, *planes, ("experts", "*i32"), *_SCALARS, *_arguments("rows parts i32"), *_ROUTED),
-        {**fixed, "ROWS": 8, "PARTS": 64},
+        {**fixed, "ROWS": 8, "PARTS": 64 if _has_wide_waves(arch) else 32},
     )
     sorted_slots = _arguments("slots block_experts *i32")
     shape = _arguments("rows parts count i32")
@@ -108,9 +108,11 @@ def _of_layout(layout: Layout, arch: str) -> Iterator[Variant]:
     few: dict[str, int | bool] = {"ROWS": 16, "COLUMNS": 32, "PARTS": 4}
     many: dict[str, int | bool] = {"ROWS": 64, "COLUMNS": 128, "PARTS": 2}
     few_warps = 2
-    if arch in WITHOUT_MATRIX_CORES:
-        few, few_warps = {"ROWS": 16, "COLUMNS": 32, "PARTS": 2}, 4
-        many = {"ROWS": 64, "COLUMNS": 64, "PARTS": 1}
+    if not _has_wide_waves(arch):
+        few, many = few | {"PARTS": 2}, many | {"PARTS": 1}
+        if arch in WITHOUT_MATRIX_CORES or layout.unit == "fp32":
+            few, few_warps = few | {"PARTS": 1}, 4
+            many = {"ROWS": 32, "COLUMNS": 64, "PARTS": 1}
     for name, tile, warps in (("few_rows", few, few_warps), ("many_rows", many, 8)):
         yield Variant(
             f"{name}.{layout.name}",

@@ -31,7 +31,7 @@ def attend(
     rows, per_head = len(step.lengths), step.heads // step.kv_heads
     groups = step.kv_heads * ceiling(per_head, decode.constants["ROWS"])
     splits = ceiling(table.shape[1] * step.page_size, decode.constants["SPLIT"])
-    y = np.full_like(inputs["q"], np.nan)
+    y: np.ndarray = np.full_like(inputs["q"], np.nan)
     partial = np.full((rows, groups, splits, decode.constants["ROWS"], step.head_dim), np.nan)
     partial, stats = partial.astype(np.float32), partial[..., :2].astype(np.float32)
     place = [inputs["positions"], inputs["row_starts"]]
@@ -75,7 +75,7 @@ def test_attention_is_as_defined(
 ) -> None:
     options = dict(options)
     has_sinks = options.pop("sinks", False)
-    inputs = {
+    inputs: dict[str, Any] = {
         "q": step.activations(random, step.heads),
         "pool": step.pool(random),
         "positions": step.positions,
@@ -101,7 +101,7 @@ def test_keys_are_rotated_and_written_as_defined(
     random: np.random.Generator, step: PagedStep, rotary: int, style: Any
 ) -> None:
     frequencies = random.random(rotary // 2).astype(np.float32)
-    inputs = {
+    inputs: dict[str, Any] = {
         "q": step.activations(random, step.heads),
         "k": step.activations(random, step.kv_heads),
         "v": step.activations(random, step.kv_heads),

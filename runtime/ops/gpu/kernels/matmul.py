@@ -93,9 +93,9 @@ def one_row(
 def activations(x, offsets, mask, EXACT: tl.constexpr):
     """float32 values as the dot product takes them: float16, cut off at its largest."""
     values = tl.load(x + offsets, mask=mask, other=0.0)
-    if EXACT:
-        return values
-    return tl.maximum(tl.minimum(values, 65504.0), -65504.0).to(tl.float16)
+    if not EXACT:
+        values = tl.maximum(tl.minimum(values, 65504.0), -65504.0).to(tl.float16)
+    return values
 
 
 @triton.jit

@@ -29,8 +29,9 @@ def part_values(
     column = tl.arange(0, 16)[None, None, :]
     if LOW_BITS == 0 or LOW_BITS == 8:
         numbers = codes + at[:, :, None] * 32 + column
-        return tl.load(numbers).to(tl.float32), tl.load(numbers + 16).to(tl.float32)
-    if LOW_BITS == 4:
+        first = tl.load(numbers)
+        second = tl.load(numbers + 16)
+    elif LOW_BITS == 4:
         packed = tl.load(codes + at[:, :, None] * 16 + column)
         first = (packed & 15).to(tl.int32)
         second = (packed >> 4).to(tl.int32)
@@ -45,10 +46,8 @@ def part_values(
         first = first | (first_bits << LOW_BITS)
         second = second | (second_bits << LOW_BITS)
     if HAS_TABLE:
-        return (
-            table_values(first, table_low, table_high),
-            table_values(second, table_low, table_high),
-        )
+        first = table_values(first, table_low, table_high)
+        second = table_values(second, table_low, table_high)
     return first.to(tl.float32), second.to(tl.float32)
 
 
