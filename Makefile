@@ -15,7 +15,8 @@ NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 HOUSES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs test test-fast tokenizer-cases serve bench dagster gpu-kernels gpu-check wheel clean
+.PHONY: help setup format check docs test test-fast tokenizer-cases exactness fuzz serve bench dagster \
+	gpu-kernels gpu-check wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -77,6 +78,14 @@ serve: setup ## serve the sample model, or MODEL=file.gguf; ARGS='--port 9000' i
 
 bench: setup ## measure the sample model, or MODEL=file.gguf; ARGS='--quick --plot bench.png'
 	@exec $(BIN)/rocmforge bench "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)
+
+exactness: $(VENV)/installed-dev $(LIBRARY) ## measure how exact logits are beside llama.cpp's (ten minutes)
+	@$(BIN)/python -c 'import llama_cpp' 2>/dev/null || $(BIN)/python -m pip install --editable '.[oracle]'
+	$(BIN)/python -m tests.golden.exactness --document docs/exactness.md \
+	--golden tests/golden/exactness.json $(ARGS)
+
+fuzz: $(VENV)/installed-dev $(LIBRARY) ## examine 12,000 broken GGUF files; ARGS='--files 50000 --first 12000'
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 dagster: setup ## open the pipelines in Dagster's own UI, on this machine only
 	@home="$$($(BIN)/python -c 'from runtime.settings import Settings; print(Settings.from_environment().home)')/dagster" && \

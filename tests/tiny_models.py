@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
-from gguf.quants import quantize
 
+from tests.block_formats import weights as weights_of
 from tests.models import byte_level_vocabulary
 
 Value = str | int | float | bool | Sequence[int]
@@ -50,6 +50,7 @@ class TinyModel:
     """Of matrices that have another, by the last part of their names."""
     gain: float = 1.5
     """Of matrices: through many layers a large one makes much of any rounding."""
+    embedding_gain: float = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,7 +373,7 @@ class _Writing:
     def weights(self) -> None:
         model = self.model
         width, tokens = model.embedding, len(self.vocabulary.tokens)
-        self.matrix("token_embd", tokens, width, gain=4.0)
+        self.matrix("token_embd", tokens, width, gain=model.embedding_gain)
         for block in (f"blk.{index}" for index in range(model.layers)):
             for norm in model.norms:
                 self.vector(f"{block}.{norm}.weight", width, mean=1.0)
@@ -460,10 +461,10 @@ class _Writing:
     ) -> None:
         """A matrix, or `stack` of them one after the other."""
         gain = self.model.gain if gain is None else gain
-        drawn = self.random.standard_normal((rows, columns), np.float32) * (gain / columns**0.5)
         last = name.rpartition(".")[2]
-        kind = GGMLQuantizationType[self.model.formats.get(last, self.model.format)]
-        stored = quantize(drawn, kind)
+        format = self.model.formats.get(last, self.model.format)
+        kind = GGMLQuantizationType[format]
+        stored = weights_of(self.random, format, rows, columns, gain / columns**0.5)
         if stack:
             stored = stored.reshape(stack, rows // stack, -1)
         self.writer.add_tensor(f"{name}.weight", stored, raw_dtype=kind)

@@ -21,8 +21,8 @@ def choice(keys: Keys, tensors: Tensors, block: str, routing: Routing) -> Choice
         return Choice(experts=count, used=used, renormalized=routing.renormalized, scale=scale)
     bias_name = f"{block}.exp_probs_b.bias"
     bias = tensors.vector(bias_name, count) if bias_name in tensors else None
-    groups = keys.count_or_one("expert_group_count")
-    groups_used = keys.count_or_one("expert_group_used_count")
+    groups = keys.count_or_zero("expert_group_count") or 1
+    groups_used = keys.count_or_zero("expert_group_used_count") or 1
     if count % groups:
         keys.fail("expert_group_count", f"is {groups}, no divisor of the {count} experts")
     if groups_used > groups or used > groups_used * (count // groups):
@@ -41,8 +41,8 @@ def choice(keys: Keys, tensors: Tensors, block: str, routing: Routing) -> Choice
 
 def _gating(keys: Keys, *, is_biased: bool) -> Literal["softmax", "sigmoid"]:
     """Older files name no function; the bias came with the sigmoid, in DeepSeek-V3."""
-    number = keys.value("expert_gating_func")
-    if number in (None, 0):
+    number = keys.count_or_zero("expert_gating_func")
+    if number == 0:
         return "sigmoid" if is_biased else "softmax"
     if number == SOFTMAX:
         return "softmax"

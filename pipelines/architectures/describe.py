@@ -120,9 +120,10 @@ class _Reader:
     def draft_layers(self) -> int:
         """Blocks at the end that only guess tokens further ahead; they are left out."""
         key = "nextn_predict_layers"
-        if key not in self.architecture.reads or self.keys.value(key) in (None, 0):
+        drafts = self.keys.count_or_zero(key) if key in self.architecture.reads else 0
+        if drafts == 0:
             return 0
-        drafts, count = self.keys.count(key), self.keys.layer_count()
+        count = self.keys.layer_count()
         if drafts >= count:
             self.keys.fail(key, f"is {drafts} of {count} layers")
         for index in range(count - drafts, count):

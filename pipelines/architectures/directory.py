@@ -90,9 +90,10 @@ class Keys:
             self.fail(key, f"is {value!r}, no positive integer")
         return value
 
-    def count_or_one(self, key: str) -> int:
-        """A positive integer; files write 0 for what is not used."""
-        return 1 if self.value(key) == 0 else self.count(key, 1)
+    def count_or_zero(self, key: str) -> int:
+        """A positive integer, or 0 for what is not used."""
+        value = self.value(key)
+        return 0 if value is None or (isinstance(value, int) and value == 0) else self.count(key)
 
     def layer_count(self) -> int:
         """`block_count`, within reason."""

@@ -11,6 +11,7 @@ KNOWN_KEYS: dict[str, str] = {
     "general.architecture": "text",
     "general.name": "text",
     "general.alignment": "integer",
+    "split.count": "integer",
     "tokenizer.ggml.model": "text",
     "tokenizer.ggml.pre": "text",
     "tokenizer.ggml.tokens": "array of text",

@@ -17,8 +17,8 @@ from llama_cpp import GGML_TYPE_F32, Llama
 from tests.tiny_models import GOLDEN_ROWS, TINY_MODELS, golden_tokens, write_tiny_model
 
 
-def logits(path: Path, context: int, tokens: list[int]) -> np.ndarray:
-    """All logits [T, vocabulary] of a sequence."""
+def logits(path: Path, context: int, tokens: list[int], cache: int = GGML_TYPE_F32) -> np.ndarray:
+    """All logits [T, vocabulary] of a sequence; `cache` is the type of the cache's numbers."""
     model = Llama(
         str(path),
         n_ctx=context,
@@ -27,8 +27,8 @@ def logits(path: Path, context: int, tokens: list[int]) -> np.ndarray:
         logits_all=True,
         yarn_beta_fast=-1.0,  # what the file says, not the defaults of this binding
         yarn_beta_slow=-1.0,
-        type_k=GGML_TYPE_F32,
-        type_v=GGML_TYPE_F32,
+        type_k=cache,
+        type_v=cache,
         verbose=False,
     )
     model.eval(tokens)

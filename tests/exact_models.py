@@ -1,0 +1,89 @@
+"""Random models on which exactness is measured: wide enough for every block format."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS
+from tests.tiny_models import TINY_MODELS, Latent, TinyModel, Value
+
+WIDTH = 256
+"""Columns of every matrix, so that all formats have whole blocks."""
+EACH_ARCHITECTURE = ("Q8_0", "Q4_K")
+POSITIONS = 200
+POSITIONS_OF_EXPERTS = 500
+MODELS_OF_EXPERTS = 3
+"""Where rounding makes another expert the best, one position differs by much: it takes more."""
+SCALED_EMBEDDINGS: Mapping[str, float] = {"gemma": 0.7, "granite": 2.0}
+"""Gains of the embeddings of families that scale them: else every token only repeats itself."""
+MOST_LAYERS = 10
+"""Models that are deeper are so only because llama.cpp asks for it; their families have others."""
+FALLBACK = "Q8_0"
+"""Of the matrices that have fewer columns, as llama.cpp's own quantizer does."""
+
+
+def exact_models() -> Iterator[tuple[str, str]]:
+    """Names and formats: every architecture in two formats, llama in all."""
+    for name, tiny in TINY_MODELS.items():
+        if tiny.layers > MOST_LAYERS:
+            continue
+        for format in EACH_ARCHITECTURE:
+            yield name, format
+    for format in [*PLAIN_FORMATS, *INTEGER_FORMATS]:
+        if format not in EACH_ARCHITECTURE:
+            yield "llama", format
+
+
+def exact_model(name: str, format: str) -> TinyModel:
+    """The tiny model of that name, wider, with all its matrices in one format."""
+    tiny = TINY_MODELS[name]
+    latent = tiny.latent
+    if latent is not None:
+        query = WIDTH if latent.query else 0
+        latent = Latent(
+            width=WIDTH, plain=64, rotated=32, value=64, query=query, split=latent.split
+        )
+    embedding_gain = next(
+        (gain for family, gain in SCALED_EMBEDDINGS.items() if name.startswith(family)), 4.0
+    )
+    few_columns: Mapping[str, str] = {"attn_k_b": FALLBACK}
+    return replace(
+        tiny,
+        embedding=WIDTH,
+        heads=4,
+        kv_heads=2,
+        head_dim=64,
+        feed_forward=WIDTH,
+        shared=WIDTH if tiny.shared else 0,
+        latent=latent,
+        metadata=_metadata(tiny),
+        format=format,
+        formats=few_columns,
+        gain=min(tiny.gain, 1.0),
+        embedding_gain=embedding_gain,
+        context=max(tiny.context, positions_of(tiny)),
+    )
+
+
+def positions_of(tiny: TinyModel) -> int:
+    """How many positions are measured."""
+    return POSITIONS_OF_EXPERTS if tiny.experts else POSITIONS
+
+
+def seeds_of(tiny: TinyModel) -> range:
+    """The random models that are measured."""
+    return range(MODELS_OF_EXPERTS if tiny.experts else 1)
+
+
+def _metadata(tiny: TinyModel) -> dict[str, Value]:
+    changed = dict(tiny.metadata)
+    if "expert_shared_count" in changed:
+        changed["expert_shared_count"] = 1
+    return changed
+
+
+def exact_tokens(count: int) -> list[int]:
+    """The same for every model: bytes of the vocabulary."""
+    drawn = np.random.default_rng(2).integers(3, 259, count)
+    return [int(token) for token in drawn]

@@ -1,0 +1,67 @@
+"""Logits of a file as we serve it and as it is meant exactly, and how far apart they are."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from pipelines.architectures import describe
+from pipelines.comparison import log_softmax
+from pipelines.convert import convert, graph_of, page_layout
+from pipelines.reference import ReferenceModel
+from runtime.gguf import GGUFFile
+from runtime.session import Session
+from runtime.settings import Settings
+from runtime.step import StepInputs
+
+PAGE_SIZE = 16
+ZERO = 1e-5
+"""Divergences up to this, in nats, count as none."""
+
+
+def divergences(exact: np.ndarray, computed: np.ndarray) -> np.ndarray:
+    """KL(exact || computed) at every position, nats."""
+    likelihood = log_softmax(exact)
+    each: np.ndarray = np.exp(likelihood) * (likelihood - log_softmax(computed))
+    total: np.ndarray = each.sum(axis=-1)
+    return total
+
+
+def step(tokens: list[int]) -> StepInputs:
+    """The whole sequence at once."""
+    count = len(tokens)
+    return StepInputs(
+        token_ids=np.array(tokens, np.int32),
+        positions=np.arange(count, dtype=np.int32),
+        row_starts=np.array([0, count], np.int32),
+        page_table=np.arange(-(-count // PAGE_SIZE), dtype=np.int32)[None],
+        logit_rows=np.arange(count, dtype=np.int32),
+    )
+
+
+def exact_logits(path: Path, tokens: list[int]) -> np.ndarray:
+    """Float32 throughout: what the file means."""
+    file = GGUFFile.open(path)
+    spec = describe(file)
+    model = ReferenceModel(
+        graph_of(spec, file),
+        path,
+        page_layout(spec),
+        pages=-(-len(tokens) // PAGE_SIZE),
+        page_size=PAGE_SIZE,
+        pool_type=np.float32,
+    )
+    return model.run(step(tokens))
+
+
+def our_logits(path: Path, tokens: list[int], folder: Path) -> np.ndarray:
+    """As we serve the file."""
+    prepared = folder / f"{path.stem}.prepared"
+    prepared.mkdir()
+    convert(path, prepared, path.stem)
+    settings = Settings(home=folder / "home", page_size=PAGE_SIZE)
+    pages = -(-len(tokens) // PAGE_SIZE)
+    session = Session(
+        prepared, settings=msgspec.structs.replace(settings, cache_tokens=pages * PAGE_SIZE)
+    )
+    return session.run(step(tokens)).copy()
