@@ -15,6 +15,7 @@ HELP = {
     "gpu_memory_utilization": "share of a GPU's memory that is used: 0.9",
     "page_size": "tokens a page of the KV cache",
     "token_budget": "most tokens that one step computes",
+    "longest_pause": "seconds that a request's next token may wait for the prompts of others",
     "max_batch_size": "most requests that are computed side by side",
     "max_queue_length": "most requests that wait",
     "max_connections": "most requests that are answered at once",

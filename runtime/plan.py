@@ -41,6 +41,8 @@ class StepPlan:
     """What one step computes. Immutable."""
 
     rows: tuple[PlannedRow, ...]
+    pauses: bool = False
+    """Whether sequences that generate are left out, for the sake of prompts."""
 
     @property
     def sampled(self) -> tuple[PlannedRow, ...]:

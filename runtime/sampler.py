@@ -1,10 +1,12 @@
-"""Logits and sampling parameters to one token a row, in NumPy.
+"""Logits of a step and sampling parameters to one token a row, in NumPy.
 
 The order is temperature, then top-k, then top-p over what is left, as OpenAI's API describes them.
 """
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +14,12 @@ from numpy.typing import NDArray
 from runtime.errors import InvalidRequest
 
 MAX_TEMPERATURE = 2.0
+COLUMN = 64
+"""Logits of which one maximum is kept."""
 BLOCK = 128
-FIRST_CANDIDATES = 256
-"""Tokens among which the mass of top_p is looked for first; all are sorted only if need be."""
+"""Weights that are added up before a draw looks for its place among them."""
+
+Ordered = TypeVar("Ordered", np.intp, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,36 +53,45 @@ class SamplingParameters:
         return self.temperature == 0.0 or self.top_k == 1 or self.top_p == 0.0
 
 
-def _likeliest(logits: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """Ids of the `count` largest logits, largest first, lower ids before higher ones."""
-    tokens = _at_least_largest(logits, count) if count < logits.size else np.arange(logits.size)
-    return tokens[np.argsort(-logits[tokens], kind="stable")][:count]
+class StepLogits:
+    """Logits of one step, float32 [R, V], and what is found for all rows at once.
 
-
-def _at_least_largest(logits: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """Ids of the `count` largest logits and perhaps some more, in rising order.
-
-    The count-th largest of the maxima of blocks is a bound that `count` logits reach; only blocks
-    that reach it are looked into, a few thousand values of a large vocabulary.
+    Owned by the engine thread, valid as long as the array, which is not copied.
     """
-    blocks = logits.size // BLOCK
-    if count > blocks:
-        return np.flatnonzero(logits >= np.partition(logits, -count)[-count])
-    whole = logits[: blocks * BLOCK].reshape(blocks, BLOCK)
-    maxima = whole.max(axis=1)
-    bound = np.partition(maxima, -count)[-count]
-    reached = np.flatnonzero(maxima >= bound)
-    row, column = np.nonzero(whole[reached] >= bound)
-    rest = np.flatnonzero(logits[blocks * BLOCK :] >= bound) + blocks * BLOCK
-    return np.concatenate([reached[row] * BLOCK + column, rest])
 
+    def __init__(self, values: NDArray[np.float32]) -> None:
+        self.values = values
+        likeliest = values.argmax(axis=1)
+        self.likeliest: list[int] = likeliest.tolist()
+        """The token of each row's largest logit, the lowest where several are; NaN is largest."""
+        self.finite: list[bool] = np.isfinite(values[np.arange(len(values)), likeliest]).tolist()
+        """Whether each row has a finite maximum."""
 
-def _cut(
-    tokens: NDArray[np.intp], mass: NDArray[np.float64], needed: float
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The smallest set whose mass reaches `needed`: up to the first token that gets there."""
-    kept = int(np.searchsorted(mass, needed, side="left")) + 1
-    return tokens[:kept], mass[:kept]
+    @cached_property
+    def _column_maxima(self) -> NDArray[np.float32]:
+        """[R, V // COLUMN]: entry c is the largest of c, c + V // COLUMN, ... of its row.
+
+        So laid out, the maxima of all rows take a pass of wide instructions over the logits.
+        """
+        rows, size = self.values.shape
+        columns = size // COLUMN
+        maxima: NDArray[np.float32] = (
+            self.values[:, : columns * COLUMN].reshape(rows, COLUMN, columns).max(axis=1)
+        )
+        return maxima
+
+    def most_likely(self, row: int, count: int) -> NDArray[np.intp]:
+        """Ids of the `count` largest logits of a row, largest first, lower ids before higher ones.
+
+        The count-th largest of the columns' maxima is a bound that `count` logits reach and few
+        more; so hardly more than those are sorted.
+        """
+        logits = self.values[row]
+        if count >= logits.size:
+            return np.argsort(-logits, kind="stable")
+        maxima = self._column_maxima[row] if count <= logits.size // COLUMN else logits
+        tokens = np.flatnonzero(logits >= np.partition(maxima, -count)[-count])
+        return tokens[np.argsort(-logits[tokens], kind="stable")][:count]
 
 
 class Sampler:
@@ -90,49 +104,87 @@ class Sampler:
         self._parameters = parameters
         self._generator = None if parameters.greedy else np.random.default_rng(parameters.seed)
 
-    def sample(self, logits: NDArray[np.float32]) -> int:
-        """Pick a token from one row of logits, float32 [V]. Ties go to the lowest id.
+    def sample(self, logits: StepLogits, row: int) -> int:
+        """Pick a token from one row of logits. Ties go to the lowest id.
 
         Raises FloatingPointError where the logits hold no finite maximum.
         """
-        most_likely = int(np.argmax(logits))
-        if not math.isfinite(logits[most_likely]):
+        if not logits.finite[row]:
             raise FloatingPointError("the model's logits are not finite")
         if self._generator is None:
-            return most_likely
-        tokens, mass = self._candidates(logits)
-        draw = self._generator.random() * mass[-1]
-        return int(tokens[min(int(np.searchsorted(mass, draw, side="right")), len(tokens) - 1)])
+            return logits.likeliest[row]
+        draw = self._generator.random()
+        vocabulary_size = logits.values.shape[1]
+        if self._parameters.top_p == 1.0 and not 0 < self._parameters.top_k < vocabulary_size:
+            return _drawn_of_all(self._weights(logits, row), draw)
+        tokens, mass = self._candidates(logits, row)
+        return int(tokens[_place(mass, draw * mass[-1])])
 
     def _candidates(
-        self, logits: NDArray[np.float32]
+        self, logits: StepLogits, row: int
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """The tokens that may be drawn and their cumulative mass.
-
-        They are in order of likelihood, but for a draw from the whole vocabulary.
-        """
+        """The tokens that may be drawn, in order of likelihood, and their cumulative mass."""
         top_k, top_p = self._parameters.top_k, self._parameters.top_p
-        if 0 < top_k < logits.size:
-            tokens = _likeliest(logits, top_k)
-            mass = np.cumsum(self._weights(logits[tokens], logits[tokens[0]]), dtype=np.float64)
+        if 0 < top_k < logits.values.shape[1]:
+            tokens = logits.most_likely(row, top_k)
+            mass = np.cumsum(self._weights(logits, row, tokens), dtype=np.float64)
             return _cut(tokens, mass, top_p * mass[-1])
-        weights = self._weights(logits, logits.max())
-        if top_p == 1.0:
-            return np.arange(logits.size), np.cumsum(weights, dtype=np.float64)
-        needed = top_p * weights.sum(dtype=np.float64)
-        tokens = _likeliest(logits, FIRST_CANDIDATES)
-        mass = np.cumsum(weights[tokens], dtype=np.float64)
-        if mass[-1] < needed:
-            # Sorting values is far cheaper than sorting ids by them.
-            descending = np.sort(weights)[::-1]
-            kept = int(np.searchsorted(np.cumsum(descending, dtype=np.float64), needed)) + 1
-            tokens = _likeliest(logits, kept)
-            mass = np.cumsum(weights[tokens], dtype=np.float64)
-        return _cut(tokens, mass, needed)
+        return _nucleus(self._weights(logits, row), top_p)
 
-    def _weights(self, logits: NDArray[np.float32], largest: np.float32) -> NDArray[np.float32]:
-        """What each logit counts for, relative to the largest."""
-        weights: NDArray[np.float32] = np.exp(
-            (logits - largest) / np.float32(self._parameters.temperature)
-        )
+    def _weights(
+        self, logits: StepLogits, row: int, tokens: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float32]:
+        """What each token counts for, or each of `tokens`, relative to the likeliest."""
+        values = logits.values[row]
+        weights: NDArray[np.float32] = (values if tokens is None else values[tokens]) - values[
+            logits.likeliest[row]
+        ]
+        if self._parameters.temperature != 1.0:
+            weights /= np.float32(self._parameters.temperature)
+        np.exp(weights, out=weights)
         return weights
+
+
+def _block_sums(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sum of each BLOCK of weights, and of what is left behind the last whole one."""
+    sums: NDArray[np.float32] = np.add.reduceat(weights, np.arange(0, weights.size, BLOCK))
+    return sums
+
+
+def _drawn_of_all(weights: NDArray[np.float32], draw: float) -> int:
+    """The token at `draw`, 0 to 1, of the mass of all: its block first, then its place there."""
+    mass = np.cumsum(_block_sums(weights), dtype=np.float64)
+    sought = draw * mass[-1]
+    block = _place(mass, sought)
+    before = mass[block - 1] if block else 0.0
+    within = np.cumsum(weights[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
+    return block * BLOCK + _place(within, sought - before)
+
+
+def _nucleus(
+    weights: NDArray[np.float32], top_p: float
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The smallest set with the share `top_p` of all mass, in order of likelihood, and its mass.
+
+    Tokens below `least` weigh less together than what may be left out, so only the others are
+    sorted; and values first, which is far cheaper than sorting ids by them.
+    """
+    total = _block_sums(weights).sum(dtype=np.float64)
+    least = np.float32(total * (1.0 - top_p) / weights.size)
+    descending = np.sort(weights[np.flatnonzero(weights >= least)])[::-1]
+    descending, mass = _cut(descending, np.cumsum(descending, dtype=np.float64), top_p * total)
+    tokens = np.flatnonzero(weights >= descending[-1])
+    return tokens[np.argsort(-weights[tokens], kind="stable")][: len(mass)], mass
+
+
+def _place(mass: NDArray[np.float64], sought: float) -> int:
+    """The first entry whose cumulative mass is above `sought`, or the last."""
+    return min(int(np.searchsorted(mass, sought, side="right")), len(mass) - 1)
+
+
+def _cut(
+    ordered: NDArray[Ordered], mass: NDArray[np.float64], needed: float
+) -> tuple[NDArray[Ordered], NDArray[np.float64]]:
+    """The smallest set whose mass reaches `needed`: up to the first that gets there."""
+    kept = int(np.searchsorted(mass, needed, side="left")) + 1
+    return ordered[:kept], mass[:kept]

@@ -4,19 +4,25 @@ There is no prefill and no decode mode. A sequence has tokens and a count of tho
 each step lets the counts catch up, under one token budget. Long prompts are cut into chunks, new
 requests join running ones, a known prefix starts with its pages already computed, and a sequence
 that lost its pages is simply behind again: all of it is the same step.
+
+Who goes first? Whoever waits for a prompt sees nothing yet, whoever generates has a reader who
+follows. So prompts are computed first, but for no longer than a reader bears: the patience. A rush
+of short prompts is over after a pause or two, each first token comes as early as it can, and then
+the answers go on together in full steps. Beside a long prompt there is a token after each pause.
+With little patience there is one in every step, beside a small chunk.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 
 from runtime.pages import ROOT_HASH, PageManager, chain_hash
 from runtime.plan import PlannedRow, StepPlan
 from runtime.sequence import Sequence
 
-PREFILL_BESIDE_DECODE = 64
-"""Most tokens of prompts in a step that others wait for: as fast a prefill, a shorter wait."""
+LEAST_CHUNK = 16
+"""Tokens of prompts that a step takes even where patience is at an end; fewer take no less time."""
 DRAFTED_STEP = 8
 """Most tokens of a step that carries guesses: with more, a row more is a row's work more."""
 
@@ -62,18 +68,47 @@ class Scheduler:
         else:
             self._waiting.remove(sequence)
 
-    def plan(self) -> StepPlan | None:
+    def plan(self, patience: int = 0) -> StepPlan | None:
         """The next step, its pages allocated; None where nothing waits or runs.
 
-        Sequences that only lack one token come first, so that a long prompt in chunks never holds
-        up those that are generating.
+        patience: tokens of prompts for which sequences that only lack one token may be left out.
+        They are where a whole budget of prompts waits and patience outlasts it. Otherwise they
+        come first, and prompts get what is left of the budget, within the patience.
         """
         rows: dict[Sequence, PlannedRow] = {}
-        generating = sum(sequence.remaining == 1 for sequence in self._running)
+        generating = [s for s in self._running if s.remaining == 1]
+        behind = [s for s in self._running if s.remaining > 1]
         budget = self._token_budget
-        if generating:
-            budget = min(budget, generating + PREFILL_BESIDE_DECODE)
-        for sequence in sorted(self._running, key=lambda s: s.remaining > 1):
+        if not generating:
+            self._admit_within(self._extend(rows, behind, budget), rows)
+        elif patience > budget and self._tokens_behind(budget) >= budget:
+            left = self._admit_within(self._extend(rows, behind, budget), rows)
+            if rows and left < len(generating):
+                return StepPlan(rows=tuple(rows.values()), pauses=True)
+            # There was no room for the prompts that wait.
+            self._extend(rows, generating, left)
+        else:
+            left = self._extend(rows, generating, budget)
+            chunk = min(left, max(patience, LEAST_CHUNK))
+            self._admit_within(self._extend(rows, behind, chunk), rows)
+        return StepPlan(rows=self._drafted(rows)) if rows else None
+
+    def _tokens_behind(self, enough: int) -> int:
+        """Tokens of prompts that could be computed now; counting stops at `enough`."""
+        free_places = self._max_running - len(self._running)
+        count = 0
+        for sequence in chain(self._running, islice(self._waiting, free_places)):
+            if sequence.remaining > 1 or not sequence.running:
+                count += sequence.remaining
+                if count >= enough:
+                    break
+        return count
+
+    def _extend(
+        self, rows: dict[Sequence, PlannedRow], sequences: Iterable[Sequence], budget: int
+    ) -> int:
+        """Add rows of running sequences, as far as the budget goes; returns what is left of it."""
+        for sequence in sequences:
             if budget == 0:
                 break
             if not sequence.running:
@@ -85,6 +120,10 @@ class Scheduler:
             if sequence.running:
                 rows[sequence] = self._row(sequence, count)
                 budget -= count
+        return budget
+
+    def _admit_within(self, budget: int, rows: dict[Sequence, PlannedRow]) -> int:
+        """Add rows of sequences that waited, as long as there is room; returns what is left."""
         while budget > 0 and self._waiting and len(self._running) < self._max_running:
             sequence = self._waiting[0]
             if not self._admit(sequence):
@@ -92,7 +131,7 @@ class Scheduler:
             count = min(sequence.remaining, budget)
             rows[sequence] = self._row(sequence, count)
             budget -= count
-        return StepPlan(rows=self._drafted(rows)) if rows else None
+        return budget
 
     def commit(self, plan: StepPlan) -> None:
         """Count the plan's tokens as computed and make the pages they filled findable."""

@@ -50,8 +50,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     token_budget: Count = 256
     """Most tokens that one engine step computes over all requests.
 
-    More make no faster prefill here, and those that are generating wait longer for a step.
+    More make no faster prefill here, and first tokens come later: at the end of their step.
     """
+    longest_pause: Seconds = 0.5
+    """Seconds between a request's tokens that others' prompts may take, while they are computed."""
     prompt_lookup: bool = True
     """Whether next tokens are guessed from a request's own text and verified in the same step."""
     max_batch_size: Count = 64

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from api.holder import ServedModel
 from api.server import Server
 from api.services import Services
-from runtime.engine import StepRunner
+from runtime.engine_core import StepRunner
 from runtime.manifest import Manifest
 from runtime.step import StepInputs
 

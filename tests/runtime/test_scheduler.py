@@ -52,12 +52,53 @@ def test_a_generating_sequence_goes_before_the_chunks_of_a_prompt() -> None:
     assert shape(scheduler.plan()) == [(1, 12, 1, True), (2, 4, 1, True), (3, 0, 6, False)]
 
 
-def test_a_prompt_takes_smaller_chunks_while_others_generate() -> None:
-    scheduler, _ = make(page_count=256, token_budget=200)
+def with_one_that_generates_and_a_prompt_of(length: int, **limits: int) -> Scheduler:
+    scheduler, _ = make(page_count=256, **limits)
     scheduler.add(Sequence(1, [1, 2, 3]))
     finish_step(scheduler, scheduler.plan())
-    scheduler.add(Sequence(2, list(range(300))))
-    assert shape(scheduler.plan()) == [(1, 3, 1, True), (2, 0, 64, False)]
+    scheduler.add(Sequence(2, list(range(length))))
+    return scheduler
+
+
+def test_without_patience_a_prompt_goes_in_small_chunks_beside_those_that_generate() -> None:
+    scheduler = with_one_that_generates_and_a_prompt_of(300, token_budget=200)
+    assert shape(scheduler.plan(patience=0)) == [(1, 3, 1, True), (2, 0, 16, False)]
+
+
+def test_a_chunk_beside_those_that_generate_is_as_large_as_their_patience() -> None:
+    scheduler = with_one_that_generates_and_a_prompt_of(300, token_budget=200)
+    assert shape(scheduler.plan(patience=70)) == [(1, 3, 1, True), (2, 0, 70, False)]
+
+
+def test_while_patience_outlasts_the_budget_prompts_go_alone() -> None:
+    scheduler = with_one_that_generates_and_a_prompt_of(300, token_budget=100)
+    plan = scheduler.plan(patience=250)
+    assert plan is not None
+    assert plan.pauses
+    assert shape(plan) == [(2, 0, 100, False)]
+    scheduler.commit(plan)
+    plan = scheduler.plan(patience=100)
+    assert plan is not None
+    assert not plan.pauses
+    assert shape(plan) == [(1, 3, 1, True), (2, 100, 99, False)]
+
+
+def test_nobody_pauses_for_prompts_that_leave_room_in_the_step() -> None:
+    scheduler = with_one_that_generates_and_a_prompt_of(99, token_budget=100)
+    plan = scheduler.plan(patience=1000)
+    assert plan is not None
+    assert not plan.pauses
+    assert shape(plan) == [(1, 3, 1, True), (2, 0, 99, True)]
+
+
+def test_nobody_pauses_for_prompts_that_may_not_run_yet() -> None:
+    scheduler = with_one_that_generates_and_a_prompt_of(300, token_budget=100, max_running=1)
+    assert shape(scheduler.plan(patience=1000)) == [(1, 3, 1, True)]
+    crowded, _ = make(page_count=8, token_budget=8)
+    crowded.add(Sequence(1, list(range(7))))
+    finish_step(crowded, crowded.plan())
+    crowded.add(Sequence(2, list(range(28))))  # 7 pages, of 6 that are free
+    assert shape(crowded.plan(patience=1000)) == [(1, 7, 1, True)]
 
 
 def test_no_more_run_than_allowed() -> None:
@@ -148,10 +189,11 @@ def test_a_removed_sequence_frees_its_pages_at_once() -> None:
     page_size=st.sampled_from([1, 2, 4]),
     token_budget=st.integers(1, 24),
     max_running=st.integers(1, 8),
+    patience=st.integers(0, 40),
     arrivals=st.randoms(use_true_random=False),
 )
 def test_every_request_is_served_whole_and_in_order_whatever_the_load(
-    prompts, answers, page_count, page_size, token_budget, max_running, arrivals
+    prompts, answers, page_count, page_size, token_budget, max_running, patience, arrivals
 ) -> None:
     """A simulated model writes what it was given into simulated pages and checks what it reads."""
     page_count = max(page_count, -(-(16 + 8) // page_size))
@@ -159,15 +201,17 @@ def test_every_request_is_served_whole_and_in_order_whatever_the_load(
     pool: dict[tuple[int, int], tuple[int, ...]] = {}
     waiting = [Sequence(i, list(prompt)) for i, prompt in enumerate(prompts)]
     done: list[Sequence] = []
+    left = patience
     for _ in range(5000):
         while waiting and arrivals.random() < 0.5:
             scheduler.add(waiting.pop(0))
-        plan = scheduler.plan()
+        plan = scheduler.plan(left)
         if plan is None:
             if not waiting:
                 break
             continue
         assert 0 < plan.token_count <= token_budget
+        left = left - plan.token_count if plan.pauses else patience
         inputs = plan.inputs()
         for index, row in enumerate(plan.rows):
             table = inputs.page_table[index]
