@@ -2,12 +2,11 @@
 
 import multiprocessing
 import signal
-import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FrameType
 
 from rocmforge.progress import shown
+from rocmforge.termination import leave_on_sigterm
 from runtime.errors import PreparationError, RocmForgeError
 from runtime.settings import Settings
 
@@ -41,7 +40,7 @@ def _prepare(gguf: Path, settings: Settings, sender: Connection) -> None:
     # Ctrl-C reaches every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The parent's end is a SIGTERM here: leave as an exception would, staging and cursor tidied.
-    signal.signal(signal.SIGTERM, _leave)
+    leave_on_sigterm()
     from pipelines.prepare import prepare
 
     try:
@@ -50,7 +49,3 @@ def _prepare(gguf: Path, settings: Settings, sender: Connection) -> None:
     except RocmForgeError as error:
         outcome = error
     sender.send(outcome)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)

@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from pipelines.benchmark.workloads import QUICK, Plan
     from rocmforge.benchmarking import bench, grow, profile
+    from rocmforge.termination import leave_on_sigterm
 
+    # The servers that are measured end with this process.
+    leave_on_sigterm()
     settings = settings_of(options)
     if options.profile:
         profile(options.model, settings, save=options.save)

@@ -45,7 +45,9 @@ def test_top_p_draws_from_the_smallest_set_that_reaches_it(logits: np.ndarray, p
     mass = np.cumsum(probabilities / probabilities.sum())
     count = int(np.searchsorted(mass, p - 1e-9)) + 2  # one more for rounding at the border
     parameters = SamplingParameters(top_k=0, top_p=p, seed=2)
-    assert set(draws(parameters, logits, 50)) <= set(order[:count].tolist())
+    # Logits that differ too little to weigh differently may stand for each other.
+    least = logits[order[:count][-1]] - 1e-6
+    assert logits[draws(parameters, logits, 50)].min() >= least
 
 
 @pytest.mark.parametrize("temperature", [0.7, 2.0])
