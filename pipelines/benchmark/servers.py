@@ -1,9 +1,7 @@
 """Servers as child processes, so that their start and their memory are their own."""
 
-import ctypes
 import http.client
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,9 +19,6 @@ from runtime.errors import BenchmarkError
 from runtime.settings import PREFIX, Settings
 
 LOOK_SECONDS = 0.005
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h."""
 START_SECONDS = 300.0
 STOP_SECONDS = 15.0
 
@@ -120,7 +115,6 @@ def started(candidate: Candidate, capacity: Capacity) -> Iterator[RunningServer]
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            preexec_fn=_end_with_parent,
             # Servers of Python write their log through a buffer otherwise.
             env={**os.environ, "PYTHONUNBUFFERED": "1", **dict(candidate.environment)},
             preexec_fn=end_with_parent,
@@ -140,12 +134,6 @@ def started(candidate: Candidate, capacity: Capacity) -> Iterator[RunningServer]
                     process.wait(STOP_SECONDS)
                 except subprocess.TimeoutExpired:
                     process.kill()
-
-
-def _end_with_parent() -> None:
-    """Have the system end this process when the one that measures is gone, killed included."""
-    if LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
-        raise OSError("prctl(PR_SET_PDEATHSIG) failed")
 
 
 def read_memory(status: str) -> Memory:
