@@ -7,7 +7,7 @@ import ctypes
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -53,13 +53,20 @@ def write_manifest(folder: Path, architecture: str = ARCHITECTURE) -> None:
     (folder / MANIFEST_NAME).write_bytes(msgspec.json.encode(manifest))
 
 
+class Computes(Protocol):
+    """What computes a launch."""
+
+    def run(self, launch: Launch) -> None:
+        """Do what the kernel does, on the memory that its arguments name."""
+
+
 class StubDevice:
     """The stub's counters, and the executor of its launches. One a process."""
 
     def __init__(self) -> None:
         self._hip = ctypes.CDLL("libamdhip64.so.7")
         self._hip.stub_count.restype = ctypes.c_int64
-        self._kernels = Kernels()
+        self._kernels: Computes = Kernels()
         self._variants = {variant.name: variant for variant in variants(ARCHITECTURE)}
         self.launches: Counter[str] = Counter()
         """By the kernel's whole name."""
@@ -76,6 +83,10 @@ class StubDevice:
     def set_memory(self, size: int) -> None:
         """Let the device have so many bytes."""
         self._hip.stub_set_memory(ctypes.c_size_t(size))
+
+    def compute_with(self, kernels: Computes) -> None:
+        """Hand launches to others than the NumPy functions, until the next `begin`."""
+        self._kernels = kernels
 
     def begin(self) -> None:
         """Forget what was launched, and the weights at addresses that may have changed."""

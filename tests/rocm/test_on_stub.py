@@ -27,7 +27,9 @@ def run(stub_libraries: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["test_models.py", "test_weights.py", "test_memory.py"])
+@pytest.mark.parametrize(
+    "name", ["test_models.py", "test_weights.py", "test_memory.py", "test_interpreted_kernels.py"]
+)
 def test_operators_and_sessions(stub_libraries: Path, name: str) -> None:
     run(stub_libraries, name)
 

@@ -32,14 +32,14 @@ ELEMENTS = {
 
 
 class HostArray:
-    """An array in the place of the tensor that the interpreter expects; it works on it in place."""
+    """Memory in the place of the tensor that the interpreter expects; it works on it in place."""
 
-    def __init__(self, array: np.ndarray | None, type: str) -> None:
+    def __init__(self, address: int, type: str) -> None:
         self.dtype = ELEMENTS[type.removeprefix("*")]
-        self._array = array
+        self._address = address
 
     def data_ptr(self) -> int:
-        return 0 if self._array is None else self._array.ctypes.data
+        return self._address
 
     # The interpreter copies tensors to the host and back; these are there.
     def untyped_storage(self) -> "HostArray":
@@ -73,21 +73,27 @@ def variant_of(name: str, arch: str = "gfx942") -> Variant:
 
 
 def launch(name: str, grid: Sequence[int], *arguments: Any) -> None:
-    """Run every program of a kernel, one after the other. None is a null pointer."""
+    """Run a kernel on arrays and numbers. None is a null pointer."""
+    addresses = [
+        argument.ctypes.data if isinstance(argument, np.ndarray) else argument or 0
+        for argument in arguments
+    ]
+    run_program_by_program(name, grid, addresses)
+
+
+def run_program_by_program(name: str, grid: Sequence[int], arguments: Sequence[Any]) -> None:
+    """Run every program of a kernel, one after the other. Pointers are given as addresses."""
     variant = variant_of(name)
     module = importlib.import_module(f"runtime.ops.gpu.kernels.{variant.module}")
-    assert len(arguments) == len(variant.arguments), [name for name, _ in variant.arguments]
     given = [
-        HostArray(argument, type) if type.startswith("*") else _scalar(argument, type)
+        HostArray(argument, type)
+        if type.startswith("*")
+        else (float if type == "fp32" else int)(argument)
         for argument, (_, type) in zip(arguments, variant.arguments, strict=True)
     ]
     kernel = getattr(module, variant.function)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         kernel[tuple(grid)](*given, **variant.constants)
-
-
-def _scalar(value: Any, type: str) -> int | float:
-    return float(value) if type == "fp32" else int(value)
 
 
 def weight_arguments(block_format: str, blocks: np.ndarray) -> tuple[list[Any], list[Any]]:
