@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.ops.library import instruction_set, native_library
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Counts up when the layout changes, so that copies of an earlier one are not used."""
 
 

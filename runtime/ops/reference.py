@@ -16,9 +16,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 DOMAIN = "com.rocmforge"
-ACTIVATION_BLOCK = 32
 ACTIVATION_GROUP = 8
-LARGEST_MULTIPLIER = 63
+LARGEST_MULTIPLIER = 4095
 
 Float32 = npt.NDArray[np.float32]
 Float16 = npt.NDArray[np.float16]
@@ -137,7 +136,7 @@ def norm_quant_matmul(
 class QuantizedActivations:
     """Activations of 8 bits: value = code * multiplier * scale. Immutable.
 
-    codes int8 [M, K]; multipliers int16 [M, K / 8], 1 to 63; scales float32 [M, K / 32].
+    codes int8 [M, K]; multipliers int16 [M, K / 8], 1 to 4095; scales float32 [M].
     """
 
     codes: Int8
@@ -147,32 +146,30 @@ class QuantizedActivations:
     def values(self) -> Float32:
         """float32 [M, K]: what the codes stand for."""
         steps = np.repeat(self.multipliers, ACTIVATION_GROUP, axis=1).astype(np.int32)
-        scales = np.repeat(self.scales, ACTIVATION_BLOCK, axis=1)
-        values: Float32 = (self.codes * steps).astype(np.float32) * scales
+        values: Float32 = (self.codes * steps).astype(np.float32) * self.scales[:, None]
         return values
 
 
 def quantize_activations(x: Float32) -> QuantizedActivations:
-    """float32 [M, K], K a multiple of 32 -> codes, a scale per 32 and a multiplier per 8 columns.
+    """float32 [M, K], K a multiple of 32 -> codes, a scale per row and a multiplier per 8 columns.
 
-    scale = absmax / (127 * 63); multiplier = ceil(63 * absmax of the group / absmax of the block);
-    code = x / (scale * multiplier) rounded half to even. A block whose absmax is below 1e-30 is
-    all zero. With the multipliers the error is that of groups of 8, the cost nearly that of 32.
+    scale = absmax of the row / (127 * 4095); multiplier = ceil(4095 * absmax of the group / absmax
+    of the row); code = x / (scale * multiplier) rounded half to even. A row whose absmax is below
+    1e-30 is all zero. So the error is that of groups of 8, or 2^-20 of the row's absmax where that
+    is more; and the sums over 32 columns, which share a weight scale, are exact in 32-bit integers.
     """
-    groups = x.reshape(len(x), -1, ACTIVATION_BLOCK // ACTIVATION_GROUP, ACTIVATION_GROUP)
+    groups = x.reshape(len(x), -1, ACTIVATION_GROUP)
     of_group: Float32 = np.abs(groups).max(axis=-1)
-    of_block = of_group.max(axis=-1, keepdims=True)
-    of_block[of_block < 1e-30] = 0
-    used = of_block > 0
+    of_row = of_group.max(axis=-1, keepdims=True, initial=0)
+    of_row[of_row < 1e-30] = 0
+    used = of_row > 0
     top = np.float32(LARGEST_MULTIPLIER)
-    relative = np.divide(top, of_block, out=np.zeros_like(of_block), where=used)
-    inverse = np.divide(127 * top, of_block, out=np.zeros_like(of_block), where=used)
+    relative = np.divide(top, of_row, out=np.zeros_like(of_row), where=used)
+    inverse = np.divide(127 * top, of_row, out=np.zeros_like(of_row), where=used)
     multipliers = np.clip(np.ceil(of_group * relative), 1, top)
     codes = np.rint(groups * (inverse / multipliers)[..., None]).astype(np.int8)
-    scales: Float32 = np.divide(of_block[..., 0], 127 * top, dtype=np.float32)
-    return QuantizedActivations(
-        codes.reshape(x.shape), multipliers.reshape(len(x), -1).astype(np.int16), scales
-    )
+    scales: Float32 = np.divide(of_row[:, 0], 127 * top, dtype=np.float32)
+    return QuantizedActivations(codes.reshape(x.shape), multipliers.astype(np.int16), scales)
 
 
 def quant_matmul_int8(

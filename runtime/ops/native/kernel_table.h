@@ -15,21 +15,35 @@ using Half = uint16_t;
 constexpr int64_t activation_block = 32;
 
 constexpr int64_t activation_group = 8;
-constexpr int largest_multiplier = 63;
+// The largest with which a block's sums of 8-bit weights still fit into an int32.
+constexpr int largest_multiplier = 4095;
 
 // Rows whose codes lie together, so that a tile of the matmul walks along one stream.
 constexpr int interleaved_rows = 4;
 
-// Activations rounded to 8 bits: value = code * multiplier * scale, with a scale for each 32
-// columns and in it a multiplier, 1..63, for each group of 8. So small values beside a large one
-// keep their bits, and sums inside a block stay exact integers.
+// 32 columns of activations rounded to 8 bits: value = code * multiplier * scale, with a scale for
+// the whole row and a multiplier, 1..4095, for each group of 8 columns. So small values beside a
+// large one keep their bits, and sums inside a block stay exact integers.
+//
+// The codes stand here twice, as the two kinds of products want them: by 4 neighbours, and by pairs
+// of neighbours from two groups in turn (see `column_at` in kernels/packed_weights.h).
 struct ActivationBlock {
-  int8_t codes[8][interleaved_rows][4];      // -127..127, of 4 columns each
-  int32_t multipliers[4][interleaved_rows];  // as the instruction set wants them
-  float scales[interleaved_rows];
-  // Sums of the rounded values over all 32 columns, the first 16 and the last 16.
-  float sums[3][interleaved_rows];
-  int32_t code_sums[3][interleaved_rows];  // the same without the scale
+  int8_t quads[8][interleaved_rows][4];  // -127..127
+  int8_t pairs[8][interleaved_rows][4];
+  int32_t multipliers[4][interleaved_rows];  // of each group, as the instruction set wants them
+  int32_t pair_multipliers[2][interleaved_rows];  // of two groups: low and high half
+  float scales[interleaved_rows];                 // of the row: the same in all its blocks
+  // Sums of code * multiplier over all 32 columns, the first 16 and the last 16.
+  int32_t code_sums[3][interleaved_rows];
+  float sums[3][interleaved_rows];  // the same, exactly
+};
+
+// One row's block on its way there.
+struct RoundedBlock {
+  int8_t codes[32];
+  int8_t paired_codes[32];
+  int32_t multipliers[4];
+  int32_t sums[2];  // of code * multiplier over each half
 };
 
 struct QuantizedRows {

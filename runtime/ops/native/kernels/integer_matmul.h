@@ -2,7 +2,7 @@
 //
 // The sum under one weight scale is exact in integers, and those are added in order by one chain of
 // fused multiply-adds: so every path, tile and instruction set gives the same bits.
-//   y = chain over blocks of fma(dot, weight scale * activation scale), fma(minimum, sum)
+//   y = activation scale * chain over blocks of fma(dot, weight scale), fma(minimum, sum)
 #pragma once
 
 namespace rocmforge::ROCMFORGE_LAYER {
@@ -84,8 +84,9 @@ struct UnpackedPanel {
       if constexpr (Format::is_signed && !Format::has_table && signed_offset != 0) {
         for (uint8_t& code : codes) code = static_cast<uint8_t>(code + signed_offset);
       }
-      for (int g = 0; g < 8; ++g)
-        std::memcpy(to.part + g * group_bytes + lane * 4, codes + 4 * g, 4);
+      for (int i = 0; i < activation_block; ++i) {
+        to.part[i / 4 * group_bytes + lane * 4 + i % 4] = codes[column_at<Format>(i)];
+      }
       for (int half = 0; half < Format::scales; ++half) {
         float scale = unit, minimum = minimum_unit;
         if constexpr (Format::has_sub_scales) {
@@ -113,10 +114,55 @@ inline void store_outputs(const MatMul& args, int64_t m, int64_t n, F32 total) {
   }
 }
 
+// Dots of one scale's columns with `rows` rows of x, of which the first is row first_row of x[0].
+template <int scales, int rows, typename Part>
+inline void narrow_dots(const Part& part, int half, const ActivationBlock* x, int64_t blocks,
+                        int first_row, I32 (&dots)[rows]) {
+  constexpr int halves = 2 / scales;
+#pragma GCC unroll 2
+  for (int h = half * halves; h < (half + 1) * halves; ++h) {
+    Pairs sums[rows];
+#pragma GCC unroll 4
+    for (int g = 4 * h; g < 4 * h + 4; ++g) {
+      const Bytes codes = part.group(g);
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; ++i) {
+        const ActivationBlock& block = x[i / interleaved_rows * blocks];
+        const Pairs some = pair_products(codes, block.pairs[g][first_row + i % interleaved_rows]);
+        sums[i] = g == 4 * h ? some : add(sums[i], some);
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+      const ActivationBlock& block = x[i / interleaved_rows * blocks];
+      const int32_t multipliers = block.pair_multipliers[h][first_row + i % interleaved_rows];
+      dots[i] = add_products(h == half * halves ? no_products() : dots[i], sums[i], multipliers);
+    }
+  }
+}
+
+template <typename Format, int rows, typename Part>
+inline void wide_dots(const Part& part, int half, const ActivationBlock* x, int64_t blocks,
+                      int first_row, I32 (&dots)[rows]) {
+  constexpr int groups = 4 / Format::scales;
+#pragma GCC unroll 4
+  for (int g = half * groups; g < (half + 1) * groups; ++g) {
+    const Bytes first = part.group(2 * g), second = part.group(2 * g + 1);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+      const ActivationBlock& block = x[i / interleaved_rows * blocks];
+      const int row = first_row + i % interleaved_rows;
+      const I32 sums = products<Format>(first, second, block.quads[2 * g][row],
+                                        block.quads[2 * g + 1][row], block.multipliers[g][row]);
+      dots[i] = g == half * groups ? sums : add(dots[i], sums);
+    }
+  }
+}
+
 // `rows` rows of x from m on; they do not straddle a tile of interleaved rows.
 template <typename Format, int rows, typename Panel>
 inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
-  constexpr int scales = Format::scales, groups = 4 / scales;
+  constexpr int scales = Format::scales;
   const int64_t blocks = args.columns / activation_block;
   const int64_t at = args.quantized.first + m;
   const int first_row = rows < interleaved_rows ? static_cast<int>(at % interleaved_rows) : 0;
@@ -130,17 +176,10 @@ inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
 #pragma GCC unroll 2
     for (int half = 0; half < scales; ++half) {
       I32 dots[rows];
-#pragma GCC unroll 4
-      for (int g = half * groups; g < (half + 1) * groups; ++g) {
-        const Bytes first = part.group(2 * g), second = part.group(2 * g + 1);
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; ++i) {
-          const ActivationBlock& block = x[i / interleaved_rows * blocks];
-          const int row = first_row + i % interleaved_rows;
-          const I32 sums = products<Format>(first, second, block.codes[2 * g][row],
-                                            block.codes[2 * g + 1][row], block.multipliers[g][row]);
-          dots[i] = g == half * groups ? sums : add(dots[i], sums);
-        }
+      if constexpr (is_narrow<Format>) {
+        narrow_dots<scales>(part, half, x, blocks, first_row, dots);
+      } else {
+        wide_dots<Format>(part, half, x, blocks, first_row, dots);
       }
       const int span = scales == 1 ? 0 : 1 + half;  // of ActivationBlock's sums
       const F32 scale = part.scales(half);
@@ -153,16 +192,20 @@ inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
         if constexpr (offset_of_codes<Format> != 0) {
           dots[i] = subtract_multiple<offset_of_codes<Format>>(dots[i], block.code_sums[span][row]);
         }
-        totals[i] =
-            fma(to_float(dots[i]), multiply(scale, broadcast(block.scales[row])), totals[i]);
+        totals[i] = fma(to_float(dots[i]), scale, totals[i]);
         if constexpr (Format::has_minimum) {
           totals[i] = fma(minimum, broadcast(block.sums[span][row]), totals[i]);
         }
       }
     }
   }
+  x -= blocks;
 #pragma GCC unroll 8
-  for (int i = 0; i < rows; ++i) store_outputs(args, m + i, n, totals[i]);
+  for (int i = 0; i < rows; ++i) {
+    const ActivationBlock& block = x[i / interleaved_rows * blocks];
+    const F32 scale = broadcast(block.scales[first_row + i % interleaved_rows]);
+    store_outputs(args, m + i, n, multiply(totals[i], scale));
+  }
 }
 
 // Rows [m, end) in the largest tiles that fit and do not straddle.

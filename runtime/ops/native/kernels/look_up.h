@@ -52,7 +52,7 @@ inline void unpack_codes(const uint8_t* part, int64_t lane, uint8_t* codes) {
       const uint8_t upper = part[PackedBlock<Format>::low_bytes + g % high * group_bytes + within];
       code |= (upper >> (g / high * high) & ((1 << high) - 1)) << low;
     }
-    codes[i] = static_cast<uint8_t>(code - offset);
+    codes[column_at<Format>(i)] = static_cast<uint8_t>(code - offset);
   }
 }
 

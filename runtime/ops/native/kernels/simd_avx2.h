@@ -132,4 +132,17 @@ inline I32 products(Bytes first, Bytes second, const int8_t* x_first, const int8
   return {_mm256_add_epi32(_mm256_madd_epi16(a, times), _mm256_madd_epi16(b, times))};
 }
 
+struct Pairs {
+  __m256i value;
+};
+inline Pairs pair_products(Bytes codes, const int8_t* x) {
+  return {_mm256_maddubs_epi16(codes, _mm256_set1_epi32(four_codes(x)))};
+}
+inline Pairs add(Pairs a, Pairs b) { return {_mm256_add_epi16(a.value, b.value)}; }
+inline I32 add_products(I32 total, Pairs sums, int32_t multipliers) {
+  const __m256i products = _mm256_madd_epi16(sums.value, _mm256_set1_epi32(multipliers));
+  return {_mm256_add_epi32(total.value, products)};
+}
+inline I32 no_products() { return {_mm256_setzero_si256()}; }
+
 }  // namespace rocmforge::avx2

@@ -142,4 +142,16 @@ inline I32 products(Bytes first, Bytes second, const int8_t* x_first, const int8
   return {_mm512_mullo_epi32(sums, _mm512_set1_epi32(multiplier))};
 }
 
+struct Pairs {
+  __m512i value;
+};
+inline Pairs pair_products(Bytes codes, const int8_t* x) {
+  return {_mm512_maddubs_epi16(codes, _mm512_set1_epi32(four_codes(x)))};
+}
+inline Pairs add(Pairs a, Pairs b) { return {_mm512_add_epi16(a.value, b.value)}; }
+inline I32 add_products(I32 total, Pairs sums, int32_t multipliers) {
+  return {_mm512_dpwssd_epi32(total.value, sums.value, _mm512_set1_epi32(multipliers))};
+}
+inline I32 no_products() { return {_mm512_setzero_si512()}; }
+
 }  // namespace rocmforge::avx512

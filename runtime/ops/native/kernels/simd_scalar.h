@@ -156,6 +156,36 @@ inline Bytes look_up(const uint8_t* table, Bytes indices) {
   return each_byte([=](int i) { return table[indices.byte[i]]; });
 }
 
+// 32 activations rounded: codes in order and as ActivationBlock::pairs has them, multipliers of the
+// groups, and sums of code * multiplier over each half.
+inline RoundedBlock round_block(const float* x, float relative, float inverse) {
+  RoundedBlock result;
+  for (int group = 0; group < 4; ++group) {
+    const float* values = x + group * activation_group;
+    float largest = 0;
+    for (int i = 0; i < activation_group; ++i) {
+      const float magnitude = __builtin_fabsf(values[i]);
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    float multiplier = __builtin_ceilf(largest * relative);
+    multiplier = multiplier > 1 ? multiplier : 1;
+    multiplier = multiplier < largest_multiplier ? multiplier : largest_multiplier;
+    const float steps = inverse / multiplier;
+    result.multipliers[group] = static_cast<int32_t>(multiplier);
+    int32_t total = 0;
+    for (int i = 0; i < activation_group; ++i) {
+      // Adding 1.5 * 2^23 rounds to even and leaves the integer in the low bits.
+      const auto code = static_cast<int8_t>(bits_of_float(values[i] * steps + 0x1.8p23f));
+      result.codes[group * activation_group + i] = code;
+      result.paired_codes[group / 2 * 16 + i / 2 * 4 + group % 2 * 2 + i % 2] = code;
+      total += code;
+    }
+    const int32_t product = total * result.multipliers[group];
+    result.sums[group / 2] = group % 2 == 0 ? product : result.sums[group / 2] + product;
+  }
+  return result;
+}
+
 // How a multiplier is stored for `products`.
 inline int32_t multiplier_word(int32_t multiplier) { return multiplier; }
 
@@ -177,5 +207,35 @@ inline I32 products(Bytes first, Bytes second, const int8_t* x_first, const int8
   }
   return result;
 }
+
+// Sums of products of neighbouring columns, two in a lane. Those of 4 groups of codes up to 31 fit
+// into 16 bits.
+struct Pairs {
+  int32_t pair[lanes][2];
+};
+inline Pairs pair_products(Bytes codes, const int8_t* x) {
+  Pairs result;
+  for (int i = 0; i < lanes * 2; ++i) {
+    const uint8_t* two = codes.byte + 2 * i;
+    result.pair[i / 2][i % 2] = two[0] * x[i % 2 * 2] + two[1] * x[i % 2 * 2 + 1];
+  }
+  return result;
+}
+inline Pairs add(Pairs a, Pairs b) {
+  for (int i = 0; i < lanes; ++i) {
+    a.pair[i][0] += b.pair[i][0];
+    a.pair[i][1] += b.pair[i][1];
+  }
+  return a;
+}
+// total + both sums times their multipliers, the low and the high half of `multipliers`.
+inline I32 add_products(I32 total, Pairs sums, int32_t multipliers) {
+  for (int i = 0; i < lanes; ++i) {
+    total.lane[i] +=
+        sums.pair[i][0] * (multipliers & 0xffff) + sums.pair[i][1] * (multipliers >> 16);
+  }
+  return total;
+}
+inline I32 no_products() { return {}; }
 
 }  // namespace rocmforge::scalar
