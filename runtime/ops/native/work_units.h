@@ -7,7 +7,7 @@
 namespace rocmforge {
 
 // Below this many multiply-adds or values a unit costs more to hand out than it gains.
-constexpr int64_t least_unit_work = 1 << 15;
+constexpr int64_t least_unit_work = 1 << 14;
 constexpr int64_t most_units = 64;
 
 class WorkUnits {

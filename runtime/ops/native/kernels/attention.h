@@ -113,23 +113,42 @@ inline void load_row(const Half* row, int64_t head_dim, float* out) {
   }
 }
 
-// The rows of a partition, and of one tile more, where they lie in the pages. Places before,
-// between and after the positions that are attended to repeat a row that may be read.
+// The rows of a partition, and of one tile more, where they lie in the pages. Places before and
+// between the positions that are attended to repeat a row that may be read. Behind the last come
+// rows that are only fetched ahead: those of the next head, which is likely to be the next to read.
 struct PageRows {
-  const Half* keys[partition_positions + tile_positions];
-  const Half* values[partition_positions + tile_positions];
+  static constexpr int64_t places = partition_positions + tile_positions;
+  const Half* keys[places];
+  const Half* values[places];
 
   PageRows(const Attention& args, Span positions, int64_t first) {
-    int64_t end = positions.begin - first;
-    const Half *some_key = nullptr, *some_value = nullptr;
+    const int64_t begin = positions.begin - first;
+    int64_t end = begin;
     each_position(args, positions, first, [&](int64_t i, const Half* key, const Half* value) {
-      keys[i] = some_key = key;
-      values[i] = some_value = value;
+      keys[i] = key;
+      values[i] = value;
       end = i + 1;
     });
-    std::fill(keys, keys + (positions.begin - first), some_key);
-    std::fill(keys + end, keys + partition_positions + tile_positions, some_key);
-    std::fill(values + end, values + partition_positions + tile_positions, some_value);
+    std::fill(keys, keys + begin, keys[begin]);
+    const bool last_head = args.kv_head + 1 == args.layer.kv_heads;
+    const int64_t next_head = last_head ? 0 : args.layer.page_size * args.layer.head_dim;
+    const int64_t count = end - begin;
+    for (int64_t i = end, from = begin; i < places; ++i, ++from) {
+      if (from - begin == count) from = begin;
+      keys[i] = keys[from] + next_head;
+      values[i] = values[from] + next_head;
+    }
+  }
+
+  // Asks for the first tile, which nothing before it asked for.
+  void fetch(int64_t begin, int64_t head_dim) const {
+    constexpr int64_t line = 64 / sizeof(Half);
+    const int64_t end = begin + tile_positions < places ? begin + tile_positions : places;
+    for (const auto* rows : {keys, values}) {
+      for (int64_t i = begin; i < end; ++i) {
+        for (int64_t at = 0; at < head_dim; at += line) __builtin_prefetch(rows[i] + at);
+      }
+    }
   }
 };
 
@@ -157,8 +176,10 @@ inline void add_tile(const Attention& args, const AttentionMemory& memory, const
     if (empty(seen)) continue;
     const Span keys{seen.begin - first, seen.end - first};
     for (int64_t i = t * group, end = next * group; i < end;) {
-      // Four go as two and two.
-      const int64_t left = end - i, some = left == 4 ? 2 : std::min<int64_t>(left, most_queries);
+      // As few groups as there can be, and those as alike as they can be.
+      const int64_t left = end - i, groups = (left + tile_queries - 1) / tile_queries;
+      const int64_t some = (left + groups - 1) / groups;
+      if (some == 4) add_keys<4>(args, memory, tile, keys, i, states);
       if (some == 3) add_keys<3>(args, memory, tile, keys, i, states);
       if (some == 2) add_keys<2>(args, memory, tile, keys, i, states);
       if (some == 1) add_keys<1>(args, memory, tile, keys, i, states);
@@ -184,6 +205,7 @@ inline void fill_partition(const Attention& args, const AttentionMemory& memory,
   const PageRows rows(args, overlap({begin, end + tile_positions}, all), begin);
   const int64_t head_dim = args.layer.head_dim;
   const bool in_place = queries_of(args) <= few_queries && head_dim % lanes == 0;
+  if (in_place) rows.fetch(positions.begin - begin, head_dim);
   const int64_t width = padded(head_dim);
   const float *keys[tile_positions], *values[tile_positions];
   for (int64_t i = 0; i < tile_positions; ++i) {

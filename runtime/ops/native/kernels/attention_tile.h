@@ -7,14 +7,13 @@
 
 namespace rocmforge::ROCMFORGE_LAYER {
 
-constexpr int64_t tile_positions = 32;
+constexpr int64_t tile_positions = 64;
 static_assert(partition_positions % tile_positions == 0 && tile_positions % lanes == 0);
 
-// Queries that go through together, and keys or vectors of values that each keeps in registers.
-constexpr int most_queries = 3;
+// Keys or vectors of values that each of the queries that go through together keeps in registers.
 constexpr int keys_together = 4;
 constexpr int most_vectors = 4;
-static_assert(most_queries <= lanes);
+static_assert(tile_queries <= lanes && tile_queries <= 4);
 
 inline int64_t padded(int64_t width) { return (width + lanes - 1) / lanes * lanes; }
 // The keys of a span, and those that share a vector with them.

@@ -115,19 +115,29 @@ inline void to_half(const float* x, int64_t count, Half* out) {
   });
 }
 
+// Pairs (i * step, i * step + distance); loops over constants, so that they become vectors.
+template <bool adjacent>
+inline void rotate_pairs(const float* __restrict x, const Rotation& rotation,
+                         float* __restrict out) {
+  const int64_t half = rotation.half;
+  const int64_t step = adjacent ? 2 : 1, distance = adjacent ? 1 : half;
+  const float* __restrict cosines = rotation.cosines, * __restrict sines = rotation.sines;
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = x[i * step], b = x[i * step + distance];
+    out[i * step] = a * cosines[i] - b * sines[i];
+    out[i * step + distance] = a * sines[i] + b * cosines[i];
+  }
+}
+
 inline void rotate(const float* x, const Rotation& rotation, int64_t heads, int64_t head_dim,
                    float* out) {
-  const int64_t half = rotation.half;
-  const int64_t step = rotation.adjacent ? 2 : 1;
-  const int64_t distance = rotation.adjacent ? 1 : half;
   for (int64_t head = 0; head < heads; ++head, x += head_dim, out += head_dim) {
-    for (int64_t i = 0; i < half; ++i) {
-      const float a = x[i * step], b = x[i * step + distance];
-      const float cosine = rotation.cosines[i], sine = rotation.sines[i];
-      out[i * step] = a * cosine - b * sine;
-      out[i * step + distance] = a * sine + b * cosine;
+    if (rotation.adjacent) {
+      rotate_pairs<true>(x, rotation, out);
+    } else {
+      rotate_pairs<false>(x, rotation, out);
     }
-    for (int64_t i = 2 * half; i < head_dim; ++i) out[i] = x[i];
+    for (int64_t i = 2 * rotation.half; i < head_dim; ++i) out[i] = x[i];
   }
 }
 

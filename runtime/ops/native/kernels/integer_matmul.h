@@ -240,6 +240,20 @@ inline int64_t panels_together(const MatMul& args) {
   return some < 1 ? 1 : some;
 }
 
+// Asks for part `slice` of `slices` of the packed panels from `panel` on, which the next round will
+// unpack: so memory works while this round is multiplied.
+template <typename Format>
+inline void fetch_panels(const MatMul& args, int64_t panel, int64_t count, int64_t slice,
+                         int64_t slices) {
+  const int64_t rest = (args.outputs + lanes - 1) / lanes - panel;
+  const int64_t some = count < rest ? count : rest;
+  const int64_t lines = args.columns / Format::shape.columns * PackedBlock<Format>::bytes / 64;
+  const uint8_t* from = PackedPanel<Format>(args, panel).blocks;
+  for (int64_t i = some * lines * slice / slices; i < some * lines * (slice + 1) / slices; ++i) {
+    __builtin_prefetch(from + i * 64, 0, 2);
+  }
+}
+
 template <typename Format>
 inline void integer_matmul(const MatMul& args, Span rows, Span panels, void* scratch) {
   if (args.packed && rows.end - rows.begin < unpacked_from) {
@@ -262,7 +276,9 @@ inline void integer_matmul(const MatMul& args, Span rows, Span panels, void* scr
         unpacked(i).fill_from_file(args, (p + i) * lanes);
       }
     }
-    for (int64_t m = rows.begin; m < rows.end; m += tile_rows) {
+    const int64_t slices = (rows.end - rows.begin + tile_rows - 1) / tile_rows;
+    for (int64_t m = rows.begin, slice = 0; m < rows.end; m += tile_rows, ++slice) {
+      if (args.packed) fetch_panels<Format>(args, p + some, together, slice, slices);
       const int64_t end = m + tile_rows < rows.end ? m + tile_rows : rows.end;
       for (int64_t i = 0; i < some; ++i) {
         tiles<Format>(args, m, end, (p + i) * lanes, unpacked(i));

@@ -14,6 +14,7 @@ namespace rocmforge::avx2 {
 constexpr const char* instruction_set_name = "avx2";
 constexpr int lanes = 8;
 constexpr int tile_rows = 4;
+constexpr int tile_queries = 3;
 constexpr int signed_offset = 0;
 
 using F32 = __m256;

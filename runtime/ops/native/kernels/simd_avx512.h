@@ -18,6 +18,7 @@ namespace rocmforge::avx512 {
 constexpr const char* instruction_set_name = "avx512";
 constexpr int lanes = 16;
 constexpr int tile_rows = 8;
+constexpr int tile_queries = 4;
 // vpdpbusd wants unsigned codes: signed ones are moved up by 128.
 constexpr int signed_offset = 128;
 

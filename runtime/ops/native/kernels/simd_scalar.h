@@ -17,6 +17,8 @@ constexpr const char* instruction_set_name = "scalar";
 constexpr int lanes = 4;
 // Activation rows that a matmul tile keeps in registers.
 constexpr int tile_rows = 4;
+// Queries that an attention tile keeps in registers.
+constexpr int tile_queries = 3;
 // What the layer adds to signed codes to make them unsigned.
 constexpr int signed_offset = 0;
 

@@ -72,7 +72,8 @@ void NormQuantMatMul::compute(const Context& context) const {
                                   [](const Product& each) { return each.reads_quantized(); });
 
   const KernelTable& table = kernels();
-  const WorkUnits units(rows, 2 * columns_);
+  constexpr int64_t work_of_value = 16;  // to norm and to round it
+  const WorkUnits units(rows, columns_ * work_of_value);
   context.parallel_for(units.count(), [&](int64_t unit) {
     for (int64_t row = units.begin(unit); row < units.end(unit); ++row) {
       const int64_t at = row * columns_;

@@ -14,6 +14,8 @@ namespace {
 constexpr int64_t queries_together = 96;
 // A piece with more than this part of the whole work is cut by partitions to occupy every thread.
 constexpr int64_t most_shares = 16;
+// Few enough that the heads of a row, whose pages lie together, mostly stay together.
+constexpr int64_t most_batches = 32;
 
 // Some tokens of one row and one key-value head.
 struct Piece {
@@ -130,7 +132,7 @@ void PagedAttention::compute(const Context& context) const {
   float* memory = scratch<float>(ScratchUse::call, states);
   const auto unit_scratch = [=] { return scratch<float>(ScratchUse::unit, scratch_size); };
   const auto batches =
-      batches_of(shares, std::max(least_unit_work / (2 * heads_.head_dim), work / most_units));
+      batches_of(shares, std::max(least_unit_work / (2 * heads_.head_dim), work / most_batches));
   context.parallel_for(static_cast<int64_t>(batches.size()), [&](int64_t i) {
     const Span batch = batches[static_cast<size_t>(i)];
     for (int64_t at = batch.begin; at < batch.end; ++at) {

@@ -19,7 +19,8 @@ void QuantMatMul::compute(const Context& context) const {
     const int64_t blocks = QuantizedRows::count(rows, weights_.columns);
     args.quantized = {scratch<ActivationBlock>(ScratchUse::call, blocks)};
     const KernelTable& table = kernels();
-    const WorkUnits units(rows, weights_.columns);
+    constexpr int64_t work_of_value = 8;  // to round it
+    const WorkUnits units(rows, weights_.columns * work_of_value);
     context.parallel_for(units.count(), [&](int64_t unit) {
       for (int64_t row = units.begin(unit); row < units.end(unit); ++row) {
         table.quantize(x.data + row * weights_.columns, weights_.columns, row, args.quantized);

@@ -59,7 +59,8 @@ void RotaryPageWrite::compute(const Context& context) const {
     write(key, page, 0, position % layer.page_size);
     write(v.data + t * kv_width, page, 1, position % layer.page_size);
   };
-  const WorkUnits units(tokens, q_width + 2 * kv_width);
+  constexpr int64_t work_of_value = 4;
+  const WorkUnits units(tokens, (q_width + 2 * kv_width) * work_of_value);
   context.parallel_for(units.count(), [&](int64_t unit) {
     int64_t row = rows.row_of(units.begin(unit));
     for (int64_t t = units.begin(unit); t < units.end(unit); ++t) {
