@@ -7,7 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.ops.library import block_formats
-from runtime.ops.reference import quant_matmul, quant_matmul_int8
+from runtime.ops.reference import (
+    quant_matmul,
+    quant_matmul_int8,
+    quantize_activations,
+    row_bytes,
+)
 from tests.block_formats import (
     INTEGER_FORMATS,
     PLAIN_FORMATS,
@@ -80,6 +85,39 @@ def test_rounding_activations_to_8_bits_costs_little(
     exact = quant_matmul(x, blocks, format=block_format, columns=columns)
     y = multiply(best, x, blocks, None, format=block_format)
     assert np.linalg.norm(y - exact) < 0.01 * np.linalg.norm(exact)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 1000), outlier=st.floats(1, 1e6))
+def test_an_activation_is_rounded_by_its_groups_size_or_by_a_millionth_of_its_rows(
+    seed: int, outlier: float
+) -> None:
+    x = activations(np.random.default_rng(seed), 3, 96)
+    x[:, 5] *= outlier
+    error = np.abs(quantize_activations(x).values() - x).reshape(3, -1, 8).max(axis=-1)
+    of_group = np.abs(x).reshape(3, -1, 8).max(axis=-1)
+    of_row = np.abs(x).max(axis=-1, keepdims=True)
+    assert (error <= 0.5001 * (of_group / 127 + of_row / (127 * 4095))).all()
+
+
+@pytest.mark.parametrize(
+    ("block_format", "header", "code"),
+    [("Q8_0", 1, 0x80), ("Q8_0", 1, 0x7F), ("Q5_1", 2, 0xFF), ("Q4_0", 1, 0xFF), ("IQ4_NL", 1, 0)],
+)
+def test_the_largest_sums_of_a_block_do_not_overflow(
+    library: Library, block_format: str, header: int, code: int
+) -> None:
+    """Weights all at one end of their range, activations all at the other."""
+    columns = whole_blocks(block_format, 64)
+    one = np.array([1, 0][:header], np.float16).view(np.uint8)
+    block = np.full(row_bytes(block_format, 32), code, np.uint8)
+    block[: one.size] = one
+    blocks = np.tile(block, (20, columns // 32))
+    x = np.ones((9, columns), np.float32)
+    x[1::2] = -3
+    expected = quant_matmul(x, blocks, format=block_format, columns=columns)
+    y = multiply(library, x, blocks, None, format=block_format)
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("block_format", INTEGER_FORMATS)
