@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS
-from tests.tiny_models import TINY_MODELS, Latent, TinyModel, Value
+from tests.tiny_model import Latent, TinyModel, Value
+from tests.tiny_models import TINY_MODELS
 
 WIDTH = 256
 """Columns of every matrix, so that all formats have whole blocks."""
 EACH_ARCHITECTURE = ("Q8_0", "Q4_K")
 POSITIONS = 200
-POSITIONS_OF_EXPERTS = 500
+POSITIONS_OF_EXPERTS = 300
 MODELS_OF_EXPERTS = 3
 """Where rounding makes another expert the best, one position differs by much: it takes more."""
 SCALED_EMBEDDINGS: Mapping[str, float] = {"gemma": 0.7, "granite": 2.0}
@@ -52,7 +53,7 @@ def exact_model(name: str, format: str) -> TinyModel:
         tiny,
         embedding=WIDTH,
         heads=4,
-        kv_heads=2,
+        kv_heads=tiny.kv_heads,
         head_dim=64,
         feed_forward=WIDTH,
         shared=WIDTH if tiny.shared else 0,

@@ -134,6 +134,9 @@ class _Reader:
         """One block, with the norms that its family has."""
         norms, query_key_norm = self.architecture.norms, self.architecture.query_key_norm
         query_norm = key_norm = None
+        is_optional = self.architecture.query_key_norm_optional
+        if is_optional and f"{block}.attn_q_norm.weight" not in self.tensors:
+            query_key_norm = "none"
         if query_key_norm != "none":
             query_norm = self.head_norm(f"{block}.attn_q_norm.weight", self.heads)
             key_norm = self.head_norm(f"{block}.attn_k_norm.weight", self.kv_heads)
@@ -193,7 +196,7 @@ class _Reader:
     def feed_forward_or_experts(self, block: str) -> FeedForward | Experts:
         """What the tensors of the block say; a family with experts has dense layers too."""
         routing = self.architecture.experts
-        if routing is not None and routing.configured:
+        if routing is not None:
             self.keys.value("leading_dense_block_count")  # the tensors say it too
         if routing is None or f"{block}.ffn_gate_inp.weight" not in self.tensors:
             return self.feed_forward(block, "", self.keys.count("feed_forward_length"))

@@ -34,6 +34,8 @@ class Architecture:
     activation: Literal["silu", "gelu"] = "silu"
     query_key_norm: Literal["none", "before", "after"] = "none"
     """Whether queries and keys are normalized, before or after their rotation."""
+    query_key_norm_optional: bool = False
+    """Only some models of the family have that norm."""
     feed_forward_norm: str = "ffn_norm"
     """What the norm of the feed-forward's input is called."""
     latent_attention: bool = False
@@ -208,6 +210,28 @@ _ROWS = (
         latent_attention=True,
         experts=Routing(configured=True),
         reads=frozenset({"attention.temperature_scale", "nextn_predict_layers"}),
+    ),
+    Architecture(name="deepseek", rotary_style="norm", experts=Routing(renormalized=False)),
+    Architecture(
+        name="dots1",
+        rotary_style="neox",
+        query_key_norm="before",
+        experts=Routing(configured=True),
+    ),
+    Architecture(
+        name="glm4moe",
+        rotary_style="neox",
+        query_key_norm="before",
+        query_key_norm_optional=True,
+        feed_forward_norm="post_attention_norm",
+        experts=Routing(configured=True),
+        reads=frozenset({"nextn_predict_layers"}),
+    ),
+    Architecture(
+        name="olmoe",
+        rotary_style="neox",
+        query_key_norm="before",
+        experts=Routing(renormalized=False),
     ),
     Architecture(name="hunyuan-dense", rotary_style="neox", query_key_norm="after"),
 )

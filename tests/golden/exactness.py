@@ -98,38 +98,52 @@ def trained_rows(paths: list[Path]) -> Iterator[Row]:
         yield measure(name, format, [(path, 1024)], tokens)
 
 
-def table(rows: list[Row]) -> str:
-    """The rows in Markdown."""
-    lines = [HEADER, "|---|---|---|---|---|---|"]
-    for row in rows:
-        ours, theirs = row.ours, row.theirs
-        lines.append(
-            f"| {row.name} | {row.format} | {ours.divergence:.2g} | {theirs.divergence:.2g} "
-            f"| {ours.same_top:.1%} | {theirs.same_top:.1%} |"
-        )
-    return "\n".join(lines) + "\n"
+def cells(row: Row) -> str:
+    """The row in Markdown."""
+    figures = (each.divergence for each in (row.ours, row.theirs))
+    tops = (each.same_top for each in (row.ours, row.theirs))
+    shown = [*(f"{each:.2g}" for each in figures), *(f"{each:.1%}" for each in tops)]
+    return f"| {row.name} | {row.format} | {' | '.join(shown)} |"
+
+
+def update_document(path: Path, row: Row) -> None:
+    """Put a row into the table that ends the document, in place of one that it repeats."""
+    text, _, table = path.read_text().partition(HEADER)
+    lines = {_key(line): line for line in table.splitlines()[2:]}
+    lines[_key(cells(row))] = cells(row)
+    path.write_text("\n".join([text + HEADER, "|---|---|---|---|---|---|", *lines.values()]) + "\n")
+
+
+def _key(line: str) -> tuple[str, ...]:
+    """Model and format."""
+    return tuple(cell.strip() for cell in line.split("|")[1:3])
+
+
+def update_golden(path: Path, row: Row) -> None:
+    """Put llama.cpp's divergences into the file, in place of those that they repeat."""
+    golden = json.loads(path.read_text()) if path.exists() else {}
+    golden[f"{row.name}/{row.format}"] = row.golden
+    lines = (f"{json.dumps(name)}: {json.dumps(each)}" for name, each in golden.items())
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def main() -> None:
-    """Print each row as it is measured; write the files that are asked for."""
+    """Print and write each row as it is measured; fail where we are worse in one."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="*", type=Path, default=[], metavar="GGUF")
     parser.add_argument("--only", default="", metavar="PART", help="of NAME/FORMAT")
     parser.add_argument("--document", type=Path, help="Markdown that ends in the table")
-    parser.add_argument("--golden", type=Path, help="where llama.cpp's divergences are written")
+    parser.add_argument("--golden", type=Path, help="JSON of llama.cpp's divergences")
     options = parser.parse_args()
     rows: list[Row] = []
     for row in _rows(options):
         rows.append(row)
         figures = " ".join(f"{each.divergence:9.3g}" for each in (row.ours, row.theirs))
         print(f"{row.name:21} {row.format:8} {figures}{'' if row.holds else ' worse'}", flush=True)
-    if options.document and not options.only:
-        text = options.document.read_text()
-        options.document.write_text(text[: text.index(HEADER)] + table(rows))
-    if options.golden and not options.only:
-        golden = {f"{row.name}/{row.format}": row.golden for row in rows}
-        lines = (f"{json.dumps(name)}: {json.dumps(each)}" for name, each in golden.items())
-        options.golden.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        if options.document:
+            update_document(options.document, row)
+        if options.golden:
+            update_golden(options.golden, row)
     worse = [f"{row.name} {row.format}" for row in rows if not row.holds]
     if worse:
         raise SystemExit(f"further from the exact logits than llama.cpp: {', '.join(worse)}")

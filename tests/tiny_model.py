@@ -1,0 +1,256 @@
+"""A tiny random model of any supported architecture, as a description and as a GGUF file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter
+
+from tests.block_formats import weights as weights_of
+from tests.models import byte_level_vocabulary
+
+QKV = ("attn_q", "attn_k", "attn_v")
+Value = str | int | float | bool | Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyModel:
+    """The shape of a model; keys of `metadata` stand below the architecture's name."""
+
+    architecture: str
+    layers: int = 3
+    embedding: int = 64
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 16
+    feed_forward: int = 96
+    context: int = 256
+    norms: Sequence[str] = ("attn_norm", "ffn_norm")
+    query_key_norm: str = ""
+    """A norm per "head" or over the whole "width"."""
+    epsilon_key: str = "attention.layer_norm_rms_epsilon"
+    fused: Sequence[str] = ()
+    """Of "attn_qkv" and "ffn_up"."""
+    biases: Sequence[str] = ()
+    tied: bool = True
+    sinks: bool = False
+    divisors: Mapping[str, float] = field(default_factory=dict)
+    """Tensors of rope divisors, each with its largest."""
+    metadata: Mapping[str, Value] = field(default_factory=dict)
+    latent: "Latent | None" = None
+    experts: int = 0
+    dense: int = 0
+    """Layers at the beginning that have no experts."""
+    selection_bias: bool = False
+    shared: int = 0
+    """Rows of a shared expert."""
+    shared_gate: bool = True
+    format: str = "F32"
+    formats: Mapping[str, str] = field(default_factory=dict)
+    """Of matrices that have another, by the last part of their names."""
+    gain: float = 1.5
+    """Of matrices: through many layers a large one makes much of any rounding."""
+    embedding_gain: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latent:
+    """Widths of latent attention, whose rotated part `rope.dimension_count` gives."""
+
+    width: int = 32
+    plain: int = 16
+    rotated: int = 8
+    value: int = 24
+    query: int = 0
+    """Width that queries are narrowed to; 0 for no narrowing."""
+    split: bool = True
+
+    def keys(self, heads: int) -> dict[str, Value]:
+        """What stands in the file's metadata."""
+        keys: dict[str, Value] = {
+            "attention.kv_lora_rank": self.width,
+            "rope.dimension_count": self.rotated,
+        }
+        if self.query:
+            keys["attention.q_lora_rank"] = self.query
+        key = self.plain + self.rotated
+        if not self.split:
+            own = {"attention.key_length": key, "attention.value_length": self.value}
+            return keys | own | {"attention.head_count_kv": heads}
+        return keys | {
+            "attention.head_count_kv": 1,
+            "attention.key_length": self.width + self.rotated,
+            "attention.value_length": self.width,
+            "attention.key_length_mla": key,
+            "attention.value_length_mla": self.value,
+        }
+
+
+def write_tiny_model(path: Path, model: TinyModel, *, seed: int = 0) -> Path:
+    """Write the model with random weights and return its path."""
+    writing = _Writing(path, model, seed)
+    writing.header()
+    writing.weights()
+    writing.close()
+    return path
+
+
+class _Writing:
+    def __init__(self, path: Path, model: TinyModel, seed: int) -> None:
+        self.model = model
+        self.random = np.random.default_rng(seed)
+        self.vocabulary = byte_level_vocabulary()
+        self.writer = GGUFWriter(path, model.architecture)
+
+    def header(self) -> None:
+        model = self.model
+        keys: dict[str, Value] = {
+            "context_length": model.context,
+            "embedding_length": model.embedding,
+            "block_count": model.layers,
+            "feed_forward_length": model.feed_forward,
+            "attention.head_count": model.heads,
+            "attention.head_count_kv": model.kv_heads,
+            "attention.key_length": model.head_dim,
+            "attention.value_length": model.head_dim,
+            model.epsilon_key: 1e-5,
+            "rope.dimension_count": model.head_dim,
+            "rope.freq_base": 10000.0,
+            "vocab_size": len(self.vocabulary.tokens),
+            **(model.latent.keys(model.heads) if model.latent else {}),
+            **model.metadata,
+        }
+        if model.experts:
+            keys |= {"expert_count": model.experts, "expert_used_count": 3}
+            keys["expert_feed_forward_length"] = model.feed_forward
+        if model.shared:
+            keys["expert_shared_feed_forward_length"] = model.shared
+        for key, value in keys.items():
+            self.add(f"{model.architecture}.{key}", value)
+        self.vocabulary.write(self.writer)
+
+    def add(self, key: str, value: Value) -> None:
+        if isinstance(value, bool):
+            self.writer.add_bool(key, value)
+        elif isinstance(value, int):
+            self.writer.add_uint32(key, value)
+        elif isinstance(value, float):
+            self.writer.add_float32(key, value)
+        elif isinstance(value, str):
+            self.writer.add_string(key, value)
+        else:
+            self.writer.add_array(key, list(value))
+
+    def weights(self) -> None:
+        model = self.model
+        width, tokens = model.embedding, len(self.vocabulary.tokens)
+        self.matrix("token_embd", tokens, width, gain=model.embedding_gain)
+        for block in (f"blk.{index}" for index in range(model.layers)):
+            for norm in model.norms:
+                self.vector(f"{block}.{norm}.weight", width, mean=1.0)
+            if model.sinks:
+                self.vector(f"{block}.attn_sinks.weight", model.heads, mean=1.0)
+            self.attention(block)
+            if model.experts and int(block[4:]) >= model.dense:
+                self.experts(block)
+            else:
+                self.feed_forward(block)
+        self.vector("output_norm.weight", width, mean=1.0)
+        if not model.tied:
+            self.matrix("output", tokens, width, gain=4.0)
+        for name, largest in model.divisors.items():
+            rotated = model.metadata.get("rope.dimension_count", model.head_dim)
+            assert isinstance(rotated, int)
+            divisors = np.linspace(1.0, largest, rotated // 2, dtype=np.float32)
+            self.writer.add_tensor(name, divisors)
+
+    def latent_attention(self, block: str, latent: Latent) -> None:
+        width, heads = self.model.embedding, self.model.heads
+        queries = heads * (latent.plain + latent.rotated)
+        if latent.query:
+            self.matrix(f"{block}.attn_q_a", latent.query, width)
+            self.vector(f"{block}.attn_q_a_norm.weight", latent.query, mean=1.0)
+            self.matrix(f"{block}.attn_q_b", queries, latent.query)
+        else:
+            self.matrix(f"{block}.attn_q", queries, width)
+        self.matrix(f"{block}.attn_kv_a_mqa", latent.width + latent.rotated, width)
+        self.vector(f"{block}.attn_kv_a_norm.weight", latent.width, mean=1.0)
+        if latent.split:
+            self.matrix(f"{block}.attn_k_b", heads * latent.width, latent.plain, stack=heads)
+            self.matrix(f"{block}.attn_v_b", heads * latent.value, latent.width, stack=heads)
+        else:
+            self.matrix(f"{block}.attn_kv_b", heads * (latent.plain + latent.value), latent.width)
+        self.matrix(f"{block}.attn_output", width, heads * latent.value)
+
+    def attention(self, block: str) -> None:
+        model = self.model
+        if model.latent:
+            return self.latent_attention(block, model.latent)
+        query, each = model.heads * model.head_dim, model.kv_heads * model.head_dim
+        if "attn_qkv" in model.fused:
+            self.matrix(f"{block}.attn_qkv", query + 2 * each, model.embedding)
+        else:
+            for name, rows in zip(QKV, (query, each, each), strict=True):
+                self.matrix(f"{block}.{name}", rows, model.embedding)
+        self.matrix(f"{block}.attn_output", model.embedding, query)
+        for name, heads in (("q", model.heads), ("k", model.kv_heads)):
+            if model.query_key_norm:
+                count = 1 if model.query_key_norm == "head" else heads
+                self.vector(f"{block}.attn_{name}_norm.weight", count * model.head_dim, mean=1.0)
+
+    def experts(self, block: str) -> None:
+        model = self.model
+        self.matrix(f"{block}.ffn_gate_inp", model.experts, model.embedding, gain=3.0)
+        if model.selection_bias:
+            self.vector(f"{block}.exp_probs_b.bias", model.experts, mean=0.0)
+        shapes = {
+            "ffn_gate": (model.feed_forward, model.embedding),
+            "ffn_up": (model.feed_forward, model.embedding),
+            "ffn_down": (model.embedding, model.feed_forward),
+        }
+        for name, (rows, columns) in shapes.items():
+            self.matrix(f"{block}.{name}_exps", model.experts * rows, columns, stack=model.experts)
+            if model.shared:
+                of_shared = [
+                    model.shared if each == model.feed_forward else each for each in (rows, columns)
+                ]
+                self.matrix(f"{block}.{name}_shexp", *of_shared)
+        if model.shared and model.shared_gate:
+            self.vector(f"{block}.ffn_gate_inp_shexp.weight", model.embedding, mean=0.0)
+
+    def feed_forward(self, block: str) -> None:
+        model = self.model
+        if "ffn_up" in model.fused:
+            self.matrix(f"{block}.ffn_up", 2 * model.feed_forward, model.embedding)
+        else:
+            self.matrix(f"{block}.ffn_gate", model.feed_forward, model.embedding)
+            self.matrix(f"{block}.ffn_up", model.feed_forward, model.embedding)
+        self.matrix(f"{block}.ffn_down", model.embedding, model.feed_forward)
+
+    def matrix(
+        self, name: str, rows: int, columns: int, gain: float | None = None, stack: int = 0
+    ) -> None:
+        """A matrix, or `stack` of them one after the other."""
+        gain = self.model.gain if gain is None else gain
+        last = name.rpartition(".")[2]
+        format = self.model.formats.get(last, self.model.format)
+        kind = GGMLQuantizationType[format]
+        stored = weights_of(self.random, format, rows, columns, gain / columns**0.5)
+        if stack:
+            stored = stored.reshape(stack, rows // stack, -1)
+        self.writer.add_tensor(f"{name}.weight", stored, raw_dtype=kind)
+        if last in self.model.biases:
+            self.vector(f"{name}.bias", rows, mean=0.0, stack=stack)
+
+    def vector(self, name: str, length: int, *, mean: float, stack: int = 0) -> None:
+        drawn = self.random.standard_normal(length, np.float32)
+        if stack:
+            drawn = drawn.reshape(stack, -1)
+        self.writer.add_tensor(name, (mean + 0.3 * drawn).astype(np.float32))
+
+    def close(self) -> None:
+        self.writer.write_header_to_file()
+        self.writer.write_kv_data_to_file()
+        self.writer.write_tensors_to_file()
+        self.writer.close()
