@@ -18,7 +18,7 @@ from pipelines.convert import convert
 from pipelines.prepare import expect_supported, raise_failed
 from pipelines.registry import model_name
 from pipelines.resources import ModelPreparation
-from pipelines.validate import CHECKS
+from pipelines.validation import CHECKS
 from runtime.errors import ModelNotFound, PreparationError, RocmForgeError
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, Manifest

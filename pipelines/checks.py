@@ -7,17 +7,20 @@ import msgspec
 
 from pipelines.assets import failures_shown, gguf_models, onnx_model, staging_folder
 from pipelines.resources import ModelPreparation
-from pipelines.validate import CHECKS
-from pipelines.validation_process import validate_apart
+from pipelines.validation import CHECKS, validate_apart
 from runtime.manifest import CheckResult, Manifest
 
 
 @dg.multi_asset_check(
     specs=[
         dg.AssetCheckSpec(
-            name, asset=onnx_model, description=step, blocking=True, partitions_def=gguf_models
+            name,
+            asset=onnx_model,
+            description=check.step,
+            blocking=True,
+            partitions_def=gguf_models,
         )
-        for name, step in CHECKS.items()
+        for name, check in CHECKS.items()
     ]
 )
 def onnx_model_checks(

@@ -9,7 +9,7 @@ import msgspec
 from pipelines.architectures import describe
 from pipelines.convert import convert
 from pipelines.registry import PublishedModel, Registry, model_name
-from pipelines.validation_process import validate_apart
+from pipelines.validation import validate_apart
 from runtime.errors import ModelNotFound, PreparationError
 from runtime.gguf import GGUFFile
 from runtime.manifest import CheckResult

@@ -1,5 +1,6 @@
 """A graph evaluated by the NumPy definitions of its operators: what the model means exactly."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from runtime.ops import experts, reference
 from runtime.step import StepInputs
 
 KEPT_WEIGHTS_BYTES = 2 << 30
-"""Dequantized weights that are kept between steps; beyond these, each step dequantizes anew."""
+"""Dequantized weights that are kept between steps. Beyond these each step dequantizes one matrix
+after the other anew, so that a model of any size is evaluated in so much memory and some more."""
 
 Values = dict[str, NDArray[Any]]
 
@@ -42,8 +44,9 @@ def empty_pool(layout: PageLayout, pages: int, page_size: int) -> NDArray[np.flo
 class ReferenceModel:
     """A graph, its weights and a page pool in NumPy. Owned by one thread.
 
-    Matrices are dequantized to float32 and multiplied in float32, so this is the exact model and
-    holds up to KEPT_WEIGHTS_BYTES of memory until it is dropped.
+    Matrices are dequantized to float32 and multiplied in float32, so this is the exact model. It
+    holds up to KEPT_WEIGHTS_BYTES of matrices until it is dropped, and values only until the last
+    operator that reads them.
     """
 
     def __init__(
@@ -65,19 +68,46 @@ class ReferenceModel:
 
     def run(self, inputs: StepInputs) -> NDArray[np.float32]:
         """Compute one step: logits float32 [R, V]. The pool is kept for the next."""
-        outputs: Any = self._evaluator.run(["logits", "page_pool_out"], feeds(inputs, self._pool))
-        logits: NDArray[np.float32]
-        logits, self._pool = outputs
+        logits: NDArray[np.float32] | None = None
+        for _, outputs, _ in self.walk(inputs):
+            logits = outputs.get("logits", logits)
+        assert logits is not None
         return logits
 
-    def operators(self, values: Values) -> Iterator[tuple[NodeProto, Values]]:
-        """Each node alone, in order, with its outputs for the inputs that `values` gives it."""
-        known = self._evaluator.rt_inits_ | values
+    @property
+    def pool_shape(self) -> tuple[int, int]:
+        """Pages of the pool, and tokens a page."""
+        return self._pool.shape[1], self._pool.shape[4]
+
+    def walk(
+        self, inputs: StepInputs, *, beside: Values | None = None
+    ) -> Iterator[tuple[NodeProto, Values, Values]]:
+        """Compute one step and give each node, in order, with its outputs.
+
+        The third are its outputs for the inputs that `beside` has, values of another run by their
+        names; empty without it. The pool is kept for the next step.
+        """
+        known = feeds(inputs, self._pool)
+        readers = Counter(name for node in self._evaluator.rt_nodes_ for name in node.input)
+        weights = self._evaluator.rt_inits_
         for node in self._evaluator.rt_nodes_:
-            # An input or output without a name is one that is left out.
-            outputs = node.run(*(known[name] if name else None for name in node.input))
-            named = {name: y for name, y in zip(node.output, outputs, strict=False) if name}
-            yield node.onnx_node, named
+            outputs = _run(node, weights, known)
+            yield node.onnx_node, outputs, {} if beside is None else _run(node, weights, beside)
+            known |= outputs
+            for name in node.input:
+                readers[name] -= 1
+                if not readers[name]:
+                    known.pop(name, None)
+            self._pool = outputs.get("page_pool_out", self._pool)
+
+
+def _run(node: OpRun, weights: Values, values: Values) -> Values:
+    """The outputs of one node by name; an input or output without a name is one left out."""
+    inputs = (
+        (values[name] if name in values else weights[name]) if name else None for name in node.input
+    )
+    outputs: Any = node.run(*inputs)  # type: ignore[no-untyped-call]
+    return {name: y for name, y in zip(node.output, outputs, strict=False) if name}
 
 
 class _Evaluator(ReferenceEvaluator):
@@ -98,15 +128,19 @@ class _Evaluator(ReferenceEvaluator):
 
 def _operators() -> list[type[OpRun]]:
     """The operators of our domain; the weights they dequantize live as long as these classes."""
-    kept: dict[tuple[int, str], NDArray[np.float32]] = {}
+    kept: dict[tuple[int, int, str], NDArray[np.float32]] = {}
+    latest: dict[tuple[int, int, str], NDArray[np.float32]] = {}
+    """One matrix that is not kept: `walk` multiplies it twice."""
 
     def weights(blocks: NDArray[np.uint8], format: str, columns: int) -> NDArray[np.float32]:
-        key = (blocks.ctypes.data, format)
-        if key in kept:
-            return kept[key]
+        key = (blocks.ctypes.data, len(blocks), format)
+        for known in (kept, latest):
+            if key in known:
+                return known[key]
+        latest.clear()
         values = reference.dequantize_rows(blocks, format, columns)
-        if sum(array.nbytes for array in kept.values()) + values.nbytes <= KEPT_WEIGHTS_BYTES:
-            kept[key] = values
+        fits = sum(array.nbytes for array in kept.values()) + values.nbytes <= KEPT_WEIGHTS_BYTES
+        (kept if fits else latest)[key] = values
         return values
 
     class _Operator(OpRun):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import ModelNotFound, PreparationError
-from runtime.manifest import GRAPH_VERSION, Manifest, held_alone
+from runtime.manifest import GRAPH_VERSION, MANIFEST_NAME, Manifest, held_alone
 from runtime.packed_weights import remove_packed
 from runtime.session import file_sha256
 from runtime.settings import Settings
@@ -107,6 +107,8 @@ class Registry:
     def resolve(self, model: str | Path) -> Path:
         """Folder of a published name, of `NAME@VERSION`, or of a GGUF that was published before.
 
+        A prepared folder itself is taken as it is.
+
         Raises ModelNotFound for anything else, a GGUF that must be prepared first included.
         """
         path = Path(model)
@@ -117,6 +119,8 @@ class Registry:
                     f"{model} was prepared by another build; run `rocmforge prepare {source}`"
                 )
             return published.folder
+        if (path / MANIFEST_NAME).is_file():
+            return path.absolute()
         if path.is_file():
             if (published := self.find(path)) is not None:
                 return published.folder

@@ -57,6 +57,8 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     """One sentence; for a failed check, what failed and where."""
     figures: dict[str, float] = {}
+    series: dict[str, tuple[float, ...]] = {}
+    """Rows of numbers for a picture: of each position, or of each layer."""
     seconds: float = 0.0
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.architectures import describe
 from pipelines.convert import graph_of
-from pipelines.structure import check_graph, check_weights
+from pipelines.validation.structure import check_graph, check_weights
 from runtime.errors import RocmForgeError
 from runtime.gguf import GGUFFile
 from tests.tiny_models import TINY_MODELS, write_tiny_model

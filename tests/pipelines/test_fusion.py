@@ -10,7 +10,7 @@ from pipelines.convert import graph_of, page_layout
 from pipelines.fusion import fuse
 from pipelines.graph import DOMAIN, build
 from pipelines.reference import ReferenceModel
-from pipelines.validate import one_row
+from pipelines.validation.steps import one_row
 from runtime.gguf import GGUFFile
 from tests.models import write_tiny_llama
 

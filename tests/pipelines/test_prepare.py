@@ -11,6 +11,7 @@ import pytest
 from pipelines import prepare as prepare_room
 from pipelines.prepare import prepare
 from pipelines.registry import Registry, model_name
+from pipelines.validation import CHECKS
 from runtime.errors import GGUFError, ModelNotFound, PreparationError, UnsupportedModel
 from runtime.manifest import Manifest
 from runtime.settings import Settings
@@ -44,7 +45,7 @@ def test_prepare_publishes_a_checked_model(tmp_path: Path, settings: Settings) -
     assert folder == settings.models_folder / "tiny" / "versions" / "1"
     assert (settings.models_folder / "tiny" / "current").resolve() == folder
     checks = Manifest.read(folder).checks
-    assert [check.name for check in checks] == ["structure", "session", "logits", "greedy"]
+    assert [check.name for check in checks] == list(CHECKS)
     assert all(check.passed for check in checks)
     assert steps[0] == "Reading tiny.gguf"
     assert steps[-1] == "Publishing"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines.validate import CHECKS, run_checks
+from pipelines.validation.run import CHECKS, run_checks
 from runtime.errors import PreparationError
 from runtime.manifest import CheckResult
 from runtime.settings import Settings

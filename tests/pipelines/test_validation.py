@@ -3,20 +3,25 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto
 
-from pipelines import validate as validate_room
+from pipelines import reference
 from pipelines.convert import convert
-from pipelines.validate import CHECKS, validate
-from pipelines.validation_process import validate_apart
-from runtime.manifest import GRAPH_NAME, CheckResult
+from pipelines.validation import CHECKS, validate, validate_apart
+from runtime.gguf import GGUFFile
+from runtime.manifest import GRAPH_NAME, CheckResult, Manifest
+from runtime.packed_weights import packed_weights
 from runtime.settings import Settings
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS, whole_blocks
 from tests.models import sentencepiece_vocabulary, write_tiny_llama
 from tests.pipelines.faults import double_scale, node, plant
 from tests.tiny_models import TINY_MODELS, write_tiny_model
+
+HERE = [name for name in CHECKS if name != "served"]
+"""The checks that start no server, which takes a second and a half."""
 
 
 def converted(folder: Path, **variant: object) -> Path:
@@ -51,8 +56,8 @@ def failure(results: tuple[CheckResult, ...]) -> tuple[str, str]:
     ids=lambda variant: str(variant.get("format", ",".join(variant))),
 )
 def test_sound_models_pass(tmp_path: Path, settings: Settings, variant: dict) -> None:
-    results = validate(converted(tmp_path, **variant), settings)
-    assert [(result.name, result.passed) for result in results] == [(name, True) for name in CHECKS]
+    results = validate(converted(tmp_path, **variant), settings, names=HERE)
+    assert [(result.name, result.passed) for result in results] == [(name, True) for name in HERE]
 
 
 @pytest.mark.parametrize("name", ["gemma3", "phi3", "cohere2", "hunyuan-dense", "gpt-oss"])
@@ -63,25 +68,81 @@ def test_sound_models_of_other_architectures_pass(
     prepared = tmp_path / "prepared"
     prepared.mkdir()
     convert(path, prepared, "tiny")
-    results = validate(prepared, settings)
-    assert [(result.name, result.passed) for result in results] == [(name, True) for name in CHECKS]
+    results = validate(prepared, settings, names=HERE)
+    assert [(result.name, result.passed) for result in results] == [(name, True) for name in HERE]
 
 
 def test_exact_formats_are_computed_exactly(tmp_path: Path, settings: Settings) -> None:
-    logits = validate(converted(tmp_path, format="F32"), settings)[2]
+    logits = validate(converted(tmp_path, format="F32"), settings, names=HERE)[3]
     assert logits.figures["prefill_divergence"] < 1e-5
     assert logits.figures["cached_divergence"] < 1e-5
     assert logits.figures["operator_error"] < 1e-4
 
 
-def test_a_large_model_is_compared_over_its_first_layers(
+def test_a_model_larger_than_what_is_kept_in_memory_is_compared_whole(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = converted(tmp_path, layers=3)
-    monkeypatch.setattr(validate_room, "MOST_PARAMETERS", 90_000)
-    results = validate(folder, settings)
-    assert all(result.passed for result in results)
-    assert "first 2 layers" in results[2].summary
+    kept = validate(folder, settings, names=HERE)
+    monkeypatch.setattr(reference, "KEPT_WEIGHTS_BYTES", 0)
+    anew = validate(folder, settings, names=HERE)
+    assert all(result.passed for result in anew)
+    assert [result.figures for result in anew] == [result.figures for result in kept]
+    assert len(anew[3].series["layer_error"]) == 3
+
+
+def test_the_texts_are_compared_position_by_position(tmp_path: Path, settings: Settings) -> None:
+    results = {each.name: each for each in validate(converted(tmp_path), settings, names=HERE)}
+    perplexity = results["perplexity"]
+    assert perplexity.figures["tokens"] == 256
+    assert len(perplexity.series["passage_divergence"]) == 256
+    assert perplexity.figures["exact_perplexity"] > 1
+    assert results["determinism"].figures["ways"] == 4
+
+
+def test_a_server_of_the_model_is_asked(tmp_path: Path, settings: Settings) -> None:
+    results = validate(converted(tmp_path), settings)
+    assert [(result.name, result.passed) for result in results] == [(name, True) for name in CHECKS]
+    assert results[-1].name == "served"
+
+
+@pytest.mark.sample
+def test_the_sample_model_passes_every_check(
+    sample_model: Path, tmp_path: Path, settings: Settings
+) -> None:
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    convert(sample_model, folder, "sample")
+    results = validate_apart(folder, settings, lambda step: None)
+    assert [(result.name, result.passed) for result in results] == [(name, True) for name in CHECKS]
+    figures = {result.name: result.figures for result in results}
+    assert figures["logits"]["prefill_divergence"] < 0.003
+    assert figures["perplexity"]["exact_perplexity"] == pytest.approx(25.25, abs=0.01)
+    assert figures["perplexity"]["perplexity"] == pytest.approx(25.25, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "step"),
+    [("blk.1.ffn_down", "blk.1.ffn_down"), ("blk.0.attn_k", "blk.0.attn_q")],
+)
+def test_one_wrong_scale_in_a_tensor_is_named_with_its_row(
+    tmp_path: Path, settings: Settings, tensor: str, step: str
+) -> None:
+    """The packed copy is what is multiplied: one block in it has another scale than in the GGUF."""
+    folder = converted(tmp_path, format="Q4_0", embedding=128, feed_forward=256)
+    weights = Manifest.read(folder).weights_path(folder)
+    info = GGUFFile.open(weights).tensors[f"{tensor}.weight"]
+    damaged = weights.with_name("damaged.gguf")
+    content = bytearray(weights.read_bytes())
+    at = info.offset + 3 * info.row_bytes  # the first block of row 3 begins with its scale
+    scale = np.frombuffer(content, np.float16, 1, at) * np.float16(-4)
+    content[at : at + 2] = scale.tobytes()
+    damaged.write_bytes(content)
+    packed_weights(damaged, Manifest.read(folder).weights.sha256, settings.packed_folder)
+    name, summary = failure(validate(folder, settings))
+    assert name == "logits"
+    assert f"row 3 of {step} " in summary
+    assert f"{tensor}.weight in Q4_0" in summary
 
 
 def test_an_edited_graph_is_noticed(tmp_path: Path, settings: Settings) -> None:
@@ -172,6 +233,6 @@ def test_in_a_process_of_its_own_it_says_the_same(tmp_path: Path, settings: Sett
     steps: list[str] = []
     results = validate_apart(folder, settings, steps.append)
     assert [result.name for result in results] == list(CHECKS)
-    assert steps == list(CHECKS.values())
+    assert steps == [check.step for check in CHECKS.values()]
     here = validate(folder, settings)
     assert [result.summary for result in results] == [result.summary for result in here]

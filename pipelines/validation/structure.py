@@ -1,19 +1,36 @@
 """The structure check: is a graph valid, and does it read the GGUF as the GGUF is laid out."""
 
+import hashlib
 from collections.abc import Iterator
 
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from pipelines.graph import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET
+from pipelines.validation.outcome import CheckFailed, Outcome
+from pipelines.validation.subject import Subject
 from runtime.gguf import GGUFFile, TensorInfo
+from runtime.manifest import GRAPH_NAME, GRAPH_VERSION
 
 INPUTS = ("token_ids", "positions", "row_starts", "page_table", "logit_rows", "page_pool")
 OUTPUTS = ("logits", "page_pool_out")
 
 
-class CheckFailed(Exception):
-    """Why a check failed, in one sentence that names the place."""
+def check_structure(subject: Subject) -> Outcome:
+    """The graph is the one that was written, valid ONNX, and reads every tensor at its place."""
+    made_by = subject.manifest.versions.get("graph")
+    if made_by != GRAPH_VERSION:
+        raise CheckFailed(f"the graph has version {made_by}, this build runs {GRAPH_VERSION}")
+    graph = subject.stored.SerializeToString(deterministic=True)
+    if hashlib.sha256(graph).hexdigest() != subject.manifest.graph_sha256:
+        raise CheckFailed(f"{GRAPH_NAME} is not the one that was written")
+    check_graph(subject.stored)
+    check_weights(subject.stored, subject.file, subject.spec.folded)
+    operators = len(subject.stored.graph.node)
+    return Outcome(
+        f"{operators} operators read all {len(subject.file.tensors)} tensors in place",
+        {"operators": operators, "tensors": len(subject.file.tensors), "bytes": len(graph)},
+    )
 
 
 def check_graph(model: ModelProto) -> None:

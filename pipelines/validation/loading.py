@@ -1,0 +1,20 @@
+"""The session check: does the model load and compute."""
+
+import numpy as np
+
+from pipelines.validation.outcome import CheckFailed, Outcome
+from pipelines.validation.steps import one_row
+from pipelines.validation.subject import Subject
+
+
+def check_session(subject: Subject) -> Outcome:
+    """A session loads, and a step gives finite logits of the right shape."""
+    session = subject.new_session()
+    tokens = subject.prompt[:2]
+    logits = session.run(one_row(tokens))
+    expected = (len(tokens), subject.spec.vocabulary_size)
+    if logits.shape != expected:
+        raise CheckFailed(f"logits have shape {logits.shape} instead of {expected}")
+    if not np.isfinite(logits).all():
+        raise CheckFailed("logits are not finite")
+    return Outcome(f"a session on {session.device} computes finite logits")

@@ -1,0 +1,105 @@
+"""The logits check: are they those of the exact model, and is each operator its definition."""
+
+import numpy as np
+
+from pipelines.validation.comparison import Comparison
+from pipelines.validation.outcome import CheckFailed, Figures, Outcome, Series
+from pipelines.validation.parity import OperatorError
+from pipelines.validation.steps import cached_steps, one_row, pages_for
+from pipelines.validation.subject import GREEDY_TOKENS, PROMPT_TOKENS, Subject
+
+CACHED_TOKENS = 4
+
+MOST_DIVERGENCE = 0.05
+"""Mean KL divergence from the exact model, nats. The CPU kernels round activations to 8 bits, as
+llama.cpp does; that costs 0.002 on a trained Q4_1 model of 135 M parameters, up to 0.01 on tiny
+random ones. A wrong operator costs whole nats."""
+MOST_DIVERGENCE_OF_EXPERTS = 0.5
+"""The same for models with experts: where two of them are nearly as good, rounding may choose the
+other, which is no error. Tiny random ones reach 0.1."""
+MOST_OPERATOR_ERROR = 0.2
+"""Relative error of one operator given the same inputs. Rounding activations to 8 bits costs 0.01
+to 0.03; a wrong scale, offset or layout about 1."""
+MOST_ROW_ERROR = 0.25
+"""The same of one row of a matrix alone, which finds one wrong block of it."""
+LOCAL = 2.0
+"""A row that is so many times as wrong as the whole is told as the place of the fault."""
+NEAR_TIE = 1.5
+"""Nats by which the exact model may prefer its own token: twice the most by which rounded
+activations were seen to move a logit of a likely token. A wrong cache costs far more."""
+
+
+def check_logits(subject: Subject) -> Outcome:
+    """Logits of a prompt and of cached steps are the exact model's, and so is each operator."""
+    tokens = subject.prompt
+    exact = subject.exact_prompt_logits
+    first_page = pages_for(PROMPT_TOKENS + GREEDY_TOKENS)
+    steps = cached_steps(tokens, single=CACHED_TOKENS, first_page=first_page)
+    prefill = Comparison.of(exact, subject.session.run(one_row(tokens)).copy())
+    cached = Comparison.of(
+        exact, np.concatenate([subject.session.run(step).copy() for step in steps])
+    )
+    worst = max(subject.operators, key=lambda each: each.alone)
+    figures: Figures = {f"prefill_{name}": value for name, value in prefill.figures().items()}
+    figures |= {f"cached_{name}": value for name, value in cached.figures().items()}
+    figures["operator_error"] = worst.alone
+    figures["row_error"] = max(each.row_error for each in subject.operators)
+    series = {
+        "prefill_divergence": prefill.divergences,
+        "cached_divergence": cached.divergences,
+        **_by_layer(subject.operators),
+    }
+    _expect_right_operators(subject, figures, series)
+    for name, comparison in (("a prefill", prefill), ("cached steps", cached)):
+        if not comparison.divergence <= most_divergence(subject):
+            raise CheckFailed(
+                f"logits of {name} diverge from the exact model by "
+                f"{comparison.divergence:.3g} nats, more than {most_divergence(subject)}; no "
+                f"operator alone is wrong, the worst is {worst.name} with {worst.alone:.1%}",
+                figures,
+                series,
+            )
+        # Where another expert was chosen, one position may be far off: the mean decides.
+        if not (subject.spec.has_experts or max(comparison.gaps) <= NEAR_TIE):
+            at = int(np.argmax(comparison.gaps))
+            raise CheckFailed(
+                f"after token {at + 1} of {name} the most likely token is {comparison.gaps[at]:.2f}"
+                " nats less likely than the exact model's own",
+                figures,
+                series,
+            )
+    divergence = max(prefill.divergence, cached.divergence)
+    return Outcome(
+        f"the model diverges by {divergence:.2g} nats from the exact one", figures, series
+    )
+
+
+def most_divergence(subject: Subject) -> float:
+    """What the model may differ by, nats a token."""
+    return MOST_DIVERGENCE_OF_EXPERTS if subject.spec.has_experts else MOST_DIVERGENCE
+
+
+def _expect_right_operators(subject: Subject, figures: Figures, series: Series) -> None:
+    """Raise CheckFailed for the first operator that is wrong: those after it inherit its error."""
+    for each in subject.operators:
+        if each.row_error > MOST_ROW_ERROR and each.row_error > LOCAL * each.alone:
+            raise CheckFailed(
+                f"row {each.row} of {each.name} differs from its definition by "
+                f"{each.row_error:.0%}",
+                figures,
+                series,
+            )
+        if not each.alone <= MOST_OPERATOR_ERROR:
+            raise CheckFailed(
+                f"{each.name} differs from its definition by {each.alone:.0%}", figures, series
+            )
+
+
+def _by_layer(operators: list[OperatorError]) -> Series:
+    """Of each layer the worst operator alone, and the error that its end has inherited."""
+    layers = sorted({each.layer for each in operators if each.layer is not None})
+    of_layer = [[each for each in operators if each.layer == layer] for layer in layers]
+    return {
+        "layer_operator_error": tuple(max(each.alone for each in some) for some in of_layer),
+        "layer_error": tuple(some[-1].inherited for some in of_layer),
+    }

@@ -1,0 +1,98 @@
+"""The checks between a converted model and its publication, in their order.
+
+Each compares what will be served with what the GGUF says: the graph with the tensor directory, and
+ONNX Runtime's logits and text with the exact model in NumPy.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.validation.determinism import check_determinism
+from pipelines.validation.greedy import check_greedy
+from pipelines.validation.loading import check_session
+from pipelines.validation.logits import check_logits
+from pipelines.validation.outcome import CheckFailed, Outcome
+from pipelines.validation.perplexity import check_perplexity
+from pipelines.validation.round_trip import check_tokenizer
+from pipelines.validation.served import check_served
+from pipelines.validation.structure import check_structure
+from pipelines.validation.subject import Subject
+from runtime.manifest import CheckResult
+from runtime.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check by what it does. Immutable."""
+
+    step: str
+    """What is shown while it runs."""
+    run: Callable[[Subject], Outcome]
+
+
+CHECKS = {
+    "structure": Check("Checking the graph against the GGUF", check_structure),
+    "session": Check("Loading the model in ONNX Runtime", check_session),
+    "tokenizer": Check("Turning a text in many languages into tokens and back", check_tokenizer),
+    "logits": Check("Comparing logits with the exact model", check_logits),
+    "greedy": Check("Comparing greedy text with the exact model", check_greedy),
+    "perplexity": Check("Comparing the perplexity of a text", check_perplexity),
+    "determinism": Check("Computing the same in other company", check_determinism),
+    "served": Check("Asking a server of the model", check_served),
+}
+
+
+def validate(
+    folder: Path,
+    settings: Settings,
+    progress: Callable[[str], None] = lambda step: None,
+    *,
+    names: Collection[str] = tuple(CHECKS),
+) -> tuple[CheckResult, ...]:
+    """Run the checks of a converted model in order, up to the first that fails.
+
+    `progress` is called with what each check does as it begins; `names` may leave some out.
+    """
+    return tuple(run_checks(folder, settings, progress, names))
+
+
+def run_checks(
+    folder: Path,
+    settings: Settings,
+    progress: Callable[[str], None],
+    names: Collection[str] = tuple(CHECKS),
+) -> Iterator[CheckResult]:
+    """`validate`, one result at a time."""
+    subject = Subject(folder, settings)
+    for name, check in CHECKS.items():
+        if name in names:
+            progress(check.step)
+            result = _result(name, check, subject)
+            yield result
+            if not result.passed:
+                return
+
+
+def _result(name: str, check: Check, subject: Subject) -> CheckResult:
+    """Run one check; whatever goes wrong in it is its failure."""
+    began = time.perf_counter()
+    passed = False
+    try:
+        outcome = check.run(subject)
+        passed = True
+    except CheckFailed as failure:
+        outcome = failure.outcome
+    except Exception as error:
+        outcome = Outcome(f"{type(error).__name__}: {error}")
+    return CheckResult(
+        name=name,
+        passed=passed,
+        summary=outcome.summary,
+        figures=outcome.figures,
+        series={
+            key: tuple(float(f"{v:.4g}") for v in values) for key, values in outcome.series.items()
+        },
+        seconds=round(time.perf_counter() - began, 3),
+    )

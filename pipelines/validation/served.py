@@ -1,0 +1,71 @@
+"""The served check: does the model answer over HTTP as it does here."""
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipelines.benchmark.servers import Capacity, rocmforge, started
+from pipelines.validation.outcome import CheckFailed, Outcome
+from pipelines.validation.subject import GREEDY_TOKENS, Subject
+from runtime.errors import BenchmarkError
+
+SECONDS = 120.0
+"""Longest that an answer may take."""
+
+
+def check_served(subject: Subject) -> Outcome:
+    """A server of its own process gives the greedy tokens, at once and as a stream."""
+    expected = _until_end(subject.greedy, subject.tokenizer.end_of_generation)
+    prompt = subject.tokenizer.decode(subject.prompt)
+    if subject.tokenizer.encode(prompt) != subject.prompt:
+        raise CheckFailed(f"the prompt {prompt!r} has other tokens when it is sent as text")
+    candidate = rocmforge(str(subject.folder), subject.settings, "")
+    capacity = Capacity(streams=1, tokens_per_stream=len(subject.prompt) + GREEDY_TOKENS)
+    body = {"prompt": prompt, "max_tokens": GREEDY_TOKENS, "temperature": 0}
+    try:
+        with started(candidate, capacity) as server:
+            whole = json.loads(_post(server.url, "/generate", body))
+            events = _post(server.url, "/generate/stream", body)
+            completion = json.loads(_post(server.url, "/v1/completions", body))
+    except BenchmarkError as error:
+        raise CheckFailed(str(error)) from None
+    if whole["tokens"] != expected:
+        raise CheckFailed(f"the server generates {whole['tokens']} instead of {expected}")
+    data = [json.loads(line[6:]) for line in events.splitlines() if line.startswith("data: ")]
+    for name, text in (
+        ("/generate/stream", "".join(event["text"] for event in data)),
+        ("/v1/completions", completion["choices"][0]["text"]),
+    ):
+        if text != whole["text"]:
+            raise CheckFailed(f"{name} answers {text!r}, /generate {whole['text']!r}")
+    return Outcome(
+        f"a server answers {whole['text']!r}",
+        {"start_seconds": server.start_seconds},
+    )
+
+
+def _until_end(tokens: list[int], ends: frozenset[int]) -> list[int]:
+    """The tokens up to the first that ends a text, which a server gives as its last."""
+    for at, token in enumerate(tokens):
+        if token in ends:
+            return tokens[: at + 1]
+    return tokens
+
+
+def _post(url: str, path: str, body: dict[str, Any]) -> str:
+    """The body of an answer. Raises CheckFailed where it is not 200."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=SECONDS)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        raise CheckFailed(f"{path} does not answer: {error}") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise CheckFailed(f"{path} answers {answer.status}: {text}")
+    return text

@@ -1,0 +1,170 @@
+"""The model under its checks: what they share, computed once."""
+
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from pipelines.architectures import ModelSpec, describe
+from pipelines.convert import graph_of, page_layout
+from pipelines.reference import ReferenceModel
+from pipelines.validation.parity import OperatorError, operator_errors
+from pipelines.validation.steps import PAGE_SIZE, one_row, pages_for, rows
+from runtime.gguf import GGUFFile
+from runtime.manifest import GRAPH_NAME, Manifest
+from runtime.session import Session
+from runtime.settings import Settings
+from runtime.tokenizer import Tokenizer, TokenizerCache
+
+PROMPT = "The capital of France is Paris. The capital of Germany is Berlin, and the"
+PROMPT_TOKENS = 24
+GREEDY_TOKENS = 8
+PASSAGE_TOKENS = 256
+FEWEST_PASSAGE_TOKENS = 32
+PASSAGE_WORK = 2e12
+"""Parameters times tokens of the passage: about a minute of one processor."""
+
+
+class Subject:
+    """A converted model and what its checks compare it with. Owned by one thread.
+
+    The exact model is evaluated operator by operator, and each matrix dequantized when it is used,
+    so that any size fits: see pipelines.reference. It is evaluated twice in all.
+    """
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder = folder
+        self.pages = 2 * pages_for(PROMPT_TOKENS + GREEDY_TOKENS) + pages_for(PASSAGE_TOKENS)
+        self.settings = msgspec.structs.replace(
+            settings,
+            device="cpu",  # the graph is checked, not a machine
+            cache_tokens=self.pages * PAGE_SIZE,
+            page_size=PAGE_SIZE,
+        )
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The description that will be published."""
+        return Manifest.read(self.folder)
+
+    @cached_property
+    def weights(self) -> Path:
+        """The GGUF."""
+        return self.manifest.weights_path(self.folder)
+
+    @cached_property
+    def file(self) -> GGUFFile:
+        """The GGUF, read."""
+        return GGUFFile.open(self.weights)
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """What the GGUF says of the model."""
+        return describe(self.file)
+
+    @cached_property
+    def stored(self) -> ModelProto:
+        """The graph that will be published."""
+        return onnx.load_model_from_string((self.folder / GRAPH_NAME).read_bytes())
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return Tokenizer.from_gguf(
+            self.file, TokenizerCache(self.settings.cache_folder / "tokenizers")
+        )
+
+    @cached_property
+    def session(self) -> Session:
+        """What will be served."""
+        return self.new_session()
+
+    def new_session(self) -> Session:
+        """Another session of the model, with pages for every check."""
+        return Session(self.folder, settings=self.settings)
+
+    @cached_property
+    def prompt(self) -> list[int]:
+        """The beginning of a text that a language model knows how to continue."""
+        room = self.spec.context_length - GREEDY_TOKENS
+        return self.tokenizer.encode(PROMPT)[: max(2, min(PROMPT_TOKENS, room))]
+
+    @cached_property
+    def passage(self) -> list[int]:
+        """The beginning of a longer text."""
+        affordable = int(PASSAGE_WORK / self.spec.parameters)
+        most = min(PASSAGE_TOKENS, max(FEWEST_PASSAGE_TOKENS, affordable), self.spec.context_length)
+        return self.tokenizer.encode(text("passage.txt"))[:most]
+
+    @cached_property
+    def greedy(self) -> list[int]:
+        """What the model itself continues the prompt with."""
+        generated: list[int] = []
+        step = one_row(self.prompt)
+        for _ in range(GREEDY_TOKENS):
+            generated.append(int(self.session.run(step)[-1].argmax()))
+            step = one_row(generated[-1:], len(self.prompt) + len(generated) - 1)
+        return generated
+
+    @cached_property
+    def _exact(self) -> ReferenceModel:
+        # The graph is built anew, so that a fault of the stored one does not hide itself.
+        return ReferenceModel(
+            graph_of(self.spec, self.file),
+            self.weights,
+            page_layout(self.spec),
+            pages=self.pages,
+            page_size=PAGE_SIZE,
+        )
+
+    @cached_property
+    def _parity(self) -> tuple[NDArray[np.float32], list[OperatorError]]:
+        return operator_errors(
+            self._exact,
+            self.stored,
+            self.manifest,
+            self.file,
+            one_row(self.prompt),
+            settings=self.settings,
+        )
+
+    @property
+    def exact_prompt_logits(self) -> NDArray[np.float32]:
+        """The exact model's logits of the prompt, float32 [T, V]."""
+        return self._parity[0]
+
+    @property
+    def operators(self) -> list[OperatorError]:
+        """How far each operator is from its definition, in the order of the graph."""
+        return self._parity[1]
+
+    @cached_property
+    def _continued(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        _ = self._parity  # leaves the prompt's keys and values in the exact model's pages
+        continuation = one_row(self.greedy[:-1], len(self.prompt))
+        first_page = 2 * pages_for(PROMPT_TOKENS + GREEDY_TOKENS)
+        passage = one_row(self.passage, first_page=first_page, pages=self.pages - first_page)
+        logits = self._exact.run(rows(continuation, passage))
+        # The reference has said all it has to say, and its matrices take memory.
+        del self._exact
+        return logits[: len(self.greedy) - 1], logits[len(self.greedy) - 1 :]
+
+    @property
+    def exact_greedy_logits(self) -> NDArray[np.float32]:
+        """The exact model's logits for each token of `greedy`, float32 [G, V]."""
+        return np.concatenate([self.exact_prompt_logits[-1:], self._continued[0]])
+
+    @property
+    def exact_passage_logits(self) -> NDArray[np.float32]:
+        """The exact model's logits of the passage, float32 [T, V]."""
+        return self._continued[1]
+
+
+def text(name: str) -> str:
+    """A text that comes with this package."""
+    return resources.files("pipelines.validation").joinpath(name).read_text("utf-8")
