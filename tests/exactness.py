@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 
 from pipelines.architectures import describe
-from pipelines.comparison import log_softmax
 from pipelines.convert import convert, graph_of, page_layout
 from pipelines.reference import ReferenceModel
+from pipelines.validation.comparison import log_softmax
 from runtime.gguf import GGUFFile
 from runtime.session import Session
 from runtime.settings import Settings

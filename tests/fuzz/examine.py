@@ -13,8 +13,8 @@ import numpy as np
 
 from pipelines.architectures import describe
 from pipelines.convert import convert, graph_of
-from pipelines.structure import check_graph, check_weights
 from pipelines.summary import summarize
+from pipelines.validation.structure import check_graph, check_weights
 from runtime.errors import RocmForgeError
 from runtime.gguf import GGUFFile
 from runtime.session import Session

@@ -20,7 +20,7 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-from pipelines.comparison import Comparison
+from pipelines.validation.comparison import Comparison
 from runtime.gguf import GGUFFile
 from runtime.tokenizer import Tokenizer
 from tests.exact_models import (
