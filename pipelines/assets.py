@@ -13,15 +13,17 @@ from pathlib import Path
 import dagster as dg
 import onnx
 
+from pipelines import pictures
 from pipelines.architectures import describe
-from pipelines.convert import convert
+from pipelines.convert import block_formats, convert
 from pipelines.prepare import expect_supported, raise_failed
-from pipelines.registry import model_name
+from pipelines.registry import PublishedModel, model_name
 from pipelines.resources import ModelPreparation
 from pipelines.validation import CHECKS
 from runtime.errors import ModelNotFound, PreparationError, RocmForgeError
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, Manifest
+from runtime.session import file_sha256
 
 GROUP = "models"
 STAGING = "folder"
@@ -43,19 +45,24 @@ def gguf_file(
         expect_supported(path, preparation.settings)
         file = GGUFFile.open(path)
         spec = describe(file)
+        sha256 = file_sha256(path)
     status = path.stat()
+    sizes = block_formats(file)
     return dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path(path),
             "bytes": status.st_size,
+            "modified": dg.MetadataValue.timestamp(status.st_mtime),
+            "sha256": sha256,
             "architecture": spec.architecture,
             "parameters": spec.parameters,
             "layers": len(spec.layers),
             "context_length": spec.context_length,
             "vocabulary_size": spec.vocabulary_size,
             "block_formats": block_format_table(file),
+            "block_formats_picture": pictures.block_format_shares(sizes),
         },
-        data_version=dg.DataVersion(f"{status.st_size}-{status.st_mtime_ns}"),
+        data_version=dg.DataVersion(sha256),
     )
 
 
@@ -70,11 +77,16 @@ def onnx_model(
     began = time.perf_counter()
     with failures_shown():
         folder = preparation.registry.new_staging(name, RUN_OWNER + context.run.run_id)
-        manifest = convert(path, folder, name)
+        try:
+            manifest = convert(path, folder, name)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     graph = folder / GRAPH_NAME
     return dg.MaterializeResult(
         metadata={
             STAGING: dg.MetadataValue.path(folder),
+            "graph": dg.MetadataValue.path(graph),
             "seconds": time.perf_counter() - began,
             "graph_bytes": graph.stat().st_size,
             "weights_bytes": manifest.weights.size,
@@ -105,8 +117,15 @@ def published_model(
             "name": manifest.name,
             "version": int(folder.name),
             STAGING: dg.MetadataValue.path(folder),
+            "weights": dg.MetadataValue.path(manifest.weights_path(folder)),
+            "checks": check_table(manifest),
+            "kept_versions": version_table(preparation.registry.versions(manifest.name)),
             "serve": dg.MetadataValue.md(f"`rocmforge serve {manifest.name}`"),
-        }
+            "go_back": dg.MetadataValue.md(
+                f"`rocmforge rollback {manifest.name}`, or the job `rollback_model`"
+            ),
+        },
+        data_version=dg.DataVersion(manifest.weights.sha256),
     )
 
 
@@ -115,7 +134,7 @@ def failures_shown() -> Iterator[None]:
     """What a user can mend becomes the run's failure in one sentence, and is not tried again."""
     try:
         yield
-    except RocmForgeError as error:
+    except (RocmForgeError, OSError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from None
 
 
@@ -161,6 +180,33 @@ def block_format_table(file: GGUFFile) -> dg.TableMetadataValue:
                 }
             )
             for kind, size in sizes.most_common()
+        ]
+    )
+
+
+def check_table(manifest: Manifest) -> dg.TableMetadataValue:
+    """What each check came to."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({"check": each.name, "seconds": each.seconds, "result": each.summary})
+            for each in manifest.checks
+        ]
+    )
+
+
+def version_table(versions: list[PublishedModel]) -> dg.TableMetadataValue:
+    """The versions that are kept, the newest and current one first."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "version": model.version,
+                    "published": model.manifest.created_at,
+                    "bytes": model.manifest.weights.size,
+                    "weights_sha256": model.manifest.weights.sha256[:16],
+                }
+            )
+            for model in versions
         ]
     )
 

@@ -1,14 +1,23 @@
 """The checks that block publishing, as asset checks of onnx_model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 import msgspec
 
+from pipelines import pictures
 from pipelines.assets import failures_shown, gguf_models, onnx_model, staging_folder
 from pipelines.resources import ModelPreparation
 from pipelines.validation import CHECKS, validate_apart
+from pipelines.validation.logits import MOST_DIVERGENCE, MOST_OPERATOR_ERROR
 from runtime.manifest import CheckResult, Manifest
+
+LINES = {
+    "prefill_divergence": "a prefill",
+    "cached_divergence": "upon a cached prefix",
+    "passage_divergence": "the passage",
+}
+"""Series of a check by position, and what they are called in its picture."""
 
 
 @dg.multi_asset_check(
@@ -44,8 +53,21 @@ def _shown(result: CheckResult) -> dg.AssetCheckResult:
         passed=result.passed,
         severity=dg.AssetCheckSeverity.ERROR,
         description=result.summary,
-        metadata={**result.figures, "seconds": result.seconds},
+        metadata={**result.figures, "seconds": result.seconds, **_pictures(result.series)},
     )
+
+
+def _pictures(series: Mapping[str, Sequence[float]]) -> dict[str, dg.MetadataValue]:
+    """What a check measured in a row, drawn."""
+    drawn: dict[str, dg.MetadataValue] = {}
+    by_position = {name: series[key] for key, name in LINES.items() if key in series}
+    if by_position:
+        drawn["divergence_picture"] = pictures.by_position(by_position, MOST_DIVERGENCE)
+    if "layer_error" in series:
+        drawn["layers_picture"] = pictures.by_layer(
+            series["layer_operator_error"], series["layer_error"], MOST_OPERATOR_ERROR
+        )
+    return drawn
 
 
 def _not_run(name: str, failed: CheckResult) -> CheckResult:

@@ -6,15 +6,10 @@ import dagster as dg
 
 from pipelines.assets import gguf_file, onnx_model, published_model
 from pipelines.checks import onnx_model_checks
+from pipelines.jobs import prepare_model, rollback_model
 from pipelines.regression.schedule import regression
 from pipelines.resources import ModelPreparation
 from pipelines.sensors import gguf_files
-
-prepare_model = dg.define_asset_job(
-    "prepare_model",
-    selection=dg.AssetSelection.assets(gguf_file, onnx_model, published_model),
-    description="Convert a GGUF, check it against the exact model and publish it.",
-)
 
 
 def preparation() -> dg.Definitions:
@@ -22,7 +17,7 @@ def preparation() -> dg.Definitions:
     return dg.Definitions(
         assets=[gguf_file, onnx_model, published_model],
         asset_checks=[onnx_model_checks],
-        jobs=[prepare_model],
+        jobs=[prepare_model, rollback_model],
         sensors=[gguf_files],
     )
 

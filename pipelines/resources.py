@@ -1,11 +1,20 @@
 """What the assets work with: the settings, the folder of GGUF files and the registry."""
 
+import re
 from pathlib import Path
 
 import dagster as dg
 
 from pipelines.registry import Registry
 from runtime.settings import Settings
+
+# What Dagster refuses in a partition's key.
+NO_KEY = re.compile(r"\.\.\.|[\0\a\b\f\n\r\t\v]")
+
+
+def is_partition_key(stem: str) -> bool:
+    """Whether Dagster takes a file's name as a partition's key."""
+    return NO_KEY.search(stem) is None
 
 
 class ModelPreparation(dg.ConfigurableResource[None]):
@@ -29,5 +38,6 @@ class ModelPreparation(dg.ConfigurableResource[None]):
         return self.settings.incoming_folder / f"{partition_key}.gguf"
 
     def partition_keys(self) -> list[str]:
-        """A key for every GGUF file in the folder."""
-        return sorted(path.stem for path in self.settings.incoming_folder.glob("*.gguf"))
+        """A key for every GGUF file in the folder, but for hidden ones."""
+        paths = self.settings.incoming_folder.glob("[!.]*.gguf")
+        return sorted(path.stem for path in paths if is_partition_key(path.stem))
