@@ -49,7 +49,14 @@ def point_to_version(
     )
 
 
-@dg.job(description="Make an earlier version of a published model the current one.")
+# The Launchpad opens with it; null goes back by one.
+TO_FILL_IN = {"ops": {"point_to_version": {"config": {"model": "NAME", "version": None}}}}
+
+
+@dg.job(
+    config=TO_FILL_IN,
+    description="Make an earlier version of a published model the current one.",
+)
 def rollback_model() -> None:
     """Go back."""
     point_to_version()

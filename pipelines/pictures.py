@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 COLOURS = ("#4a6fa5", "#c8102e", "#6b8e23", "#8e6bbf", "#c98a1b", "#4f9d9d", "#7a7a7a")
 WIDTH, HEIGHT = 6.4, 3.0
 DOTS_PER_INCH = 90
+LEGEND: dict[str, Any] = {
+    "loc": "lower center",
+    "bbox_to_anchor": (0.5, 1.0),
+    "ncols": 3,
+    "fontsize": 8,
+    "frameon": False,
+    "columnspacing": 1.2,
+}
+"""Above the axes, where it hides nothing."""
 
 
 def block_format_shares(sizes: Mapping[str, int]) -> dg.MarkdownMetadataValue:
@@ -24,7 +33,7 @@ def block_format_shares(sizes: Mapping[str, int]) -> dg.MarkdownMetadataValue:
     bars = axes.barh(list(sizes), shares, color=COLOURS[0])
     axes.bar_label(bars, [f"{share:.1f} %" for share in shares], padding=3, fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlabel="share of the bytes, percent", xlim=(0, 115))
+    axes.set(xlabel="share of the bytes, percent", xlim=(0, 115), xticks=range(0, 101, 20))
     axes.spines[["top", "right"]].set_visible(False)
     return _markdown(figure, "share of each block format")
 
@@ -41,9 +50,9 @@ def by_position(series: Mapping[str, Sequence[float]], limit: float) -> dg.Markd
     axes.axhline(limit, color="#7a7a7a", ls="--", lw=1, label="most that the mean may be")
     axes.set(xlabel="token", ylabel="KL divergence, nats", xlim=(1, max(2, longest)))
     axes.set_yscale("symlog", linthresh=1e-3)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 2 * max(limit, *map(max, series.values())))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(**LEGEND)
     return _markdown(figure, "divergence from the exact model at each token")
 
 
@@ -71,7 +80,7 @@ def by_layer(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(**LEGEND)
     return _markdown(figure, "error of each layer")
 
 
