@@ -136,7 +136,16 @@ class Session:
         least = -(-budget // page_size)
         self._pool = DevicePool(self._pool_shape(least, page_size))
         rows = min(budget, settings.max_batch_size)
-        self.run(largest_step(budget, rows, least))
+        try:
+            self.run(largest_step(budget, rows, least))
+        except Exception as error:
+            memory = gpu_memory()
+            raise DeviceError(
+                f"a step of {budget} tokens cannot be computed on the GPU {self.device.gpu}, where "
+                f"{mebibytes(memory.free_bytes)} of {mebibytes(memory.total_bytes)} MiB are free "
+                "beside the model (lower --token-budget, or use --device cpu): "
+                f"{' '.join(str(error).split())}"
+            ) from None
         del self._pool
         if not settings.cache_tokens:
             memory = gpu_memory()
@@ -196,6 +205,8 @@ def _open(
     options = ort.SessionOptions()
     options.log_severity_level = ONNX_RUNTIME_WARNINGS_OFF
     options.intra_op_num_threads = settings.thread_count
+    # A plan of memory for each shape that ever was would fill a GPU with blocks of every size.
+    options.enable_mem_pattern = gpu is None
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)

@@ -1,6 +1,7 @@
 """The page pool's memory, on the host or on the GPU: one array that every step writes in place."""
 
 import ctypes
+import weakref
 from typing import Protocol
 
 import numpy as np
@@ -64,16 +65,13 @@ class DevicePool:
                 f"is not ({failure.decode()}); ask for fewer tokens with --cache-tokens or for a "
                 "smaller share with --gpu-memory-utilization"
             )
+        weakref.finalize(self, native_library().rocmforge_hip_free, self._memory)
 
     def bind(self, binding: ort.IOBinding) -> None:
         """Bind the pool for a step."""
         assert self._memory.value is not None
         for bind, name in ((binding.bind_input, INPUT), (binding.bind_output, OUTPUT)):
             bind(name, GPU, 0, np.float16, self._shape, self._memory.value)
-
-    def __del__(self) -> None:
-        if self._memory.value is not None:
-            native_library().rocmforge_hip_free(self._memory)
 
 
 def pool_bytes(shape: PoolShape) -> int:

@@ -44,7 +44,7 @@ struct Device {
   int count = static_cast<int>(size_of("STUB_DEVICES", "1"));
   int warp = static_cast<int>(size_of("STUB_WARP", "64"));
   std::string architecture = variable("STUB_ARCHITECTURE", "gfx942:sramecc+:xnack-");
-  size_t memory = size_of("STUB_MEMORY", "8589934592");
+  size_t memory = size_of("STUB_MEMORY", "1073741824");
   size_t used = 0;
   std::mutex lock;
   std::map<void*, size_t> sizes;

@@ -23,6 +23,6 @@ def device(only_device: StubDevice, kernels: Path, driver: Path) -> Iterator[Stu
     """The stub's device; a kernel that met a failure fails the test."""
     only_device.begin()
     yield only_device
-    only_device.set_memory(8 << 30)
+    only_device.set_memory(1 << 30)
     if only_device.failure is not None:
         raise only_device.failure

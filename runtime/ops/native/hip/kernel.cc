@@ -10,7 +10,7 @@ namespace {
 
 struct Kernels {
   std::mutex lock;
-  std::map<std::string, CompiledKernel> by_name;
+  std::map<std::string, std::shared_ptr<CompiledKernel>> by_name;
 };
 
 Kernels& kernels() {
@@ -33,23 +33,24 @@ void load(CompiledKernel& kernel) {
 
 void add_kernel(CompiledKernel kernel) {
   const std::lock_guard<std::mutex> guard(kernels().lock);
-  std::string name = kernel.name;
-  kernels().by_name.insert_or_assign(std::move(name), std::move(kernel));
+  std::shared_ptr<CompiledKernel>& known = kernels().by_name[kernel.name];
+  if (known != nullptr && known->code == kernel.code && known->types == kernel.types) return;
+  known = std::make_shared<CompiledKernel>(std::move(kernel));
 }
 
-const CompiledKernel& find_kernel(const std::string& name,
-                                  std::initializer_list<std::string_view> types) {
+std::shared_ptr<const CompiledKernel> find_kernel(const std::string& name,
+                                                  std::initializer_list<std::string_view> types) {
   const std::lock_guard<std::mutex> guard(kernels().lock);
   const auto found = kernels().by_name.find(name);
   if (found == kernels().by_name.end()) {
     throw Failure("ROCm", name, "is a GPU kernel that this build does not have");
   }
-  CompiledKernel& kernel = found->second;
+  CompiledKernel& kernel = *found->second;
   if (!std::equal(types.begin(), types.end(), kernel.types.begin(), kernel.types.end(), fits)) {
     throw Failure("ROCm", name, "was compiled with other arguments than this build launches");
   }
   if (kernel.function == nullptr) load(kernel);
-  return kernel;
+  return found->second;
 }
 
 void launch(const CompiledKernel& kernel, Stream stream, Grid grid, void** arguments) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,13 +29,14 @@ struct CompiledKernel {
   Function function = nullptr;
 };
 
-// Adds a kernel, or replaces the one of that name: before sessions are made, by one thread.
+// Adds a kernel. One of that name with other code takes the place of the first for operators that
+// are made from then on.
 void add_kernel(CompiledKernel kernel);
 
 // The kernel of that name, loaded. Throws Failure where there is none, where its arguments are not
 // of these types ("*" stands for any pointer), and where the device refuses it.
-const CompiledKernel& find_kernel(const std::string& name,
-                                  std::initializer_list<std::string_view> types);
+std::shared_ptr<const CompiledKernel> find_kernel(const std::string& name,
+                                                  std::initializer_list<std::string_view> types);
 
 struct Grid {
   int64_t x, y = 1, z = 1;
@@ -71,7 +73,7 @@ template <typename... Arguments>
 class Kernel {
  public:
   explicit Kernel(const std::string& name)
-      : compiled_(&find_kernel(name, {type_name<Arguments>...})) {}
+      : compiled_(find_kernel(name, {type_name<Arguments>...})) {}
 
   int64_t constant(const char* name) const { return compiled_->constants.at(name); }
 
@@ -83,7 +85,7 @@ class Kernel {
   }
 
  private:
-  const CompiledKernel* compiled_;
+  std::shared_ptr<const CompiledKernel> compiled_;
 };
 
 constexpr int64_t ceiling_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
