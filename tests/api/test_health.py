@@ -135,6 +135,11 @@ def test_a_draining_server_is_alive_but_takes_nothing_new(serving: Serving) -> N
     assert serving.get(f"/status/{answer['request_id']}").json() == answer
 
 
+def test_why_a_gpu_is_not_used_is_given() -> None:
+    assert gpu_check(None) == {"available": False}
+    assert gpu_check(None, "no kernels") == {"available": False, "reason": "no kernels"}
+
+
 @pytest.mark.parametrize(
     ("free", "expected"),
     [

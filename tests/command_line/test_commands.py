@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rocmforge.__main__ import main
+from runtime.device import gpu
 from tests.models import write_tiny_llama
 
 
@@ -107,3 +108,17 @@ def test_a_damaged_file_is_refused_before_anything_is_written(
     assert error.startswith("rocmforge: ")
     assert "damaged.gguf" in error
     assert not (home / "models").exists()
+
+
+def test_a_gpu_that_is_not_there_is_told_where_it_was_demanded(
+    gguf: Path,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(gpu, "KERNEL_DRIVER", tmp_path / "none")
+    arguments = ["generate", str(gguf), "hello", "--home", str(home), "--max-tokens", "1"]
+    assert main([*arguments, "--device", "rocm"]) == 1
+    assert "rocmforge: there is no AMD GPU here" in capsys.readouterr().err
+    assert main([*arguments, "--device", "auto"]) == 0

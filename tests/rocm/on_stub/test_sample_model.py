@@ -11,6 +11,7 @@ from runtime.engine import Engine
 from runtime.session import Session
 from runtime.settings import Settings
 from tests.golden.agreement import agree
+from tests.rocm.placement import on_cpu
 from tests.rocm.stub_device import StubDevice
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "greedy.json"
@@ -27,13 +28,14 @@ def test_greedy_text_is_llama_cpps_until_a_near_tie(tmp_path: Path, device: Stub
     settings = Settings(
         home=tmp_path / "home", device="rocm", cache_tokens=512, token_budget=16, threads=2
     )
-    session = Session(folder, settings=settings)
+    session = Session(folder, settings=settings, profile_prefix=tmp_path / "profile")
     before = device.count("unknown launches")
     engine = Engine(session, end_of_generation=frozenset(), settings=settings)
     engine.start()
     for entry in json.loads(GOLDEN.read_text())[:PROMPTS]:
         agree(engine, entry, TOKENS)
     engine.stop()
+    assert on_cpu(session.end_profiling()) == []
     assert device.count("unknown launches") == before
     layers = session.manifest.page_layout.layers
     assert device.launches["rotary_page_write"] % layers == 0
