@@ -120,6 +120,14 @@ thread_local struct {
 // What the tests call.
 EXPORT void stub_set_executor(Executor executor) { device().executor = executor; }
 EXPORT void stub_set_memory(size_t bytes) { device().memory = bytes; }
+// Whether an address lies in memory that hipMalloc gave.
+EXPORT int stub_is_on_device(void* address) {
+  const std::lock_guard<std::mutex> guard(device().lock);
+  auto after = device().sizes.upper_bound(address);
+  if (after == device().sizes.begin()) return 0;
+  const auto& [begin, size] = *--after;
+  return static_cast<char*>(address) < static_cast<char*>(begin) + size;
+}
 EXPORT int64_t stub_count(const char* what) {
   const std::string name = what;
   const Device& it = device();

@@ -21,6 +21,7 @@ from runtime.ops.reference import rms_norm as normed
 from runtime.ops.reference import rotary_angles as angles_of
 from runtime.ops.reference import rotate
 
+KEY_BYTES = 256
 LOG2_E = float(np.log2(np.e))
 KINDS = ("silu", "gelu", "clamped_silu")
 
@@ -40,6 +41,8 @@ def view(address: int, dtype: npt.DTypeLike, *shape: int) -> np.ndarray:
     """The memory at an address as an array, writable."""
     count = int(np.prod(shape, dtype=np.int64))
     assert address or count == 0, "a kernel reads a null pointer"
+    if count == 0:
+        return np.zeros(shape, dtype)
     memory = (ctypes.c_char * (count * np.dtype(dtype).itemsize)).from_address(address)
     return np.ndarray(shape, dtype, memoryview(memory))
 
@@ -53,7 +56,7 @@ class Kernels:
     """The functions by the kernels' names, and the weights that were unpacked once."""
 
     def __init__(self) -> None:
-        self._weights: dict[tuple[int, int, int], np.ndarray] = {}
+        self._weights: dict[tuple[int, bytes, int, int, int], np.ndarray] = {}
 
     def run(self, launch: Launch) -> None:
         function: Callable[[Launch, Any], None] = getattr(self, launch.kernel)
@@ -61,7 +64,9 @@ class Kernels:
 
     def weights(self, variant: str, a: Any, first: int, rows: int) -> np.ndarray:
         """float32 [rows, K] of the planes, from row `first` on."""
-        key = (a.codes, first, rows)
+        # Memory that was freed may hold another matrix: its first codes tell them apart.
+        beginning = view(a.codes, np.uint8, KEY_BYTES).tobytes()
+        key = (a.codes, beginning, a.parts, first, rows)
         if key not in self._weights:
             self._weights[key] = weights_of(variant, a, first, rows)
         return self._weights[key]
@@ -399,7 +404,7 @@ def weights_of(variant: str, a: Any, first: int, rows: int) -> np.ndarray:
     )
     layout, columns = BLOCK_FORMATS[name].layout, a.parts * 32
     planes = [
-        view(address + first * size, np.uint8, rows, size)
+        view(address + first * size if address else 0, np.uint8, rows, size)
         for address, size in zip(
             (a.codes, a.high, a.subs, a.units), layout.plane_bytes(1, columns), strict=True
         )

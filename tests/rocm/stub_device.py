@@ -89,11 +89,17 @@ class StubDevice:
         self._kernels = kernels
 
     def begin(self) -> None:
-        """Forget what was launched, and the weights at addresses that may have changed."""
+        """Forget what was launched and which weights were unpacked."""
         self._kernels = Kernels()
         self.launches.clear()
         self.streams.clear()
         self.failure = None
+
+    def _check_pointer(self, name: str, address: int) -> None:
+        """A pointer is null or to the device's memory, and aligned as kernels are compiled for."""
+        assert address % 16 == 0, f"{name} is not aligned"
+        on_device = self._hip.stub_is_on_device(ctypes.c_void_p(address))
+        assert address == 0 or on_device, f"{name} is not in the device's memory"
 
     def _execute(
         self, name: bytes, grid: list[int], threads: int, shared: int, stream: int, given: list[int]
@@ -106,7 +112,7 @@ class StubDevice:
                 value_type = VALUE_TYPES["pointer" if kind.startswith("*") else kind]
                 arguments[argument] = value_type.from_address(place).value
                 if kind.startswith("*"):
-                    assert arguments[argument] % 16 == 0, f"{argument} is not aligned"
+                    self._check_pointer(argument, arguments[argument])
             scratch = [ctypes.c_uint64.from_address(given[len(arguments) + i]) for i in (0, 1)]
             assert [each.value for each in scratch] == [0, 0]
             kernel, _, kind = variant.name.partition(".")

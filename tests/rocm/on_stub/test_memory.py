@@ -48,7 +48,7 @@ def test_the_pool_fills_the_share_that_is_asked_for(
         used = memory.total_bytes - memory.free_bytes
         page_bytes = session.manifest.page_layout.bytes_per_token() * settings.page_size
         assert share * memory.total_bytes - page_bytes < used <= share * memory.total_bytes
-        assert session.page_count * page_bytes > 0.8 * used
+        assert session.page_count * page_bytes > 0.5 * used
         del session
 
 

@@ -21,7 +21,10 @@ class DeviceWeights {
                 int64_t columns);
 
   const PlaneLayout& layout() const { return layout_; }
-  const void* plane(int i) const { return memory_.data() + offsets_[i]; }
+  // Null where the layout has none of that kind.
+  const void* plane(int i) const {
+    return layout_.row_bytes[i] == 0 ? nullptr : memory_.data() + offsets_[i];
+  }
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }
   int64_t parts() const { return columns_ / part_columns; }
