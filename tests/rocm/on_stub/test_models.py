@@ -4,10 +4,13 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from pipelines.convert import convert
 from runtime.errors import UnsupportedModel
+from runtime.manifest import GRAPH_NAME
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.step import StepInputs
@@ -60,15 +63,37 @@ def run_all(session: Session) -> list[np.ndarray]:
     return [session.run(step).copy() for step in STEPS]
 
 
-LATENT = [name for name in TINY_MODELS if name.startswith("deepseek2")]
+def is_refused(folder: Path) -> bool:
+    """Whether the graph has what the GPU's kernels do not know: docs/gpu.md lists it."""
+    for node in onnx.load(folder / GRAPH_NAME, load_external_data=False).graph.node:
+        found = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        head_dim = found.get("head_dim", 16)
+        if head_dim > 256 or head_dim % 16 or found.get("gating", b"softmax") != b"softmax":
+            return True
+        if node.op_type == "MixtureOfExperts" and (found["groups"] > 1 or len(node.input) > 8):
+            return True
+    return False
 
 
-@pytest.mark.parametrize("name", [name for name in TINY_MODELS if name not in LATENT])
-def test_every_operator_of_ours_runs_on_the_gpu_and_nothing_is_copied_to_it(
+def expect_refusal(folder: Path, settings: Settings) -> None:
+    """The model is refused where a GPU is demanded, and left to the CPU where it is not."""
+    with pytest.raises(UnsupportedModel, match=r"cannot run on the GPU stub \(gfx942\).*kernels"):
+        Session(folder, settings=settings)
+    session = Session(folder, settings=msgspec.structs.replace(settings, device="auto"))
+    assert session.device.gpu is None
+    assert "cannot run on the GPU" in session.device.reason
+    assert np.isfinite(session.run(STEPS[2])).all()
+
+
+@pytest.mark.parametrize("name", TINY_MODELS)
+def test_every_node_runs_on_the_gpu_or_the_model_is_refused(
     tmp_path: Path, device: StubDevice, name: str
 ) -> None:
     settings = gpu_settings(tmp_path / "home")
     folder = prepare(tmp_path, name)
+    if is_refused(folder):
+        expect_refusal(folder, settings)
+        return
     session = Session(folder, settings=settings, profile_prefix=tmp_path / "profile")
     before = device.count("unknown launches")
     ours = run_all(session)
@@ -78,19 +103,6 @@ def test_every_operator_of_ours_runs_on_the_gpu_and_nothing_is_copied_to_it(
         exact = run_all(Session(folder, settings=msgspec.structs.replace(settings, device="cpu")))
         for mine, expected in zip(ours, exact, strict=True):
             assert np.abs(mine - expected).max() < MOST_ERROR * expected.std()
-
-
-@pytest.mark.parametrize("name", LATENT)
-def test_models_that_the_kernels_cannot_compute_are_refused_or_left_to_the_cpu(
-    tmp_path: Path, device: StubDevice, name: str
-) -> None:
-    settings, folder = gpu_settings(tmp_path / "home"), prepare(tmp_path, name)
-    with pytest.raises(UnsupportedModel, match=r"cannot run on the GPU stub \(gfx942\).*kernels"):
-        Session(folder, settings=settings)
-    session = Session(folder, settings=msgspec.structs.replace(settings, device="auto"))
-    assert session.device.gpu is None
-    assert "cannot run on the GPU" in session.device.reason
-    assert np.isfinite(session.run(STEPS[2])).all()
 
 
 def test_some_models_are_computed_whole_and_use_every_kernel(
@@ -140,3 +152,9 @@ def test_a_step_writes_the_pool_in_place_on_one_stream_and_waits_only_at_its_end
     assert spent["bytes to device"] == sum(each.nbytes for each in given)
     # As many as there are layers or more would mean a wait within the step.
     assert spent["synchronizations"] < layers
+
+
+def test_models_that_are_refused_are_few(tmp_path: Path) -> None:
+    refused = {name for name in TINY_MODELS if is_refused(prepare(tmp_path, name))}
+    assert {"deepseek2", "glm4moe"} <= refused
+    assert len(refused) < len(TINY_MODELS) / 4
