@@ -4,6 +4,7 @@ import falcon
 
 from api import errors
 from api.middleware import AccessLog, CrossOrigin
+from api.resources.chat import ChatCompletionsResource
 from api.resources.completions import (
     CompletionsResource,
     OpenAIModelResource,
@@ -35,6 +36,7 @@ def create_app(services: Services) -> errors.Application:
     app.add_route("/metrics", MetricsResource(services))
     app.add_route("/traces", TracesResource(services))
     app.add_route("/v1/completions", CompletionsResource(services))
+    app.add_route("/v1/chat/completions", ChatCompletionsResource(services))
     app.add_route("/v1/models", OpenAIModelsResource(services))
     app.add_route("/v1/models/{name:path}", OpenAIModelResource(services))
     return app

@@ -79,7 +79,7 @@ class CompletionRequest(msgspec.Struct, frozen=True):
         """
         given = decode(body, CompletionBody)
         for name, only in ONLY_VALUES.items():
-            _check_only(name, getattr(given, name), only)
+            check_only(name, getattr(given, name), only)
         if given.stream_options is not None and not given.stream:
             raise InvalidRequest("stream_options is only for a stream; send stream: true with it")
         max_tokens = given.max_tokens
@@ -91,13 +91,13 @@ class CompletionRequest(msgspec.Struct, frozen=True):
                     given.temperature,
                     0 if given.top_k is None else max(0, whole("top_k", given.top_k, NO_LIMIT)),
                     given.top_p,
-                    None if given.seed is None else _seed(given.seed),
+                    None if given.seed is None else seed_of(given.seed),
                     default_top_p=1.0,
                 ),
                 ignore_eos=bool(given.ignore_eos),
             ),
             given.model,
-            _stops(given.stop),
+            stop_strings(given.stop),
             bool(given.stream),
             bool(given.stream_options and given.stream_options.include_usage),
         )
@@ -157,7 +157,7 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     data: tuple[ModelObject, ...]
 
 
-def _check_only(name: str, value: Any, only: Any) -> None:
+def check_only(name: str, value: Any, only: Any) -> None:
     """Refuse a value that is not the default; True is not 1 and False is not 0."""
     if value is None or (value == only and isinstance(value, bool) == isinstance(only, bool)):
         return
@@ -183,7 +183,8 @@ def _prompt(given: str | list[str | int | list[int]]) -> str | tuple[int, ...]:
     return tuple(tokens)
 
 
-def _stops(given: str | list[str] | None) -> tuple[str, ...]:
+def stop_strings(given: str | list[str] | None) -> tuple[str, ...]:
+    """The strings before which a text ends. Raises InvalidRequest for too many or an empty one."""
     stops = (given,) if isinstance(given, str) else tuple(given or ())
     if len(stops) > MOST_STOPS:
         raise InvalidRequest(f"stop must be at most {MOST_STOPS} strings, not {len(stops)}")
@@ -192,7 +193,7 @@ def _stops(given: str | list[str] | None) -> tuple[str, ...]:
     return stops
 
 
-def _seed(given: Number) -> int:
+def seed_of(given: Number) -> int:
     """OpenAI's seeds may be negative: 64 bits, signed or not."""
     seed = whole("seed", given, -SEEDS // 2)
     if seed >= SEEDS:

@@ -1,17 +1,19 @@
 """One generation over HTTP: from a body that was read to the end of its answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import falcon
 
 from api.holder import ServedModel
-from api.schemas import GenerateRequest
+from api.schemas import Conversation, GenerateRequest
 from api.services import Services
 from api.telemetry.logs import AccessEntry
 from api.telemetry.tracing import remote_parent
+from runtime.chat import ChatTemplate
 from runtime.errors import EngineUnavailable, InvalidRequest, QueueFull
 from runtime.generation import Generation
+from runtime.tokenizer import Tokenizer
 
 WATCH_CLIENT = "rocmforge.watch_client"
 """Key of the WSGI environment: calls a function as soon as the client is gone (see server)."""
@@ -111,14 +113,22 @@ def _submit(model: ServedModel, wanted: GenerateRequest, context: object) -> Gen
     sampling = wanted.sampling
     if sampling.top_k > model.engine.vocabulary_size:
         sampling = replace(sampling, top_k=model.engine.vocabulary_size)
-    prompt = wanted.prompt
     return model.engine.submit(
-        model.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt,
+        _prompt_tokens(wanted.prompt, model.tokenizer),
         sampling,
         wanted.max_tokens,
         ignore_eos=wanted.ignore_eos,
         context=context,
     )
+
+
+def _prompt_tokens(
+    prompt: str | tuple[int, ...] | Conversation, tokenizer: Tokenizer
+) -> Sequence[int]:
+    if isinstance(prompt, Conversation):
+        template = ChatTemplate(tokenizer)
+        return template.encode(prompt.messages, variables=prompt.variables)
+    return tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
 
 
 def _lower_case_headers(request: falcon.Request) -> dict[str, str]:

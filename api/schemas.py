@@ -42,11 +42,19 @@ class GenerateBody(msgspec.Struct, frozen=True):
     """Ignored; the route decides."""
 
 
+class Conversation(msgspec.Struct, frozen=True):
+    """Messages that the model's own template makes a prompt."""
+
+    messages: tuple[dict[str, Any], ...]
+    variables: dict[str, Any]
+    """What else the template is told."""
+
+
 class GenerateRequest(msgspec.Struct, frozen=True):
     """What a client asked for, checked and with the defaults filled in."""
 
-    prompt: str | tuple[int, ...]
-    """A text, or the tokens of one."""
+    prompt: str | tuple[int, ...] | Conversation
+    """A text, the tokens of one, or a conversation."""
     max_tokens: int
     sampling: SamplingParameters
     ignore_eos: bool = False

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rocmforge.commands import (
     bench,
+    chat,
     generate,
     inspect,
     models,
@@ -26,6 +27,7 @@ COMMANDS = (
     models,
     rollback,
     remove,
+    chat,
     generate,
     score,
     bench,

@@ -1,7 +1,9 @@
 """OpenAI's dialect: POST /v1/completions, GET /v1/models and GET /v1/models/{name}."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Protocol
 
 import falcon
 import msgspec
@@ -41,21 +43,29 @@ class CompletionsResource:
         expect_served(wanted.model, model)
         exchange = begin(services, req, wanted.generate, model)
         writer = CompletionWriter(exchange, wanted, f"cmpl-{req.context.access.x_request_id}")
-        if wanted.stream:
-            sse.answer_stream(
-                req, resp, exchange, writer.events, ping_seconds=services.ping_seconds
-            )
-            return
-        try:
-            resp.data = msgspec.json.encode(writer.answer())
-        finally:
-            exchange.close()
+        writer.respond(req, resp, ping_seconds=services.ping_seconds)
 
 
-class CompletionWriter:
-    """Turns the outputs of one request into a completion or its chunks. Owned by one thread."""
+class Answered(Protocol):
+    """What a writer needs to know of a request."""
 
-    def __init__(self, exchange: Exchange, wanted: CompletionRequest, name: str) -> None:
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Strings before which the text ends."""
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer comes token by token."""
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+
+
+class OpenAIWriter(ABC):
+    """Turns the outputs of one request into an answer or its chunks. Owned by one thread."""
+
+    def __init__(self, exchange: Exchange, wanted: Answered, name: str) -> None:
         self._exchange = exchange
         self._wanted = wanted
         self._name = name
@@ -63,8 +73,22 @@ class CompletionWriter:
         self._decoder = text_decoder(exchange.model.tokenizer, wanted.stops)
         self._token_count = 0
 
-    def answer(self) -> Completion:
-        """Wait for the end and give the whole completion.
+    def respond(
+        self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float
+    ) -> None:
+        """Make the response the whole answer or its stream; either closes the exchange."""
+        if self._wanted.stream:
+            sse.answer_stream(
+                request, response, self._exchange, self.events, ping_seconds=ping_seconds
+            )
+            return
+        try:
+            response.data = msgspec.json.encode(self.answer())
+        finally:
+            self._exchange.close()
+
+    def answer(self) -> msgspec.Struct:
+        """Wait for the end and give the whole answer.
 
         Raises GenerationFailed.
         """
@@ -75,8 +99,7 @@ class CompletionWriter:
         text = "".join(map(self._text, _outputs(generation)))
         if self._failure is not None:
             raise GenerationFailed(self._failure)
-        choice = Choice(text=text, finish_reason=self._finish_reason)
-        return self._completion(choice, self._usage())
+        return self._whole(text, self._finish_reason)
 
     def events(self, output: TokenOutput) -> bytes:
         """The chunks of one output: one for each token, and at the end usage and [DONE].
@@ -92,8 +115,25 @@ class CompletionWriter:
         else:
             last = self._chunk(text, self._finish_reason)
             if self._wanted.include_usage:
-                last += sse.event_bytes(self._completion(None, self._usage()))
+                last += self._usage_chunk()
         return last + DONE
+
+    @abstractmethod
+    def _whole(self, text: str, reason: str | None) -> msgspec.Struct:
+        """The answer that is not streamed."""
+
+    @abstractmethod
+    def _chunk(self, text: str, reason: str | None) -> bytes:
+        """The events that add a text."""
+
+    @abstractmethod
+    def _usage_chunk(self) -> bytes:
+        """The event of a stream that has the token counts."""
+
+    @property
+    def _usage_of_chunks(self) -> msgspec.UnsetType | None:
+        """What stands for the counts in all chunks before the last."""
+        return None if self._wanted.include_usage else msgspec.UNSET
 
     def _text(self, output: TokenOutput) -> str:
         """What an output adds to the text. At a stop string the engine is told to end."""
@@ -132,9 +172,19 @@ class CompletionWriter:
             TokenDetails(generation.prefix_hit_tokens),
         )
 
+
+class CompletionWriter(OpenAIWriter):
+    """Writes the text of POST /v1/completions."""
+
+    def _whole(self, text: str, reason: str | None) -> Completion:
+        return self._completion(Choice(text=text, finish_reason=reason), self._usage())
+
     def _chunk(self, text: str, reason: str | None) -> bytes:
-        usage = None if self._wanted.include_usage else msgspec.UNSET
-        return sse.event_bytes(self._completion(Choice(text=text, finish_reason=reason), usage))
+        choice = Choice(text=text, finish_reason=reason)
+        return sse.event_bytes(self._completion(choice, self._usage_of_chunks))
+
+    def _usage_chunk(self) -> bytes:
+        return sse.event_bytes(self._completion(None, self._usage()))
 
     def _completion(
         self, choice: Choice | None, usage: Usage | msgspec.UnsetType | None

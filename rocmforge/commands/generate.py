@@ -2,15 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rocmforge.options import SESSION, add_settings, settings_of
-
-if TYPE_CHECKING:
-    from runtime.sampler import SamplingParameters
-    from runtime.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from rocmforge.generating import writing
     from rocmforge.model import prepared
     from runtime.sampler import SamplingParameters
 
@@ -36,35 +30,7 @@ def run(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
-    folder = prepared(options.model, settings)
-    for text in _texts(folder, prompt, sampling, options.max_tokens, settings):
-        print(text, end="", flush=True)
+    with writing(prepared(options.model, settings), settings) as writer:
+        for text in writer.write(writer.tokenizer.encode(prompt), sampling, options.max_tokens):
+            print(text, end="", flush=True)
     print()
-
-
-def _texts(
-    folder: Path, prompt: str, sampling: "SamplingParameters", max_tokens: int, settings: "Settings"
-) -> Iterator[str]:
-    """The answer's text, piece by piece. Raises RocmForgeError where the generation failed."""
-    from rocmforge.model import load, tokenizer_cache
-    from runtime.detokenizer import StreamDecoder
-    from runtime.engine import Engine
-    from runtime.errors import RocmForgeError
-    from runtime.generation import FinishReason
-
-    session, tokenizer = load(folder, settings, tokenizer_cache(settings))
-    engine = Engine(session, end_of_generation=tokenizer.end_of_generation, settings=settings)
-    engine.start()
-    try:
-        decoder = StreamDecoder(tokenizer, continues=True)
-        generation = engine.submit(tokenizer.encode(prompt), sampling, max_tokens)
-        while (output := generation.next_output()) is not None:
-            if output.token is not None:
-                yield decoder.feed(output.token)
-            if output.finish_reason is not None:
-                break
-        yield decoder.flush()
-        if generation.finish_reason is FinishReason.FAILED:
-            raise RocmForgeError(f"the generation failed: {generation.error}")
-    finally:
-        engine.stop()

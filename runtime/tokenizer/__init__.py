@@ -1,6 +1,6 @@
 """Text to tokens and back: a GGUF's vocabulary, run by the `tokenizers` library."""
 
 from runtime.tokenizer.cache import CacheStatistics, TokenizerCache
-from runtime.tokenizer.tokenizer import Tokenizer
+from runtime.tokenizer.tokenizer import Tokenizer, well_formed
 
-__all__ = ["CacheStatistics", "Tokenizer", "TokenizerCache"]
+__all__ = ["CacheStatistics", "Tokenizer", "TokenizerCache", "well_formed"]

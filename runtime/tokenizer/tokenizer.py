@@ -1,7 +1,8 @@
 """The tokenizer of one model. It behaves as llama.cpp does, so prompts give the same tokens."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 
 from gguf.constants import TokenType
@@ -38,6 +39,7 @@ class Tokenizer:
         )
         """Whether spaces are to be marked here, not by the backend."""
         self._shown = _SpecialTokens(vocabulary, TokenType.USER_DEFINED)
+        self._control = _SpecialTokens(vocabulary, TokenType.CONTROL, TokenType.UNKNOWN)
         self._special = _SpecialTokens(
             vocabulary, TokenType.USER_DEFINED, TokenType.CONTROL, TokenType.UNKNOWN
         )
@@ -104,20 +106,44 @@ class Tokenizer:
         if add_special and vocabulary.add_bos and vocabulary.bos is not None:
             tokens.append(vocabulary.bos)
         special = self._special if parse_special else self._shown
-        prefix = SPACE if vocabulary.add_space_prefix and self._marks_spaces else ""
-        after_special = True
-        for part in special.split(_well_formed(text)):
-            if isinstance(part, int):
-                tokens.append(part)
-            else:
-                if self._marks_spaces:
-                    part = (prefix if after_special else "") + part.replace(" ", SPACE)
-                tokens += self._backend.encode(part, add_special_tokens=False).ids
-            after_special = isinstance(part, int)
+        tokens += self._encode_parts(special.split(well_formed(text)))
         end = vocabulary.eos if vocabulary.add_eos else vocabulary.separator
         if add_special and end is not None:
             tokens.append(end)
         return tokens
+
+    def encode_prompt(self, text: str, own: Sequence[tuple[int, int]]) -> list[int]:
+        """Tokens of a prompt that a template wrote, with BOS in front where the model wants it.
+
+        Only inside the spans `own` (start and end in characters, ascending) can the text name
+        control tokens. The text must be well-formed.
+        """
+        vocabulary = self._vocabulary
+        tokens = list(
+            self._encode_parts(
+                self._special.parts(text, _prompt_matches(text, own, self._shown, self._control))
+            )
+        )
+        if vocabulary.add_bos and vocabulary.bos is not None and tokens[:1] != [vocabulary.bos]:
+            tokens.insert(0, vocabulary.bos)
+        return tokens
+
+    def token_text(self, token: int) -> str:
+        """The token as the vocabulary writes it: that of a control token is its name."""
+        return self._vocabulary.tokens[token]
+
+    def _encode_parts(self, parts: Iterable[int | str]) -> Iterator[int]:
+        """Tokens of special tokens and of the texts between them."""
+        prefix = SPACE if self._vocabulary.add_space_prefix and self._marks_spaces else ""
+        after_special = True
+        for part in parts:
+            if isinstance(part, int):
+                yield part
+            else:
+                if self._marks_spaces:
+                    part = (prefix if after_special else "") + part.replace(" ", SPACE)
+                yield from self._backend.encode(part, add_special_tokens=False).ids
+            after_special = isinstance(part, int)
 
     def token_bytes(self, token: int) -> bytes:
         """Bytes that a token adds to the text: none for control tokens and ids past the end."""
@@ -160,10 +186,18 @@ class _SpecialTokens:
         texts = sorted(self._ids, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
 
+    def search(self, text: str, start: int, end: int) -> re.Match[str] | None:
+        """The first of them that lies between two places."""
+        return self._pattern.search(text, start, end)
+
     def split(self, text: str) -> Iterator[int | str]:
         """Token ids and the pieces of text between them, none of them empty."""
+        return self.parts(text, self._pattern.finditer(text))
+
+    def parts(self, text: str, found: Iterable[re.Match[str]]) -> Iterator[int | str]:
+        """The same for matches of one's own, which follow each other."""
         start = 0
-        for match in self._pattern.finditer(text):
+        for match in found:
             token = self._ids[match[0]]
             before = text[start : match.start()]
             if token in self._strips_left:
@@ -179,7 +213,33 @@ class _SpecialTokens:
             yield text[start:]
 
 
-def _well_formed(text: str) -> str:
+def _prompt_matches(
+    text: str, own: Sequence[tuple[int, int]], shown: _SpecialTokens, control: _SpecialTokens
+) -> Iterator[re.Match[str]]:
+    """Tokens that are always found, and those that only own text may name: the leftmost first."""
+    place = 0
+    spans = deque(own)
+    next_shown = shown.search(text, 0, len(text))
+    next_control: re.Match[str] | None = None
+    while True:
+        if next_shown is not None and next_shown.start() < place:
+            next_shown = shown.search(text, place, len(text))
+        if next_control is not None and next_control.start() < place:
+            next_control = None
+        while next_control is None and spans:
+            start, end = spans[0]
+            next_control = control.search(text, max(start, place), end) if end > place else None
+            if next_control is None:
+                spans.popleft()
+        found = [match for match in (next_shown, next_control) if match is not None]
+        if not found:
+            return
+        first = min(found, key=lambda match: (match.start(), -match.end()))
+        yield first
+        place = first.end()
+
+
+def well_formed(text: str) -> str:
     """The text as UTF-8 can hold it: surrogates are paired where they can be, else U+FFFD."""
     try:
         text.encode()

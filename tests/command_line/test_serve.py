@@ -1,5 +1,6 @@
 """`rocmforge serve` as its own process: from the first line it prints to the end of its signal."""
 
+import json
 import re
 import signal
 import subprocess
@@ -95,6 +96,27 @@ def test_the_sample_model_is_served_in_300_megabytes_beside_its_file(
             assert [answer.status_code for answer in answers] == [200] * 8
         # What is mapped from files, the weights above all, is shared and can be dropped.
         assert anonymous_megabytes(process.pid) < 300
+
+
+@pytest.mark.sample
+def test_the_sample_model_answers_a_conversation(sample_model: Path, tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "What is the capital of France? One sentence."}]
+    body: dict[str, Any] = {"messages": messages, "max_tokens": 24, "temperature": 0}
+    with serving(sample_model, tmp_path / "home", cache_tokens=512) as (_, url):
+        wait_until_ready(url)
+        path = f"{url}/v1/chat/completions"
+        answer = requests.post(path, json=body, timeout=TIMEOUT).json()
+        (choice,) = answer["choices"]
+        assert "Paris" in choice["message"]["content"]
+        assert choice["finish_reason"] == "stop"
+        with requests.post(
+            path, json={**body, "stream": True}, stream=True, timeout=TIMEOUT
+        ) as sent:
+            events = [line.removeprefix(b"data: ") for line in sent.iter_lines() if line]
+        assert events.pop() == b"[DONE]"
+        deltas = [json.loads(event)["choices"][0]["delta"] for event in events]
+        text = "".join(delta.get("content", "") for delta in deltas)
+        assert text == choice["message"]["content"]
 
 
 def anonymous_megabytes(pid: int) -> float:

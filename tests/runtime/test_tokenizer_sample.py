@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from runtime.chat import ChatTemplate
 from runtime.gguf import GGUFFile
 from runtime.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.sample
 
+GOLDEN = Path(__file__).parents[1] / "golden"
+CONVERSATIONS = json.loads((GOLDEN / "chat.json").read_text())
+"""Written by tests/golden/make_chat.py."""
 CASES = json.loads(Path(__file__).with_name("sample_model_tokens.json").read_text())
 
 
@@ -34,3 +38,10 @@ def test_knows_its_special_tokens(tokenizer: Tokenizer) -> None:
     # <|endoftext|>, <|im_end|>, <reponame>: what llama.cpp calls end of generation
     assert tokenizer.end_of_generation == {0, 2, 4}
     assert tokenizer.chat_template is not None
+
+
+@pytest.mark.parametrize("case", CONVERSATIONS, ids=["one question", "a conversation"])
+def test_makes_of_messages_what_llama_cpp_makes(tokenizer: Tokenizer, case: dict) -> None:
+    template = ChatTemplate(tokenizer)
+    assert template.render(case["messages"]) == case["prompt"]
+    assert template.encode(case["messages"]) == case["tokens"]

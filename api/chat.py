@@ -1,0 +1,208 @@
+"""Bodies of OpenAI's chat completions API, as far as it is served here.
+
+Source of names, defaults and ranges: OpenAI's API reference, "Create chat completion". `top_k`,
+`ignore_eos` and `chat_template_kwargs` are extensions that other servers have too.
+"""
+
+from typing import Any
+
+import msgspec
+
+from api.completions import (
+    NO_LIMIT,
+    StreamOptions,
+    Usage,
+    check_only,
+    seed_of,
+    stop_strings,
+)
+from api.schemas import Conversation, GenerateRequest, Number, decode, sampling, whole
+from runtime.errors import InvalidRequest
+
+WHOLE_CONTEXT = 2**31 - 1
+"""max_tokens of a request that names none: what the context leaves, as OpenAI has it."""
+
+ONLY_VALUES: dict[str, Any] = {
+    "n": 1,
+    "logprobs": False,
+    "top_logprobs": 0,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "logit_bias": {},
+    "tools": [],
+    "functions": [],
+    "response_format": {"type": "text"},
+    "modalities": ["text"],
+}
+"""Fields that would change the answer and are not served: their default, which alone is taken."""
+
+
+class ContentPart(msgspec.Struct, frozen=True):
+    """A part of a message; text alone is served."""
+
+    type: str
+    text: str | None = None
+
+
+class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message, as the template gets it. Of other fields none is handed on."""
+
+    role: str
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+
+    def for_template(self) -> dict[str, Any]:
+        """The fields that are set; the parts of a content as one text."""
+        fields = msgspec.structs.asdict(self)
+        given = {name: value for name, value in fields.items() if value is not None}
+        return {**given, "content": self._text()}
+
+    def _text(self) -> str:
+        if not isinstance(self.content, list):
+            return self.content or ""
+        for part in self.content:
+            if part.type != "text" or part.text is None:
+                raise InvalidRequest(
+                    f"a message has a part of type {part.type!r}; only text is served"
+                )
+        return "".join(part.text or "" for part in self.content)
+
+
+class ChatBody(msgspec.Struct, frozen=True):
+    """JSON body of POST /v1/chat/completions. null means the default; unknown keys are ignored."""
+
+    messages: list[ChatMessage]
+    model: str | None = None
+    max_tokens: Number | None = None
+    max_completion_tokens: Number | None = None
+    temperature: Number | None = None
+    top_p: Number | None = None
+    top_k: Number | None = None
+    seed: Number | None = None
+    stop: str | list[str] | None = None
+    ignore_eos: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    n: Any = None
+    logprobs: Any = None
+    top_logprobs: Any = None
+    presence_penalty: Any = None
+    frequency_penalty: Any = None
+    logit_bias: Any = None
+    tools: Any = None
+    functions: Any = None
+    response_format: Any = None
+    modalities: Any = None
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """What a client asked for, checked and with the defaults filled in."""
+
+    generate: GenerateRequest
+    model: str | None
+    """None for whichever is served."""
+    stops: tuple[str, ...]
+    stream: bool
+    include_usage: bool
+    """Whether a stream ends with the token counts."""
+
+    @classmethod
+    def parse(cls, body: bytes) -> "ChatRequest":
+        """Read a request body.
+
+        Raises InvalidRequest naming the field that does not fit.
+        """
+        given = decode(body, ChatBody)
+        for name, only in ONLY_VALUES.items():
+            check_only(name, getattr(given, name), only)
+        if given.stream_options is not None and not given.stream:
+            raise InvalidRequest("stream_options is only for a stream; send stream: true with it")
+        if not given.messages:
+            raise InvalidRequest("messages must hold at least one message")
+        messages = tuple(message.for_template() for message in given.messages)
+        return cls(
+            GenerateRequest(
+                Conversation(messages, given.chat_template_kwargs or {}),
+                _max_tokens(given),
+                sampling(
+                    given.temperature,
+                    0 if given.top_k is None else max(0, whole("top_k", given.top_k, NO_LIMIT)),
+                    given.top_p,
+                    None if given.seed is None else seed_of(given.seed),
+                    default_top_p=1.0,
+                ),
+                ignore_eos=bool(given.ignore_eos),
+            ),
+            given.model,
+            stop_strings(given.stop),
+            bool(given.stream),
+            bool(given.stream_options and given.stream_options.include_usage),
+        )
+
+
+class AssistantMessage(msgspec.Struct, frozen=True):
+    """The answer."""
+
+    content: str
+    role: str = "assistant"
+
+
+class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a chunk adds to the answer; the first one names the role."""
+
+    role: str | msgspec.UnsetType = msgspec.UNSET
+    content: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """The one answer of a completion."""
+
+    index: int = 0
+    message: AssistantMessage
+    logprobs: None = None
+    finish_reason: str | None
+
+
+class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a chunk adds to the one answer."""
+
+    index: int = 0
+    delta: Delta
+    logprobs: None = None
+    finish_reason: str | None
+
+
+class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of POST /v1/chat/completions."""
+
+    id: str
+    object: str = "chat.completion"
+    created: int
+    """Seconds since 1970."""
+    model: str
+    choices: tuple[ChatChoice, ...]
+    usage: Usage
+
+
+class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk of a stream."""
+
+    id: str
+    object: str = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: tuple[ChunkChoice, ...]
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    """Left out of a stream that was not asked for it; null in all but its last chunk otherwise."""
+
+
+def _max_tokens(given: ChatBody) -> int:
+    """The limit under its new name or its old one."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        if (limit := getattr(given, name)) is not None:
+            return whole(name, limit, 1)
+    return WHOLE_CONTEXT

@@ -1,0 +1,84 @@
+"""Talk with a model on the terminal.
+
+Ctrl-C ends an answer, Ctrl-D or Ctrl-C at the prompt ends the conversation.
+"""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from rocmforge.options import SESSION, add_settings, settings_of
+
+if TYPE_CHECKING:
+    from rocmforge.generating import Writer
+    from runtime.chat import ChatTemplate
+    from runtime.sampler import SamplingParameters
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
+    parser.add_argument("--system", metavar="TEXT", help="what the model is told before all else")
+    parser.add_argument("--max-tokens", type=int, default=2**31 - 1, help="of each answer")
+    parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy; default 0.7")
+    parser.add_argument("--top-k", type=int, default=50, help="0 is off; default 50")
+    parser.add_argument("--top-p", type=float, default=0.9, help="default 0.9")
+    parser.add_argument("--seed", type=int, help="makes the answers repeatable")
+    add_settings(parser, *SESSION, "cache_tokens")
+
+
+def run(options: argparse.Namespace) -> None:
+    from rocmforge.generating import writing
+    from rocmforge.model import prepared
+    from runtime.chat import ChatTemplate
+    from runtime.sampler import SamplingParameters
+
+    settings = settings_of(options)
+    sampling = SamplingParameters(
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        seed=options.seed,
+    )
+    with writing(prepared(options.model, settings), settings) as writer:
+        _converse(
+            writer, ChatTemplate(writer.tokenizer), options.system, sampling, options.max_tokens
+        )
+
+
+def _converse(
+    writer: "Writer",
+    template: "ChatTemplate",
+    system: str | None,
+    sampling: "SamplingParameters",
+    max_tokens: int,
+) -> None:
+    """Question and answer until the input ends. Raises RocmForgeError where a question fails."""
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    while (question := _question()) is not None:
+        if not question.strip():
+            continue
+        messages.append({"role": "user", "content": question})
+        answer = ""
+        try:
+            for text in writer.write(template.encode(messages), sampling, max_tokens):
+                answer += text
+                print(text, end="", flush=True)
+        except KeyboardInterrupt:
+            pass  # the answer ends here; what was said of it stays in the conversation
+        print()
+        messages.append({"role": "assistant", "content": answer})
+
+
+def _question() -> str | None:
+    """The next line; None where there is none any more."""
+    prompt = ""
+    if sys.stdin.isatty():
+        import readline  # noqa: F401, since input() edits lines with it
+
+        prompt = "> "
+    try:
+        return input(prompt)
+    except (EOFError, KeyboardInterrupt):
+        if prompt:
+            print()
+        return None

@@ -1,0 +1,57 @@
+"""A model that runs in this process and writes text, for the commands on the terminal."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rocmforge.model import load, tokenizer_cache
+from runtime.detokenizer import StreamDecoder
+from runtime.engine import Engine
+from runtime.errors import RocmForgeError
+from runtime.generation import FinishReason
+from runtime.sampler import SamplingParameters
+from runtime.settings import Settings
+from runtime.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A started engine and its tokenizer. Immutable."""
+
+    engine: Engine
+    tokenizer: Tokenizer
+
+    def write(
+        self, prompt: Sequence[int], sampling: SamplingParameters, max_tokens: int
+    ) -> Iterator[str]:
+        """The text that goes on after a prompt, piece by piece; who stops early ends it.
+
+        Raises RocmForgeError where the generation failed.
+        """
+        decoder = StreamDecoder(self.tokenizer, continues=True)
+        generation = self.engine.submit(prompt, sampling, max_tokens)
+        try:
+            while (output := generation.next_output()) is not None:
+                if output.token is not None:
+                    yield decoder.feed(output.token)
+                if output.finish_reason is not None:
+                    break
+            yield decoder.flush()
+        finally:
+            if not generation.finished:
+                self.engine.abort(generation.request_id)
+        if generation.finish_reason is FinishReason.FAILED:
+            raise RocmForgeError(f"the generation failed: {generation.error}")
+
+
+@contextmanager
+def writing(folder: Path, settings: Settings) -> Iterator[Writer]:
+    """Within it, a prepared model runs."""
+    session, tokenizer = load(folder, settings, tokenizer_cache(settings))
+    engine = Engine(session, end_of_generation=tokenizer.end_of_generation, settings=settings)
+    engine.start()
+    try:
+        yield Writer(engine, tokenizer)
+    finally:
+        engine.stop()

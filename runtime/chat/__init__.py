@@ -1,0 +1,5 @@
+"""Messages to a prompt's tokens, by the chat template that stands in a GGUF."""
+
+from runtime.chat.template import ChatTemplate
+
+__all__ = ["ChatTemplate"]

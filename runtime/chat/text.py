@@ -1,0 +1,143 @@
+"""Text that knows which of its characters the template itself wrote.
+
+Only there may a control token be. Whatever loses this knowledge on its way through a template is
+plain `str`, and counts as typed by a user.
+"""
+
+from collections.abc import Iterable
+from typing import Any, SupportsIndex
+
+Span = tuple[int, int]
+"""Start and end of a part of a text, in characters."""
+
+
+class TemplateText(str):
+    """A string and the spans of it that are the template's own. Immutable.
+
+    What cuts, joins and replaces keeps track; other methods give plain strings.
+    """
+
+    own: tuple[Span, ...]
+
+    def __new__(cls, text: str = "", own: Iterable[Span] = ()) -> "TemplateText":
+        """Take a text of which nothing is the template's own, but for the given spans."""
+        made = super().__new__(cls, text)
+        made.own = tuple(own)
+        return made
+
+    @classmethod
+    def wholly_own(cls, text: str) -> "TemplateText":
+        """A literal of the template."""
+        return cls(text, ((0, len(text)),) if text else ())
+
+    def __str__(self) -> str:
+        return self
+
+    def __add__(self, other: str) -> "TemplateText":
+        return joined((self, other)) if isinstance(other, str) else NotImplemented
+
+    def __radd__(self, other: str) -> "TemplateText":
+        return joined((other, self)) if isinstance(other, str) else NotImplemented
+
+    def __mul__(self, count: SupportsIndex) -> "TemplateText":
+        return joined((self,) * count.__index__())
+
+    __rmul__ = __mul__
+
+    def __getitem__(self, key: SupportsIndex | slice) -> str:
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            return self._part(start, max(start, stop)) if step == 1 else super().__getitem__(key)
+        index = key.__index__()
+        index += len(self) if index < 0 else 0
+        if not 0 <= index < len(self):
+            raise IndexError("string index out of range")
+        return self._part(index, index + 1)
+
+    def join(self, items: Iterable[str]) -> str:
+        parts: list[str] = []
+        for item in items:
+            parts += (self, item) if parts else (item,)
+        return joined(parts)
+
+    def lstrip(self, characters: str | None = None) -> str:
+        return self._part(len(self) - len(super().lstrip(characters)), len(self))
+
+    def rstrip(self, characters: str | None = None) -> str:
+        return self._part(0, len(super().rstrip(characters)))
+
+    def strip(self, characters: str | None = None) -> str:
+        end = len(super().rstrip(characters))
+        return self._part(min(len(self) - len(super().lstrip(characters)), end), end)
+
+    def removeprefix(self, prefix: str) -> str:
+        return self[len(prefix) :] if prefix and self.startswith(prefix) else self
+
+    def removesuffix(self, suffix: str) -> str:
+        return self[: -len(suffix)] if suffix and self.endswith(suffix) else self
+
+    def split(self, separator: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return self._found(super().split(separator, maxsplit), separator)
+
+    def rsplit(self, separator: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return self._found(super().rsplit(separator, maxsplit), separator)
+
+    def splitlines(self, keepends: bool = False) -> list[str]:
+        lines: list[str] = []
+        place = 0
+        for whole, line in zip(super().splitlines(True), super().splitlines(keepends), strict=True):
+            lines.append(self._part(place, place + len(line)))
+            place += len(whole)
+        return lines
+
+    def partition(self, separator: str) -> tuple[str, str, str]:
+        before, found, _ = super().partition(separator)
+        end = len(before) + len(found)
+        return self[: len(before)], self[len(before) : end], self[end:]
+
+    def rpartition(self, separator: str) -> tuple[str, str, str]:
+        before, found, _ = super().rpartition(separator)
+        end = len(before) + len(found)
+        return self[: len(before)], self[len(before) : end], self[end:]
+
+    def replace(self, old: str, new: str, count: SupportsIndex = -1) -> str:
+        if not old:
+            return super().replace(old, new, count)
+        parts: list[str] = []
+        for part in self.split(old, count):
+            parts += (new, part) if parts else (part,)
+        return joined(parts)
+
+    def _found(self, parts: list[str], separator: str | None) -> list[str]:
+        """The parts of a split, which follow each other, with what is known of them."""
+        found: list[str] = []
+        place = 0
+        for part in parts:
+            place = place if separator is not None else self.index(part, place)
+            found.append(self._part(place, place + len(part)))
+            place += len(part) + len(separator or "")
+        return found
+
+    def _part(self, start: int, end: int) -> "TemplateText":
+        spans = (
+            (max(first, start) - start, min(last, end) - start)
+            for first, last in self.own
+            if first < end and last > start
+        )
+        return TemplateText(super().__getitem__(slice(start, end)), spans)
+
+
+def joined(parts: Iterable[Any]) -> TemplateText:
+    """The parts one behind the other; spans that touch become one."""
+    texts = [part if isinstance(part, str) else str(part) for part in parts]
+    own: list[Span] = []
+    place = 0
+    for text in texts:
+        if isinstance(text, TemplateText):
+            for start, end in text.own:
+                if own and own[-1][1] == place + start:
+                    own[-1] = (own[-1][0], place + end)
+                else:
+                    own.append((place + start, place + end))
+        place += len(text)
+    return TemplateText("".join(texts), own)
