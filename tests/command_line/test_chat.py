@@ -89,8 +89,7 @@ def test_an_interrupt_at_the_prompt_ends_it_cleanly(model: Path, home: Path) -> 
     assert process.stdout is not None
     process.stdin.write("hello\n")
     process.stdin.flush()
-    while "\n" not in process.stdout.readline():
-        pass
+    assert process.stdout.readline()
     time.sleep(0.5)  # it waits for the next line now
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -53,7 +54,7 @@ def main() -> None:
     Path(__file__).with_name("chat.json").write_text(text + "\n")
 
 
-def _post(port: int, path: str, body: object) -> dict:
+def _post(port: int, path: str, body: dict[str, Any]) -> dict[str, Any]:
     for _ in range(100):
         try:
             answer = requests.post(f"http://127.0.0.1:{port}/{path}", json=body, timeout=30)
@@ -61,7 +62,8 @@ def _post(port: int, path: str, body: object) -> dict:
             time.sleep(0.3)
             continue
         if answer.ok:
-            return answer.json()
+            given: dict[str, Any] = answer.json()
+            return given
         time.sleep(0.3)
     raise SystemExit("llama.cpp's server did not answer")
 

@@ -194,6 +194,7 @@ def test_pieces_around_a_filter_stay_the_users(make: Make) -> None:
 
 def test_the_beginning_of_a_text_is_added_once(make: Make) -> None:
     bos = make(GEMMA)._tokenizer.bos
+    assert bos is not None
     assert make(GEMMA, add_bos=True).encode(ASKED).count(bos) == 1
     assert make(CHATML, add_bos=True).encode(ASKED)[0] == bos
     assert bos not in make(CHATML).encode(ASKED)
