@@ -107,7 +107,7 @@ def test_a_chunked_body_is_read_and_limited(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/health/", "/status", "/v10", "/v1", "/v1/", "/v1/chat/completions"]
+    "path", ["/", "/nothing", "/health/", "/status", "/v10", "/v1", "/v1/", "/v1/embeddings"]
 )
 def test_an_unknown_path_is_404(serving: Serving, path: str) -> None:
     check_error(serving.get(path), 404)
