@@ -14,7 +14,7 @@ WIDTH = 256
 EACH_ARCHITECTURE = ("Q8_0", "Q4_K")
 POSITIONS = 200
 POSITIONS_OF_EXPERTS = 300
-MODELS_OF_EXPERTS = 3
+MODELS_OF_EXPERTS = 6
 """Where rounding makes another expert the best, one position differs by much: it takes more."""
 SCALED_EMBEDDINGS: Mapping[str, float] = {"gemma": 0.7, "granite": 2.0}
 """Gains of the embeddings of families that scale them: else every token only repeats itself."""
