@@ -57,23 +57,32 @@ inline void multiply_keys(const float* query, const Tile<T>& tile, Span keys,
                           float (&logits)[queries][tile_positions]) {
   for (int64_t first = keys.begin; first < keys.end; first += lanes) {
     F32 fours[queries][lanes / keys_together];
+#pragma GCC unroll 8
     for (int part = 0; part < lanes / keys_together; ++part) {
       const T* const* rows = tile.keys + first + part * keys_together;
+#pragma GCC unroll 8
       for (int i = 0; i < keys_together; ++i) fetch_ahead(rows + i, tile.width);
       F32 totals[queries][keys_together];
+#pragma GCC unroll 8
       for (auto& of_query : totals) {
+#pragma GCC unroll 8
         for (F32& total : of_query) total = broadcast(0.0f);
       }
       for (int64_t at = 0; at < tile.width; at += lanes) {
         F32 q[queries];
+#pragma GCC unroll 8
         for (int n = 0; n < queries; ++n) q[n] = load(query + n * tile.width + at);
+#pragma GCC unroll 8
         for (int i = 0; i < keys_together; ++i) {
           const F32 key = load_values(rows[i] + at);
+#pragma GCC unroll 8
           for (int n = 0; n < queries; ++n) totals[n][i] = fma(q[n], key, totals[n][i]);
         }
       }
+#pragma GCC unroll 8
       for (int n = 0; n < queries; ++n) fours[n][part] = sums_of_four(totals[n]);
     }
+#pragma GCC unroll 8
     for (int n = 0; n < queries; ++n) store(logits[n] + first, joined(fours[n]));
   }
 }
@@ -113,7 +122,9 @@ inline void add_values(const float (&weights)[queries][tile_positions], const fl
                        const Tile<T>& tile, Span keys, int64_t at,
                        const Softmax (&states)[queries]) {
   F32 totals[queries][vectors];
+#pragma GCC unroll 8
   for (int n = 0; n < queries; ++n) {
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
       const F32 before = load(states[n].weighted() + at + v * lanes);
       totals[n][v] = multiply(before, broadcast(decay[n]));
@@ -122,13 +133,18 @@ inline void add_values(const float (&weights)[queries][tile_positions], const fl
   for (int64_t i = keys.begin; i < keys.end; ++i) {
     if (at == 0) fetch_ahead(tile.values + i, tile.width);
     F32 weight[queries];
+#pragma GCC unroll 8
     for (int n = 0; n < queries; ++n) weight[n] = broadcast(weights[n][i]);
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
       const F32 value = load_values(tile.values[i] + at + v * lanes);
+#pragma GCC unroll 8
       for (int n = 0; n < queries; ++n) totals[n][v] = fma(weight[n], value, totals[n][v]);
     }
   }
+#pragma GCC unroll 8
   for (int n = 0; n < queries; ++n) {
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
       store(states[n].weighted() + at + v * lanes, totals[n][v]);
     }

@@ -1,7 +1,8 @@
 // Weights in F32, F16 or BF16 times float32 activations.
 //
 // Each output is one vector of running sums over the columns, added up at the end in a fixed order:
-// the same for every tile.
+// the same for every tile. Loops over a tile are unrolled by hand: else GCC may leave its sums in
+// memory, at half the speed.
 #pragma once
 
 namespace rocmforge::ROCMFORGE_LAYER {
@@ -23,32 +24,41 @@ inline void plain_tile(const MatMul& args, int64_t m, int64_t n) {
   const auto* weights = reinterpret_cast<const Stored*>(args.weights) + n * columns;
   const float* x = args.x + m * columns;
   F32 totals[weight_rows][rows];
+#pragma GCC unroll 8
   for (auto& of_weight : totals) {
+#pragma GCC unroll 8
     for (F32& total : of_weight) total = broadcast(0.0f);
   }
   int64_t at = 0;
   for (; at + lanes <= columns; at += lanes) {
     if constexpr (rows == 1) prefetch_next_rows<weight_rows>(weights, columns, at);
     F32 values[rows];
+#pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) values[i] = load(x + i * columns + at);
+#pragma GCC unroll 8
     for (int w = 0; w < weight_rows; ++w) {
       const F32 weight = Format::load(weights + w * columns + at);
+#pragma GCC unroll 8
       for (int i = 0; i < rows; ++i) totals[w][i] = fma(weight, values[i], totals[w][i]);
     }
   }
   if (at < columns) {
+#pragma GCC unroll 8
     for (int w = 0; w < weight_rows; ++w) {
       Stored rest[lanes] = {};
       std::memcpy(rest, weights + w * columns + at,
                   static_cast<size_t>(columns - at) * sizeof(Stored));
       const F32 weight = Format::load(rest);
+#pragma GCC unroll 8
       for (int i = 0; i < rows; ++i) {
         totals[w][i] = fma(weight, load_first(x + i * columns + at, columns - at), totals[w][i]);
       }
     }
   }
+#pragma GCC unroll 8
   for (int w = 0; w < weight_rows; ++w) {
     const float bias = args.bias == nullptr ? 0 : args.bias[n + w];
+#pragma GCC unroll 8
     for (int i = 0; i < rows; ++i)
       args.y[(m + i) * args.outputs + n + w] = sum(totals[w][i]) + bias;
   }
