@@ -21,8 +21,13 @@ from pipelines.benchmark.run import Progress as Told
 from pipelines.benchmark.run import benchmark
 from pipelines.benchmark.servers import Candidate, rocmforge
 from pipelines.benchmark.workloads import Plan
+from pipelines.regression import report as regression_report
+from pipelines.regression.history import History, Record, judged
+from pipelines.regression.measurement import BLOCKS, QUICK_BLOCKS
+from pipelines.regression.task import task_of
 from rocmforge.model import prepared, tokenizer_cache
 from rocmforge.progress import shown
+from runtime.errors import Regression
 from runtime.gguf import GGUFFile
 from runtime.manifest import Manifest
 from runtime.settings import Settings
@@ -103,6 +108,31 @@ def grow(
     plot = plot or path.with_suffix(".png")
     plot_growth(result, plot)
     print(f"Drawn in {plot}")
+
+
+def judge(model: str, settings: Settings, *, against: str, quick: bool, accept: bool) -> None:
+    """Measure beside another version, show the verdicts, and keep them in the model's history.
+
+    Raises Regression where a figure became worse and nobody accepts it.
+    """
+    task = task_of(model, against, settings, blocks=QUICK_BLOCKS if quick else BLOCKS)
+    with progress_bar() as told:
+        measurement = task.measure(settings, told)
+    measured = Record(
+        model=task.model, version=task.version, measurement=measurement, accepted=accept
+    )
+    record = judged(measured, settings)
+    table = Table(show_edge=False, header_style="bold")
+    for column in regression_report.COLUMNS:
+        table.add_column(column)
+    for row in regression_report.rows(record, record.verdicts):
+        table.add_row(*row)
+    console_of(sys.stdout.isatty()).print(table)
+    text = regression_report.summary(record)
+    print(f"Kept in {History(settings, task.model).path}")
+    if record.regressed:
+        raise Regression(text)
+    print(text[0].upper() + text[1:])
 
 
 def profile(model: str, settings: Settings, *, save: Path | None) -> None:

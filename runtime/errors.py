@@ -28,6 +28,10 @@ class BenchmarkError(RocmForgeError):
     """A server could not be measured: it did not start, refused a request, or ended early."""
 
 
+class Regression(RocmForgeError):
+    """A model is served worse than before: the message says in which figures and by how much."""
+
+
 class DeviceError(RocmForgeError):
     """The device that was asked for is missing or lacks what the model needs."""
 

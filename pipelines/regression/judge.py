@@ -16,6 +16,7 @@ from pipelines.benchmark.results import ServerResult
 from pipelines.regression.intervals import Interval, interval
 from pipelines.regression.measurement import Measurement
 
+BASELINE = "baseline"
 ALLOWED = {
     "first_token_p95_ms": 1.25,
     "between_tokens_p95_ms": 1.25,
@@ -35,8 +36,6 @@ SPREADS = 3
 """So many spreads from the usual a night still is as usual."""
 MAD_TO_DEVIATION = 1.4826
 """From the median distance to the median to a standard deviation, in a normal distribution."""
-MACHINE_POWERS = {"tokens/s": 1, "ms": -1, "s": -1}
-"""How a figure follows the machine's speed: with it, against it, or else not at all."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,9 +88,14 @@ def limit(figure: str, allowed: Mapping[str, float]) -> float:
 def at_speed(kind: FigureKind, measurement: Measurement, speed: float) -> list[float]:
     """A figure's samples of our server as a machine of this speed would have given them."""
     samples = measurement.result.servers[0].figures[kind.name]
-    power = MACHINE_POWERS.get(kind.unit, 0)
+    power = machine_power(kind)
     speeds = measurement.speeds(len(samples))
     return [each * (speed / then) ** power for each, then in zip(samples, speeds, strict=True)]
+
+
+def machine_power(kind: FigureKind) -> int:
+    """How a figure follows the machine's speed: 1 with it, -1 against it, 0 not at all."""
+    return {"tokens/s": 1, "ms": -1, "s": -1}.get(kind.unit, 0)
 
 
 def times_worse(kind: FigureKind, value: float, reference: float) -> float:
@@ -132,7 +136,7 @@ def _against_baseline(
     ratios = [times_worse(kind, value, reference) for value in today]
     return Verdict(
         figure=kind.name,
-        against="baseline",
+        against=BASELINE,
         reference=reference,
         times_worse=_ratio_interval(ratios),
         allowed=max(allowed, exp(max(worse)), exp(SPREADS * spread)),

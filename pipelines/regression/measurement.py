@@ -25,6 +25,7 @@ from runtime.tokenizer import Tokenizer, TokenizerCache
 QUIET_SHARE = 0.1
 """Of all processors, by other programs."""
 BLOCKS = 4
+QUICK_BLOCKS = 2
 BLOCK = Plan(
     short_new_tokens=64,
     long_new_tokens=32,

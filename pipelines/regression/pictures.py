@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 from pipelines.benchmark.figures import FigureKind, Spread
 from pipelines.benchmark.results import ServerResult
 from pipelines.regression.history import Record
-from pipelines.regression.judge import at_speed
+from pipelines.regression.judge import BASELINE, at_speed, machine_power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-OURS, OTHER, WORSE, USUAL = "#c8102e", "#4a6fa5", "#c8102e", "#3b7d4f"
+OURS, OTHER, WORSE, USUAL, INK = "#c8102e", "#4a6fa5", "#c8102e", "#3b7d4f", "#2b3a42"
 DOTS_PER_INCH = 110
 COLUMNS = 3
 PANEL_INCHES = (3.7, 2.35)
+FROM_PERCENT = 10
+"""Where a distribution begins: the shortest gaps are tokens that came with one read."""
 MOST_NIGHTS = 60
 """The newest that a trend shows."""
+TREND = "median and range of each night, in the band of the usual; hollow where disturbed"
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -48,7 +51,7 @@ def trend(records: Sequence[Record], kinds: Sequence[FigureKind]) -> bytes:
     *earlier, last = records
     nights = [record for record in earlier if record.is_like(last)]
     alike = [*nights[1 - MOST_NIGHTS :], last]
-    with _drawn(len(kinds), f"{_title(last)}: medians and ranges of {len(alike)} nights") as panels:
+    with _drawn(len(kinds), f"{_title(last)}: {TREND}") as panels:
         for axes, kind in zip(panels, kinds, strict=True):
             _draw_trend(axes, kind, alike)
     return panels.png
@@ -59,13 +62,16 @@ def latencies(record: Record) -> bytes:
     names = list(record.measurement.result.servers[0].latencies)
     with _drawn(len(names), f"{_title(record)}: share of times below", columns=2) as panels:
         for axes, name in zip(panels, names, strict=True):
+            shortest: list[float] = []
             for server, colour in _coloured(record):
                 times = server.latencies[name]
                 axes.plot(times, range(101), color=colour, lw=1.8, label=server.name)
+                shortest.append(times[FROM_PERCENT])
             for percent in (50, 95):
                 axes.axhline(percent, color="#bbbbbb", lw=0.8, ls=":")
             axes.set_title(_latency_title(name))
-            axes.set(xscale="log", xlabel="milliseconds", ylabel="percent", ylim=(0, 100))
+            axes.set(xscale="log", xlabel="milliseconds", ylabel="percent", ylim=(0, 101))
+            axes.set_xlim(left=max(min(shortest), 0.01) / 1.5)
             _plain_ticks(axes)
             axes.legend(loc="lower right")
     return panels.png
@@ -105,9 +111,8 @@ def _draw_trend(axes: "Axes", kind: FigureKind, records: Sequence[Record]) -> No
     nights = list(range(len(records)))
     values = [at_speed(kind, record.measurement, last.measurement.speed) for record in records]
     spreads = [Spread.of(samples) for samples in values]
-    # The baseline comes last, and is what nights are compared with.
-    for verdict in [v for v in last.verdicts if v.figure == kind.name][-1:]:
-        reference, allowed = verdict.reference, verdict.allowed
+    if (band := _band(kind, records)) is not None:
+        reference, allowed = band
         axes.axhspan(reference / allowed, reference * allowed, color=USUAL, alpha=0.13, lw=0)
         axes.axhline(reference, color=USUAL, lw=1, alpha=0.7)
     axes.vlines(
@@ -115,13 +120,15 @@ def _draw_trend(axes: "Axes", kind: FigureKind, records: Sequence[Record]) -> No
     )
     axes.plot(nights, [s.median for s in spreads], color="#5b6770", lw=1, alpha=0.6)
     bad = {night for night in nights if _is_bad(records[night], kind.name)}
-    for night in nights:
+    for night, record in enumerate(records):
         axes.plot(
             night,
             spreads[night].median,
             marker="X" if night in bad else "o",
             ms=8 if night in bad else 4.5,
-            color=WORSE if night in bad else "#2b3a42",
+            color=WORSE if night in bad else INK,
+            # A disturbed night is hollow: it is not compared with others.
+            mfc=WORSE if night in bad else INK if record.measurement.is_quiet else "white",
             zorder=3,
         )
     axes.set_title(kind.title, fontsize=9)
@@ -129,8 +136,26 @@ def _draw_trend(axes: "Axes", kind: FigureKind, records: Sequence[Record]) -> No
     shown = nights[:: max(1, ceil(len(nights) / 5))]
     axes.set_xticks(shown, [_day(records[night]) for night in shown])
     axes.set_xlim(-0.6, len(nights) - 0.4)
-    axes.margins(y=0.25)
+    axes.margins(y=0.2)
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], 0))
     axes.grid(axis="x", visible=False)
+
+
+def _band(kind: FigureKind, records: Sequence[Record]) -> tuple[float, float] | None:
+    """The usual and the times worse that are allowed, by the newest verdict against nights.
+
+    Before there is one, by the version that the last was measured beside.
+    """
+    speed = records[-1].measurement.speed
+    for record in reversed(records):
+        for verdict in record.verdicts:
+            if verdict.figure == kind.name and verdict.against == BASELINE:
+                faster = speed / record.measurement.speed
+                return verdict.reference * faster ** machine_power(kind), verdict.allowed
+    for verdict in records[-1].verdicts:
+        if verdict.figure == kind.name:
+            return verdict.reference, verdict.allowed
+    return None
 
 
 def _is_bad(record: Record, figure: str) -> bool:
@@ -191,7 +216,7 @@ def _plain_ticks(axes: "Axes") -> None:
     """Numbers as people write them, few enough to be read."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=9))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -204,7 +229,8 @@ def _latency_title(name: str) -> str:
 
 def _title(record: Record) -> str:
     result = record.measurement.result
-    return f"{record.model}, version {record.version}, {result.threads} threads"
+    threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
+    return f"{record.model}, version {record.version}, {threads}"
 
 
 def _day(record: Record) -> str:

@@ -5,9 +5,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition,
+)
 from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedule
 
 from pipelines.assets import PARTITIONS
+from pipelines.kubernetes import gpu_tags
 from pipelines.regression.assets import benchmark_result, no_regression, published_name
 from pipelines.resources import ModelPreparation
 from runtime.errors import SettingsError
@@ -18,36 +22,37 @@ TICKS = 50
 GRACE = timedelta(hours=6)
 """How long after the schedule's next time a result may still be missing."""
 
-benchmark_models = dg.define_asset_job(
-    "benchmark_models",
-    selection=dg.AssetSelection.assets(benchmark_result),
-    description="Measure how fast a published model is served, and fail where it became worse.",
-)
-
 
 def regression() -> dg.Definitions:
     """Benchmarks by schedule. Raises SettingsError where the setting of the schedule is none."""
-    cron = Settings.from_environment().benchmark_cron
+    settings = Settings.from_environment()
+    cron = settings.benchmark_cron
     if not is_valid_cron_schedule(cron):
         raise SettingsError(
             f"{PREFIX}BENCHMARK_CRON is {cron!r}; it takes five fields, such as 0 3 * * *"
         )
     policy = dg.FreshnessPolicy.time_window(fail_window=longest_pause(cron) + GRACE)
     fresh = benchmark_result.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))
+    benchmark_models = dg.define_asset_job(
+        "benchmark_models",
+        selection=dg.AssetSelection.assets(fresh),
+        description="Measure how fast a published model is served, and fail where it became worse.",
+        tags=gpu_tags(settings),
+    )
     return dg.Definitions(
         assets=[fresh],
         asset_checks=[no_regression],
         jobs=[benchmark_models],
-        schedules=[nightly(cron)],
+        schedules=[nightly(cron, benchmark_models)],
     )
 
 
-def nightly(cron: str) -> dg.ScheduleDefinition:
+def nightly(cron: str, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
     """The schedule of the benchmarks, which runs from the start."""
 
     @dg.schedule(
         name="nightly_benchmarks",
-        job=benchmark_models,
+        job=job,
         cron_schedule=cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,

@@ -7,11 +7,12 @@ import msgspec
 from pipelines.benchmark.run import Progress
 from pipelines.benchmark.workloads import Plan
 from pipelines.registry import PublishedModel, Registry
+from pipelines.regression.judge import BASELINE
 from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
 from runtime.errors import ModelNotFound
 from runtime.settings import Settings
 
-PREVIOUS, BASELINE = "previous", "baseline"
+PREVIOUS = "previous"
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,9 @@
 The model is prepared and served by a process of its own, which is loaded over HTTP: prefill,
 decode, streams side by side, a repeated prefix, the start and memory. The result is printed and
 kept below the home folder.
+
+With --against it is measured in many rounds beside another version of itself and judged by that
+and by earlier measurements; the exit status is 1 where it became worse: docs/regression.md.
 """
 
 import argparse
@@ -30,6 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", action="store_true", help="instead: a step's time, operator by operator"
     )
+    parser.add_argument(
+        "--against",
+        metavar="VERSION",
+        help="instead: judge it by another version, previous, a number, or baseline for none",
+    )
+    parser.add_argument(
+        "--accept",
+        action="store_true",
+        help="with --against: take the result as the usual from now on, however it is judged",
+    )
     parser.add_argument("--save", metavar="FILE.json", type=Path, help="keep the result there")
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the result")
     add_settings(
@@ -39,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from pipelines.benchmark.workloads import QUICK, Plan
-    from rocmforge.benchmarking import bench, grow, profile
+    from rocmforge.benchmarking import bench, grow, judge, profile
     from rocmforge.termination import leave_on_sigterm
 
     # The servers that are measured end with this process.
@@ -49,6 +62,14 @@ def run(options: argparse.Namespace) -> None:
         profile(options.model, settings, save=options.save)
     elif options.growth:
         grow(options.model, settings, peers=options.peers, save=options.save, plot=options.plot)
+    elif options.against is not None:
+        judge(
+            options.model,
+            settings,
+            against=options.against,
+            quick=options.quick,
+            accept=options.accept,
+        )
     else:
         bench(
             options.model,

@@ -1,29 +1,42 @@
 """The nightly benchmark through Dagster, with a small model's real servers."""
 
+import json
 import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import msgspec
 import pytest
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
+from pipelines.benchmark.workloads import Plan
 from pipelines.definitions import definitions
 from pipelines.prepare import prepare
-from pipelines.regression import assets
+from pipelines.regression import assets, measurement, task
 from pipelines.regression.history import History
+from pipelines.regression.measurement import BLOCK
 from pipelines.regression.schedule import longest_pause
+from pipelines.regression.task import task_of
 from pipelines.resources import ModelPreparation
+from rocmforge import benchmarking
+from rocmforge.__main__ import main
 from runtime.settings import Settings
 from tests.models import write_tiny_llama
 from tests.pipelines.faulty_benchmark import command
+from tests.pipelines.slowed_server import slowed
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
+ROOT = Path(__file__).parents[2]
 # Eight pairs of the figures of one stream: enough to be judged.
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "blocks": 1,
     "plan": {
         "short_prompt_tokens": 4,
@@ -91,7 +104,7 @@ def reason(result: dg.ExecuteInProcessResult) -> str:
     return str(failed.step_failure_data.user_failure_data.description)
 
 
-def servers() -> list[str]:
+def servers(home: Settings) -> list[str]:
     """Command lines of the servers of the model that still run."""
     lines = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -99,7 +112,7 @@ def servers() -> list[str]:
             lines.append((folder / "cmdline").read_text().replace("\0", " "))
         except OSError:
             continue
-    return [line for line in lines if " serve small@" in line and f" {os.getpid()} " not in line]
+    return [line for line in lines if " serve small@" in line and str(home.home) in line]
 
 
 def test_a_slowed_version_fails_the_check_and_the_next_good_night_clears_it(
@@ -131,7 +144,10 @@ def test_a_slowed_version_fails_the_check_and_the_next_good_night_clears_it(
 
 
 def test_a_killed_child_is_a_failure_that_leaves_nothing_behind(
-    instance: dg.DagsterInstance, history: History, monkeypatch: pytest.MonkeyPatch
+    home: Settings,
+    instance: dg.DagsterInstance,
+    history: History,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(assets, "COMMAND", command("killed"))
     result = benchmark_models(instance, against="baseline")
@@ -140,9 +156,9 @@ def test_a_killed_child_is_a_failure_that_leaves_nothing_behind(
     assert result.get_asset_check_evaluations() == []
     assert history.records() == []
     deadline = time.monotonic() + 30
-    while servers() and time.monotonic() < deadline:
+    while servers(home) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert servers() == []
+    assert servers(home) == []
 
 
 def test_a_plan_that_does_not_fit_is_refused_before_anything_is_started(
@@ -192,3 +208,66 @@ def test_a_schedule_that_is_none_is_refused_by_the_name_of_its_setting(
     monkeypatch.setenv("ROCMFORGE_BENCHMARK_CRON", "every night")
     with pytest.raises(Exception, match="ROCMFORGE_BENCHMARK_CRON is 'every night'"):
         definitions()
+
+
+def test_the_command_line_says_what_became_worse_and_exits_with_1(
+    home: Settings,
+    history: History,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plan = msgspec.convert({**msgspec.structs.asdict(BLOCK), **CONFIG["plan"]}, Plan)
+    small = partial(task_of, plan=plan)
+    monkeypatch.setattr(
+        benchmarking, "task_of", lambda *model, blocks: small(*model, blocks=CONFIG["blocks"])
+    )
+    served_version = measurement.served_version
+    monkeypatch.setattr(
+        task,
+        "served_version",
+        lambda name, version, settings: slowed(
+            served_version(name, version, settings), 6 if version == 2 else 1
+        ),
+    )
+    assert main(["bench", "small", "--against", "previous"]) == 1
+    assert "1 stream: output is" in capsys.readouterr().err
+    assert main(["bench", "small", "--against", "baseline", "--accept"]) == 0
+    assert "accepted as the usual" in capsys.readouterr().out
+    assert [record.accepted for record in history.records()] == [False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_benchmarks_of_two_processes_run_one_after_the_other(
+    history: History, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "deploy" / "dagster.yaml", tmp_path / "dagster.yaml")
+    plan = {**CONFIG["plan"], "single_rounds": 1}
+    short = {"blocks": 1, "plan": plan, "against": "baseline"}
+    config = {"ops": {"benchmark_result": {"config": short}}}
+    (tmp_path / "run.yaml").write_text(json.dumps(config))
+    arguments = ["job", "execute", "-m", "pipelines.definitions", "-j", "benchmark_models"]
+    arguments += ["-c", str(tmp_path / "run.yaml"), "--tags", '{"dagster/partition": "small"}']
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        instance.add_dynamic_partitions("gguf_model", ["small"])
+        runs = [
+            subprocess.Popen(
+                [sys.executable, "-m", "dagster", *arguments],
+                cwd=ROOT,
+                env={**os.environ, "DAGSTER_HOME": str(tmp_path)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for _ in range(2)
+        ]
+        assert [run.wait() for run in runs] == [0, 0]
+        times = []
+        for run in instance.get_runs():
+            steps = {step.step_key: step for step in instance.get_run_step_stats(run.run_id)}
+            step = steps["benchmark_result"]
+            assert step.start_time is not None
+            assert step.end_time is not None
+            times.append((step.start_time, step.end_time))
+    (_, first_ended), (second_began, _) = sorted(times)
+    assert first_ended <= second_began
+    assert len(history.records()) == 2
