@@ -1,6 +1,7 @@
 """Pictures of results. Each function writes one PNG."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -22,74 +23,136 @@ if TYPE_CHECKING:
 
 COLOURS = ("#c8102e", "#4a6fa5", "#6b8e23", "#8e6bbf")
 """Ours, then the peers in turn."""
+FAINT = 0.35
 DOTS_PER_INCH = 110
-RATES = {
-    "prefill_tokens_per_second": "prefill",
-    "decode_short_tokens_per_second": "decode,\nshort context",
-    "decode_long_tokens_per_second": "decode,\nlong context",
-}
+INK = "#333333"
+MORE, LESS = "tokens per second, more is better", "milliseconds, less is better"
+
+
+@dataclass(frozen=True, slots=True)
+class _Bars:
+    """One panel: groups of bars, a bar for each server."""
+
+    title: str
+    unit: str
+    groups: tuple[tuple[str, str], ...]
+    """The label and the figure of each group."""
+    upper: tuple[str, ...] = ()
+    """The figure that each group's faint bar reaches to, where it has one."""
 
 
 def plot_benchmark(result: BenchmarkResult, path: Path) -> None:
-    """One stream's rates, then throughput and latencies over the number of streams."""
+    """What one stream gets, what many get, how long they wait, and what memory that takes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
-    rates, output, first, between = figure.subplots(2, 2).flat
-    _draw_rates(rates, result)
-    _draw_streams(output, result, ("tokens_per_second",))
-    output.set(title="Output of all streams", ylabel="tokens per second")
-    _draw_streams(first, result, ("first_token_p50_ms", "first_token_p95_ms"))
-    first.set(title="Time to first token, p50 and p95 (dashed)", ylabel="milliseconds")
-    _draw_streams(between, result, ("between_tokens_p50_ms", "between_tokens_p95_ms"))
-    between.set(title="Time between tokens, p50 and p95 (dashed)", ylabel="milliseconds")
-    for axes in (output, first, between):
-        axes.set_xlabel("streams side by side")
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
+    figure = Figure(figsize=(13, 7.6), layout="constrained")
+    for axes, bars in zip(figure.subplots(2, 3).flat, _panels(result), strict=True):
+        _draw_bars(axes, result, bars)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False)
     figure.suptitle(
-        f"{result.model}, {result.threads} threads, {result.started_at[:10]}: medians, and the "
-        "range of all rounds"
+        f"{result.model}, {result.threads} threads, {result.started_at[:10]}",
+        x=0.01,
+        ha="left",
+        weight="bold",
+        color=INK,
+    )
+    figure.supxlabel(
+        "Medians; a line shows the range of all rounds, a faint bar reaches to the 95th percentile.",
+        x=0.01,
+        ha="left",
+        size=9,
+        color=INK,
     )
     _save(figure, path)
 
 
-def _draw_rates(axes: "Axes", result: BenchmarkResult) -> None:
-    names = [name for name in RATES if name in result.servers[0].figures]
+def _panels(result: BenchmarkResult) -> list[_Bars]:
+    counts = result.plan.stream_counts
+
+    def per_count(ending: str) -> tuple[tuple[str, str], ...]:
+        return tuple((f"{n} stream{'s' if n > 1 else ''}", f"streams_{n}_{ending}") for n in counts)
+
+    def p95(what: str) -> tuple[str, ...]:
+        return tuple(f"streams_{n}_{what}_p95_ms" for n in counts)
+
+    return [
+        _Bars(
+            "Prefill, one stream",
+            MORE,
+            ((f"{result.plan.long_prompt_tokens} tokens", "prefill_tokens_per_second"),),
+        ),
+        _Bars(
+            "Decode, one stream",
+            MORE,
+            (
+                ("short context", "decode_short_tokens_per_second"),
+                ("long context", "decode_long_tokens_per_second"),
+            ),
+        ),
+        _Bars("Output of all streams", MORE, per_count("tokens_per_second")),
+        _Bars(
+            "Time to first token",
+            LESS,
+            per_count("first_token_p50_ms"),
+            p95("first_token"),
+        ),
+        _Bars(
+            "Time between tokens",
+            LESS,
+            per_count("between_tokens_p50_ms"),
+            p95("between_tokens"),
+        ),
+        _Bars(
+            "Memory, mapped files included",
+            "MB, less is better",
+            (
+                ("at start", "memory_start_total_mb"),
+                (f"after {max(counts)} streams", "memory_loaded_total_mb"),
+            ),
+        ),
+    ]
+
+
+def _draw_bars(axes: "Axes", result: BenchmarkResult, bars: _Bars) -> None:
     width = 0.8 / len(result.servers)
     for index, server in enumerate(result.servers):
-        spreads = [Spread.of(server.figures[name]) for name in names]
         shift = (index - (len(result.servers) - 1) / 2) * width
-        places = [place + shift for place in range(len(names))]
-        medians = [spread.median for spread in spreads]
-        bars = axes.bar(
-            places,
-            medians,
-            width,
-            yerr=[
-                [spread.median - spread.lowest for spread in spreads],
-                [spread.highest - spread.median for spread in spreads],
-            ],
-            label=server.name,
-            color=_colour(index),
-            error_kw={"alpha": 0.5},
-        )
-        axes.bar_label(bars, [f"{value:,.0f}" for value in medians], fontsize=8, padding=2)
-    axes.set(title="One stream", ylabel="tokens per second")
-    axes.set_xticks(range(len(names)), [RATES[name] for name in names])
-    axes.margins(y=0.15)
-    axes.legend()
-    axes.grid(axis="y", alpha=0.3)
+        places = [place + shift for place in range(len(bars.groups))]
+        spreads = [Spread.of(server.figures[name]) for _, name in bars.groups]
+        tops = [spread.median for spread in spreads]
+        axes.bar(places, tops, width, label=server.name, color=_colour(index), zorder=2)
+        if bars.upper:
+            tops = [median(server.figures[name]) for name in bars.upper]
+            axes.bar(places, tops, width, color=_colour(index), alpha=FAINT, zorder=1)
+        else:
+            axes.vlines(places, [s.lowest for s in spreads], [s.highest for s in spreads], INK)
+        for place, top, spread in zip(places, tops, spreads, strict=True):
+            values = (spread.median, top) if bars.upper else (spread.median,)
+            axes.annotate(
+                "\n".join(_short(value) for value in reversed(values)),
+                (place, max(top, spread.highest)),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                size=8,
+                color=INK,
+            )
+    axes.set_title(bars.title, loc="left", size=11, color=INK)
+    axes.set_ylabel(bars.unit, color=INK)
+    axes.set_xticks(range(len(bars.groups)), [label for label, _ in bars.groups])
+    axes.set_xlim(-0.6, len(bars.groups) - 0.4)
+    axes.margins(y=0.16)
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _draw_streams(axes: "Axes", result: BenchmarkResult, endings: Sequence[str]) -> None:
-    counts = list(result.plan.stream_counts)
-    for index, server in enumerate(result.servers):
-        for ending, style in zip(endings, ("-", "--"), strict=False):
-            spreads = [Spread.of(server.figures[f"streams_{n}_{ending}"]) for n in counts]
-            _draw_spreads(axes, counts, spreads, server.name, index, style)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(counts, [str(n) for n in counts])
+def _short(value: float) -> str:
+    """Whole numbers, but for small ones."""
+    return f"{value:,.0f}" if value >= 20 else f"{value:.1f}"
 
 
 def plot_growth(result: GrowthResult, path: Path) -> None:
@@ -110,8 +173,9 @@ def plot_growth(result: GrowthResult, path: Path) -> None:
     for axes in (decode, output, steps):
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-        axes.legend()
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
     figure.suptitle(f"{result.model}, {result.threads} threads, {result.started_at[:10]}")
     _save(figure, path)
 
@@ -121,17 +185,6 @@ def _draw_curves(axes: "Axes", curves: Sequence[Curve], labels: Sequence[str] = 
         label = labels[index] if labels else curve.server
         medians = [median(samples) for samples in curve.samples]
         axes.plot(curve.x, medians, marker="o", ms=4, color=_colour(index), label=label)
-
-
-def _draw_spreads(
-    axes: "Axes", x: Sequence[int], spreads: Sequence[Spread], label: str, index: int, style: str
-) -> None:
-    """A line through the medians in a band from lowest to highest."""
-    colour = _colour(index)
-    axes.plot(x, [s.median for s in spreads], style, marker="o", ms=4, color=colour, label=label)
-    axes.fill_between(
-        x, [s.lowest for s in spreads], [s.highest for s in spreads], alpha=0.15, color=colour, lw=0
-    )
 
 
 def _colour(index: int) -> str:
