@@ -58,7 +58,7 @@ def plot_benchmark(result: BenchmarkResult, path: Path) -> None:
         color=INK,
     )
     figure.supxlabel(
-        "Medians; a line shows the range of all rounds, a faint bar reaches to the 95th percentile.",
+        "Medians. A line shows the range of all rounds, a faint bar reaches the 95th percentile.",
         x=0.01,
         ha="left",
         size=9,
