@@ -33,7 +33,7 @@ def test_home_is_absolute_whatever_was_typed(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--port", "-1"), ("--port", "65536"), ("--device", "cuda"), ("--cache-tokens", "0")],
+    [("--port", "-1"), ("--port", "65536"), ("--device", "cuda"), ("--cache-tokens", "-1")],
 )
 def test_values_out_of_range_are_refused_by_name(option: str, value: str) -> None:
     with pytest.raises(SettingsError, match=option.removeprefix("--").replace("-", "_")):
