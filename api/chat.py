@@ -4,19 +4,12 @@ Source of names, defaults and ranges: OpenAI's API reference, "Create chat compl
 `ignore_eos` and `chat_template_kwargs` are extensions that other servers have too.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
-from api.completions import (
-    NO_LIMIT,
-    StreamOptions,
-    Usage,
-    check_only,
-    seed_of,
-    stop_strings,
-)
-from api.schemas import Conversation, GenerateRequest, Number, decode, sampling, whole
+from api.completions import OpenAIBody, OpenAIRequest, Usage
+from api.schemas import Conversation, Number, decode, whole
 from runtime.errors import InvalidRequest
 
 WHOLE_CONTEXT = 2**31 - 1
@@ -71,77 +64,32 @@ class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
         return "".join(part.text or "" for part in self.content)
 
 
-class ChatBody(msgspec.Struct, frozen=True):
-    """JSON body of POST /v1/chat/completions. null means the default; unknown keys are ignored."""
+class ChatBody(OpenAIBody, frozen=True, kw_only=True):
+    """JSON body of POST /v1/chat/completions. Unknown keys are ignored."""
 
     messages: list[ChatMessage]
-    model: str | None = None
-    max_tokens: Number | None = None
     max_completion_tokens: Number | None = None
-    temperature: Number | None = None
-    top_p: Number | None = None
-    top_k: Number | None = None
-    seed: Number | None = None
-    stop: str | list[str] | None = None
-    ignore_eos: bool | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    n: Any = None
-    logprobs: Any = None
     top_logprobs: Any = None
-    presence_penalty: Any = None
-    frequency_penalty: Any = None
-    logit_bias: Any = None
     tools: Any = None
     functions: Any = None
     response_format: Any = None
     modalities: Any = None
 
 
-class ChatRequest(msgspec.Struct, frozen=True):
-    """What a client asked for, checked and with the defaults filled in."""
-
-    generate: GenerateRequest
-    model: str | None
-    """None for whichever is served."""
-    stops: tuple[str, ...]
-    stream: bool
-    include_usage: bool
-    """Whether a stream ends with the token counts."""
+class ChatRequest(OpenAIRequest, frozen=True):
+    """A checked request of POST /v1/chat/completions."""
 
     @classmethod
-    def parse(cls, body: bytes) -> "ChatRequest":
-        """Read a request body.
-
-        Raises InvalidRequest naming the field that does not fit.
-        """
+    def parse(cls, body: bytes) -> Self:
+        """Read a request body. Raises InvalidRequest naming the field that does not fit."""
         given = decode(body, ChatBody)
-        for name, only in ONLY_VALUES.items():
-            check_only(name, getattr(given, name), only)
-        if given.stream_options is not None and not given.stream:
-            raise InvalidRequest("stream_options is only for a stream; send stream: true with it")
+        given.check(ONLY_VALUES)
         if not given.messages:
             raise InvalidRequest("messages must hold at least one message")
         messages = tuple(message.for_template() for message in given.messages)
-        return cls(
-            GenerateRequest(
-                Conversation(messages, given.chat_template_kwargs or {}),
-                _max_tokens(given),
-                sampling(
-                    given.temperature,
-                    0 if given.top_k is None else max(0, whole("top_k", given.top_k, NO_LIMIT)),
-                    given.top_p,
-                    None if given.seed is None else seed_of(given.seed),
-                    default_top_p=1.0,
-                ),
-                ignore_eos=bool(given.ignore_eos),
-            ),
-            given.model,
-            stop_strings(given.stop),
-            bool(given.stream),
-            bool(given.stream_options and given.stream_options.include_usage),
-        )
+        conversation = Conversation(messages, given.chat_template_kwargs or {})
+        return cls.of(given, conversation, _max_tokens(given))
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):

@@ -4,11 +4,11 @@ Source of names, defaults and ranges: OpenAI's API reference, "Create completion
 `ignore_eos` are extensions that other servers have too.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
-from api.schemas import GenerateRequest, Number, decode, sampling, whole
+from api.schemas import GenerateRequest, Number, Prompt, decode, sampling, whole
 from runtime.errors import InvalidRequest
 
 MOST_STOPS = 4
@@ -36,10 +36,9 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
-class CompletionBody(msgspec.Struct, frozen=True):
-    """JSON body of POST /v1/completions. null means the default; unknown keys are ignored."""
+class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What the bodies of completions have in common; null means the default."""
 
-    prompt: str | list[str | int | list[int]]
     model: str | None = None
     max_tokens: Number | None = None
     temperature: Number | None = None
@@ -51,42 +50,48 @@ class CompletionBody(msgspec.Struct, frozen=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Any = None
-    best_of: Any = None
-    echo: Any = None
     logprobs: Any = None
-    suffix: Any = None
     presence_penalty: Any = None
     frequency_penalty: Any = None
     logit_bias: Any = None
 
+    def check(self, only_values: dict[str, Any]) -> None:
+        """Raise InvalidRequest for a field that asks for what is not served."""
+        for name, only in only_values.items():
+            check_only(name, getattr(self, name), only)
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequest("stream_options is only for a stream; send stream: true with it")
 
-class CompletionRequest(msgspec.Struct, frozen=True):
+
+class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
+    """JSON body of POST /v1/completions. Unknown keys are ignored."""
+
+    prompt: str | list[str | int | list[int]]
+    best_of: Any = None
+    echo: Any = None
+    suffix: Any = None
+
+
+class OpenAIRequest(msgspec.Struct, frozen=True):
     """What a client asked for, checked and with the defaults filled in."""
 
     generate: GenerateRequest
     model: str | None
     """None for whichever is served."""
     stops: tuple[str, ...]
+    """Strings before which the text ends."""
     stream: bool
+    """Whether the answer comes token by token."""
     include_usage: bool
     """Whether a stream ends with the token counts."""
 
     @classmethod
-    def parse(cls, body: bytes) -> "CompletionRequest":
-        """Read a request body.
-
-        Raises InvalidRequest naming the field that does not fit.
-        """
-        given = decode(body, CompletionBody)
-        for name, only in ONLY_VALUES.items():
-            check_only(name, getattr(given, name), only)
-        if given.stream_options is not None and not given.stream:
-            raise InvalidRequest("stream_options is only for a stream; send stream: true with it")
-        max_tokens = given.max_tokens
+    def of(cls, given: OpenAIBody, prompt: Prompt, max_tokens: int) -> Self:
+        """The request of a body. Raises InvalidRequest naming the field that does not fit."""
         return cls(
             GenerateRequest(
-                _prompt(given.prompt),
-                DEFAULT_MAX_TOKENS if max_tokens is None else whole("max_tokens", max_tokens, 1),
+                prompt,
+                max_tokens,
                 sampling(
                     given.temperature,
                     0 if given.top_k is None else max(0, whole("top_k", given.top_k, NO_LIMIT)),
@@ -101,6 +106,20 @@ class CompletionRequest(msgspec.Struct, frozen=True):
             bool(given.stream),
             bool(given.stream_options and given.stream_options.include_usage),
         )
+
+
+class CompletionRequest(OpenAIRequest, frozen=True):
+    """A checked request of POST /v1/completions."""
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """Read a request body. Raises InvalidRequest naming the field that does not fit."""
+        given = decode(body, CompletionBody)
+        given.check(ONLY_VALUES)
+        prompt = _prompt(given.prompt)
+        limit = given.max_tokens
+        max_tokens = DEFAULT_MAX_TOKENS if limit is None else whole("max_tokens", limit, 1)
+        return cls.of(given, prompt, max_tokens)
 
 
 class TokenDetails(msgspec.Struct, frozen=True):

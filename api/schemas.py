@@ -50,11 +50,14 @@ class Conversation(msgspec.Struct, frozen=True):
     """What else the template is told."""
 
 
+Prompt = str | tuple[int, ...] | Conversation
+"""A text, the tokens of one, or a conversation."""
+
+
 class GenerateRequest(msgspec.Struct, frozen=True):
     """What a client asked for, checked and with the defaults filled in."""
 
-    prompt: str | tuple[int, ...] | Conversation
-    """A text, the tokens of one, or a conversation."""
+    prompt: Prompt
     max_tokens: int
     sampling: SamplingParameters
     ignore_eos: bool = False

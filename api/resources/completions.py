@@ -3,7 +3,6 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Protocol
 
 import falcon
 import msgspec
@@ -15,6 +14,7 @@ from api.completions import (
     CompletionRequest,
     ModelList,
     ModelObject,
+    OpenAIRequest,
     TokenDetails,
     Usage,
 )
@@ -46,26 +46,10 @@ class CompletionsResource:
         writer.respond(req, resp, ping_seconds=services.ping_seconds)
 
 
-class Answered(Protocol):
-    """What a writer needs to know of a request."""
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """Strings before which the text ends."""
-
-    @property
-    def stream(self) -> bool:
-        """Whether the answer comes token by token."""
-
-    @property
-    def include_usage(self) -> bool:
-        """Whether a stream ends with the token counts."""
-
-
 class OpenAIWriter(ABC):
     """Turns the outputs of one request into an answer or its chunks. Owned by one thread."""
 
-    def __init__(self, exchange: Exchange, wanted: Answered, name: str) -> None:
+    def __init__(self, exchange: Exchange, wanted: OpenAIRequest, name: str) -> None:
         self._exchange = exchange
         self._wanted = wanted
         self._name = name

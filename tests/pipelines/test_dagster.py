@@ -90,6 +90,18 @@ def test_a_gguf_becomes_a_published_model(
     assert metadata(result, "published_model")["version"].value == 1
 
 
+@pytest.mark.sample
+def test_the_sample_model_goes_through_the_whole_graph(
+    instance: dg.DagsterInstance, incoming: Path, settings: Settings, sample_model: Path
+) -> None:
+    (incoming / "sample.gguf").symlink_to(sample_model)
+    result = prepare_model(instance, "sample")
+    assert outcomes(result) == dict.fromkeys(CHECKS, True)
+    (model,) = Registry(settings).models()
+    assert model.manifest.weights.size == sample_model.stat().st_size
+    assert metadata(result, "published_model")["version"].value == 1
+
+
 def test_a_planted_fault_is_named_and_keeps_the_published_version(
     instance: dg.DagsterInstance,
     incoming: Path,
