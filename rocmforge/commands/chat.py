@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rocmforge.options import SESSION, add_settings, settings_of
+from rocmforge.sampling import add_sampling, sampling_of
 
 if TYPE_CHECKING:
     from rocmforge.generating import Writer
@@ -19,10 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before all else")
     parser.add_argument("--max-tokens", type=int, default=2**31 - 1, help="of each answer")
-    parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy; default 0.7")
-    parser.add_argument("--top-k", type=int, default=50, help="0 is off; default 50")
-    parser.add_argument("--top-p", type=float, default=0.9, help="default 0.9")
-    parser.add_argument("--seed", type=int, help="makes the answers repeatable")
+    add_sampling(parser, temperature=0.7)
     add_settings(parser, *SESSION, "cache_tokens")
 
 
@@ -30,15 +28,9 @@ def run(options: argparse.Namespace) -> None:
     from rocmforge.generating import writing
     from rocmforge.model import prepared
     from runtime.chat import ChatTemplate
-    from runtime.sampler import SamplingParameters
 
     settings = settings_of(options)
-    sampling = SamplingParameters(
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        seed=options.seed,
-    )
+    sampling = sampling_of(options)
     with writing(prepared(options.model, settings), settings) as writer:
         _converse(
             writer, ChatTemplate(writer.tokenizer), options.system, sampling, options.max_tokens
