@@ -223,8 +223,9 @@ class EngineCore:
         """Free what a request holds, count its end, then tell the observer and the client."""
         del self._live[live.generation.request_id]
         self._scheduler.remove(live.sequence)
-        live.generation.finish(reason, error)
+        # Counted first, so that whoever sees the end also sees it counted.
         self._update_statistics(ended=reason)
+        live.generation.finish(reason, error)
         if self._observer is not None:
             try:
                 self._observer.finished(live.generation)
