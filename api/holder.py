@@ -75,6 +75,11 @@ class _State:
     past: tuple[EngineStatistics, ...] = ()
     """The sum of what engines that have stopped counted, where there were any."""
 
+    @property
+    def loaded(self) -> tuple[ServedModel, ...]:
+        """Every model whose engine runs: those that drain, then the one that is served."""
+        return self.draining if self.model is None else (*self.draining, self.model)
+
 
 class ModelHolder:
     """Holds the model that is served, and those it replaced until their last request has ended.
@@ -130,15 +135,13 @@ class ModelHolder:
 
     def stop(self) -> None:
         """Stop every engine; requests that still run fail."""
-        state = self._state
-        for model in (*state.draining, *([state.model] if state.model is not None else [])):
+        for model in self._state.loaded:
             model.engine.stop()
 
     def statistics(self) -> list[EngineStatistics]:
         """What each engine counts or counted."""
         state = self._state
-        engines = [*state.draining, *([state.model] if state.model is not None else [])]
-        return [*state.past, *(model.engine.statistics() for model in engines)]
+        return [*state.past, *(model.engine.statistics() for model in state.loaded)]
 
     def _drain(self, model: ServedModel) -> None:
         model.engine.stop(drain_seconds=math.inf)

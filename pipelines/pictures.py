@@ -93,5 +93,10 @@ def _figure(height: float = HEIGHT) -> "Figure":
 def _markdown(figure: "Figure", alternative: str) -> dg.MarkdownMetadataValue:
     with io.BytesIO() as file:
         figure.savefig(file, format="png")
-        encoded = base64.b64encode(file.getvalue()).decode()
+        return in_markdown(file.getvalue(), alternative)
+
+
+def in_markdown(png: bytes, alternative: str) -> dg.MarkdownMetadataValue:
+    """A picture as metadata, without a file."""
+    encoded = base64.b64encode(png).decode()
     return dg.MetadataValue.md(f"![{alternative}](data:image/png;base64,{encoded})")

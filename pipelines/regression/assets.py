@@ -13,6 +13,7 @@ from pydantic import Field
 from pipelines.assets import GROUP, failures_shown, gguf_models, published_model
 from pipelines.benchmark.figures import Spread
 from pipelines.benchmark.workloads import Plan
+from pipelines.pictures import in_markdown
 from pipelines.registry import model_name
 from pipelines.regression import pictures, report
 from pipelines.regression.history import History, Record, judged
@@ -142,7 +143,7 @@ def shown(record: Record, records: Sequence[Record], path: Path) -> Mapping[str,
         "trend_of_start_and_memory": [kind for kind in kinds if kind.unit in ("s", "MB")],
     }
     trends = {
-        name: image(pictures.trend(records, group), name.replace("_", " "))
+        name: in_markdown(pictures.trend(records, group), name.replace("_", " "))
         for name, group in groups.items()
         if group
     }
@@ -151,8 +152,8 @@ def shown(record: Record, records: Sequence[Record], path: Path) -> Mapping[str,
         "version": record.version,
         "verdict": report.summary(record),
         "verdicts": verdict_table(record.verdicts, record),
-        "throughput": image(pictures.throughput(record), "throughput over streams"),
-        "latencies": image(pictures.latencies(record), "distribution of latencies"),
+        "throughput": in_markdown(pictures.throughput(record), "throughput over streams"),
+        "latencies": in_markdown(pictures.latencies(record), "distribution of latencies"),
         **trends,
         **{kind.name: Spread.of(ours[kind.name]).median for kind in kinds},
         "machine_speed": record.measurement.speed,
@@ -160,11 +161,6 @@ def shown(record: Record, records: Sequence[Record], path: Path) -> Mapping[str,
         "minutes": result.seconds / 60,
         "history": dg.MetadataValue.path(path),
     }
-
-
-def image(png: bytes, text: str) -> dg.MarkdownMetadataValue:
-    """A picture in metadata."""
-    return dg.MetadataValue.md(pictures.markdown(png, text))
 
 
 def verdict_table(verdicts: Sequence[Verdict], record: Record) -> dg.TableMetadataValue:

@@ -1,6 +1,5 @@
 """Pictures of a measurement and of those before it. Each function returns a PNG."""
 
-import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -99,11 +98,6 @@ def throughput(record: Record) -> bytes:
             axes.set_ylim(bottom=0)
             axes.legend()
     return panels.png
-
-
-def markdown(png: bytes, text: str) -> str:
-    """A picture in Markdown, without a file."""
-    return f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def _draw_trend(axes: "Axes", kind: FigureKind, records: Sequence[Record]) -> None:
