@@ -101,7 +101,10 @@ class Server:
         while self.busy and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
         # Sockets belong to the loop's thread, so it closes them; its loop ends with the last one.
-        self._trigger.pull_trigger(self._close_all)
+        # Under the lock, lest it closes the trigger, pulled by an answer, before we have pulled it.
+        with self._trigger.lock:
+            self._trigger.thunks.append(self._close_all)
+            self._trigger.pull_trigger()
         self._thread.join()
         self._server.task_dispatcher.shutdown(timeout=FLUSH_SECONDS)
 

@@ -1,11 +1,13 @@
 """Binding, loading behind the open port, and the graceful end."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import requests
+from waitress.trigger import trigger
 
 from api.app import create_app
 from api.server import Server
@@ -159,6 +162,30 @@ def test_a_second_signal_ends_at_once(start: Start) -> None:
     assert server.process.returncode == 128 + signal.SIGINT
     client.join()
     assert server.answers == []
+
+
+def test_closing_while_answers_wake_the_loop_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    pull = trigger._physical_pull
+
+    def pull_late(self: trigger) -> None:
+        time.sleep(0.01)  # time for the loop to run what was asked for
+        pull(self)
+
+    monkeypatch.setattr(trigger, "_physical_pull", pull_late)
+    for _ in range(3):
+        settings = Settings(port=0)
+        server = Server(create_app(Services(settings=settings)), settings)
+        server.start()
+        waking = threading.Thread(target=wake_until_closed, args=(server,))
+        waking.start()
+        server.close()
+        waking.join()
+
+
+def wake_until_closed(server: Server) -> None:
+    with suppress(OSError):
+        while True:
+            os.write(server._trigger.trigger, b"x")
 
 
 def test_a_port_that_is_taken_is_a_clear_error(serving: Serving) -> None:
