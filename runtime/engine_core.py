@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from runtime.drafts import PromptLookup
 from runtime.generation import FinishReason, Generation, TokenOutput
 from runtime.manifest import Manifest
 from runtime.pace import Pace
 from runtime.pages import PageManager
 from runtime.plan import PlannedRow, StepPlan
-from runtime.sampler import Sampler, StepLogits
+from runtime.sampler import Logits, Sampler
 from runtime.scheduler import Scheduler
 from runtime.sequence import Sequence
 from runtime.settings import Settings
@@ -36,8 +33,8 @@ class StepRunner(Protocol):
     def page_count(self) -> int:
         """Pages of the KV cache."""
 
-    def run(self, inputs: StepInputs) -> NDArray[np.float32]:
-        """Compute one step: logits float32 [R, V], valid until the next call."""
+    def step(self, inputs: StepInputs) -> Logits:
+        """Compute one step: logits of R rows to sample from, valid until the next call."""
 
 
 class EngineObserver(Protocol):
@@ -133,7 +130,7 @@ class EngineCore:
         self._note_started(plan)
         self.step_started = began = time.monotonic()
         try:
-            logits = self._session.run(plan.inputs())
+            logits = self._session.step(plan.inputs())
         except Exception as error:
             log.exception("a step failed")
             for row in plan.rows:
@@ -154,17 +151,16 @@ class EngineCore:
                 generation.mark_started()
         self._update_statistics()
 
-    def _hand_out(self, plan: StepPlan, logits: NDArray[np.float32]) -> None:
+    def _hand_out(self, plan: StepPlan, logits: Logits) -> None:
         """Sample all rows, then give each request its tokens."""
         sampled = plan.sampled
         if not sampled:
             self.recorder.step_done(0)
             return
-        step_logits = StepLogits(logits)
         samples: list[list[int] | None] = []
         at = 0
         for row in sampled:
-            samples.append(self._sample(row, step_logits, at))
+            samples.append(self._sample(row, logits, at))
             at += row.logits
         self.recorder.step_done(sum(len(tokens or ()) for tokens in samples))
         for row, tokens in zip(sampled, samples, strict=True):
@@ -174,7 +170,7 @@ class EngineCore:
             else:
                 self._accept(live, row, tokens)
 
-    def _sample(self, row: PlannedRow, logits: StepLogits, at: int) -> list[int] | None:
+    def _sample(self, row: PlannedRow, logits: Logits, at: int) -> list[int] | None:
         """A row's next tokens, from its logits at `at` onward; None where they are not finite.
 
         After a guess that is the sampled token the logits behind it are the model's own, so the

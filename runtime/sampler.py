@@ -6,7 +6,7 @@ The order is temperature, then top-k, then top-p over what is left, as OpenAI's 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,28 @@ class SamplingParameters:
         return self.temperature == 0.0 or self.top_k == 1 or self.top_p == 0.0
 
 
+class Logits(Protocol):
+    """Logits of one step, as far as a sampler asks for them. Valid until the next step."""
+
+    @property
+    def likeliest(self) -> list[int]:
+        """The token of each row's largest logit, the lowest where several are; NaN is largest."""
+
+    @property
+    def finite(self) -> list[bool]:
+        """Whether each row has a finite maximum."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Logits of a row."""
+
+    def row(self, row: int) -> NDArray[np.float32]:
+        """Every logit of a row [V]."""
+
+    def best(self, row: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Tokens and logits of the `count` largest of a row, largest first, lower ids first."""
+
+
 class StepLogits:
     """Logits of one step, float32 [R, V], and what is found for all rows at once.
 
@@ -66,6 +88,22 @@ class StepLogits:
         """The token of each row's largest logit, the lowest where several are; NaN is largest."""
         self.finite: list[bool] = np.isfinite(values[np.arange(len(values)), likeliest]).tolist()
         """Whether each row has a finite maximum."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Logits of a row."""
+        size: int = self.values.shape[1]
+        return size
+
+    def row(self, row: int) -> NDArray[np.float32]:
+        """Every logit of a row [V], not copied."""
+        values: NDArray[np.float32] = self.values[row]
+        return values
+
+    def best(self, row: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Tokens and logits of the `count` largest of a row, largest first, lower ids first."""
+        tokens = self.most_likely(row, count)
+        return tokens, self.values[row][tokens]
 
     @cached_property
     def _column_maxima(self) -> NDArray[np.float32]:
@@ -104,7 +142,7 @@ class Sampler:
         self._parameters = parameters
         self._generator = None if parameters.greedy else np.random.default_rng(parameters.seed)
 
-    def sample(self, logits: StepLogits, row: int) -> int:
+    def sample(self, logits: Logits, row: int) -> int:
         """Pick a token from one row of logits. Ties go to the lowest id.
 
         Raises FloatingPointError where the logits hold no finite maximum.
@@ -114,31 +152,32 @@ class Sampler:
         if self._generator is None:
             return logits.likeliest[row]
         draw = self._generator.random()
-        vocabulary_size = logits.values.shape[1]
-        if self._parameters.top_p == 1.0 and not 0 < self._parameters.top_k < vocabulary_size:
-            return _drawn_of_all(self._weights(logits, row), draw)
+        if self._parameters.top_p == 1.0 and not self._keeps_few(logits):
+            return _drawn_of_all(self._weights_of_all(logits, row), draw)
         tokens, mass = self._candidates(logits, row)
         return int(tokens[_place(mass, draw * mass[-1])])
 
-    def _candidates(
-        self, logits: StepLogits, row: int
-    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    def _keeps_few(self, logits: Logits) -> bool:
+        """Whether top_k leaves tokens out."""
+        return 0 < self._parameters.top_k < logits.vocabulary_size
+
+    def _candidates(self, logits: Logits, row: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """The tokens that may be drawn, in order of likelihood, and their cumulative mass."""
         top_k, top_p = self._parameters.top_k, self._parameters.top_p
-        if 0 < top_k < logits.values.shape[1]:
-            tokens = logits.most_likely(row, top_k)
-            mass = np.cumsum(self._weights(logits, row, tokens), dtype=np.float64)
+        if self._keeps_few(logits):
+            tokens, values = logits.best(row, top_k)
+            mass = np.cumsum(self._weights(values, values[0]), dtype=np.float64)
             return _cut(tokens, mass, top_p * mass[-1])
-        return _nucleus(self._weights(logits, row), top_p)
+        return _nucleus(self._weights_of_all(logits, row), top_p)
 
-    def _weights(
-        self, logits: StepLogits, row: int, tokens: NDArray[np.intp] | None = None
-    ) -> NDArray[np.float32]:
-        """What each token counts for, or each of `tokens`, relative to the likeliest."""
-        values = logits.values[row]
-        weights: NDArray[np.float32] = (values if tokens is None else values[tokens]) - values[
-            logits.likeliest[row]
-        ]
+    def _weights_of_all(self, logits: Logits, row: int) -> NDArray[np.float32]:
+        """What every token counts for."""
+        values = logits.row(row)
+        return self._weights(values, values[logits.likeliest[row]])
+
+    def _weights(self, values: NDArray[np.float32], largest: np.float32) -> NDArray[np.float32]:
+        """What tokens of these logits count for, relative to the likeliest."""
+        weights: NDArray[np.float32] = values - largest
         if self._parameters.temperature != 1.0:
             weights /= np.float32(self._parameters.temperature)
         np.exp(weights, out=weights)

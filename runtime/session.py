@@ -9,6 +9,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.device import (
+    GPU,
+    CandidateSearch,
     DevicePool,
     Gpu,
     GpuMemory,
@@ -24,6 +26,7 @@ from runtime.errors import DeviceError, PreparationError, UnsupportedModel
 from runtime.manifest import GRAPH_NAME, Manifest, WeightsFile, hold
 from runtime.ops.library import library_path
 from runtime.packed_weights import PackedArrays, packed_weights
+from runtime.sampler import Logits, StepLogits
 from runtime.settings import Settings
 from runtime.step import StepInputs, largest_step
 
@@ -97,6 +100,7 @@ class Session:
         self._binding = self._session.io_binding()
         self.page_count = -(-(settings.cache_tokens or CPU_CACHE_TOKENS) // settings.page_size)
         """Pages of the pool."""
+        self._search = None if self.device.gpu is None else CandidateSearch()
         if self.device.gpu is None:
             self._pool: PagePool = HostPool(self._pool_shape(self.page_count, settings.page_size))
         else:
@@ -137,7 +141,7 @@ class Session:
         self._pool = DevicePool(self._pool_shape(least, page_size))
         rows = min(budget, settings.max_batch_size)
         try:
-            self.run(largest_step(budget, rows, least))
+            self.step(largest_step(budget, rows, least))
         except Exception as error:
             memory = gpu_memory()
             raise DeviceError(
@@ -165,6 +169,20 @@ class Session:
 
     def run(self, inputs: StepInputs) -> NDArray[np.float32]:
         """Compute one step: logits float32 [R, V], valid until the next call."""
+        logits: NDArray[np.float32] = self._compute(inputs, "cpu").numpy()
+        return logits
+
+    def step(self, inputs: StepInputs) -> Logits:
+        """Compute one step: logits of R rows to sample from, valid until the next call.
+
+        On a GPU they stay there, and each row's largest are looked for there.
+        """
+        if self._search is None:
+            return StepLogits(self.run(inputs))
+        return self._search.of(self._compute(inputs, GPU))
+
+    def _compute(self, inputs: StepInputs, logits_device: str) -> ort.OrtValue:
+        """The logits of one step, on a device as ONNX Runtime calls it."""
         binding = self._binding
         binding.clear_binding_inputs()
         binding.clear_binding_outputs()
@@ -174,10 +192,9 @@ class Session:
         binding.bind_cpu_input("page_table", inputs.page_table)
         binding.bind_cpu_input("logit_rows", inputs.logit_rows)
         self._pool.bind(binding)
-        binding.bind_output("logits")
+        binding.bind_output("logits", logits_device)
         self._session.run_with_iobinding(binding)
-        logits: NDArray[np.float32] = binding.get_outputs()[1].numpy()
-        return logits
+        return binding.get_outputs()[1]
 
     def end_profiling(self) -> Path:
         """Finish the profile and give its file: JSON in the form of Chrome's trace events."""

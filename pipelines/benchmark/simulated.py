@@ -5,12 +5,11 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.engine import Engine
 from runtime.manifest import Manifest
 from runtime.pages import PageManager
-from runtime.sampler import SamplingParameters
+from runtime.sampler import SamplingParameters, StepLogits
 from runtime.scheduler import Scheduler
 from runtime.sequence import Sequence as ScheduledSequence
 from runtime.settings import Settings
@@ -37,15 +36,15 @@ class SimulatedSession:
         self._sampled = 0
         self.begin = threading.Event()
 
-    def run(self, inputs: StepInputs) -> NDArray[np.float32]:
-        """Logits float32 [R, V]."""
+    def step(self, inputs: StepInputs) -> StepLogits:
+        """Logits of R rows, always the same."""
         self.begin.wait()
         now = time.perf_counter_ns()
         if self._left_ns is not None:
             self.outside_ns.append((self._sampled, now - self._left_ns))
         self._sampled = len(inputs.logit_rows)
         self._left_ns = time.perf_counter_ns()
-        return self._logits[: self._sampled]
+        return StepLogits(self._logits[: self._sampled])
 
 
 def engine_ms_per_step(manifest: Manifest, running: int, steps: int) -> tuple[float, ...]:

@@ -1,10 +1,13 @@
 """Where a model runs: the CPU, or an AMD GPU whose parts are all there."""
 
+from runtime.device.candidates import CandidateSearch
 from runtime.device.gpu import Gpu, GpuMemory, find_gpu, gpu_memory
-from runtime.device.pool import DevicePool, HostPool, PagePool, PoolShape, mebibytes
+from runtime.device.pool import GPU, DevicePool, HostPool, PagePool, PoolShape, mebibytes
 from runtime.device.selection import Device, cpu_instead, select_device
 
 __all__ = [
+    "GPU",
+    "CandidateSearch",
     "Device",
     "DevicePool",
     "Gpu",

@@ -49,8 +49,21 @@ def native_library() -> ctypes.CDLL:
     library.rocmforge_hip_allocate.argtypes = [ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p)]
     library.rocmforge_hip_free.argtypes = [ctypes.c_void_p]
     library.rocmforge_hip_free.restype = None
-    for can_fail in ("add_kernel", "memory", "allocate"):
-        getattr(library, f"rocmforge_hip_{can_fail}").restype = ctypes.c_char_p
+    library.rocmforge_hip_read.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+    library.rocmforge_hip_make_candidates.argtypes = [
+        ctypes.POINTER(ctypes.c_void_p),
+        ctypes.POINTER(ctypes.c_int64),
+    ]
+    library.rocmforge_hip_find_candidates.argtypes = [
+        *([ctypes.c_void_p] * 2),
+        *([ctypes.c_int64] * 2),
+        ctypes.c_void_p,
+    ]
+    library.rocmforge_hip_free_candidates.argtypes = [ctypes.c_void_p]
+    library.rocmforge_hip_free_candidates.restype = None
+    can_fail = ("add_kernel", "memory", "allocate", "read", "make_candidates", "find_candidates")
+    for name in can_fail:
+        getattr(library, f"rocmforge_hip_{name}").restype = ctypes.c_char_p
     return library
 
 

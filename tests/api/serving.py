@@ -7,15 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import requests
-from numpy.typing import NDArray
 
 from api.holder import ServedModel
 from api.server import Server
 from api.services import Services
 from runtime.engine_core import StepRunner
 from runtime.manifest import Manifest
+from runtime.sampler import Logits
 from runtime.step import StepInputs
 
 SECONDS = 30.0
@@ -42,14 +41,14 @@ class HeldSession:
     def page_count(self) -> int:
         return self._session.page_count
 
-    def run(self, inputs: StepInputs) -> NDArray[np.float32]:
+    def step(self, inputs: StepInputs) -> Logits:
         with self._changed:
             self._changed.wait_for(lambda: self._allowed > 0, SECONDS)
             self._allowed -= 1
         if self.broken:
             raise RuntimeError("broken by the test")
         self.steps += 1
-        return self._session.run(inputs)
+        return self._session.step(inputs)
 
     def hold(self) -> None:
         """From now on steps wait, but for one that runs already."""

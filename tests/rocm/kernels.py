@@ -246,6 +246,26 @@ class Kernels:
         shares = view(a.shares, np.float32, tokens, a.used)
         view(a.y, np.float32, tokens, a.columns)[:] = np.einsum("tu,tuc->tc", shares, answers)
 
+    def candidates(self, launch: Launch, a: Any) -> None:
+        rows, blocks, _ = launch.grid
+        size, count = launch.constants["BLOCK"], launch.constants["COUNT"]
+        cover(blocks, size, a.columns)
+        values = view(a.values, np.float32, rows, a.columns)
+        columns = np.broadcast_to(np.arange(a.columns), values.shape)
+        tokens = view(a.tokens, np.int32, rows, a.columns) if a.has_tokens else columns
+        best_values = view(a.best_values, np.float32, rows, blocks, count)
+        best_tokens = view(a.best_tokens, np.int32, rows, blocks, count)
+        best_values[:], best_tokens[:] = -np.inf, 0x7FFFFFFF
+        for block in range(blocks):
+            some = slice(block * size, (block + 1) * size)
+            # NaN first, then the largest, of equal ones the lowest token.
+            order = np.lexsort((tokens[:, some], -values[:, some], ~np.isnan(values[:, some])))
+            order = order[:, :count]
+            found = best_values[:, block, : order.shape[1]]
+            found[:] = np.take_along_axis(values[:, some], order, axis=1)
+            their = best_tokens[:, block, : order.shape[1]]
+            their[:] = np.take_along_axis(tokens[:, some], order, axis=1)
+
 
 @dataclass(frozen=True)
 class Step:

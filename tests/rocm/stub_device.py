@@ -70,7 +70,7 @@ class StubDevice:
         self._variants = {variant.name: variant for variant in variants(ARCHITECTURE)}
         self.launches: Counter[str] = Counter()
         """By the kernel's whole name."""
-        self.streams: set[int] = set()
+        self.streams: set[int | None] = set()
         self.failure: BaseException | None = None
         """The first that a kernel met: what is computed after it means nothing."""
         self._callback = EXECUTOR(self._execute)
@@ -102,7 +102,13 @@ class StubDevice:
         assert address == 0 or on_device, f"{name} is not in the device's memory"
 
     def _execute(
-        self, name: bytes, grid: list[int], threads: int, shared: int, stream: int, given: list[int]
+        self,
+        name: bytes,
+        grid: list[int],
+        threads: int,
+        shared: int,
+        stream: int | None,
+        given: list[int],
     ) -> None:
         try:
             variant = self._variants[name.decode()]

@@ -6,13 +6,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from runtime.engine import Engine
 from runtime.errors import EngineUnavailable, InvalidRequest, QueueFull
 from runtime.generation import FinishReason, Generation
 from runtime.manifest import Manifest
-from runtime.sampler import SamplingParameters
+from runtime.sampler import SamplingParameters, StepLogits
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.step import StepInputs
@@ -276,12 +275,12 @@ class BrokenSession:
         self._session = session
         self._left = good_steps
 
-    def run(self, inputs: StepInputs) -> NDArray[np.float32]:
+    def step(self, inputs: StepInputs) -> StepLogits:
         self._left -= 1
         logits = self._session.run(inputs)
         if self._left == 0:
             raise RuntimeError("no memory")
-        return np.full_like(logits, np.nan) if self._left == -4 else logits
+        return StepLogits(np.full_like(logits, np.nan) if self._left == -4 else logits)
 
 
 def test_a_failing_step_fails_its_requests_and_no_later_ones(

@@ -22,6 +22,8 @@ DECODE_ROWS = 16
 """Query rows of a program of decode_attention: a row of the step with more is a prefill."""
 HEAD_WIDTHS = (64, 128, 256)
 MOST_EXPERTS = 512
+CANDIDATES = 64
+"""Largest logits of a row that a sampler gets: more than the usual top_k of 50."""
 ALIGNED = frozenset({"head_dim", "width", "elements", "columns"})
 """Integer arguments that are multiples of 16, as every pointer is one of 16 bytes."""
 
@@ -69,6 +71,14 @@ def variants(arch: str) -> Iterator[Variant]:
         for is_whole in (True, False):
             yield from _attention(width, is_whole, arch)
     yield from _experts()
+    yield Variant(
+        "candidates",
+        "sampling",
+        "candidates",
+        _arguments("best_values *fp32, best_tokens *i32, values *fp32, tokens *i32")
+        + _arguments("columns has_tokens i32"),
+        {"BLOCK": 4096, "COUNT": CANDIDATES},
+    )
 
 
 def _has_wide_waves(arch: str) -> bool:

@@ -32,7 +32,9 @@ def test_the_sources_compute_what_their_definitions_do(tmp_path: Path, device: S
     # Of all tiny models the one with the most: sinks, biases, experts and a window.
     model = replace(TINY_MODELS["gpt-oss"], layers=1, format="Q8_0")
     convert(write_tiny_model(tmp_path / "tiny.gguf", model), folder, "tiny")
-    settings = Settings(home=tmp_path / "home", device="rocm", cache_tokens=256, threads=1)
+    settings = Settings(
+        home=tmp_path / "home", device="rocm", cache_tokens=256, token_budget=16, threads=1
+    )
     logits = []
     for kernels in (Kernels(), InterpretedKernels()):
         device.compute_with(kernels)

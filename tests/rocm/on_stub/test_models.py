@@ -11,6 +11,8 @@ from onnx import helper
 from pipelines.convert import convert
 from runtime.errors import UnsupportedModel
 from runtime.manifest import GRAPH_NAME
+from runtime.ops.gpu.variants import CANDIDATES
+from runtime.sampler import Sampler, SamplingParameters, StepLogits
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.step import StepInputs
@@ -139,19 +141,48 @@ def test_a_step_writes_the_pool_in_place_on_one_stream_and_waits_only_at_its_end
     device.begin()
     counters = ("synchronizations", "bytes within", "bytes to host", "bytes to device")
     before = {name: device.count(name) for name in counters}
-    logits = session.run(STEPS[2])
+    session.step(STEPS[2])
     spent = {name: device.count(name) - before[name] for name in counters}
     layers = TINY_MODELS["llama"].layers
     assert device.launches["rotary_page_write"] == layers
-    assert len(device.streams) == 1
-    # The pool is never copied; only the logits come back, and only the step's numbers go there.
+    # The search for candidates follows on the default stream.
+    assert len(device.streams - {None}) == 1
+    # The pool is never copied; only candidates come back, and only the step's numbers go there.
     step = STEPS[2]
     given = (step.token_ids, step.positions, step.row_starts, step.page_table, step.logit_rows)
     assert spent["bytes within"] == 0
-    assert spent["bytes to host"] == logits.nbytes
+    assert spent["bytes to host"] == len(step.logit_rows) * CANDIDATES * 8
     assert spent["bytes to device"] == sum(each.nbytes for each in given)
-    # As many as there are layers or more would mean a wait within the step.
-    assert spent["synchronizations"] < layers
+    # As many as there are layers or more would mean a wait within the step. The search reads what
+    # the provider's stream writes, so that has been waited for; then its own result is copied.
+    assert 1 < spent["synchronizations"] <= layers
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_whole"),
+    [
+        (SamplingParameters(temperature=0.0), False),
+        (SamplingParameters(seed=1), False),
+        (SamplingParameters(temperature=0.6, top_k=CANDIDATES, top_p=0.95, seed=2), False),
+        (SamplingParameters(temperature=1.7, top_k=CANDIDATES + 1, top_p=1.0, seed=3), True),
+        (SamplingParameters(top_k=0, top_p=0.5, seed=4), True),
+        (SamplingParameters(top_k=0, top_p=1.0, seed=5), True),
+    ],
+)
+def test_tokens_are_those_of_a_sampler_that_sees_every_logit(
+    tmp_path: Path, device: StubDevice, parameters: SamplingParameters, is_whole: bool
+) -> None:
+    session = Session(prepare(tmp_path, "llama"), settings=gpu_settings(tmp_path / "home"))
+    logits = StepLogits(session.run(STEPS[0]).copy())
+    searched = session.step(STEPS[0])
+    before = device.count("bytes to host")
+    ours, whole = Sampler(parameters), Sampler(parameters)
+    rows = range(len(logits.values))
+    assert [ours.sample(searched, row) for row in rows] == [
+        whole.sample(logits, row) for row in rows
+    ]
+    read = device.count("bytes to host") - before
+    assert read == (logits.values.nbytes if is_whole else 0)
 
 
 def test_models_that_are_refused_are_few(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <sstream>
 
+#include "candidates.h"
 #include "device_memory.h"
 #include "kernel.h"
 
@@ -69,3 +70,33 @@ ROCMFORGE_EXPORT const char* rocmforge_hip_allocate(int64_t bytes, void** memory
 }
 
 ROCMFORGE_EXPORT void rocmforge_hip_free(void* memory) { rocmforge::hip::api().free(memory); }
+
+// Copies from the GPU's memory to the host's.
+ROCMFORGE_EXPORT const char* rocmforge_hip_read(void* to, const void* from, int64_t bytes) {
+  return rocmforge::hip::failure_of([&] {
+    rocmforge::hip::check(rocmforge::hip::api().memcpy(to, from, static_cast<size_t>(bytes),
+                                                       rocmforge::hip::CopyKind::device_to_host),
+                          "reading " + std::to_string(bytes) + " bytes of GPU memory");
+  });
+}
+
+// A search for candidates, and how many it finds in a row.
+ROCMFORGE_EXPORT const char* rocmforge_hip_make_candidates(void** search, int64_t* count) {
+  return rocmforge::hip::failure_of([&] {
+    auto made = std::make_unique<rocmforge::hip::Candidates>();
+    *count = made->count();
+    *search = made.release();
+  });
+}
+
+ROCMFORGE_EXPORT const char* rocmforge_hip_find_candidates(void* search, const float* logits,
+                                                           int64_t rows, int64_t columns,
+                                                           void* found) {
+  return rocmforge::hip::failure_of([&] {
+    static_cast<rocmforge::hip::Candidates*>(search)->find(logits, rows, columns, found);
+  });
+}
+
+ROCMFORGE_EXPORT void rocmforge_hip_free_candidates(void* search) {
+  delete static_cast<rocmforge::hip::Candidates*>(search);
+}

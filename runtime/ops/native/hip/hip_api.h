@@ -12,7 +12,7 @@ using Stream = void*;
 using Module = void*;
 using Function = void*;
 
-enum class CopyKind : int { host_to_device = 1, device_to_device = 3 };
+enum class CopyKind : int { host_to_device = 1, device_to_host = 2, device_to_device = 3 };
 
 // What every call gives; zero is success.
 using Error = int;

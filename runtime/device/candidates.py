@@ -1,0 +1,81 @@
+"""Logits in the GPU's memory, of which the host gets the largest of each row."""
+
+import ctypes
+import weakref
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from runtime.errors import DeviceError
+from runtime.ops.library import native_library
+from runtime.sampler import StepLogits
+
+
+class DeviceLogits:
+    """Logits of one step, float32 [R, V], on the GPU, and the candidates of each row.
+
+    Owned by the engine thread; a sampler's `Logits`. Whatever is asked of it is what the whole
+    array would give: a row is fetched where the candidates do not hold the answer.
+    """
+
+    def __init__(
+        self, value: ort.OrtValue, tokens: NDArray[np.int32], values: NDArray[np.float32]
+    ) -> None:
+        """`tokens` and `values` [R, candidates]: the largest logits of each row, largest first."""
+        self._value = value
+        self._tokens = tokens.astype(np.intp)
+        self._values = values
+        self.vocabulary_size: int = value.shape()[1]
+        self.likeliest: list[int] = tokens[:, 0].tolist()
+        self.finite: list[bool] = np.isfinite(values[:, 0]).tolist()
+
+    def row(self, row: int) -> NDArray[np.float32]:
+        """Every logit of a row [V], copied from the GPU. Raises DeviceError where that fails."""
+        values = np.empty(self.vocabulary_size, np.float32)
+        place = self._value.data_ptr() + row * values.nbytes
+        _raise(native_library().rocmforge_hip_read(values.ctypes.data, place, values.nbytes))
+        return values
+
+    def best(self, row: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Tokens and logits of the `count` largest of a row, largest first, lower ids first."""
+        if count <= self._tokens.shape[1]:
+            return self._tokens[row, :count], self._values[row, :count]
+        return StepLogits(self.row(row)[np.newaxis]).best(0, count)
+
+
+class CandidateSearch:
+    """The search for each row's largest logits, on the GPU. Owned by the session's thread.
+
+    Raises DeviceError where the GPU refuses.
+    """
+
+    def __init__(self) -> None:
+        self._search, count = ctypes.c_void_p(), ctypes.c_int64()
+        library = native_library()
+        _raise(
+            library.rocmforge_hip_make_candidates(ctypes.byref(self._search), ctypes.byref(count))
+        )
+        weakref.finalize(self, library.rocmforge_hip_free_candidates, self._search)
+        self._count = count.value
+
+    def of(self, logits: ort.OrtValue) -> DeviceLogits:
+        """Search logits float32 [R, V] that lie on the GPU, of a step that has ended."""
+        rows, columns = logits.shape()
+        found = np.empty((2, rows, self._count), np.int32)
+        _raise(
+            native_library().rocmforge_hip_find_candidates(
+                self._search,
+                logits.data_ptr() if rows else None,
+                rows,
+                columns,
+                found.ctypes.data,
+            )
+        )
+        values, tokens = found
+        return DeviceLogits(logits, tokens, values.view(np.float32))
+
+
+def _raise(failure: bytes | None) -> None:
+    if failure is not None:
+        raise DeviceError(f"the GPU fails: {failure.decode()}")

@@ -1,0 +1,48 @@
+"""The search for the largest logits, interpreted: NumPy's stable order."""
+
+import numpy as np
+import pytest
+
+from runtime.ops.gpu.variants import CANDIDATES
+from tests.ops.gpu.interpreter import ceiling, launch, variant_of
+
+
+def best_of(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values and tokens [R, CANDIDATES], searched in blocks as a session does."""
+    rows, block = len(logits), variant_of("candidates").constants["BLOCK"]
+    values, tokens = logits, None
+    while True:
+        columns = values.shape[1]
+        blocks = ceiling(columns, block)
+        found = np.full((rows, blocks * CANDIDATES), np.nan, np.float32)
+        places = np.full(found.shape, -7, np.int32)
+        flags = [columns, int(tokens is not None)]
+        launch("candidates", (rows, blocks), found, places, values, tokens, *flags)
+        values, tokens = found, places
+        if blocks == 1:
+            return values, tokens
+
+
+@pytest.mark.parametrize("columns", [40, 64, 4096, 9001])
+@pytest.mark.parametrize("distinct", [3, 1 << 20])
+def test_the_largest_are_found_of_equal_ones_the_lowest_tokens(
+    random: np.random.Generator, columns: int, distinct: int
+) -> None:
+    logits = (random.integers(-distinct, distinct, (2, columns)) / 7).astype(np.float32)
+    logits[0, ::5] = -np.inf
+    # Both zeros are one value.
+    logits[1, ::3] = -0.0
+    values, tokens = best_of(logits)
+    count = min(columns, CANDIDATES)
+    expected = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(tokens[:, :count], expected)
+    np.testing.assert_array_equal(values[:, :count], np.take_along_axis(logits, expected, axis=1))
+
+
+def test_a_row_that_is_not_finite_shows_it(random: np.random.Generator) -> None:
+    logits = random.standard_normal((4, 5000)).astype(np.float32)
+    logits[1, 4321], logits[2, 17] = np.nan, np.inf
+    logits[3, 4500] = np.copysign(np.nan, -1.0)
+    values, tokens = best_of(logits)
+    assert np.isfinite(values[:, 0]).tolist() == [True, False, False, False]
+    assert tokens[1:, 0].tolist() == [4321, 17, 4500]
