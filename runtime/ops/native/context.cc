@@ -25,29 +25,33 @@ std::string describe(const Sizes& sizes) {
   return text + "]";
 }
 
-// Memory of a tensor whose shape must be `expected`.
-const void* tensor_memory(const char* op, const Port& port, const ort::Value* value,
-                          std::initializer_list<int64_t> expected, Shape& shape) {
+AnyTensor describe_tensor(const ort::Value* value) {
+  AnyTensor tensor;
   ort::ShapeInfo* info = nullptr;
   check(ort::tensor_shape(value, &info));
-  size_t rank = 0;
-  ort::Status* status = ort::shape_rank(info, &rank);
-  if (status == nullptr && rank <= maximum_rank) {
-    status = ort::shape_dimensions(info, shape.data(), rank);
+  ort::Status* status = ort::shape_rank(info, &tensor.rank);
+  if (status == nullptr && tensor.rank <= maximum_rank) {
+    status = ort::shape_dimensions(info, tensor.shape.data(), tensor.rank);
   }
   ort::release_shape(info);
   check(status);
-  const std::span<const int64_t> actual(shape.data(), std::min(rank, maximum_rank));
+  void* data = nullptr;
+  check(ort::tensor_data(const_cast<ort::Value*>(value), &data));
+  alignas(64) static const char empty = 0;
+  tensor.data = data == nullptr ? &empty : data;  // an empty tensor is there all the same
+  return tensor;
+}
+
+// Fails unless the tensor has that shape.
+void expect(const char* op, const Port& port, const AnyTensor& tensor,
+            std::initializer_list<int64_t> expected) {
+  const std::span<const int64_t> actual(tensor.shape.data(), std::min(tensor.rank, maximum_rank));
   const auto matches = [](int64_t want, int64_t have) { return want == any_size || want == have; };
-  if (rank != expected.size() ||
+  if (tensor.rank != expected.size() ||
       !std::equal(expected.begin(), expected.end(), actual.begin(), matches)) {
     throw Failure(op, port.name,
                   "has shape " + describe(actual) + ", expected " + describe(expected));
   }
-  void* data = nullptr;
-  check(ort::tensor_data(const_cast<ort::Value*>(value), &data));
-  alignas(64) static const char empty = 0;
-  return data == nullptr ? &empty : data;  // an empty tensor is there all the same
 }
 
 }  // namespace
@@ -101,17 +105,24 @@ std::string Attributes::text(const char* name) const {
   return value;
 }
 
+AnyTensor Attributes::constant(size_t index) const {
+  int is_constant = 0;
+  const ort::Value* value = nullptr;
+  if (!present(ort::constant_input(info_, index, &is_constant, &value))) return {};
+  return is_constant == 0 || value == nullptr ? AnyTensor{} : describe_tensor(value);
+}
+
 const void* Attributes::constant_memory(size_t index, const Port& port,
                                         std::initializer_list<int64_t> expected,
                                         Shape& shape) const {
-  int is_constant = 0;
-  const ort::Value* value = nullptr;
-  check(ort::constant_input(info_, index, &is_constant, &value));
-  if (is_constant == 0 || value == nullptr) {
+  const AnyTensor tensor = constant(index);
+  if (tensor.data == nullptr) {
     if (port.presence == ort::Presence::required) fail(port.name, "is not constant");
     return nullptr;
   }
-  return tensor_memory(op_, port, value, expected, shape);
+  expect(op_, port, tensor, expected);
+  shape = tensor.shape;
+  return tensor.data;
 }
 
 ort::Allocator* Attributes::allocator() const {
@@ -124,36 +135,28 @@ void Context::fail(const std::string& field, const std::string& problem) const {
   throw Failure(op_, field, problem);
 }
 
-const ort::Value* Context::input_value(size_t index) const {
+AnyTensor Context::tensor(size_t index) const {
+  if (index < constants_.size() && constants_[index].data != nullptr) return constants_[index];
   size_t count = 0;
   check(ort::input_count(context_, &count));
   const ort::Value* value = nullptr;
   if (index < count) check(ort::input_value(context_, index, &value));
-  return value;
+  return value == nullptr ? AnyTensor{} : describe_tensor(value);
 }
 
-size_t Context::rank(size_t index) const {
-  const ort::Value* value = input_value(index);
-  if (value == nullptr) return 0;
-  ort::ShapeInfo* info = nullptr;
-  check(ort::tensor_shape(value, &info));
-  size_t rank = 0;
-  ort::Status* status = ort::shape_rank(info, &rank);
-  ort::release_shape(info);
-  check(status);
-  return rank;
-}
+size_t Context::rank(size_t index) const { return tensor(index).rank; }
 
 const void* Context::input_memory(size_t index, std::initializer_list<int64_t> expected,
                                   Shape& shape) const {
   const Port& port = inputs_[index];
-  const ort::Value* value = input_value(index);
-  if (value == nullptr) {
+  const AnyTensor tensor = this->tensor(index);
+  if (tensor.data == nullptr) {
     if (port.presence == ort::Presence::required) fail(port.name, "is missing");
     return nullptr;
   }
-
-  return tensor_memory(op_, port, value, expected, shape);
+  expect(op_, port, tensor, expected);
+  shape = tensor.shape;
+  return tensor.data;
 }
 
 void* Context::output_memory(size_t index, std::initializer_list<int64_t> shape) const {

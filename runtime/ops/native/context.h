@@ -45,6 +45,13 @@ struct Tensor {
   explicit operator bool() const { return data != nullptr; }
 };
 
+// The memory and shape of any tensor, of rank 0 where it is absent.
+struct AnyTensor {
+  const void* data = nullptr;
+  size_t rank = 0;
+  Shape shape{};
+};
+
 // The attributes of one node, read while its kernel is made.
 class Attributes {
  public:
@@ -67,6 +74,8 @@ class Attributes {
     tensor.data = static_cast<const T*>(constant_memory(index, port, expected, tensor.shape));
     return tensor;
   }
+  // The input at `index` if it is constant and there, else one that is absent.
+  AnyTensor constant(size_t index) const;
   // Of the memory where the provider computes; the caller releases it.
   ort::Allocator* allocator() const;
   [[noreturn]] void fail(const std::string& field, const std::string& problem) const;
@@ -82,8 +91,11 @@ class Attributes {
 // The tensors of one call, and ONNX Runtime's thread pool.
 class Context {
  public:
-  Context(const char* op, std::span<const Port> inputs, ort::KernelContext* context)
-      : op_(op), inputs_(inputs), context_(context) {}
+  // `constants`: inputs that the node's kernel noted when it was made, by index; absent ones are
+  // asked of ONNX Runtime, which costs some of a decode step.
+  Context(const char* op, std::span<const Port> inputs, std::span<const AnyTensor> constants,
+          ort::KernelContext* context)
+      : op_(op), inputs_(inputs), constants_(constants), context_(context) {}
 
   // The input at `index`, whose shape must be `expected` (any_size matches everything).
   template <typename T>
@@ -131,7 +143,7 @@ class Context {
   [[noreturn]] void fail(const std::string& field, const std::string& problem) const;
 
  private:
-  const ort::Value* input_value(size_t index) const;
+  AnyTensor tensor(size_t index) const;
   const void* input_memory(size_t index, std::initializer_list<int64_t> expected,
                            Shape& shape) const;
   void* output_memory(size_t index, std::initializer_list<int64_t> shape) const;
@@ -139,6 +151,7 @@ class Context {
 
   const char* op_;
   std::span<const Port> inputs_;
+  std::span<const AnyTensor> constants_;
   ort::KernelContext* context_;
 };
 

@@ -27,15 +27,17 @@ constexpr int interleaved_rows = 4;
 //
 // The codes stand here twice, as the two kinds of products want them: by 4 neighbours, and by pairs
 // of neighbours from two groups in turn (see `column_at` in kernels/packed_weights.h).
+template <int rows>
 struct ActivationBlock {
-  int8_t quads[8][interleaved_rows][4];  // -127..127
-  int8_t pairs[8][interleaved_rows][4];
-  int32_t multipliers[4][interleaved_rows];  // of each group, as the instruction set wants them
-  int32_t pair_multipliers[2][interleaved_rows];  // of two groups: low and high half
-  float scales[interleaved_rows];                 // of the row: the same in all its blocks
+  static constexpr int interleaved = rows;
+  int8_t quads[8][rows][4];  // -127..127
+  int8_t pairs[8][rows][4];
+  int32_t multipliers[4][rows];       // of each group, as the instruction set wants them
+  int32_t pair_multipliers[2][rows];  // of two groups: low and high half
+  float scales[rows];                 // of the row: the same in all its blocks
   // Sums of code * multiplier over all 32 columns, the first 16 and the last 16.
-  int32_t code_sums[3][interleaved_rows];
-  float sums[3][interleaved_rows];  // the same, exactly
+  int32_t code_sums[3][rows];
+  float sums[3][rows];  // the same, exactly
 };
 
 // One row's block on its way there.
@@ -47,12 +49,27 @@ struct RoundedBlock {
 };
 
 struct QuantizedRows {
-  ActivationBlock* blocks;  // [ceil(M / interleaved_rows), K / 32]
-  int64_t first = 0;        // the row that counts as row 0
+  void* memory;
+  bool alone;  // one row in blocks of its own: a quarter of the cache lines that threads share
+  int64_t first = 0;  // the row that counts as row 0
 
-  // How many blocks there are.
-  static int64_t count(int64_t rows, int64_t columns) {
-    return (rows + interleaved_rows - 1) / interleaved_rows * (columns / activation_block);
+  QuantizedRows() : QuantizedRows(nullptr, 0) {}
+  // In memory of `bytes`.
+  QuantizedRows(void* memory, int64_t rows) : memory(memory), alone(rows == 1) {}
+  static int64_t bytes(int64_t rows, int64_t columns) {
+    const int64_t tiles = (rows + interleaved_rows - 1) / interleaved_rows;
+    return tiles * (columns / activation_block) *
+           int64_t{sizeof(ActivationBlock<interleaved_rows>)};
+  }
+  QuantizedRows from(int64_t row) const {
+    QuantizedRows rows = *this;
+    rows.first = row;
+    return rows;
+  }
+  // The blocks of the tile with a row, [K / 32].
+  template <int rows>
+  ActivationBlock<rows>* tile(int64_t row, int64_t columns) const {
+    return static_cast<ActivationBlock<rows>*>(memory) + row / rows * (columns / activation_block);
   }
 };
 

@@ -37,7 +37,21 @@ ort::Status* guard(const char* op, const Work& work) noexcept {
   }
 }
 
+// A kernel and the inputs that never change. Where ONNX Runtime computes on a GPU none are noted:
+// kernels there take what they want of them when they are made.
 template <typename Kernel>
+struct Node {
+  Kernel kernel;
+  std::array<AnyTensor, std::size(Kernel::inputs)> constants;
+
+  Node(const Attributes& attributes, bool notes_constants) : kernel(attributes), constants{} {
+    for (size_t i = 0; notes_constants && i < constants.size(); ++i) {
+      constants[i] = attributes.constant(i);
+    }
+  }
+};
+
+template <typename Kernel, bool on_host>
 struct Operator : ort::CustomOp {
   explicit constexpr Operator(const char* (*provider_name)(const ort::CustomOp*)) {
     provider = provider_name;
@@ -61,12 +75,14 @@ struct Operator : ort::CustomOp {
     first_version = [](const ort::CustomOp*) { return 1; };
     last_version = [](const ort::CustomOp*) { return 0x7fffffff; };
     create = [](const ort::CustomOp*, void* const*, const ort::KernelInfo* info, void** kernel) {
-      return guard(Kernel::name, [&] { *kernel = new Kernel(Attributes(Kernel::name, info)); });
+      return guard(Kernel::name,
+                   [&] { *kernel = new Node<Kernel>(Attributes(Kernel::name, info), on_host); });
     };
-    destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+    destroy = [](void* kernel) { delete static_cast<Node<Kernel>*>(kernel); };
     compute = [](void* kernel, ort::KernelContext* context) {
       return guard(Kernel::name, [&] {
-        static_cast<const Kernel*>(kernel)->compute(Context(Kernel::name, Kernel::inputs, context));
+        const auto& node = *static_cast<const Node<Kernel>*>(kernel);
+        node.kernel.compute(Context(Kernel::name, Kernel::inputs, node.constants, context));
       });
     };
     if constexpr (requires { Kernel::alias; }) {

@@ -35,7 +35,7 @@ const char* rocm(const ort::CustomOp*) { return "ROCMExecutionProvider"; }
 // library.
 template <typename Kernel, const char* (*provider)(const ort::CustomOp*)>
 void add(ort::Domain* domain, ort::Status*& status) {
-  static const Operator<Kernel> op(provider);
+  static const Operator<Kernel, provider == cpu> op(provider);
   if (status == nullptr) status = ort::add_operator(domain, &op);
 }
 

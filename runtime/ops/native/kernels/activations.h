@@ -15,7 +15,8 @@ inline uint32_t largest_bits(const float* x, int64_t count) {
 }
 
 // One row's rounded block into its place.
-inline void place_block(const RoundedBlock& from, float scale, int row, ActivationBlock& to) {
+template <int rows>
+inline void place_block(const RoundedBlock& from, float scale, int row, ActivationBlock<rows>& to) {
   for (int g = 0; g < 8; ++g) {
     std::memcpy(to.quads[g][row], from.codes + 4 * g, 4);
     std::memcpy(to.pairs[g][row], from.paired_codes + 4 * g, 4);
@@ -35,6 +36,16 @@ inline void place_block(const RoundedBlock& from, float scale, int row, Activati
   to.scales[row] = scale;
 }
 
+template <int rows>
+inline void round_row(const float* x, int64_t columns, float scale, float relative, float inverse,
+                      int64_t row, const QuantizedRows& out) {
+  ActivationBlock<rows>* blocks = out.tile<rows>(row, columns);
+  for (int64_t b = 0; b < columns / activation_block; ++b) {
+    const RoundedBlock rounded = round_block(x + b * activation_block, relative, inverse);
+    place_block(rounded, scale, static_cast<int>(row % rows), blocks[b]);
+  }
+}
+
 inline void quantize(const float* x, int64_t columns, int64_t row, const QuantizedRows& out) {
   constexpr uint32_t infinity = 0x7f800000u;
   constexpr float steps = 127.0f * largest_multiplier;
@@ -45,12 +56,8 @@ inline void quantize(const float* x, int64_t columns, int64_t row, const Quantiz
   const float inverse = usable ? steps / absmax : 0;
   // What is not finite makes the whole row not a number.
   const float scale = usable ? absmax / steps : float_of_bits(bits < infinity ? 0 : 0x7fc00000u);
-  const int64_t blocks = columns / activation_block;
-  ActivationBlock* block = out.blocks + row / interleaved_rows * blocks;
-  for (int64_t b = 0; b < blocks; ++b) {
-    const RoundedBlock rounded = round_block(x + b * activation_block, relative, inverse);
-    place_block(rounded, scale, static_cast<int>(row % interleaved_rows), block[b]);
-  }
+  const auto round = out.alone ? round_row<1> : round_row<interleaved_rows>;
+  round(x, columns, scale, relative, inverse, row, out);
 }
 
 }  // namespace rocmforge::ROCMFORGE_LAYER

@@ -115,9 +115,9 @@ inline void store_outputs(const MatMul& args, int64_t m, int64_t n, F32 total) {
 }
 
 // Dots of one scale's columns with `rows` rows of x, of which the first is row first_row of x[0].
-template <int scales, int rows, typename Part>
-inline void narrow_dots(const Part& part, int half, const ActivationBlock* x, int64_t blocks,
-                        int first_row, I32 (&dots)[rows]) {
+template <int scales, int rows, typename Part, typename Block>
+inline void narrow_dots(const Part& part, int half, const Block* x, int64_t blocks, int first_row,
+                        I32 (&dots)[rows]) {
   constexpr int halves = 2 / scales;
 #pragma GCC unroll 2
   for (int h = half * halves; h < (half + 1) * halves; ++h) {
@@ -127,31 +127,31 @@ inline void narrow_dots(const Part& part, int half, const ActivationBlock* x, in
       const Bytes codes = part.group(g);
 #pragma GCC unroll 8
       for (int i = 0; i < rows; ++i) {
-        const ActivationBlock& block = x[i / interleaved_rows * blocks];
-        const Pairs some = pair_products(codes, block.pairs[g][first_row + i % interleaved_rows]);
+        const Block& block = x[i / Block::interleaved * blocks];
+        const Pairs some = pair_products(codes, block.pairs[g][first_row + i % Block::interleaved]);
         sums[i] = g == 4 * h ? some : add(sums[i], some);
       }
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
-      const ActivationBlock& block = x[i / interleaved_rows * blocks];
-      const int32_t multipliers = block.pair_multipliers[h][first_row + i % interleaved_rows];
+      const Block& block = x[i / Block::interleaved * blocks];
+      const int32_t multipliers = block.pair_multipliers[h][first_row + i % Block::interleaved];
       dots[i] = add_products(h == half * halves ? no_products() : dots[i], sums[i], multipliers);
     }
   }
 }
 
-template <typename Format, int rows, typename Part>
-inline void wide_dots(const Part& part, int half, const ActivationBlock* x, int64_t blocks,
-                      int first_row, I32 (&dots)[rows]) {
+template <typename Format, int rows, typename Part, typename Block>
+inline void wide_dots(const Part& part, int half, const Block* x, int64_t blocks, int first_row,
+                      I32 (&dots)[rows]) {
   constexpr int groups = 4 / Format::scales;
 #pragma GCC unroll 4
   for (int g = half * groups; g < (half + 1) * groups; ++g) {
     const Bytes first = part.group(2 * g), second = part.group(2 * g + 1);
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
-      const ActivationBlock& block = x[i / interleaved_rows * blocks];
-      const int row = first_row + i % interleaved_rows;
+      const Block& block = x[i / Block::interleaved * blocks];
+      const int row = first_row + i % Block::interleaved;
       const I32 sums = products<Format>(first, second, block.quads[2 * g][row],
                                         block.quads[2 * g + 1][row], block.multipliers[g][row]);
       dots[i] = g == half * groups ? sums : add(dots[i], sums);
@@ -160,13 +160,14 @@ inline void wide_dots(const Part& part, int half, const ActivationBlock* x, int6
 }
 
 // `rows` rows of x from m on; they do not straddle a tile of interleaved rows.
-template <typename Format, int rows, typename Panel>
+template <typename Format, int rows, int interleaved = interleaved_rows, typename Panel>
 inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
   constexpr int scales = Format::scales;
   const int64_t blocks = args.columns / activation_block;
   const int64_t at = args.quantized.first + m;
-  const int first_row = rows < interleaved_rows ? static_cast<int>(at % interleaved_rows) : 0;
-  const ActivationBlock* x = args.quantized.blocks + at / interleaved_rows * blocks;
+  using Block = ActivationBlock<interleaved>;
+  const int first_row = rows < interleaved ? static_cast<int>(at % interleaved) : 0;
+  const Block* x = args.quantized.tile<interleaved>(at, args.columns);
   F32 totals[rows];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) totals[i] = broadcast(0.0f);
@@ -187,8 +188,8 @@ inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
       if constexpr (Format::has_minimum) minimum = part.minimums(half);
 #pragma GCC unroll 8
       for (int i = 0; i < rows; ++i) {
-        const ActivationBlock& block = x[i / interleaved_rows * blocks];
-        const int row = first_row + i % interleaved_rows;
+        const Block& block = x[i / Block::interleaved * blocks];
+        const int row = first_row + i % Block::interleaved;
         if constexpr (offset_of_codes<Format> != 0) {
           dots[i] = subtract_multiple<offset_of_codes<Format>>(dots[i], block.code_sums[span][row]);
         }
@@ -202,8 +203,8 @@ inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
   x -= blocks;
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) {
-    const ActivationBlock& block = x[i / interleaved_rows * blocks];
-    const F32 scale = broadcast(block.scales[first_row + i % interleaved_rows]);
+    const Block& block = x[i / Block::interleaved * blocks];
+    const F32 scale = broadcast(block.scales[first_row + i % Block::interleaved]);
     store_outputs(args, m + i, n, multiply(totals[i], scale));
   }
 }
@@ -211,6 +212,7 @@ inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
 // Rows [m, end) in the largest tiles that fit and do not straddle.
 template <typename Format, typename Panel>
 inline void tiles(const MatMul& args, int64_t m, int64_t end, int64_t n, const Panel& panel) {
+  if (args.quantized.alone) return tile<Format, 1, 1>(args, m, n, panel);
   while (m < end) {
     const int64_t within = (args.quantized.first + m) % interleaved_rows, left = end - m;
     if (within == 0 && left >= tile_rows) {

@@ -28,7 +28,7 @@ void GroupedQuantMatMul::compute(const Context& context) const {
   for (int64_t group = 0; group < groups_; ++group) {
     Product product(weights_, all, group * outputs, outputs);
     product.args.x = gathered + group * tokens * columns;
-    product.args.quantized = {quantized.blocks, group * tokens};
+    product.args.quantized = quantized.from(group * tokens);
     product.args.y = answers + group * tokens * outputs;
     products.push_back(product);
   }

@@ -114,7 +114,7 @@ void MixtureOfExperts::compute(const Context& context) const {
     const int64_t row = expert * outputs[i], place = routing.first_place[expert];
     Product product(weights_[i], matrices[i], row, outputs[i]);
     product.args.x = from + place * weights_[i].columns;
-    product.args.quantized = {codes.blocks, place};
+    product.args.quantized = codes.from(place);
     product.args.bias = biases[i] == nullptr ? nullptr : biases[i] + row;
     product.args.y = to + place * outputs[i];
     return product;

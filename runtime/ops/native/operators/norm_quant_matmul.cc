@@ -43,7 +43,7 @@ NormQuantMatMul::NormQuantMatMul(const Attributes& attributes)
 void NormQuantMatMul::compute(const Context& context) const {
   const auto x = context.input<float>(0, {any_size, columns_});
   const auto weight = context.input<float>(1, {columns_});
-  const int64_t rows = x.shape[0], values = rows * columns_;
+  const int64_t rows = x.shape[0];
   const auto residual = context.input<float>(2, {rows, columns_});
 
   std::vector<Product> products;
@@ -59,11 +59,9 @@ void NormQuantMatMul::compute(const Context& context) const {
   float* sum = context.has_output(1) ? context.output<float>(1, {rows, columns_}) : nullptr;
 
   const int64_t gate_values = activation_ == nullptr ? 0 : rows * products[0].args.outputs;
-  const int64_t block_floats =
-      QuantizedRows::count(rows, columns_) * int64_t{sizeof(ActivationBlock) / sizeof(float)};
-  float* normed = scratch<float>(ScratchUse::call, values + gate_values + block_floats);
-  const QuantizedRows quantized{reinterpret_cast<ActivationBlock*>(normed + values + gate_values)};
-  if (activation_ != nullptr) products[0].args.y = normed + values;
+  float* normed = scratch<float>(ScratchUse::call, floats_of_rows(rows, columns_) + gate_values);
+  const QuantizedRows quantized = rounded_rows(normed, rows, columns_);
+  if (activation_ != nullptr) products[0].args.y = normed + floats_of_rows(rows, columns_);
   for (Product& product : products) {
     product.args.x = normed;
     product.args.quantized = quantized;

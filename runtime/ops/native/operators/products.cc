@@ -65,12 +65,11 @@ Product::Product(const Weights& weights, const WeightRows& rows, int64_t first, 
 }
 
 int64_t floats_of_rows(int64_t rows, int64_t columns) {
-  constexpr int64_t block_floats = sizeof(ActivationBlock) / sizeof(float);
-  return rows * columns + QuantizedRows::count(rows, columns) * block_floats;
+  return rows * columns + QuantizedRows::bytes(rows, columns) / int64_t{sizeof(float)};
 }
 
 QuantizedRows rounded_rows(float* memory, int64_t rows, int64_t columns) {
-  return {reinterpret_cast<ActivationBlock*>(memory + rows * columns)};
+  return {memory + rows * columns, rows};
 }
 
 void multiply(const Context& context, std::span<const Product> products, int64_t rows) {

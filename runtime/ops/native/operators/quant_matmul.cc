@@ -16,8 +16,8 @@ void QuantMatMul::compute(const Context& context) const {
   args.y = context.output<float>(0, {rows, args.outputs});
   if (args.outputs == 0) return;
   if (product.reads_quantized()) {
-    const int64_t blocks = QuantizedRows::count(rows, weights_.columns);
-    args.quantized = {scratch<ActivationBlock>(ScratchUse::call, blocks)};
+    const int64_t bytes = QuantizedRows::bytes(rows, weights_.columns);
+    args.quantized = {scratch<uint8_t>(ScratchUse::call, bytes), rows};
     const KernelTable& table = kernels();
     constexpr int64_t work_of_value = 8;  // to round it
     const WorkUnits units(rows, weights_.columns * work_of_value);
