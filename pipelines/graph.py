@@ -24,7 +24,8 @@ from runtime.manifest import GRAPH_VERSION
 from runtime.ops.reference import DOMAIN as DOMAIN
 
 DOMAIN_VERSION = 1
-OPSET = 21
+OPSET = 18
+"""Of ONNX's own operators: the newest whose Cast, Pad and Reshape the ROCm provider has."""
 IR_VERSION = 10
 
 

@@ -17,7 +17,7 @@ from runtime.errors import ModelNotFound, PreparationError
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 GRAPH_NAME = "model.onnx"
-GRAPH_VERSION = "5"
+GRAPH_VERSION = "6"
 """Version of the operators a graph is made of: counts up when graphs must be built anew."""
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.architectures import describe
 from pipelines.convert import page_layout
-from pipelines.graph import DOMAIN, build
+from pipelines.graph import DOMAIN, OPSET, build
 from pipelines.reference import ReferenceModel
 from runtime.gguf import GGUFFile
 from runtime.step import StepInputs
@@ -91,7 +91,7 @@ def test_graph_declares_its_operators_domain(tmp_path: Path) -> None:
     path = write_tiny_llama(tmp_path / "tiny.gguf")
     file = GGUFFile.open(path)
     model = build(describe(file), file)
-    assert {entry.domain: entry.version for entry in model.opset_import} == {"": 21, DOMAIN: 1}
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": OPSET, DOMAIN: 1}
     kinds = [node.op_type for node in model.graph.node]
     assert kinds.count("QuantMatMul") == 2 * 7 + 1
     assert [value.name for value in model.graph.output] == ["logits", "page_pool_out"]

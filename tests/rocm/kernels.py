@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.ops.experts import expert_activation
+from runtime.ops.experts import choose, expert_activation
 from runtime.ops.gpu.layouts import BLOCK_FORMATS
 from runtime.ops.gpu.planes import Planes, unpack
 from runtime.ops.reference import rms_norm as normed
@@ -139,8 +139,9 @@ class Kernels:
         )
 
     def rotary_page_write(self, launch: Launch, a: Any) -> None:
-        tokens, programs, _ = launch.grid
+        tokens, programs, pieces = launch.grid
         assert programs == a.heads + 2 * a.kv_heads
+        cover(pieces, launch.constants["BLOCK"], a.head_dim)
         q = view(a.q, np.float32, tokens, a.heads, a.head_dim)
         k, v = (view(each, np.float32, tokens, a.kv_heads, a.head_dim) for each in (a.k, a.v))
         angles = view(a.angles, np.float32, tokens, a.rotary_dim)
@@ -217,11 +218,36 @@ class Kernels:
         tokens = launch.grid[0]
         logits = view(a.logits, np.float32, tokens, a.expert_count)
         experts = view(a.experts, np.int32, tokens, a.used)
-        experts[:] = np.argsort(-logits, axis=1, kind="stable")[:, : a.used]
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        chosen = np.take_along_axis(weights, experts.astype(np.int64), axis=1)
-        total = (chosen if a.renormalize else weights).sum(axis=1, keepdims=True)
-        view(a.shares, np.float32, tokens, a.used)[:] = chosen / total * a.scale
+        shares = view(a.shares, np.float32, tokens, a.used)
+        bias = view(a.bias, np.float32, a.expert_count) if a.has_bias else None
+        for token in range(tokens):
+            experts[token], shares[token] = choose(
+                logits[token],
+                bias,
+                used=a.used,
+                gating="sigmoid" if a.is_sigmoid else "softmax",
+                renormalize=bool(a.renormalize),
+                groups=a.groups,
+                groups_used=a.groups_used,
+            )
+        shares *= np.float32(a.scale)
+
+    def place_groups(self, launch: Launch, a: Any) -> None:
+        size = a.blocks * a.block_rows or a.tokens * a.groups
+        cover(launch.grid[0], launch.constants["BLOCK"], size)
+        slots = np.arange(a.tokens * a.groups).reshape(a.tokens, a.groups)
+        if a.blocks == 0:
+            view(a.experts, np.int32, *slots.shape)[:] = np.arange(a.groups)
+            return
+        of_group = -(-a.tokens // a.block_rows)
+        used = of_group * a.groups
+        block_experts = view(a.block_experts, np.int32, a.blocks)
+        block_experts[:used] = np.repeat(np.arange(a.groups), of_group)
+        block_experts[used:] = -1
+        filled = np.full((a.groups, of_group * a.block_rows), -1)
+        filled[:, : a.tokens] = slots.T
+        placed = view(a.slots, np.int32, a.blocks * a.block_rows)
+        placed[: filled.size] = filled.reshape(-1)
 
     def place_slots(self, launch: Launch, a: Any) -> None:
         assert launch.grid[0] == a.expert_count

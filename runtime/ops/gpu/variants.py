@@ -20,7 +20,9 @@ TARGETS: Mapping[str, int] = {
 WITHOUT_MATRIX_CORES = frozenset({"gfx1030"})
 DECODE_ROWS = 16
 """Query rows of a program of decode_attention: a row of the step with more is a prefill."""
-HEAD_WIDTHS = (64, 128, 256)
+HEAD_WIDTHS = (64, 128, 256, 576)
+REST = {576: 64}
+"""Columns of a head behind those in a power of two: latent attention's rows are 512 and 64 wide."""
 MOST_EXPERTS = 512
 CANDIDATES = 64
 """Largest logits of a row that a sampler gets: more than the usual top_k of 50."""
@@ -175,26 +177,38 @@ def _elementwise() -> Iterator[Variant]:
 
 @dataclass(frozen=True)
 class _Tile:
-    """Query rows and keys that a program of an attention kernel takes at a time."""
+    """Query rows and keys that a program of an attention kernel takes at a time.
+
+    piece: columns of the queries that it reads at a time; 0 where it holds them all.
+    """
 
     rows: int
     keys: int
     warps: int
+    piece: int = 0
 
 
 def _prefill_tile(width: int, arch: str) -> _Tile:
     """The largest that fits the registers; `make test` holds that nothing is spilled."""
+    if width > 256:
+        return _Tile(32, 32, 8, 64) if _has_wide_waves(arch) else _Tile(16, 16, 8, 64)
     if arch in WITHOUT_MATRIX_CORES:
         return _Tile(16, 16, 8 if width == 256 else 4)
     if _has_wide_waves(arch):
         return _Tile(32, 32, 4) if width == 256 else _Tile(64, 64, 4)
-    return {64: _Tile(64, 64, 8), 128: _Tile(32, 32, 8), 256: _Tile(32, 16, 16)}[width]
+    return {64: _Tile(64, 64, 8), 128: _Tile(32, 32, 8), 256: _Tile(32, 32, 8, 64)}[width]
 
 
 def _decode_tile(width: int, arch: str) -> _Tile:
+    if width > 256:
+        return _Tile(DECODE_ROWS, 32 if _has_wide_waves(arch) else 16, 8, 64)
     if arch in WITHOUT_MATRIX_CORES or width == 256:
         return _Tile(DECODE_ROWS, 16, 8 if width == 256 else 4)
     return _Tile(DECODE_ROWS, 4096 // width, 4)
+
+
+def _sizes(tile: _Tile) -> dict[str, int]:
+    return {"ROWS": tile.rows, "KEYS": tile.keys, "PIECE": tile.piece}
 
 
 def _attention(width: int, is_whole: bool, arch: str) -> Iterator[Variant]:
@@ -202,7 +216,8 @@ def _attention(width: int, is_whole: bool, arch: str) -> Iterator[Variant]:
     name = str(width) if is_whole else f"below_{width}"
     prefill, decode = _prefill_tile(width, arch), _decode_tile(width, arch)
     split = {"SPLIT": 512}
-    head = {"BLOCK": width, "WHOLE": is_whole}
+    rest = REST.get(width, 0)
+    head = {"BLOCK": width - rest, "REST": rest, "WHOLE": is_whole}
     reads = _arguments("q *fp32, pool *fp16")
     partial = _arguments("y partial stats *fp32")
     yield Variant(
@@ -210,7 +225,7 @@ def _attention(width: int, is_whole: bool, arch: str) -> Iterator[Variant]:
         "attention",
         "decode_attention",
         (*partial, *reads, *_STEP, *_HEADS, *_PAGES),
-        {**head, "ROWS": decode.rows, "KEYS": decode.keys, **split},
+        {**head, **_sizes(decode), **split},
         decode.warps,
         stages=2 if _has_wide_waves(arch) else 1,
     )
@@ -225,13 +240,14 @@ def _attention(width: int, is_whole: bool, arch: str) -> Iterator[Variant]:
             *_arguments("splits window has_sinks i32"),
         ),
         {**head, "ROWS": decode.rows, **split},
+        warps=8 if width > 256 else 4,
     )
     yield Variant(
         f"prefill_attention.{name}",
         "attention",
         "prefill_attention",
         (("y", "*fp32"), *reads, *_STEP, ("rows", "i32"), *_HEADS, *_PAGES),
-        {**head, "ROWS": prefill.rows, "KEYS": prefill.keys, "DECODE_ROWS": DECODE_ROWS},
+        {**head, **_sizes(prefill), "DECODE_ROWS": DECODE_ROWS},
         prefill.warps,
     )
 
@@ -242,8 +258,9 @@ def _experts() -> Iterator[Variant]:
         "experts",
         "route_tokens",
         _arguments(
-            "experts *i32, shares logits *fp32, expert_count used renormalize i32, scale fp32"
-        ),
+            "experts *i32, shares logits bias *fp32, expert_count used has_bias is_sigmoid i32"
+        )
+        + _arguments("groups groups_used renormalize i32, scale fp32"),
         {"EXPERTS": MOST_EXPERTS},
         warps=1,
     )
@@ -253,6 +270,14 @@ def _experts() -> Iterator[Variant]:
         "place_slots",
         _arguments("slots block_experts experts *i32, count expert_count block_rows blocks i32"),
         {"EXPERTS": MOST_EXPERTS, "SLOTS": 32},
+    )
+    yield Variant(
+        "place_groups",
+        "experts",
+        "place_groups",
+        _arguments("slots block_experts experts *i32, tokens groups block_rows blocks i32"),
+        {"BLOCK": 256},
+        warps=1,
     )
     yield Variant(
         "combine_answers",

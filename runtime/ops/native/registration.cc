@@ -1,5 +1,6 @@
 // What the library exports: the operators for ONNX Runtime, and the choice of instruction set.
 #include "hip/operators/gated_activation.h"
+#include "hip/operators/grouped_quant_matmul.h"
 #include "hip/operators/mixture_of_experts.h"
 #include "hip/operators/norm_quant_matmul.h"
 #include "hip/operators/paged_attention.h"
@@ -57,6 +58,7 @@ ort::Status* domain(ort::Domain** result) {
     add<hip::RowLookup, rocm>(made, failure);
     add<hip::RMSNorm, rocm>(made, failure);
     add<hip::QuantMatMul, rocm>(made, failure);
+    add<hip::GroupedQuantMatMul, rocm>(made, failure);
     add<hip::NormQuantMatMul, rocm>(made, failure);
     add<hip::RotaryAngles, rocm>(made, failure);
     add<hip::RotaryPageWrite, rocm>(made, failure);

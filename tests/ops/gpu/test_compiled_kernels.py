@@ -13,11 +13,6 @@ from runtime.ops.gpu.manifest import CompiledKernel, KernelManifest
 from runtime.ops.gpu.variants import TARGETS, WITHOUT_MATRIX_CORES, variants
 
 LDS_BYTES = 65536
-SPILLED = {
-    # Heads of 256 take more registers than RDNA 3 has; smaller tiles spill more.
-    ("gfx1100", "prefill_attention.256"): 8,
-    ("gfx1100", "prefill_attention.below_256"): 8,
-}
 WIDE_LOAD = re.compile(r"(?:global|buffer)_load_(?:dwordx4|b128)")
 PAIR_LOAD = re.compile(r"(?:global|buffer)_load_(?:dwordx2|b64)")
 MATRIX_INSTRUCTION = re.compile(r"v_(?:mfma|wmma|swmmac)_")
@@ -42,7 +37,7 @@ def faults(arch: str, name: str, kernel: CompiledKernel, assembly: str) -> list[
     found = []
     if kernel.shared > LDS_BYTES:
         found.append(f"{kernel.shared} bytes of LDS")
-    if kernel.spilled > SPILLED.get((arch, name), 0):
+    if kernel.spilled:
         found.append(f"{kernel.spilled} spilled registers")
     if kind == "one_row":
         load = PAIR_LOAD if LAYOUTS[variant].low_bits == 2 else WIDE_LOAD

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.ops.experts import mixture_of_experts
+from runtime.ops.experts import choose, mixture_of_experts
 from runtime.ops.gpu.layouts import BLOCK_FORMATS
+from runtime.ops.reference import grouped_quant_matmul
 from tests.block_formats import weights
 from tests.ops.gpu.interpreter import ceiling, launch, variant_of, weight_arguments
 
@@ -30,8 +31,7 @@ class Experts:
 
     def route(self, renormalize: int, scale: float) -> None:
         router = self.inputs["router"]
-        arguments = [router, EXPERTS, self.used, renormalize, scale]
-        launch("route_tokens", (self.tokens,), self.experts, self.shares, *arguments)
+        route(self.experts, self.shares, router, renormalize=renormalize, scale=scale)
         if not self.name.startswith("one_row"):
             launch(
                 "place_slots",
@@ -66,6 +66,25 @@ class Experts:
         y = np.full((self.tokens, COLUMNS), np.nan, np.float32)
         launch("combine_answers", (self.tokens, 1), y, answers, self.shares, COLUMNS, self.used)
         return y
+
+
+def route(
+    experts: np.ndarray,
+    shares: np.ndarray,
+    router: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    is_sigmoid: int = 0,
+    groups: int = 1,
+    groups_used: int = 1,
+    renormalize: int = 0,
+    scale: float = 1.0,
+) -> None:
+    """Write the experts of each token, and their shares."""
+    tokens, count = router.shape
+    sizes = [count, experts.size // tokens]
+    choice = [int(bias is not None), is_sigmoid, groups, groups_used, renormalize, scale]
+    launch("route_tokens", (tokens,), experts, shares, router, bias, *sizes, *choice)
 
 
 def inputs_of(random: np.random.Generator, tokens: int, block_format: str) -> dict[str, Any]:
@@ -137,3 +156,66 @@ def test_every_slot_is_placed_once_in_a_block_of_its_expert(random: np.random.Ge
     for expert, block in zip(experts.block_experts[used], slots, strict=True):
         assert set(experts.experts[block[block >= 0]]) == {expert}
     assert set(experts.block_experts[~used]) == {-1}
+
+
+@pytest.mark.parametrize("gating", ["softmax", "sigmoid"])
+@pytest.mark.parametrize(
+    ("count", "groups", "groups_used", "used"),
+    [(8, 1, 1, 2), (8, 4, 2, 3), (160, 8, 3, 6), (6, 6, 2, 2), (256, 8, 4, 8)],
+)
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_experts_are_chosen_as_defined(
+    random: np.random.Generator,
+    gating: Any,
+    count: int,
+    groups: int,
+    groups_used: int,
+    used: int,
+    has_bias: bool,
+) -> None:
+    router = 3 * random.standard_normal((5, count)).astype(np.float32)
+    router[3] = np.round(router[3])  # ties
+    router[4] -= 70  # sigmoids that are almost nothing
+    bias = random.standard_normal(count).astype(np.float32) if has_bias else None
+    for renormalize in (0, 1):
+        experts = np.full((5, used), -7, np.int32)
+        shares = np.full((5, used), np.nan, np.float32)
+        choice: dict[str, Any] = {"groups": groups, "groups_used": groups_used}
+        choice["renormalize"] = renormalize
+        route(experts, shares, router, bias, is_sigmoid=int(gating == "sigmoid"), **choice)
+        for token, logits in enumerate(router):
+            expected = choose(logits, bias, used=used, gating=gating, **choice)
+            np.testing.assert_array_equal(experts[token], expected[0])
+            np.testing.assert_allclose(shares[token], expected[1], rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(("kernel", "tokens"), [("one_row", 1), ("few_rows", 19)])
+@pytest.mark.parametrize("block_format", ["Q8_0", "F16"])
+def test_each_group_of_a_token_is_multiplied_by_its_own_matrix(
+    random: np.random.Generator, kernel: str, tokens: int, block_format: str
+) -> None:
+    groups, columns, rows = 3, 64, 48
+    x = random.standard_normal((tokens, groups * columns)).astype(np.float32)
+    blocks = weights(random, block_format, groups * rows, columns, 0.3)
+    planes, scalars = weight_arguments(block_format, blocks)
+    name = f"{kernel}.{BLOCK_FORMATS[block_format].layout.name}"
+    constants, slots = variant_of(name).constants, tokens * groups
+    tile = constants["ROWS"]
+    tiles = 0 if kernel == "one_row" else ceiling(slots, tile) + groups
+    chosen = np.full(slots, -7, np.int32)
+    placed, experts = np.full(tiles * tile, -9, np.int32), np.full(tiles, -9, np.int32)
+    block = variant_of("place_groups").constants["BLOCK"]
+    grid = (ceiling(tiles * tile or slots, block),)
+    launch("place_groups", grid, placed, experts, chosen, tokens, groups, tile, tiles)
+    y = np.full((tokens, groups * rows), np.nan, np.float32)
+    flags, shape = [0, 1, 1], [rows, columns // 32]
+    if kernel == "one_row":
+        grid = (ceiling(rows, tile), slots)
+        launch(name, grid, y, x, None, *planes, chosen, *scalars, *shape, *flags)
+    else:
+        grid = (ceiling(rows, constants["COLUMNS"]), tiles)
+        pointers = [placed, experts]
+        launch(name, grid, y, x, None, *planes, *pointers, *scalars, *shape, slots, *flags)
+    expected = grouped_quant_matmul(x, blocks, format=block_format, columns=columns, groups=groups)
+    error = np.linalg.norm(y - expected) / np.linalg.norm(expected)
+    assert error < 2e-3

@@ -5,6 +5,10 @@ heads of one key-value head. Row m is head m % H' of token m // H', H' the heads
 head that the program takes. A row of the step with few new tokens is a decode row: its context is
 cut into splits of a fixed length, so that what a token gets does not depend on its company, and
 `merge_attention` puts them together. The others are left to `prefill_attention`.
+
+A head has up to BLOCK + REST columns, each a power of two or REST zero: `rest` are sums of the
+latter. WHOLE is set where it has exactly so many. Queries are read PIECE columns at a time, or
+whole where that is zero.
 """
 
 import triton
@@ -38,18 +42,26 @@ def tokens_of_block(heads, kv_heads, ROWS: tl.constexpr):
 def attend(
     q, pool, page_table, q_offsets, last, from_position, to_position,
     kv_head, kv_heads, head_dim, page_size, window, scale, softcap,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr, KEYS: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, REST: tl.constexpr, WHOLE: tl.constexpr,
+    PIECE: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Weighted sums of the values at from_position .. to_position - 1, for ROWS query rows.
 
     last int32 [ROWS]: the position to which a row sees, `window` back. Gives sums float32
-    [ROWS, BLOCK], the largest logit (times log2 e) and the sum of weights [ROWS].
+    [ROWS, BLOCK], rest [ROWS, REST], the largest logit (times log2 e) and the sum of weights
+    [ROWS].
     """
     column = tl.arange(0, BLOCK)[None, :]
-    queries = columns_of(q + q_offsets[:, None] + column, head_dim, WHOLE).to(tl.float16)
+    q_rows = q + q_offsets[:, None]
+    if PIECE == 0:
+        queries = columns_of(q_rows, column, head_dim, WHOLE).to(tl.float16)
     sums = tl.zeros([ROWS, BLOCK], tl.float32)
     largest = tl.full([ROWS], LOWEST, tl.float32)
     weight = tl.zeros([ROWS], tl.float32)
+    rest = weight
+    if REST > 0:
+        rest_column = BLOCK + tl.arange(0, REST)[None, :]
+        rest = tl.zeros([ROWS, REST], tl.float32)
     plane = kv_heads.to(tl.int64) * page_size * head_dim
     for start in range(from_position // KEYS * KEYS, to_position, KEYS):
         position = start + tl.arange(0, KEYS)
@@ -57,9 +69,18 @@ def attend(
         stored = tl.minimum(position, to_position - 1)
         page = tl.load(page_table + stored // page_size).to(tl.int64)
         slot = (kv_head * page_size + stored % page_size).to(tl.int64)
-        at = pool + (page * 2 * plane + slot * head_dim)[:, None] + column
-        keys = columns_of(at, head_dim, WHOLE)
-        logits = tl.dot(queries, keys.T) * scale
+        at = pool + (page * 2 * plane + slot * head_dim)[:, None]
+        if PIECE == 0:
+            logits = tl.dot(queries, columns_of(at, column, head_dim, WHOLE).T)
+        else:
+            # Where whole queries do not fit the registers, they are read again in pieces.
+            logits = tl.zeros([ROWS, KEYS], tl.float32)
+            for from_column in range(0, head_dim, PIECE):
+                some = from_column + tl.arange(0, PIECE)[None, :]
+                some_queries = columns_of(q_rows, some, head_dim, WHOLE).to(tl.float16)
+                some_keys = columns_of(at, some, head_dim, WHOLE)
+                logits = tl.dot(some_queries, some_keys.T, logits)
+        logits = logits * scale
         if softcap > 0:
             logits = softcap * (1.0 - 2.0 / (tl.exp(2.0 * logits / softcap) + 1.0))
         # -1 where a position is not seen, without a mask: masks fill the scalar registers.
@@ -70,48 +91,70 @@ def attend(
         weights = tl.exp2(logits - highest[:, None])
         kept = tl.exp2(largest - highest)
         weight = weight * kept + tl.sum(weights, axis=1)
-        values = columns_of(at + plane, head_dim, WHOLE)
-        sums = tl.dot(weights.to(tl.float16), values, sums * kept[:, None])
+        weights = weights.to(tl.float16)
+        values = columns_of(at + plane, column, head_dim, WHOLE)
+        sums = tl.dot(weights, values, sums * kept[:, None])
+        if REST > 0:
+            rest_values = columns_of(at + plane, rest_column, head_dim, WHOLE)
+            rest = tl.dot(weights, rest_values, rest * kept[:, None])
         largest = highest
-    return sums, largest, weight
+    return sums, rest, largest, weight
 
 
 @triton.jit
-def columns_of(at, head_dim, WHOLE: tl.constexpr):
-    """What stands at pointers [rows, BLOCK], whose columns from head_dim on are zero."""
+def columns_of(at, column, head_dim, WHOLE: tl.constexpr):
+    """What stands in the columns [1, C] of rows at pointers [R, 1]; zero from head_dim on."""
     if WHOLE:
-        loaded = tl.load(at)
+        loaded = tl.load(at + column)
     else:
-        inside = tl.arange(0, at.shape[1])[None, :] < head_dim
-        loaded = tl.load(at, mask=inside & tl.full(at.shape, 1, tl.int1), other=0.0)
+        inside = tl.broadcast_to(column < head_dim, [at.shape[0], column.shape[1]])
+        loaded = tl.load(at + column, mask=inside, other=0.0)
     return loaded
 
 
 @triton.jit
-def with_sinks(sums, largest, weight, sinks, head, has_sinks):
-    """The weighted sums divided by the weights, to which each head's sink may add one."""
+def share_of_sums(largest, weight, sinks, head, has_sinks):
+    """What sums are multiplied by [ROWS]: one over all weights, a head's sink among them."""
+    kept = weight * 0.0 + 1.0
     if has_sinks != 0:
         sink = tl.load(sinks + head) * LOG2_E
         highest = tl.maximum(largest, sink)
         kept = tl.exp2(largest - highest)
-        sums = sums * kept[:, None]
         weight = weight * kept + tl.exp2(sink - highest)
-    return sums / tl.where(weight > 0, weight, 1.0)[:, None]
+    return kept / tl.where(weight > 0, weight, 1.0)
+
+
+@triton.jit
+def of_rest(rest, factor, REST: tl.constexpr):
+    """The sums of the columns behind BLOCK times a factor [ROWS], where there are some."""
+    if REST > 0:
+        rest = rest * factor[:, None]
+    return rest
+
+
+@triton.jit
+def store_columns(at, sums, rest, exists, head_dim, BLOCK: tl.constexpr, REST: tl.constexpr):
+    """Writes the columns of a head to rows at pointers [ROWS], where they exist."""
+    column = tl.arange(0, BLOCK)[None, :]
+    tl.store(at[:, None] + column, sums, mask=exists[:, None] & (column < head_dim))
+    if REST > 0:
+        column = BLOCK + tl.arange(0, REST)[None, :]
+        tl.store(at[:, None] + column, rest, mask=exists[:, None] & (column < head_dim))
 
 
 @triton.jit
 def decode_attention(
     y, partial, stats, q, pool, positions, row_starts, page_table, sinks,
     heads, kv_heads, head_dim, page_columns, page_size, window, has_sinks, scale, softcap,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr, KEYS: tl.constexpr,
-    SPLIT: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, REST: tl.constexpr, WHOLE: tl.constexpr,
+    PIECE: tl.constexpr, KEYS: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """Program (b, g, s): split s of the context of row b, for group g of its query heads.
 
     With one split the result goes to y. Else partial [B, groups, splits, ROWS, D] gets the sums and
     stats [B, groups, splits, ROWS, 2] the largest logit and the sum of weights.
     """
-    head_dim = BLOCK if WHOLE else head_dim
+    head_dim = BLOCK + REST if WHOLE else head_dim
     row = tl.program_id(0)
     group = tl.program_id(1)
     split = tl.program_id(2)
@@ -133,19 +176,19 @@ def decode_attention(
     begin = tl.maximum(split * SPLIT, tl.min(tl.where(exists, first, 0x7FFFFFFF), axis=0))
     end = tl.minimum((split + 1) * SPLIT, tl.max(last, axis=0) + 1)
     if begin < end:
-        sums, largest, weight = attend(
+        sums, rest, largest, weight = attend(
             q, pool, page_table + row.to(tl.int64) * page_columns, offsets, last,
             begin, end, kv_head, kv_heads, head_dim, page_size, window, scale, softcap,
-            ROWS, BLOCK, WHOLE, KEYS,
+            ROWS, BLOCK, REST, WHOLE, PIECE, KEYS,
         )  # fmt: skip
-        column = tl.arange(0, BLOCK)[None, :]
-        mask = exists[:, None] & (column < head_dim)
         if splits == 1:
-            result = with_sinks(sums, largest, weight, sinks, head, has_sinks)
-            tl.store(y + offsets[:, None] + column, result, mask=mask)
+            share = share_of_sums(largest, weight, sinks, head, has_sinks)
+            sums, rest = sums * share[:, None], of_rest(rest, share, REST)
+            store_columns(y + offsets, sums, rest, exists, head_dim, BLOCK, REST)
         else:
             place = ((row * tl.num_programs(1) + group).to(tl.int64) * splits + split) * ROWS + m
-            tl.store(partial + place[:, None] * head_dim + column, sums, mask=mask)
+            to = partial + place * head_dim
+            store_columns(to, sums, rest, exists, head_dim, BLOCK, REST)
             tl.store(stats + place * 2, largest, mask=exists)
             tl.store(stats + place * 2 + 1, weight, mask=exists)
 
@@ -154,10 +197,11 @@ def decode_attention(
 def merge_attention(
     y, partial, stats, positions, row_starts, sinks,
     heads, kv_heads, head_dim, splits, window, has_sinks,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr, SPLIT: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, REST: tl.constexpr, WHOLE: tl.constexpr,
+    SPLIT: tl.constexpr,
 ):  # fmt: skip
     """Program (b, g): puts the splits of decode_attention together, in their order."""
-    head_dim = BLOCK if WHOLE else head_dim
+    head_dim = BLOCK + REST if WHOLE else head_dim
     row = tl.program_id(0)
     group = tl.program_id(1)
     _kv_head, first_head, own_heads = query_heads(group, heads, kv_heads, ROWS)
@@ -180,35 +224,45 @@ def merge_attention(
     sums = tl.zeros([ROWS, BLOCK], tl.float32)
     largest = tl.full([ROWS], LOWEST, tl.float32)
     weight = tl.zeros([ROWS], tl.float32)
+    rest = weight
+    if REST > 0:
+        rest_column = BLOCK + tl.arange(0, REST)[None, :]
+        rest_mask = exists[:, None] & (rest_column < head_dim)
+        rest = tl.zeros([ROWS, REST], tl.float32)
     for split in range(begin, end):
         place = ((row * tl.num_programs(1) + group).to(tl.int64) * splits + split) * ROWS + m
         its_largest = tl.load(stats + place * 2, mask=exists, other=LOWEST)
         highest = tl.maximum(largest, its_largest)
         kept = tl.exp2(largest - highest)
         added = tl.exp2(its_largest - highest)
-        its_sums = tl.load(partial + place[:, None] * head_dim + column, mask=mask, other=0.0)
+        at = partial + place[:, None] * head_dim
+        its_sums = tl.load(at + column, mask=mask, other=0.0)
         its_weight = tl.load(stats + place * 2 + 1, mask=exists, other=0.0)
         sums = sums * kept[:, None] + its_sums * added[:, None]
+        if REST > 0:
+            its_rest = tl.load(at + rest_column, mask=rest_mask, other=0.0)
+            rest = rest * kept[:, None] + its_rest * added[:, None]
         weight = weight * kept + its_weight * added
         largest = highest
-    result = with_sinks(sums, largest, weight, sinks, head, has_sinks)
+    share = share_of_sums(largest, weight, sinks, head, has_sinks)
     offsets = (token.to(tl.int64) * heads + head) * head_dim
-    tl.store(y + offsets[:, None] + column, result, mask=mask)
+    sums, rest = sums * share[:, None], of_rest(rest, share, REST)
+    store_columns(y + offsets, sums, rest, exists, head_dim, BLOCK, REST)
 
 
 @triton.jit
 def prefill_attention(
     y, q, pool, positions, row_starts, page_table, sinks,
     rows, heads, kv_heads, head_dim, page_columns, page_size, window, has_sinks, scale, softcap,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr, KEYS: tl.constexpr,
-    DECODE_ROWS: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, REST: tl.constexpr, WHOLE: tl.constexpr,
+    PIECE: tl.constexpr, KEYS: tl.constexpr, DECODE_ROWS: tl.constexpr,
 ):  # fmt: skip
     """Program (i, g): block i of the tokens of all rows, for group g of the query heads.
 
     Row b's blocks begin at i = row_starts[b] // Q + b, Q tokens a block, so that T // Q + B
     programs hold them all.
     """
-    head_dim = BLOCK if WHOLE else head_dim
+    head_dim = BLOCK + REST if WHOLE else head_dim
     block = tl.program_id(0)
     kv_head, first_head, own_heads = query_heads(tl.program_id(1), heads, kv_heads, ROWS)
     block_tokens = tokens_of_block(heads, kv_heads, ROWS)
@@ -234,12 +288,11 @@ def prefill_attention(
     end = tl.max(last, axis=0) + 1
     if begin < end:
         offsets = (token.to(tl.int64) * heads + head) * head_dim
-        sums, largest, weight = attend(
+        sums, rest, largest, weight = attend(
             q, pool, page_table + row.to(tl.int64) * page_columns, offsets, last,
             begin, end, kv_head, kv_heads, head_dim, page_size, window, scale, softcap,
-            ROWS, BLOCK, WHOLE, KEYS,
+            ROWS, BLOCK, REST, WHOLE, PIECE, KEYS,
         )  # fmt: skip
-        result = with_sinks(sums, largest, weight, sinks, head, has_sinks)
-        column = tl.arange(0, BLOCK)[None, :]
-        mask = exists[:, None] & (column < head_dim)
-        tl.store(y + offsets[:, None] + column, result, mask=mask)
+        share = share_of_sums(largest, weight, sinks, head, has_sinks)
+        sums, rest = sums * share[:, None], of_rest(rest, share, REST)
+        store_columns(y + offsets, sums, rest, exists, head_dim, BLOCK, REST)

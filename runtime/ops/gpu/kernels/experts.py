@@ -8,43 +8,100 @@ import triton.language as tl
 
 
 @triton.jit
-def route_tokens(
-    experts, shares, logits, expert_count, used, renormalize, scale, EXPERTS: tl.constexpr
-):
-    """The `used` experts of the largest logits, of equal ones the first, and their shares.
+def in_best_groups(scores, expert, expert_count, groups, used, EXPERTS: tl.constexpr):
+    """Which experts are in the `used` groups whose best two scores add up to the most."""
+    each = expert_count // groups
+    group = expert // each
+    exists = expert < expert_count
+    of_group = tl.full([EXPERTS], float("-inf"), tl.float32)
+    for own in range(0, groups):
+        is_own = (group == own) & exists
+        its_scores = tl.where(is_own, scores, float("-inf"))
+        total = tl.max(its_scores, axis=0)
+        if each > 1:
+            first = tl.min(tl.where(is_own & (its_scores == total), expert, EXPERTS), axis=0)
+            total += tl.max(tl.where(expert == first, float("-inf"), its_scores), axis=0)
+        of_group = tl.where(is_own, total, of_group)
+    left = exists
+    for _choice in range(0, used):
+        best = tl.max(tl.where(left, of_group, float("-inf")), axis=0)
+        chosen = tl.min(tl.where(left & (of_group == best), group, EXPERTS), axis=0)
+        left = left & (group != chosen)
+    return exists & (left == 0)
 
-    Program t: token t. Shares are the softmax over all logits, or over the chosen ones.
+
+@triton.jit
+def route_tokens(
+    experts, shares, logits, bias, expert_count, used, has_bias, is_sigmoid, groups, groups_used,
+    renormalize, scale,
+    EXPERTS: tl.constexpr,
+):  # fmt: skip
+    """The `used` experts of the best scores, of equal ones the first, and their shares.
+
+    Program t: token t. What runtime.ops.experts.choose defines; shares are times `scale`.
     """
     token = tl.program_id(0).to(tl.int64)
     expert = tl.arange(0, EXPERTS)
     exists = expert < expert_count
     mine = tl.load(logits + token * expert_count + expert, mask=exists, other=float("-inf"))
-    largest = tl.max(mine, axis=0)
-    weights = tl.where(exists, tl.exp(mine - largest), 0.0)
-    left = mine
+    odds = tl.where(exists, tl.exp(mine - tl.max(mine, axis=0)), 0.0)
+    whole = tl.sum(odds, axis=0)
+    if is_sigmoid != 0:
+        odds = tl.where(exists, 1.0 / (1.0 + tl.exp(-mine)), 0.0)
+        whole = 1.0
+    # Logits have the order of their softmax, also where an exponential underflows.
+    scores = mine
+    if (is_sigmoid != 0) | (has_bias != 0) | (groups > 1):
+        scores = odds / whole
+    if has_bias != 0:
+        scores += tl.load(bias + expert, mask=exists, other=0.0)
+    scores = tl.where(scores == scores, scores, float("-inf"))
+    if groups > 1:
+        exists = in_best_groups(scores, expert, expert_count, groups, groups_used, EXPERTS)
+    left = exists
     total = 0.0
     for choice in range(0, used):
-        best = tl.max(left, axis=0)
-        chosen = tl.min(tl.where((left == best) & exists, expert, EXPERTS), axis=0)
-        is_chosen = expert == chosen
-        share = tl.sum(tl.where(is_chosen, weights, 0.0), axis=0)
+        best = tl.max(tl.where(left, scores, float("-inf")), axis=0)
+        chosen = tl.min(tl.where(left & (scores == best), expert, EXPERTS), axis=0)
         tl.store(experts + token * used + choice, tl.minimum(chosen, expert_count - 1))
-        total += share
-        left = tl.where(is_chosen, float("-inf"), left)
-        exists = exists & (expert != chosen)
+        total += tl.sum(tl.where(expert == chosen, odds, 0.0), axis=0)
+        left = left & (expert != chosen)
+    if is_sigmoid != 0:
+        total = tl.maximum(total, 6.103515625e-05)
     if renormalize == 0:
-        total = tl.sum(weights, axis=0)
+        total = whole
     # The loop again, since what a program stores it may not read back without a barrier.
-    exists = expert < expert_count
-    left = mine
+    left = exists
     for choice in range(0, used):
-        best = tl.max(left, axis=0)
-        chosen = tl.min(tl.where((left == best) & exists, expert, EXPERTS), axis=0)
-        is_chosen = expert == chosen
-        share = tl.sum(tl.where(is_chosen, weights, 0.0), axis=0)
+        best = tl.max(tl.where(left, scores, float("-inf")), axis=0)
+        chosen = tl.min(tl.where(left & (scores == best), expert, EXPERTS), axis=0)
+        share = tl.sum(tl.where(expert == chosen, odds, 0.0), axis=0)
         tl.store(shares + token * used + choice, share / total * scale)
-        left = tl.where(is_chosen, float("-inf"), left)
-        exists = exists & (expert != chosen)
+        left = left & (expert != chosen)
+
+
+@triton.jit
+def place_groups(
+    slots, block_experts, experts, tokens, groups, block_rows, blocks, BLOCK: tl.constexpr
+):
+    """Slots where every group of a token has a matrix of its own, slot t * groups + g that of g.
+
+    Without blocks: experts int32 [tokens * groups], the matrix of each slot. With them what
+    `place_slots` gives, without a search. Program i: BLOCK numbers.
+    """
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    if blocks == 0:
+        tl.store(experts + at, at % groups, mask=at < tokens * groups)
+    else:
+        of_group = (tokens + block_rows - 1) // block_rows
+        block = at // block_rows
+        group = block // of_group
+        token = block % of_group * block_rows + at % block_rows
+        exists = (group < groups) & (token < tokens)
+        slot = tl.where(exists, token * groups + group, -1)
+        tl.store(slots + at, slot, mask=block < blocks)
+        group = at // of_group
+        tl.store(block_experts + at, tl.where(group < groups, group, -1), mask=at < blocks)
 
 
 @triton.jit

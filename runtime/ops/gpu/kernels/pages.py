@@ -23,12 +23,13 @@ def rotary_page_write(
 ):  # fmt: skip
     """Rotates queries; rotates keys and writes them, and values, to the layer's pages.
 
-    Program (t, h): head h of token t, where the H query heads come first, then the G key heads,
-    then the G value heads. `pool` is float16 [pages, 2, G, page_size, D]: one layer of it.
+    Program (t, h, c): BLOCK columns of head h of token t, where the H query heads come first, then
+    the G key heads, then the G value heads. `pool` is float16 [pages, 2, G, page_size, D]: one
+    layer of it.
     """
     token = tl.program_id(0)
     head = tl.program_id(1)
-    column = tl.arange(0, BLOCK)
+    column = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
     inside = column < head_dim
     is_query = head < heads
     is_value = head >= heads + kv_heads

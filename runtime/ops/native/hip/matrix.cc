@@ -9,8 +9,6 @@ namespace {
 
 // Up to so many rows a kernel of small tiles is faster than one of large ones.
 constexpr int64_t most_few_rows = 32;
-// Up to so many slots each is computed alone: most experts would have a tile of one slot anyway.
-constexpr int64_t most_lone_slots = 16;
 
 int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
@@ -54,7 +52,7 @@ void Matrix::multiply(Stream stream, float* y, const float* x, const float* bias
 }
 
 int64_t Matrix::tile_slots(const Routing& routing) const {
-  if (routing.slots <= most_lone_slots) return 0;
+  if (routing.slots <= routing.lone_slots) return 0;
   return kernel_for(routing.slots / routing.experts).constant("ROWS");
 }
 

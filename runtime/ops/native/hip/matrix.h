@@ -20,6 +20,9 @@ struct Routing {
   const int32_t* chosen;
   int64_t slots;
   int64_t experts;
+  // Up to so many slots each is computed alone: most experts would have a tile of one slot anyway.
+  static constexpr int64_t usual_lone_slots = 16;
+  int64_t lone_slots = usual_lone_slots;
 };
 
 // The slots in the order of their experts, in tiles of one expert each.

@@ -16,6 +16,9 @@ MixtureOfExperts::MixtureOfExperts(const Attributes& attributes)
     : columns_(attributes.integer("columns", 1)),
       hidden_(attributes.integer("hidden", 1)),
       used_(attributes.integer("used", 1)),
+      is_sigmoid_(attributes.text_or("gating", "softmax") == "sigmoid"),
+      groups_(narrow(attributes.integer_or("groups", 1, 1))),
+      groups_used_(narrow(attributes.integer_or("groups_used", 1, 1))),
       renormalize_(attributes.integer("renormalize", 0) != 0),
       scale_(attributes.real_or("scale", 1.0f)),
       gating_(attributes, attributes.text("activation")),
@@ -23,11 +26,6 @@ MixtureOfExperts::MixtureOfExperts(const Attributes& attributes)
       route_("route_tokens"),
       place_("place_slots"),
       combine_("combine_answers") {
-  if (attributes.text_or("gating", "softmax") != "softmax" ||
-      attributes.integer_or("groups", 1, 1) != 1 ||
-      attributes.constant<float>(selection_bias, inputs[selection_bias], {any_size})) {
-    attributes.fail("router", "chooses in a way that the GPU kernels do not know");
-  }
   std::istringstream formats(attributes.text("formats"));
   std::string format;
   for (size_t i = 0; i < matrix_count; ++i) {
@@ -53,10 +51,12 @@ void MixtureOfExperts::compute(const Context& context) const {
   const int64_t tokens = x.shape[0];
   const auto router = context.input<float>(1, {tokens, any_size});
   const int64_t experts = router.shape[1], slots = tokens * used_;
-  if (used_ > experts || experts > most_experts) {
+  if (experts > most_experts || experts % groups_ != 0 ||
+      used_ > experts / groups_ * groups_used_) {
     context.fail("router", "has " + std::to_string(experts) + " experts; the GPU kernels choose " +
                                std::to_string(used_) + " among at most 512");
   }
+  const auto bias = context.input<float>(selection_bias, {experts});
   const int64_t outputs[] = {hidden_, hidden_, columns_};
   const float* biases[matrix_count];
   for (size_t i = 0; i < matrix_count; ++i) {
@@ -72,8 +72,8 @@ void MixtureOfExperts::compute(const Context& context) const {
   Scratch scratch(memory_);
   auto* chosen = scratch.take<int32_t>(slots);
   auto* shares = scratch.take<float>(slots);
-  route_(stream, {tokens}, chosen, shares, router.data, narrow(experts), narrow(used_),
-         renormalize_, scale_);
+  route_(stream, {tokens}, chosen, shares, router.data, bias.data, narrow(experts), narrow(used_),
+         bias.data != nullptr, is_sigmoid_, groups_, groups_used_, renormalize_, scale_);
 
   const Routing routing{chosen, slots, experts};
   float* values[matrix_count];

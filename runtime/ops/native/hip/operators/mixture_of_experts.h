@@ -26,12 +26,17 @@ class MixtureOfExperts {
   int64_t columns_;
   int64_t hidden_;
   int64_t used_;
+  int32_t is_sigmoid_;
+  int32_t groups_;
+  int32_t groups_used_;
   int32_t renormalize_;
   float scale_;
   GatingKernel gating_;
   ScratchMemory memory_;
   std::vector<Matrix> matrices_;
-  Kernel<int32_t*, float*, const float*, int32_t, int32_t, int32_t, float> route_;
+  Kernel<int32_t*, float*, const float*, const float*, int32_t, int32_t, int32_t, int32_t, int32_t,
+         int32_t, int32_t, float>
+      route_;
   Kernel<int32_t*, int32_t*, const int32_t*, int32_t, int32_t, int32_t, int32_t> place_;
   Kernel<float*, const float*, const float*, int32_t, int32_t> combine_;
 };

@@ -8,12 +8,12 @@ namespace {
 // The variant for heads that are as wide, or of those for narrower ones the least wide.
 std::string variant(const Attributes& attributes, const std::string& kernel, int64_t head_dim) {
   constexpr int64_t granule = 16;
-  for (const int64_t width : {64, 128, 256}) {
+  for (const int64_t width : {64, 128, 256, 576}) {
     if (head_dim > width || head_dim % granule != 0) continue;
     return kernel + (head_dim == width ? "." : ".below_") + std::to_string(width);
   }
   attributes.fail("head_dim", "is " + std::to_string(head_dim) +
-                                  ", the GPU kernels attend to multiples of 16 up to 256");
+                                  ", the GPU kernels attend to multiples of 16 up to 576");
 }
 
 int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }

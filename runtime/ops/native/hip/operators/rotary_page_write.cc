@@ -39,10 +39,12 @@ void RotaryPageWrite::compute(const Context& context) const {
   // A tensor without values is not in the device's memory.
   const float* rotation = angles.shape[1] == 0 ? nullptr : angles.data;
   const auto narrow = [](int64_t value) { return static_cast<int32_t>(value); };
-  kernel_(stream, {tokens, heads_.heads + 2 * heads_.kv_heads}, rotated, layer.pages, q.data,
-          k.data, v.data, rotation, positions.data, row_starts.data, page_table.data,
-          narrow(heads_.heads), narrow(heads_.kv_heads), narrow(width), narrow(angles.shape[1]),
-          narrow(rows), narrow(page_table.shape[1]), narrow(layer.page_size), adjacent_);
+  const Grid grid{tokens, heads_.heads + 2 * heads_.kv_heads,
+                  ceiling_divide(width, kernel_.constant("BLOCK"))};
+  kernel_(stream, grid, rotated, layer.pages, q.data, k.data, v.data, rotation, positions.data,
+          row_starts.data, page_table.data, narrow(heads_.heads), narrow(heads_.kv_heads),
+          narrow(width), narrow(angles.shape[1]), narrow(rows), narrow(page_table.shape[1]),
+          narrow(layer.page_size), adjacent_);
 }
 
 }  // namespace rocmforge::hip
