@@ -205,8 +205,8 @@ def test_each_group_of_a_token_is_multiplied_by_its_own_matrix(
     chosen = np.full(slots, -7, np.int32)
     placed, experts = np.full(tiles * tile, -9, np.int32), np.full(tiles, -9, np.int32)
     block = variant_of("place_groups").constants["BLOCK"]
-    grid = (ceiling(tiles * tile or slots, block),)
-    launch("place_groups", grid, placed, experts, chosen, tokens, groups, tile, tiles)
+    first = ceiling(tiles * tile or slots, block)
+    launch("place_groups", (first,), placed, experts, chosen, tokens, groups, tile, tiles)
     y = np.full((tokens, groups * rows), np.nan, np.float32)
     flags, shape = [0, 1, 1], [rows, columns // 32]
     if kernel == "one_row":
