@@ -9,6 +9,7 @@
 #include <string>
 
 #include "ort_api.h"
+#include "shared_range.h"
 
 namespace rocmforge {
 
@@ -122,12 +123,13 @@ class Context {
   void parallel_for(int64_t units, const Work& work) const {
     struct Shared {
       const Work& work;
+      SharedRange range;
       std::atomic<bool> failed = false;
-    } shared{work};
-    auto run = [](void* data, size_t unit) noexcept {
+    } shared{work, SharedRange(units)};
+    auto run = [](void* data, size_t) noexcept {
       auto& all = *static_cast<Shared*>(data);
       try {
-        all.work(static_cast<int64_t>(unit));
+        all.work(all.range.next());
       } catch (...) {
         all.failed = true;
       }
