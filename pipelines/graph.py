@@ -307,23 +307,13 @@ class _Builder(Nodes):
 
         Without a residual the input is the stream itself, without a weight nothing is normed.
         """
-        if weight is not None and self.spec.norm_kind == "rms":
-            total = f"{name}.residual" if residual else hidden
-            return self.rms_norm(name, hidden, self.vector(weight), residual), total
-        total = self.plain("Add", f"{name}.residual", hidden, residual) if residual else hidden
+        total = f"{name}.residual" if residual else hidden
         if weight is None:
+            if residual:
+                self.plain("Add", total, hidden, residual)
             return total, total
-        self.nodes.append(
-            helper.make_node(
-                "LayerNormalization",
-                [total, self.vector(weight)],
-                [name],
-                name,
-                axis=-1,
-                epsilon=self.spec.epsilon,
-            )
-        )
-        return name, total
+        kind = "RMSNorm" if self.spec.norm_kind == "rms" else "LayerNorm"
+        return self.normed(kind, name, hidden, self.vector(weight), residual), total
 
     def gather(self, name: str, rows: str) -> str:
         self.nodes.append(helper.make_node("Gather", [rows, "logit_rows"], [name], name, axis=0))

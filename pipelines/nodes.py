@@ -38,9 +38,13 @@ class Nodes:
 
     def rms_norm(self, name: str, hidden: str, weight: str, residual: str = "") -> str:
         """RMSNorm of hidden + residual, whose sum is another output where there is a residual."""
+        return self.normed("RMSNorm", name, hidden, weight, residual)
+
+    def normed(self, kind: str, name: str, hidden: str, weight: str, residual: str) -> str:
+        """RMSNorm or LayerNorm of hidden + residual; the sum is `name`.residual."""
         inputs = [hidden, weight, residual] if residual else [hidden, weight]
         outputs = [name, f"{name}.residual"] if residual else [name]
-        self.node("RMSNorm", inputs, outputs, epsilon=self.epsilon)
+        self.node(kind, inputs, outputs, epsilon=self.epsilon)
         return name
 
     def scaled(self, name: str, factor: float) -> str:

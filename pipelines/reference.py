@@ -154,6 +154,10 @@ def _operators() -> list[type[OpRun]]:
         def _run(self, x: Any, weight: Any, residual: Any = None, **attributes: Any) -> Any:
             return reference.rms_norm(x, weight, residual, **attributes)
 
+    class LayerNorm(_Operator):
+        def _run(self, x: Any, weight: Any, residual: Any = None, **attributes: Any) -> Any:
+            return reference.layer_norm(x, weight, residual, **attributes)
+
     class QuantMatMul(_Operator):
         def _run(
             self, x: Any, blocks: Any, bias: Any = None, *, format: str, columns: int, rows: int
@@ -197,6 +201,7 @@ def _operators() -> list[type[OpRun]]:
     return [
         RowLookup,
         RMSNorm,
+        LayerNorm,
         QuantMatMul,
         GroupedQuantMatMul,
         NormQuantMatMul,

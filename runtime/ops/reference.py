@@ -66,6 +66,20 @@ def rms_norm(
     return (groups * scale * weight).astype(np.float32).reshape(x.shape), total
 
 
+def layer_norm(
+    x: Float32, weight: Float32, residual: Float32 | None = None, *, epsilon: float
+) -> tuple[Float32, Float32]:
+    """float32 [T, C], [C], [T, C] -> (normed [T, C], sum [T, C]).
+
+    sum = x + residual; normed = (sum - mean) / sqrt(variance + epsilon) * weight over each row.
+    Ba, Kiros and Hinton, "Layer Normalization", 2016.
+    """
+    total = x if residual is None else x + residual
+    centered = total - np.mean(total, axis=-1, keepdims=True, dtype=np.float64)
+    variance = np.mean(np.square(centered), axis=-1, keepdims=True)
+    return (centered / np.sqrt(variance + epsilon) * weight).astype(np.float32), total
+
+
 def quant_matmul(
     x: Float32, blocks: Bytes, bias: Float32 | None = None, *, format: str, columns: int
 ) -> Float32:

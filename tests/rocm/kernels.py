@@ -17,9 +17,8 @@ import numpy.typing as npt
 from runtime.ops.experts import choose, expert_activation
 from runtime.ops.gpu.layouts import BLOCK_FORMATS
 from runtime.ops.gpu.planes import Planes, unpack
-from runtime.ops.reference import rms_norm as normed
+from runtime.ops.reference import layer_norm, rms_norm, rotate
 from runtime.ops.reference import rotary_angles as angles_of
-from runtime.ops.reference import rotate
 
 KEY_BYTES = 256
 LOG2_E = float(np.log2(np.e))
@@ -117,6 +116,12 @@ class Kernels:
 
     def rms_norm(self, launch: Launch, a: Any) -> None:
         assert (launch.variant == "narrow") == (a.width <= 256)
+        self._norm(launch, a, rms_norm)
+
+    def layer_norm(self, launch: Launch, a: Any) -> None:
+        self._norm(launch, a, layer_norm)
+
+    def _norm(self, launch: Launch, a: Any, normed: Callable[..., Any]) -> None:
         shape = (launch.grid[0], a.width)
         x, weight = view(a.x, np.float32, *shape), view(a.weight, np.float32, a.width)
         residual = view(a.residual, np.float32, *shape) if a.has_residual else None

@@ -143,6 +143,7 @@ def _elementwise() -> Iterator[Variant]:
     )
     yield Variant("rms_norm.narrow", "elementwise", "rms_norm", norm, {"BLOCK": 256}, warps=1)
     yield Variant("rms_norm.wide", "elementwise", "rms_norm", norm, {"BLOCK": 1024})
+    yield Variant("layer_norm", "elementwise", "layer_norm", norm, {"BLOCK": 1024})
     yield Variant(
         "gated_activation",
         "elementwise",

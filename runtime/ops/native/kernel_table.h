@@ -148,6 +148,8 @@ struct KernelTable {
   // sum is written unless it is null; residual is added unless it is null.
   void (*rms_norm)(const float* x, const float* residual, const float* weight, int64_t columns,
                    int64_t group, float epsilon, float* y, float* sum);
+  void (*layer_norm)(const float* x, const float* residual, const float* weight, int64_t columns,
+                     float epsilon, float* y, float* sum);
   void (*silu)(const float* gate, const float* up, int64_t count, float* y);
   void (*gelu)(const float* gate, const float* up, int64_t count, float* y);
   void (*quantize)(const float* x, int64_t columns, int64_t row, const QuantizedRows& out);

@@ -1,6 +1,7 @@
 // What the library exports: the operators for ONNX Runtime, and the choice of instruction set.
 #include "hip/operators/gated_activation.h"
 #include "hip/operators/grouped_quant_matmul.h"
+#include "hip/operators/layer_norm.h"
 #include "hip/operators/mixture_of_experts.h"
 #include "hip/operators/norm_quant_matmul.h"
 #include "hip/operators/paged_attention.h"
@@ -13,6 +14,7 @@
 #include "operator.h"
 #include "operators/gated_activation.h"
 #include "operators/grouped_quant_matmul.h"
+#include "operators/layer_norm.h"
 #include "operators/mixture_of_experts.h"
 #include "operators/norm_quant_matmul.h"
 #include "operators/paged_attention.h"
@@ -47,6 +49,7 @@ ort::Status* domain(ort::Domain** result) {
     ort::Status* failure = ort::create_domain(domain_name, &made);
     add<RowLookup, cpu>(made, failure);
     add<RMSNorm, cpu>(made, failure);
+    add<LayerNorm, cpu>(made, failure);
     add<QuantMatMul, cpu>(made, failure);
     add<GroupedQuantMatMul, cpu>(made, failure);
     add<NormQuantMatMul, cpu>(made, failure);
@@ -57,6 +60,7 @@ ort::Status* domain(ort::Domain** result) {
     add<MixtureOfExperts, cpu>(made, failure);
     add<hip::RowLookup, rocm>(made, failure);
     add<hip::RMSNorm, rocm>(made, failure);
+    add<hip::LayerNorm, rocm>(made, failure);
     add<hip::QuantMatMul, rocm>(made, failure);
     add<hip::GroupedQuantMatMul, rocm>(made, failure);
     add<hip::NormQuantMatMul, rocm>(made, failure);

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.ops.experts import expert_activation
-from runtime.ops.reference import rms_norm, rotary_angles
+from runtime.ops.reference import layer_norm, rms_norm, rotary_angles
 from tests.ops.gpu.interpreter import ceiling, launch, variant_of
 
 
@@ -24,6 +24,24 @@ def test_norm_is_as_defined(
     launch(name, (3 * groups,), y, total, x, residual, weight, width, *flags)
     expected, expected_total = rms_norm(x, weight, residual, epsilon=1e-5)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    if has_residual:
+        np.testing.assert_array_equal(total, expected_total)
+
+
+@pytest.mark.parametrize("width", [48, 1024, 2880])
+@pytest.mark.parametrize("has_residual", [False, True])
+def test_layer_norm_is_as_defined(
+    random: np.random.Generator, width: int, has_residual: bool
+) -> None:
+    # Far from zero, as its mean is taken away.
+    x = 20 + random.standard_normal((3, width)).astype(np.float32)
+    residual = random.standard_normal(x.shape).astype(np.float32) if has_residual else None
+    weight = random.standard_normal(width).astype(np.float32)
+    y, total = np.full_like(x, np.nan), np.full_like(x, np.nan)
+    flags = [int(has_residual), int(has_residual), 1e-5]
+    launch("layer_norm", (3,), y, total, x, residual, weight, width, *flags)
+    expected, expected_total = layer_norm(x, weight, residual, epsilon=1e-5)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=2e-5)
     if has_residual:
         np.testing.assert_array_equal(total, expected_total)
 

@@ -122,7 +122,8 @@ def test_some_models_are_computed_whole_and_use_every_kernel(
         run_all(Session(prepare(tmp_path, name), settings=gpu_settings(tmp_path / "home")))
     assert device.count("unknown launches") == before
     # With operators of ONNX itself, which the stub does not compute.
-    run_all(Session(prepare(tmp_path, "deepseek2-wide"), settings=gpu_settings(tmp_path / "home")))
+    for name in ("deepseek2-wide", "command-r"):
+        run_all(Session(prepare(tmp_path, name), settings=gpu_settings(tmp_path / "home")))
     used = {name.partition(".")[0] for name in device.launches}
     written = {path.name.partition(".")[0] for path in kernels.iterdir()}
     assert used == written - {"manifest", "merge_attention"}

@@ -1,4 +1,4 @@
-"""RMSNorm, gated activation and the rotation's angles."""
+"""Norms, gated activation and the rotation's angles."""
 
 import triton
 import triton.language as tl
@@ -16,21 +16,55 @@ def rms_norm(
     squares = tl.zeros([BLOCK], tl.float32)
     for first in range(0, width, BLOCK):
         at = first + tl.arange(0, BLOCK)
-        mask = at < width
-        value = tl.load(x + start + at, mask=mask, other=0.0)
-        if has_residual != 0:
-            value += tl.load(residual + start + at, mask=mask, other=0.0)
+        value = summed(x, residual, start, at, width, has_residual)
         if has_total != 0:
-            tl.store(total + start + at, value, mask=mask)
+            tl.store(total + start + at, value, mask=at < width)
         squares += value * value
     scale = 1.0 / tl.sqrt_rn(tl.sum(squares, axis=0) / width + epsilon)
     for first in range(0, width, BLOCK):
         at = first + tl.arange(0, BLOCK)
-        mask = at < width
-        value = tl.load(x + start + at, mask=mask, other=0.0)
-        if has_residual != 0:
-            value += tl.load(residual + start + at, mask=mask, other=0.0)
-        tl.store(y + start + at, value * scale * tl.load(weight + at, mask=mask), mask=mask)
+        value = summed(x, residual, start, at, width, has_residual)
+        factor = tl.load(weight + at, mask=at < width)
+        tl.store(y + start + at, value * scale * factor, mask=at < width)
+
+
+@triton.jit
+def layer_norm(
+    y, total, x, residual, weight, width, has_residual, has_total, epsilon, BLOCK: tl.constexpr
+):
+    """Y = (sum - mean) / sqrt(mean((sum - mean)^2) + epsilon) * weight with sum = x + residual.
+
+    Program t: row t of `width` values; `total` gets the sums where wanted.
+    """
+    start = tl.program_id(0).to(tl.int64) * width
+    sums = tl.zeros([BLOCK], tl.float32)
+    for first in range(0, width, BLOCK):
+        at = first + tl.arange(0, BLOCK)
+        value = summed(x, residual, start, at, width, has_residual)
+        if has_total != 0:
+            tl.store(total + start + at, value, mask=at < width)
+        sums += value
+    mean = tl.sum(sums, axis=0) / width
+    squares = tl.zeros([BLOCK], tl.float32)
+    for first in range(0, width, BLOCK):
+        at = first + tl.arange(0, BLOCK)
+        distance = summed(x, residual, start, at, width, has_residual) - mean
+        squares += tl.where(at < width, distance * distance, 0.0)
+    scale = 1.0 / tl.sqrt_rn(tl.sum(squares, axis=0) / width + epsilon)
+    for first in range(0, width, BLOCK):
+        at = first + tl.arange(0, BLOCK)
+        distance = summed(x, residual, start, at, width, has_residual) - mean
+        factor = tl.load(weight + at, mask=at < width)
+        tl.store(y + start + at, distance * scale * factor, mask=at < width)
+
+
+@triton.jit
+def summed(x, residual, start, at, width, has_residual):
+    """Values of x + residual in the columns `at` of a row, zero from `width` on."""
+    value = tl.load(x + start + at, mask=at < width, other=0.0)
+    if has_residual != 0:
+        value += tl.load(residual + start + at, mask=at < width, other=0.0)
+    return value
 
 
 @triton.jit

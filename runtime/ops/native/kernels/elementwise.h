@@ -103,6 +103,32 @@ inline void rms_norm(const float* x, const float* residual, const float* weight,
   }
 }
 
+inline void layer_norm(const float* x, const float* residual, const float* weight, int64_t columns,
+                       float epsilon, float* y, float* sum_out) {
+  F32 totals = broadcast(0.0f);
+  each_vector(columns, [&](int64_t at, int64_t some) {
+    F32 total = load_some(x + at, some);
+    if (residual != nullptr) total = add(total, load_some(residual + at, some));
+    if (sum_out != nullptr) store_some(sum_out + at, total, some);
+    store_some(y + at, total, some);
+    totals = add(totals, total);
+  });
+  const F32 mean = broadcast(sum(totals) / static_cast<float>(columns));
+  F32 squares = broadcast(0.0f);
+  each_vector(columns, [&](int64_t at, int64_t some) {
+    store_some(y + at, subtract(load_some(y + at, some), mean), some);
+    // Loaded anew, since behind the last column there must be zeros.
+    const F32 distance = load_some(y + at, some);
+    squares = fma(distance, distance, squares);
+  });
+  const float variance = sum(squares) / static_cast<float>(columns);
+  const F32 scale = broadcast(1.0f / __builtin_sqrtf(variance + epsilon));
+  each_vector(columns, [&](int64_t at, int64_t some) {
+    const F32 normed = multiply(load_some(y + at, some), scale);
+    store_some(y + at, multiply(normed, load_some(weight + at, some)), some);
+  });
+}
+
 inline void to_half(const float* x, int64_t count, Half* out) {
   each_vector(count, [=](int64_t at, int64_t some) {
     if (some == lanes) {

@@ -40,6 +40,7 @@ constexpr KernelTable kernel_table = {
     .packed_block_bytes = packed_block_bytes,
     .pack = pack,
     .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
     .silu = silu,
     .gelu = gelu,
     .quantize = quantize,
