@@ -1,5 +1,7 @@
 """A result as a table of text: for a terminal, and as Markdown for a page."""
 
+from collections.abc import Iterable
+
 from pipelines.benchmark.figures import FigureKind, Spread, ratios
 from pipelines.benchmark.results import BenchmarkResult
 
@@ -36,8 +38,13 @@ def summary(result: BenchmarkResult) -> str:
 
 def markdown(result: BenchmarkResult) -> str:
     """The table in Markdown."""
-    lines = [headings(result), ("---",) + ("---:",) * (len(headings(result)) - 1), *rows(result)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(headings(result), rows(result))
+
+
+def markdown_table(head: Row, lines: Iterable[Row]) -> str:
+    """Rows in Markdown; all columns but the first are aligned to the right."""
+    rule = ("---",) + ("---:",) * (len(head) - 1)
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *lines))
 
 
 def _row(result: BenchmarkResult, kind: FigureKind) -> Row:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from pipelines.assets import GROUP, failures_shown, gguf_models, published_model
 from pipelines.benchmark.figures import Spread
+from pipelines.benchmark.report import markdown_table
 from pipelines.benchmark.workloads import Plan
 from pipelines.pictures import in_markdown
 from pipelines.registry import model_name
@@ -89,7 +90,7 @@ def benchmark_result(
 def no_regression(
     context: dg.AssetCheckExecutionContext, preparation: ModelPreparation
 ) -> dg.AssetCheckResult:
-    """No figure is certainly worse than the version before, or than the nights before, allowed."""
+    """No figure is certainly worse than the version or the nights before, by more than allowed."""
     with failures_shown():
         history = History(preparation.settings, published_name(context.partition_key))
         records = history.records()
@@ -151,14 +152,17 @@ def shown(record: Record, records: Sequence[Record], path: Path) -> Mapping[str,
         "name": record.model,
         "version": record.version,
         "verdict": report.summary(record),
-        "verdicts": verdict_table(record.verdicts, record),
+        # The asset's page is too narrow for the table, the dialog of Markdown is not.
+        "verdicts": dg.MetadataValue.md(
+            markdown_table(report.COLUMNS, report.rows(record, record.verdicts))
+        ),
+        **trends,
         "throughput": in_markdown(pictures.throughput(record), "throughput over streams"),
         "latencies": in_markdown(pictures.latencies(record), "distribution of latencies"),
-        **trends,
-        **{kind.name: Spread.of(ours[kind.name]).median for kind in kinds},
-        "machine_speed": record.measurement.speed,
-        "others_processor_share": result.others_processor_share,
-        "minutes": result.seconds / 60,
+        **{kind.name: _rounded(Spread.of(ours[kind.name]).median) for kind in kinds},
+        "machine_speed": _rounded(record.measurement.speed / 1e9),
+        "others_processor_share": _rounded(result.others_processor_share),
+        "minutes": _rounded(result.seconds / 60),
         "history": dg.MetadataValue.path(path),
     }
 
@@ -172,6 +176,11 @@ def verdict_table(verdicts: Sequence[Verdict], record: Record) -> dg.TableMetada
         ],
         schema=dg.TableSchema([dg.TableColumn(name) for name in report.COLUMNS]),
     )
+
+
+def _rounded(value: float) -> float:
+    """As many digits as mean something: the UI shows all that a number has."""
+    return float(f"{value:.4g}")
 
 
 def _ending(message: str) -> str:

@@ -18,12 +18,18 @@ COLUMNS = (
     "verdict",
 )
 
+DESCRIBED = 3
+"""So many of what became worse are told in words, the others by name."""
+
 
 def summary(record: Record) -> str:
     """The verdict in a sentence: what is worse and by how much, or that nothing is."""
     kinds = {kind.name: kind for kind in record.measurement.result.kinds()}
     if record.regressed:
-        return "; ".join(described(each, kinds[each.figure]) for each in record.regressed)
+        worst_first = sorted(record.regressed, key=_severity, reverse=True)
+        told = [described(each, kinds[each.figure]) for each in worst_first[:DESCRIBED]]
+        others = [kinds[each.figure].title for each in worst_first[DESCRIBED:]]
+        return "; ".join(told) + (f". Worse too: {'; '.join(others)}" if others else "")
     references = sorted({verdict.against for verdict in record.verdicts})
     text = f"none of {len(kinds)} figures is worse than {' or '.join(references)}"
     if not references:
