@@ -29,11 +29,14 @@ GROUP = "models"
 STAGING = "folder"
 RUN_OWNER = "run-"
 
+POOL = "preparation"
+"""Of steps that use the whole machine; it holds one at a time, see deploy/dagster.yaml."""
+
 PARTITIONS = "gguf_model"
 gguf_models = dg.DynamicPartitionsDefinition(name=PARTITIONS)
 
 
-@dg.asset(partitions_def=gguf_models, group_name=GROUP, kinds={"file"})
+@dg.asset(partitions_def=gguf_models, group_name=GROUP, kinds={"file"}, pool=POOL)
 def gguf_file(
     context: dg.AssetExecutionContext, preparation: ModelPreparation
 ) -> dg.MaterializeResult[None]:
@@ -66,7 +69,7 @@ def gguf_file(
     )
 
 
-@dg.asset(partitions_def=gguf_models, group_name=GROUP, kinds={"onnx"}, deps=[gguf_file])
+@dg.asset(partitions_def=gguf_models, group_name=GROUP, kinds={"onnx"}, deps=[gguf_file], pool=POOL)
 def onnx_model(
     context: dg.AssetExecutionContext, preparation: ModelPreparation
 ) -> dg.MaterializeResult[None]:
@@ -87,7 +90,7 @@ def onnx_model(
         metadata={
             STAGING: dg.MetadataValue.path(folder),
             "graph": dg.MetadataValue.path(graph),
-            "seconds": time.perf_counter() - began,
+            "seconds": rounded(time.perf_counter() - began),
             "graph_bytes": graph.stat().st_size,
             "weights_bytes": manifest.weights.size,
             "weights_sha256": manifest.weights.sha256,
@@ -209,6 +212,11 @@ def version_table(versions: list[PublishedModel]) -> dg.TableMetadataValue:
             for model in versions
         ]
     )
+
+
+def rounded(value: float) -> float:
+    """As many digits as mean something: the UI shows all that a number has."""
+    return value if isinstance(value, int) else float(f"{value:.4g}")
 
 
 def operator_table(graph: Path) -> dg.TableMetadataValue:

@@ -6,7 +6,7 @@ import dagster as dg
 import msgspec
 
 from pipelines import pictures
-from pipelines.assets import failures_shown, gguf_models, onnx_model, staging_folder
+from pipelines.assets import POOL, failures_shown, gguf_models, onnx_model, rounded, staging_folder
 from pipelines.resources import ModelPreparation
 from pipelines.validation import CHECKS, validate_apart
 from pipelines.validation.logits import MOST_DIVERGENCE, MOST_OPERATOR_ERROR
@@ -30,7 +30,8 @@ LINES = {
             partitions_def=gguf_models,
         )
         for name, check in CHECKS.items()
-    ]
+    ],
+    pool=POOL,
 )
 def onnx_model_checks(
     context: dg.AssetCheckExecutionContext, preparation: ModelPreparation
@@ -53,7 +54,11 @@ def _shown(result: CheckResult) -> dg.AssetCheckResult:
         passed=result.passed,
         severity=dg.AssetCheckSeverity.ERROR,
         description=result.summary,
-        metadata={**result.figures, "seconds": result.seconds, **_pictures(result.series)},
+        metadata={
+            **{name: rounded(value) for name, value in result.figures.items()},
+            "seconds": rounded(result.seconds),
+            **_pictures(result.series),
+        },
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from dagster._core.errors import DagsterPipesExecutionError
 from pydantic import Field
 
-from pipelines.assets import GROUP, failures_shown, gguf_models, published_model
+from pipelines.assets import GROUP, failures_shown, gguf_models, published_model, rounded
 from pipelines.benchmark.figures import Spread
 from pipelines.benchmark.report import markdown_table
 from pipelines.benchmark.workloads import Plan
@@ -159,10 +159,10 @@ def shown(record: Record, records: Sequence[Record], path: Path) -> Mapping[str,
         **trends,
         "throughput": in_markdown(pictures.throughput(record), "throughput over streams"),
         "latencies": in_markdown(pictures.latencies(record), "distribution of latencies"),
-        **{kind.name: _rounded(Spread.of(ours[kind.name]).median) for kind in kinds},
-        "machine_speed": _rounded(record.measurement.speed / 1e9),
-        "others_processor_share": _rounded(result.others_processor_share),
-        "minutes": _rounded(result.seconds / 60),
+        **{kind.name: rounded(Spread.of(ours[kind.name]).median) for kind in kinds},
+        "machine_speed": rounded(record.measurement.speed / 1e9),
+        "others_processor_share": rounded(result.others_processor_share),
+        "minutes": rounded(result.seconds / 60),
         "history": dg.MetadataValue.path(path),
     }
 
@@ -176,11 +176,6 @@ def verdict_table(verdicts: Sequence[Verdict], record: Record) -> dg.TableMetada
         ],
         schema=dg.TableSchema([dg.TableColumn(name) for name in report.COLUMNS]),
     )
-
-
-def _rounded(value: float) -> float:
-    """As many digits as mean something: the UI shows all that a number has."""
-    return float(f"{value:.4g}")
 
 
 def _ending(message: str) -> str:

@@ -54,6 +54,8 @@ def test_a_setting_that_does_not_fit_is_one_line_and_exits_with_2(
     "arguments",
     [
         ("prepare", "missing.gguf"),
+        ("rollback", "missing"),
+        ("bench", "missing", "--against", "previous"),
         ("generate", "missing", "Hello"),
         ("serve", "missing.gguf", "--port", "0"),
         ("score", "missing", "--tokens", "missing.npy", "--out", "logits.npy"),
