@@ -155,6 +155,9 @@ def _build_arch(
             if assembly is not None:
                 (assembly / arch).mkdir(parents=True, exist_ok=True)
                 (assembly / arch / f"{name}.s").write_text(made.assembly)
+    for path in (out / arch).glob("*.hsaco"):
+        if path.stem not in kernels:  # of a kernel that is no more
+            path.unlink()
     return kernels
 
 
