@@ -161,7 +161,7 @@ def test_every_slot_is_placed_once_in_a_block_of_its_expert(random: np.random.Ge
 @pytest.mark.parametrize("gating", ["softmax", "sigmoid"])
 @pytest.mark.parametrize(
     ("count", "groups", "groups_used", "used"),
-    [(8, 1, 1, 2), (8, 4, 2, 3), (160, 8, 3, 6), (6, 6, 2, 2), (256, 8, 4, 8)],
+    [(8, 1, 1, 2), (8, 4, 2, 3), (160, 8, 3, 6), (6, 6, 2, 2)],
 )
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_experts_are_chosen_as_defined(
