@@ -5,6 +5,7 @@ Between the last two stand the blocking checks; see checks.py.
 
 import shutil
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from runtime.errors import ModelNotFound, PreparationError, RocmForgeError
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, Manifest
 from runtime.session import file_sha256
+
+# Our version of Dagster is pinned, and a user who starts the UI can do nothing about it.
+warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec")
 
 GROUP = "models"
 STAGING = "folder"
