@@ -44,11 +44,12 @@ inline F32 load_values(const float* p) { return load(p); }
 inline F32 load_values(const Half* p) { return load_half(p); }
 
 // Pages lie scattered: the hardware does not foresee the next one. Asking for one row of the next
-// tile at a time keeps the memory busy while this tile is multiplied.
+// tile at a time keeps the memory busy while this tile is multiplied. Into the second-level cache:
+// keys and values of two tiles would fill the first.
 inline void fetch_ahead(const float* const*, int64_t) {}
 inline void fetch_ahead(const Half* const* row, int64_t width) {
   constexpr int64_t line = 64 / sizeof(Half);
-  for (int64_t at = 0; at < width; at += line) __builtin_prefetch(row[tile_positions] + at);
+  for (int64_t at = 0; at < width; at += line) __builtin_prefetch(row[tile_positions] + at, 0, 2);
 }
 
 // Products with the keys of a span of whole vectors.
