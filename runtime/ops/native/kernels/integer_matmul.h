@@ -23,6 +23,7 @@ struct UnpackedPart {
   F32 scales(int half) const { return load(values() + half * lanes); }
   F32 minimums(int half) const { return load(values() + (Format::scales + half) * lanes); }
   float* values() const { return reinterpret_cast<float*>(part + 8 * group_bytes); }
+  template <int>
   void prefetch() const {}
 };
 
@@ -40,7 +41,7 @@ struct UnpackedPanel {
     for (int64_t b = 0; b < blocks; ++b) {
       const PackedPart<Format> from = packed.at(b);
       const UnpackedPart<Format> to = at(b);
-      from.prefetch();
+      from.template prefetch<1>();
 #pragma GCC unroll 8
       for (int g = 0; g < 8; ++g) store_bytes(to.part + g * group_bytes, from.group(g));
       for (int half = 0; half < Format::scales; ++half) {
@@ -173,7 +174,7 @@ inline void tile(const MatMul& args, int64_t m, int64_t n, const Panel& panel) {
   for (int i = 0; i < rows; ++i) totals[i] = broadcast(0.0f);
   for (int64_t b = 0; b < blocks; ++b, ++x) {
     const auto part = panel.at(b);
-    part.prefetch();
+    part.template prefetch<rows>();
 #pragma GCC unroll 2
     for (int half = 0; half < scales; ++half) {
       I32 dots[rows];

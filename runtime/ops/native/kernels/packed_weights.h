@@ -104,12 +104,14 @@ struct PackedPart {
     const F32 all = units_at<Format>(units + lanes * sizeof(Half));
     return Format::has_sub_scales ? multiply(all, sub_values(Format::scales + half)) : all;
   }
-  // Into the second-level cache: to wait for the first takes the few places for lines under way.
+  // One row of activations waits for memory alone: it asks for the second-level cache, since the
+  // first has few places for lines under way. Several wait for the multiplications.
+  template <int rows>
   void prefetch() const {
     constexpr int64_t ahead = 2560, line = 64;
     const auto from = reinterpret_cast<uintptr_t>(part) + ahead;
     for (int64_t at = 0; at < Block::part_bytes; at += line) {
-      __builtin_prefetch(reinterpret_cast<const void*>(from + at), 0, 2);
+      __builtin_prefetch(reinterpret_cast<const void*>(from + at), 0, rows == 1 ? 2 : 3);
     }
   }
 
