@@ -279,6 +279,8 @@ def test_benchmarks_of_two_processes_run_one_after_the_other(
     arguments += ["-c", str(tmp_path / "run.yaml"), "--tags", '{"dagster/partition": "small"}']
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         instance.add_dynamic_partitions("gguf_model", ["small"])
+        # As `make dagster` does: of a pool that two processes make at once, both may get a place.
+        instance.event_log_storage.set_concurrency_slots("benchmark", 1)
         runs = [
             subprocess.Popen(
                 [sys.executable, "-m", "dagster", *arguments],

@@ -2,7 +2,7 @@
 
 from itertools import chain, pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runtime.chat.text import TemplateText, joined
@@ -53,6 +53,7 @@ def test_cutting_gives_the_same_text_and_keeps_track(
 
 
 @given(pieces=PIECES, separator=st.sampled_from(["a", "<|", " ", "\n"]), most=st.integers(-1, 3))
+@example(pieces=[(False, "\n"), (True, "\n")], separator="\n", most=1)
 def test_splitting_and_replacing_keep_track(
     pieces: list[tuple[bool, str]], separator: str, most: int
 ) -> None:
@@ -64,7 +65,7 @@ def test_splitting_and_replacing_keep_track(
             assert parts == getattr(plain, name)(by, most)
             assert list(chain(*map(owners, parts))) == [
                 own
-                for part, place in zip(parts, places(plain, parts), strict=True)
+                for part, place in zip(parts, places(plain, parts, by), strict=True)
                 for own in owners(text)[place : place + len(part)]
             ]
     assert text.splitlines() == plain.splitlines()
@@ -80,14 +81,14 @@ def test_splitting_and_replacing_keep_track(
     )
 
 
-def places(plain: str, parts: list[str]) -> list[int]:
-    """Where the parts of a split stand: each as far left as what came before allows."""
+def places(plain: str, parts: list[str], separator: str | None) -> list[int]:
+    """Where the parts of a split stand: each behind a separator, or as far left as it can."""
     found: list[int] = []
     place = 0
     for part in parts:
         place = plain.index(part, place)
         found.append(place)
-        place += len(part)
+        place += len(part) + len(separator or "")
     return found
 
 
