@@ -1,6 +1,6 @@
 #pragma once
 
-#include "../context.h"
+#include "norm_call.h"
 
 namespace rocmforge {
 
@@ -8,12 +8,8 @@ namespace rocmforge {
 class RMSNorm {
  public:
   static constexpr const char* name = "RMSNorm";
-  static constexpr Port inputs[] = {
-      {"x", ort::ElementType::float32},
-      {"weight", ort::ElementType::float32},
-      {"residual", ort::ElementType::float32, ort::Presence::optional}};
-  static constexpr Port outputs[] = {{"y", ort::ElementType::float32},
-                                     {"sum", ort::ElementType::float32, ort::Presence::optional}};
+  static constexpr auto& inputs = NormCall::inputs;
+  static constexpr auto& outputs = NormCall::outputs;
 
   explicit RMSNorm(const Attributes& attributes) : epsilon_(attributes.real("epsilon")) {}
   void compute(const Context& context) const;
