@@ -1,6 +1,5 @@
 """POST /v1/chat/completions: a conversation, made a prompt by the model's own template."""
 
-import falcon
 import msgspec
 
 from api import sse
@@ -13,27 +12,19 @@ from api.chat import (
     ChunkChoice,
     Delta,
 )
-from api.completions import Usage
-from api.exchange import begin, read_json_body
-from api.resources.completions import OpenAIWriter, expect_served
-from api.services import Services
+from api.completions import OpenAIRequest, Usage
+from api.exchange import Exchange
+from api.resources.completions import OpenAIResource, OpenAIWriter
 
 
-class ChatCompletionsResource:
-    """POST /v1/chat/completions: answers at once or, with `stream`, token by token."""
+class ChatCompletionsResource(OpenAIResource):
+    """POST /v1/chat/completions."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def _wanted(self, body: bytes) -> OpenAIRequest:
+        return ChatRequest.parse(body)
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Generate."""
-        services = self._services
-        wanted = ChatRequest.parse(read_json_body(req, services.settings.max_body_bytes))
-        model = services.model_for_new_work()
-        expect_served(wanted.model, model)
-        exchange = begin(services, req, wanted.generate, model)
-        writer = ChatWriter(exchange, wanted, f"chatcmpl-{req.context.access.x_request_id}")
-        writer.respond(req, resp, ping_seconds=services.ping_seconds)
+    def _writer(self, exchange: Exchange, wanted: OpenAIRequest, request_id: str) -> OpenAIWriter:
+        return ChatWriter(exchange, wanted, f"chatcmpl-{request_id}")
 
 
 class ChatWriter(OpenAIWriter):

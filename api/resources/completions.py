@@ -28,8 +28,8 @@ from runtime.generation import FinishReason, Generation, TokenOutput
 DONE = b"data: [DONE]\n\n"
 
 
-class CompletionsResource:
-    """POST /v1/completions: answers at once or, with `stream`, token by token."""
+class OpenAIResource(ABC):
+    """POST of one kind of completion: answers at once or, with `stream`, token by token."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -37,13 +37,30 @@ class CompletionsResource:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate."""
         services = self._services
-        body = read_json_body(req, services.settings.max_body_bytes)
-        wanted = CompletionRequest.parse(body)
+        wanted = self._wanted(read_json_body(req, services.settings.max_body_bytes))
         model = services.model_for_new_work()
         expect_served(wanted.model, model)
         exchange = begin(services, req, wanted.generate, model)
-        writer = CompletionWriter(exchange, wanted, f"cmpl-{req.context.access.x_request_id}")
+        writer = self._writer(exchange, wanted, req.context.access.x_request_id)
         writer.respond(req, resp, ping_seconds=services.ping_seconds)
+
+    @abstractmethod
+    def _wanted(self, body: bytes) -> OpenAIRequest:
+        """Read a request body. Raises InvalidRequest naming the field that does not fit."""
+
+    @abstractmethod
+    def _writer(self, exchange: Exchange, wanted: OpenAIRequest, request_id: str) -> "OpenAIWriter":
+        """What writes the answer."""
+
+
+class CompletionsResource(OpenAIResource):
+    """POST /v1/completions."""
+
+    def _wanted(self, body: bytes) -> OpenAIRequest:
+        return CompletionRequest.parse(body)
+
+    def _writer(self, exchange: Exchange, wanted: OpenAIRequest, request_id: str) -> "OpenAIWriter":
+        return CompletionWriter(exchange, wanted, f"cmpl-{request_id}")
 
 
 class OpenAIWriter(ABC):
