@@ -25,14 +25,7 @@ Values = dict[str, NDArray[Any]]
 
 def feeds(inputs: StepInputs, pool: NDArray[Any]) -> Values:
     """The inputs of the graph by name."""
-    return {
-        "token_ids": inputs.token_ids,
-        "positions": inputs.positions,
-        "row_starts": inputs.row_starts,
-        "page_table": inputs.page_table,
-        "logit_rows": inputs.logit_rows,
-        "page_pool": pool,
-    }
+    return {**inputs.arrays(), "page_pool": pool}
 
 
 def empty_pool(layout: PageLayout, pages: int, page_size: int) -> NDArray[np.float16]:

@@ -1,7 +1,6 @@
 """What one step computes, row by row, and the arrays that say so to the session."""
 
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
@@ -56,27 +55,25 @@ class StepPlan:
 
     def inputs(self) -> StepInputs:
         """The step's arrays. The page table is as wide as the longest row needs."""
-        rows = self.rows
-        row_starts = np.zeros(len(rows) + 1, dtype=np.int32)
-        np.cumsum([row.end - row.start for row in rows], out=row_starts[1:])
-        page_table = np.zeros((len(rows), max(len(row.sequence.pages) for row in rows)), np.int32)
-        for index, row in enumerate(rows):
+        # Lists first: a call of NumPy for each row would cost more than its numbers.
+        token_ids: list[int] = []
+        positions: list[int] = []
+        row_starts = [0]
+        logit_rows: list[int] = []
+        page_table = np.zeros(
+            (len(self.rows), max(len(row.sequence.pages) for row in self.rows)), np.int32
+        )
+        for index, row in enumerate(self.rows):
+            token_ids += row.token_ids()
+            positions += range(row.start, row.end)
+            end = len(token_ids)
+            row_starts.append(end)
+            logit_rows += range(end - row.logits, end)
             page_table[index, : len(row.sequence.pages)] = row.sequence.pages
-        total = int(row_starts[-1])
         return StepInputs(
-            token_ids=np.fromiter(
-                chain.from_iterable(row.token_ids() for row in rows), np.int32, total
-            ),
-            positions=np.fromiter(
-                chain.from_iterable(range(row.start, row.end) for row in rows), np.int32, total
-            ),
-            row_starts=row_starts,
+            token_ids=np.array(token_ids, np.int32),
+            positions=np.array(positions, np.int32),
+            row_starts=np.array(row_starts, np.int32),
             page_table=page_table,
-            logit_rows=np.fromiter(
-                chain.from_iterable(
-                    range(end - row.logits, end)
-                    for row, end in zip(rows, row_starts[1:].tolist(), strict=True)
-                ),
-                np.int32,
-            ),
+            logit_rows=np.array(logit_rows, np.int32),
         )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.device import (
     GPU,
+    BoundStep,
     CandidateSearch,
     DevicePool,
     Gpu,
@@ -97,7 +98,7 @@ class Session:
                 raise
             self.device = cpu_instead(error)
             self._load(folder, weights, settings, profile_prefix)
-        self._binding = self._session.io_binding()
+        self._bound: BoundStep | None = None
         self.page_count = -(-(settings.cache_tokens or CPU_CACHE_TOKENS) // settings.page_size)
         """Pages of the pool."""
         self._search = None if self.device.gpu is None else CandidateSearch()
@@ -150,6 +151,7 @@ class Session:
                 "beside the model (lower --token-budget, or use --device cpu): "
                 f"{' '.join(str(error).split())}"
             ) from None
+        self._bound = None
         del self._pool
         if not settings.cache_tokens:
             memory = gpu_memory()
@@ -183,18 +185,10 @@ class Session:
 
     def _compute(self, inputs: StepInputs, logits_device: str) -> ort.OrtValue:
         """The logits of one step, on a device as ONNX Runtime calls it."""
-        binding = self._binding
-        binding.clear_binding_inputs()
-        binding.clear_binding_outputs()
-        binding.bind_cpu_input("token_ids", inputs.token_ids)
-        binding.bind_cpu_input("positions", inputs.positions)
-        binding.bind_cpu_input("row_starts", inputs.row_starts)
-        binding.bind_cpu_input("page_table", inputs.page_table)
-        binding.bind_cpu_input("logit_rows", inputs.logit_rows)
-        self._pool.bind(binding)
-        binding.bind_output("logits", logits_device)
-        self._session.run_with_iobinding(binding)
-        return binding.get_outputs()[1]
+        if self._bound is None or not self._bound.fits(inputs):
+            self._bound = None  # its memory is free for the next
+            self._bound = BoundStep(self._session, inputs, self._pool, logits_device)
+        return self._bound.run(inputs)
 
     def end_profiling(self) -> Path:
         """Finish the profile and give its file: JSON in the form of Chrome's trace events."""

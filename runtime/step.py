@@ -24,6 +24,16 @@ class StepInputs:
     logit_rows: NDArray[np.int32]
     """[R]; the tokens whose logits are wanted, as indices into T."""
 
+    def arrays(self) -> dict[str, NDArray[np.int32]]:
+        """Each array by the name of the graph's input."""
+        return {
+            "token_ids": self.token_ids,
+            "positions": self.positions,
+            "row_starts": self.row_starts,
+            "page_table": self.page_table,
+            "logit_rows": self.logit_rows,
+        }
+
 
 def largest_step(tokens: int, logits: int, pages: int) -> StepInputs:
     """A step of one row of so many tokens and logits, in the first `pages` pages."""

@@ -1,5 +1,6 @@
 """Where a model runs: the CPU, or an AMD GPU whose parts are all there."""
 
+from runtime.device.bound_step import BoundStep
 from runtime.device.candidates import CandidateSearch
 from runtime.device.gpu import Gpu, GpuMemory, find_gpu, gpu_memory
 from runtime.device.pool import GPU, DevicePool, HostPool, PagePool, PoolShape, mebibytes
@@ -7,6 +8,7 @@ from runtime.device.selection import Device, cpu_instead, select_device
 
 __all__ = [
     "GPU",
+    "BoundStep",
     "CandidateSearch",
     "Device",
     "DevicePool",

@@ -1,0 +1,52 @@
+"""The graph's inputs and outputs, bound to ONNX Runtime for steps of one shape."""
+
+import numpy as np
+import onnxruntime as ort
+
+from runtime.device.pool import HostPool, PagePool
+from runtime.step import StepInputs
+
+LOGITS = "logits"
+
+
+class BoundStep:
+    """Steps whose arrays have the shapes of one; on a GPU that one alone.
+
+    Owned by the session's thread. Binding costs some tenths of a millisecond in Python, copying the
+    few numbers of a step hardly any; and a request that generates has one step like the other until
+    it needs another page.
+    """
+
+    def __init__(
+        self, session: ort.InferenceSession, shaped: StepInputs, pool: PagePool, logits_device: str
+    ) -> None:
+        """`logits_device`: where the logits shall lie, as ONNX Runtime calls it."""
+        self._session = session
+        self._shapes = shapes(shaped)
+        self._on_host = isinstance(pool, HostPool)
+        self._logits: ort.OrtValue | None = None
+        self._binding = session.io_binding()
+        # The values only borrow the arrays; those that a GPU reads are copied to it as they are bound.
+        self._arrays = {name: array.copy() for name, array in shaped.arrays().items()}
+        for name, array in self._arrays.items():
+            self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+        pool.bind(self._binding)
+        self._binding.bind_output(LOGITS, logits_device)
+
+    def fits(self, inputs: StepInputs) -> bool:
+        """Whether a step can be computed so: on the host, with these shapes."""
+        return self._on_host and self._shapes == shapes(inputs)
+
+    def run(self, inputs: StepInputs) -> ort.OrtValue:
+        """Compute a step that fits: logits float32 [R, V], in the same memory each time."""
+        for name, array in inputs.arrays().items():
+            np.copyto(self._arrays[name], array)
+        self._session.run_with_iobinding(self._binding)
+        if self._logits is None:
+            self._logits = self._binding.get_outputs()[1]
+        return self._logits
+
+
+def shapes(inputs: StepInputs) -> tuple[tuple[int, ...], ...]:
+    """The shape of each array of a step."""
+    return tuple(array.shape for array in inputs.arrays().values())
