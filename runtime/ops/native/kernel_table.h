@@ -152,7 +152,9 @@ struct KernelTable {
                      float epsilon, float* y, float* sum);
   void (*silu)(const float* gate, const float* up, int64_t count, float* y);
   void (*gelu)(const float* gate, const float* up, int64_t count, float* y);
-  void (*quantize)(const float* x, int64_t columns, int64_t row, const QuantizedRows& out);
+  // Rounds `count` rows, which lie one behind the other, as rows `row` and on.
+  void (*quantize)(const float* x, int64_t columns, int64_t row, int64_t count,
+                   const QuantizedRows& out);
   // Bytes of scratch memory that one call of matmul needs.
   int64_t (*matmul_scratch)(BlockFormat, const MatMul&);
   void (*matmul)(BlockFormat, const MatMul&, Span rows, Span panels, void* scratch);

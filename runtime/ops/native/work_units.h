@@ -12,12 +12,12 @@ constexpr int64_t most_units = 64;
 
 class WorkUnits {
  public:
-  // `items` of `item_work` each, in at most `most` units.
-  WorkUnits(int64_t items, int64_t item_work, int64_t most = most_units) : items_(items) {
+  // `items` of `item_work` each; every unit begins at a multiple of `together` items.
+  WorkUnits(int64_t items, int64_t item_work, int64_t together = 1) : items_(items) {
     const int64_t wanted = items * item_work / least_unit_work;
     const int64_t units =
-        std::clamp<int64_t>(wanted, 1, std::min(most, std::max<int64_t>(items, 1)));
-    size_ = (items + units - 1) / units;
+        std::clamp<int64_t>(wanted, 1, std::min(most_units, std::max<int64_t>(items, 1)));
+    size_ = ((items + units - 1) / units + together - 1) / together * together;
   }
 
   int64_t count() const { return items_ == 0 ? 0 : (items_ + size_ - 1) / size_; }

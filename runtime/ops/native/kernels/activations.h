@@ -14,6 +14,25 @@ inline uint32_t largest_bits(const float* x, int64_t count) {
   return bound;
 }
 
+// How the values of a row become codes.
+struct RowScale {
+  float scale;     // of a code whose multiplier is 1
+  float relative;  // multipliers of a value
+  float inverse;   // codes of a value whose multiplier is 1
+
+  RowScale(const float* x, int64_t columns) {
+    constexpr uint32_t infinity = 0x7f800000u;
+    constexpr float steps = 127.0f * largest_multiplier;
+    const uint32_t bits = largest_bits(x, columns);
+    const float absmax = float_of_bits(bits);
+    const bool usable = bits < infinity && absmax >= 1e-30f;
+    relative = usable ? largest_multiplier / absmax : 0;
+    inverse = usable ? steps / absmax : 0;
+    // What is not finite makes the whole row not a number.
+    scale = usable ? absmax / steps : float_of_bits(bits < infinity ? 0 : 0x7fc00000u);
+  }
+};
+
 // One row's rounded block into its place.
 template <int rows>
 inline void place_block(const RoundedBlock& from, float scale, int row, ActivationBlock<rows>& to) {
@@ -36,28 +55,73 @@ inline void place_block(const RoundedBlock& from, float scale, int row, Activati
   to.scales[row] = scale;
 }
 
-template <int rows>
-inline void round_row(const float* x, int64_t columns, float scale, float relative, float inverse,
-                      int64_t row, const QuantizedRows& out) {
-  ActivationBlock<rows>* blocks = out.tile<rows>(row, columns);
-  for (int64_t b = 0; b < columns / activation_block; ++b) {
-    const RoundedBlock rounded = round_block(x + b * activation_block, relative, inverse);
-    place_block(rounded, scale, static_cast<int>(row % rows), blocks[b]);
+// The rounded blocks of a whole tile: as above, four numbers at a time.
+inline void place_tile(const RoundedBlock (&from)[4], ActivationBlock<4>& to) {
+  interleave<8>({from[0].codes, from[1].codes, from[2].codes, from[3].codes}, to.quads);
+  interleave<8>(
+      {from[0].paired_codes, from[1].paired_codes, from[2].paired_codes, from[3].paired_codes},
+      to.pairs);
+  int32_t multipliers[4][4], sums[3][4];
+  interleave<4>(
+      {from[0].multipliers, from[1].multipliers, from[2].multipliers, from[3].multipliers},
+      multipliers);
+  for (int row = 0; row < 4; ++row) {
+    sums[1][row] = from[row].sums[0];
+    sums[2][row] = from[row].sums[1];
+  }
+  for (int row = 0; row < 4; ++row) {
+    sums[0][row] = sums[1][row] + sums[2][row];
+    for (int group = 0; group < 4; ++group) {
+      to.multipliers[group][row] = multiplier_word(multipliers[group][row]);
+    }
+    for (int half = 0; half < 2; ++half) {
+      to.pair_multipliers[half][row] = multipliers[2 * half][row] | multipliers[2 * half + 1][row]
+                                                                        << 16;
+    }
+    for (int span = 0; span < 3; ++span) {
+      to.code_sums[span][row] = sums[span][row];
+      to.sums[span][row] = static_cast<float>(sums[span][row]);
+    }
   }
 }
 
-inline void quantize(const float* x, int64_t columns, int64_t row, const QuantizedRows& out) {
-  constexpr uint32_t infinity = 0x7f800000u;
-  constexpr float steps = 127.0f * largest_multiplier;
-  const uint32_t bits = largest_bits(x, columns);
-  const float absmax = float_of_bits(bits);
-  const bool usable = bits < infinity && absmax >= 1e-30f;
-  const float relative = usable ? largest_multiplier / absmax : 0;
-  const float inverse = usable ? steps / absmax : 0;
-  // What is not finite makes the whole row not a number.
-  const float scale = usable ? absmax / steps : float_of_bits(bits < infinity ? 0 : 0x7fc00000u);
-  const auto round = out.alone ? round_row<1> : round_row<interleaved_rows>;
-  round(x, columns, scale, relative, inverse, row, out);
+template <int rows>
+inline void round_row(const float* x, int64_t columns, int64_t row, const QuantizedRows& out) {
+  const RowScale scale(x, columns);
+  ActivationBlock<rows>* blocks = out.tile<rows>(row, columns);
+  for (int64_t b = 0; b < columns / activation_block; ++b) {
+    const RoundedBlock rounded =
+        round_block(x + b * activation_block, scale.relative, scale.inverse);
+    place_block(rounded, scale.scale, static_cast<int>(row % rows), blocks[b]);
+  }
+}
+
+inline void round_tile(const float* x, int64_t columns, int64_t row, const QuantizedRows& out) {
+  const RowScale scales[4] = {
+      {x, columns}, {x + columns, columns}, {x + 2 * columns, columns}, {x + 3 * columns, columns}};
+  ActivationBlock<4>* blocks = out.tile<4>(row, columns);
+  for (int64_t b = 0; b < columns / activation_block; ++b) {
+    RoundedBlock rounded[4];
+    for (int i = 0; i < 4; ++i) {
+      rounded[i] = round_block(x + i * columns + b * activation_block, scales[i].relative,
+                               scales[i].inverse);
+      blocks[b].scales[i] = scales[i].scale;
+    }
+    place_tile(rounded, blocks[b]);
+  }
+}
+
+// `count` rows at x, one behind the other, as rows `row` and on.
+inline void quantize(const float* x, int64_t columns, int64_t row, int64_t count,
+                     const QuantizedRows& out) {
+  static_assert(interleaved_rows == 4);
+  if (out.alone) return round_row<1>(x, columns, row, out);
+  for (const int64_t end = row + count; row < end;) {
+    const bool whole = row % 4 == 0 && end - row >= 4;
+    (whole ? round_tile : round_row<4>)(x, columns, row, out);
+    row += whole ? 4 : 1;
+    x += (whole ? 4 : 1) * columns;
+  }
 }
 
 }  // namespace rocmforge::ROCMFORGE_LAYER

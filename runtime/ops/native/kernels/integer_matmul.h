@@ -231,8 +231,6 @@ inline void tiles(const MatMul& args, int64_t m, int64_t end, int64_t n, const P
   }
 }
 
-// From how many rows of x on a panel is unpacked first.
-constexpr int64_t unpacked_from = 2 * tile_rows + 1;
 // Bytes of unpacked panels that stay in the first-level cache beside a tile's activations.
 constexpr int64_t unpacked_bytes = 16 << 10;
 

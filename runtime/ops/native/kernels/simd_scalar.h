@@ -19,6 +19,8 @@ constexpr int lanes = 4;
 constexpr int tile_rows = 4;
 // Queries that an attention tile keeps in registers.
 constexpr int tile_queries = 3;
+// From how many rows of x on a panel is unpacked first.
+constexpr int unpacked_from = 9;
 // What the layer adds to signed codes to make them unsigned.
 constexpr int signed_offset = 0;
 
@@ -156,6 +158,17 @@ inline Bytes bit_or(Bytes a, Bytes b) {
 // table: 16 values, repeated to the length of a vector.
 inline Bytes look_up(const uint8_t* table, Bytes indices) {
   return each_byte([=](int i) { return table[indices.byte[i]]; });
+}
+
+// The words of 4 rows in turn: [words][4] from [4][words].
+template <int words>
+inline void interleave(const void* const (&rows)[4], void* out) {
+  for (int at = 0; at < words; ++at) {
+    for (int i = 0; i < 4; ++i) {
+      std::memcpy(static_cast<int32_t*>(out) + 4 * at + i,
+                  static_cast<const int32_t*>(rows[i]) + at, sizeof(int32_t));
+    }
+  }
 }
 
 // 32 activations rounded: codes in order and as ActivationBlock::pairs has them, multipliers of the

@@ -33,14 +33,16 @@ void GroupedQuantMatMul::compute(const Context& context) const {
     products.push_back(product);
   }
   const KernelTable& table = kernels();
-  const WorkUnits gathering(places, columns);
+  const WorkUnits gathering(places, columns, interleaved_rows);
   context.parallel_for(gathering.count(), [&](int64_t unit) {
-    for (int64_t place = gathering.begin(unit); place < gathering.end(unit); ++place) {
+    const int64_t begin = gathering.begin(unit), end = gathering.end(unit);
+    for (int64_t place = begin; place < end; ++place) {
       const int64_t group = place / tokens, token = place % tokens;
-      float* row = gathered + place * columns;
-      std::copy_n(x.data + (token * groups_ + group) * columns, columns, row);
-      if (products[0].reads_quantized()) table.quantize(row, columns, place, quantized);
+      std::copy_n(x.data + (token * groups_ + group) * columns, columns,
+                  gathered + place * columns);
     }
+    if (!products[0].reads_quantized()) return;
+    table.quantize(gathered + begin * columns, columns, begin, end - begin, quantized);
   });
   multiply(context, products, tokens);
   const WorkUnits scattering(places, outputs);

@@ -129,24 +129,24 @@ void MixtureOfExperts::compute(const Context& context) const {
   }
 
   const KernelTable& table = kernels();
-  const WorkUnits gathering(slots, 2 * columns_);
+  const WorkUnits gathering(slots, 2 * columns_, interleaved_rows);
   context.parallel_for(gathering.count(), [&](int64_t unit) {
-    for (int64_t place = gathering.begin(unit); place < gathering.end(unit); ++place) {
-      float* row = gathered + place * columns_;
-      std::copy_n(x.data + routing.token[place] * columns_, columns_, row);
-      if (rounds(0) || rounds(1)) table.quantize(row, columns_, place, quantized);
+    const int64_t begin = gathering.begin(unit), end = gathering.end(unit);
+    for (int64_t place = begin; place < end; ++place) {
+      std::copy_n(x.data + routing.token[place] * columns_, columns_, gathered + place * columns_);
     }
+    if (!rounds(0) && !rounds(1)) return;
+    table.quantize(gathered + begin * columns_, columns_, begin, end - begin, quantized);
   });
   multiply_all(context, inner);
   const auto activate = activation_ == nullptr ? clamped_silu : table.*activation_;
   constexpr int64_t work_of_exponential = 8;
-  const WorkUnits gating(slots, hidden_ * work_of_exponential);
+  const WorkUnits gating(slots, hidden_ * work_of_exponential, interleaved_rows);
   context.parallel_for(gating.count(), [&](int64_t unit) {
-    for (int64_t place = gating.begin(unit); place < gating.end(unit); ++place) {
-      float* row = gate + place * hidden_;
-      activate(row, up + place * hidden_, hidden_, row);
-      if (rounds(2)) table.quantize(row, hidden_, place, quantized_hidden);
-    }
+    const int64_t begin = gating.begin(unit), end = gating.end(unit);
+    float* some = gate + begin * hidden_;
+    activate(some, up + begin * hidden_, (end - begin) * hidden_, some);
+    if (rounds(2)) table.quantize(some, hidden_, begin, end - begin, quantized_hidden);
   });
   multiply_all(context, outer);
   const WorkUnits adding(tokens, used * columns_);

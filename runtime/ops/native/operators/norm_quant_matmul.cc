@@ -71,14 +71,15 @@ void NormQuantMatMul::compute(const Context& context) const {
 
   const KernelTable& table = kernels();
   constexpr int64_t work_of_value = 16;  // to norm and to round it
-  const WorkUnits units(rows, columns_ * work_of_value);
+  const WorkUnits units(rows, columns_ * work_of_value, interleaved_rows);
   context.parallel_for(units.count(), [&](int64_t unit) {
-    for (int64_t row = units.begin(unit); row < units.end(unit); ++row) {
+    const int64_t begin = units.begin(unit), end = units.end(unit);
+    for (int64_t row = begin; row < end; ++row) {
       const int64_t at = row * columns_;
       table.rms_norm(x.data + at, residual ? residual.data + at : nullptr, weight.data, columns_,
                      columns_, epsilon_, normed + at, sum == nullptr ? nullptr : sum + at);
-      if (rounds) table.quantize(normed + at, columns_, row, quantized);
     }
+    if (rounds) table.quantize(normed + begin * columns_, columns_, begin, end - begin, quantized);
   });
   if (activation_ == nullptr) {
     multiply(context, products, rows);

@@ -20,11 +20,11 @@ void QuantMatMul::compute(const Context& context) const {
     args.quantized = {scratch<uint8_t>(ScratchUse::call, bytes), rows};
     const KernelTable& table = kernels();
     constexpr int64_t work_of_value = 8;  // to round it
-    const WorkUnits units(rows, weights_.columns * work_of_value);
+    const WorkUnits units(rows, weights_.columns * work_of_value, interleaved_rows);
     context.parallel_for(units.count(), [&](int64_t unit) {
-      for (int64_t row = units.begin(unit); row < units.end(unit); ++row) {
-        table.quantize(x.data + row * weights_.columns, weights_.columns, row, args.quantized);
-      }
+      const int64_t begin = units.begin(unit);
+      table.quantize(x.data + begin * weights_.columns, weights_.columns, begin,
+                     units.end(unit) - begin, args.quantized);
     });
   }
   multiply(context, {&product, 1}, rows);
