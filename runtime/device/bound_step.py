@@ -26,7 +26,7 @@ class BoundStep:
         self._on_host = isinstance(pool, HostPool)
         self._logits: ort.OrtValue | None = None
         self._binding = session.io_binding()
-        # The values only borrow the arrays; those that a GPU reads are copied to it as they are bound.
+        # The values only borrow the arrays; what a GPU reads is copied to it as it is bound.
         self._arrays = {name: array.copy() for name, array in shaped.arrays().items()}
         for name, array in self._arrays.items():
             self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
