@@ -108,7 +108,7 @@ struct PackedPart {
   // first has few places for lines under way. Several wait for the multiplications.
   template <int rows>
   void prefetch() const {
-    constexpr int64_t ahead = 1280, line = 64;
+    constexpr int64_t ahead = rows == 1 ? 1280 : 2560, line = 64;
     const auto from = reinterpret_cast<uintptr_t>(part) + ahead;
     for (int64_t at = 0; at < Block::part_bytes; at += line) {
       __builtin_prefetch(reinterpret_cast<const void*>(from + at), 0, rows == 1 ? 2 : 3);
