@@ -162,12 +162,14 @@ class Scheduler:
     def _drafted(self, rows: dict[Sequence, PlannedRow]) -> tuple[PlannedRow, ...]:
         """The rows with guesses where a step is so small that they cost little.
 
-        A guess never takes a new page: the last one's free slots are all it may fill.
+        Nobody waits longer for a first token on their account. A guess never takes a new page: the
+        last one's free slots are all it may fill.
         """
         room = DRAFTED_STEP - sum(row.count for row in rows.values())
         drafted = []
         for sequence, row in rows.items():
-            if room > 0 and row.samples and sequence.drafts is not None:
+            generates = row.count == 1 and row.start > sequence.prefix_hits
+            if room > 0 and generates and sequence.drafts is not None:
                 slots = len(sequence.pages) * self._pages.page_size - row.end
                 row = replace(row, draft=sequence.drafts.propose(sequence.tokens, min(room, slots)))
                 room -= len(row.draft)

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from runtime.drafts import PromptLookup
 from runtime.pages import PageManager
 from runtime.plan import StepPlan
 from runtime.scheduler import Scheduler
@@ -50,6 +51,23 @@ def test_a_generating_sequence_goes_before_the_chunks_of_a_prompt() -> None:
     finish_step(scheduler, plan)
     scheduler.add(Sequence(3, list(range(100, 130))))
     assert shape(scheduler.plan()) == [(1, 12, 1, True), (2, 4, 1, True), (3, 0, 6, False)]
+
+
+def test_guesses_come_after_the_first_token_even_of_a_known_prompt() -> None:
+    scheduler, _ = make(page_count=256, token_budget=64)
+    prompt = [1, 2, 3, 4, 5, 6, 7, 8] * 4
+    for request_id in (1, 2):  # the second finds all of the prompt in known pages
+        sequence = Sequence(request_id, [*prompt], PromptLookup())
+        scheduler.add(sequence)
+        first = scheduler.plan()
+        assert first is not None
+        assert first.rows[0].draft == ()
+        finish_step(scheduler, first, token=1)
+        second = scheduler.plan()
+        assert second is not None
+        assert second.rows[0].draft == (2, 3, 4)
+        scheduler.remove(sequence)
+    assert scheduler.prefix_hit_tokens == len(prompt) - 1
 
 
 def with_one_that_generates_and_a_prompt_of(length: int, **limits: int) -> Scheduler:
