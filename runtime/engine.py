@@ -185,11 +185,8 @@ class Engine:
 
     def _take_in(self, *, block: bool) -> None:
         """Handle all that has been asked for; with `block`, wait for something first."""
-        while True:
-            try:
-                item = self._inbox.get(block)
-            except queue.Empty:
-                return
+        while block or not self._inbox.empty():
+            item = self._inbox.get()
             block = False
             if isinstance(item, Generation):
                 self._core.add(item)
