@@ -142,10 +142,6 @@ def profile(model: str, settings: Settings, *, save: Path | None) -> None:
         result = profile_model(folder, settings, said)
     path = save or saved_path(settings, result.model, f"profile-{result.started_at}")
     write_json(result, path)
-    print(
-        f"{result.threads} threads read {result.read_bytes_per_second / 1e9:.1f} GB/s and multiply "
-        f"float32 matrices at {result.float_operations_per_second / 1e9:.0f} GFLOP/s here\n"
-    )
     print(markdown(result))
     print(f"Saved as {path}")
 

@@ -57,7 +57,10 @@ class Shape(msgspec.Struct, frozen=True):
         )
 
 
+ATTENTION = "Attention"
+"""In the names of the operators that read keys and values."""
 SHAPES = (
+    Shape("decode, 1 stream at 16 tokens", rows=1, new=1, context=16, runs=50),
     Shape("decode, 1 stream at 512 tokens", rows=1, new=1, context=512, runs=50),
     Shape("decode, 32 streams at 192 tokens", rows=32, new=1, context=192, runs=20),
     Shape("prefill of 512 tokens", rows=1, new=512, context=0, runs=6),
@@ -84,18 +87,24 @@ class StepProfile(msgspec.Struct, frozen=True):
     milliseconds: float
     """The shortest of whole steps in a session without a profile."""
     operators: tuple[OperatorTime, ...]
+    read_bytes_per_second: float
+    """What the machine reads at most, measured just before; it changes with who else is there."""
+    float_operations_per_second: float
+
+    @property
+    def weight_bytes(self) -> int:
+        """Weights that a step reads, embeddings included."""
+        return sum(each.bytes_read for each in self.operators if ATTENTION not in each.operator)
 
 
 class ModelProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """The profile of a model, and the machine's limits in the same minute."""
+    """The profile of a model, and the machine's limits beside each shape."""
 
     model: str
     started_at: str
     """ISO 8601, UTC."""
     threads: int
     machine: Machine
-    read_bytes_per_second: float
-    float_operations_per_second: float
     steps: tuple[StepProfile, ...]
 
 
@@ -112,30 +121,28 @@ def profile_model(
     settings = msgspec.structs.replace(settings, device="cpu")
     manifest = Manifest.read(folder)
     threads = settings.thread_count
-    progress("Measuring the machine's limits")
-    bandwidth, rate = read_bytes_per_second(threads), float_operations_per_second(threads)
     nodes = _Nodes(folder, manifest)
     steps = []
     for shape in shapes:
         progress(f"Profiling {shape.title}")
+        bandwidth, rate = read_bytes_per_second(threads), float_operations_per_second(threads)
         inputs = shape.inputs(settings.page_size, manifest.vocabulary_size)
         milliseconds = _plain_run(Session(folder, settings=settings), inputs, shape.runs)
         times = _node_times(folder, settings, inputs, shape.runs)
-        steps.append(StepProfile(shape, milliseconds, nodes.by_operator(times, shape)))
+        operators = nodes.by_operator(times, shape)
+        steps.append(StepProfile(shape, milliseconds, operators, bandwidth, rate))
     return ModelProfile(
         model=manifest.name,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         threads=threads,
         machine=Machine.here(),
-        read_bytes_per_second=bandwidth,
-        float_operations_per_second=rate,
         steps=tuple(steps),
     )
 
 
 def markdown(profile: ModelProfile) -> str:
     """A table for each step in Markdown, with each operator's share of the machine's limits."""
-    return "\n".join(_step_markdown(profile, step) for step in profile.steps)
+    return "\n".join(_step_markdown(step, profile.threads) for step in profile.steps)
 
 
 def node_milliseconds(events: Iterable[Mapping[str, object]], runs: int) -> dict[str, float]:
@@ -216,7 +223,7 @@ class _Nodes:
     def _work(self, node: NodeProto, shape: Shape) -> tuple[int, int]:
         """Bytes read and operations of one node."""
         matrices = self._matrices(node)
-        if "Attention" in node.op_type:
+        if ATTENTION in node.op_type:
             return self._attention(node, shape)
         if "Lookup" in node.op_type:
             return sum(shape.tokens * matrix.row_bytes for matrix in matrices), 0
@@ -239,7 +246,7 @@ class _Nodes:
         return read, 4 * int(given["heads"]) * layout.head_dim * shape.rows * seen
 
 
-def _step_markdown(profile: ModelProfile, step: StepProfile) -> str:
+def _step_markdown(step: StepProfile, threads: int) -> str:
     inside = sum(each.milliseconds for each in step.operators)
     lines = [
         f"### {step.shape.title}: {step.milliseconds:.2f} ms, "
@@ -253,8 +260,8 @@ def _step_markdown(profile: ModelProfile, step: StepProfile) -> str:
         seconds = each.milliseconds / 1e3
         read, operations = each.bytes_read / seconds, each.operations / seconds
         of_bandwidth, of_rate = (
-            read / profile.read_bytes_per_second,
-            operations / profile.float_operations_per_second,
+            read / step.read_bytes_per_second,
+            operations / step.float_operations_per_second,
         )
         cells = (
             each.operator,
@@ -268,4 +275,13 @@ def _step_markdown(profile: ModelProfile, step: StepProfile) -> str:
             f"{of_rate:.0%}" if each.operations else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
+    bandwidth, rate = step.read_bytes_per_second, step.float_operations_per_second
+    weights = step.weight_bytes * 1e3 / step.milliseconds
+    lines += [
+        "",
+        f"The whole step reads {step.weight_bytes / 1e6:.1f} MB of weights: "
+        f"{weights / 1e9:.1f} GB/s, {weights / bandwidth:.0%} of the {bandwidth / 1e9:.1f} GB/s "
+        f"that {threads} threads read just before. Float32 matrices they multiplied at "
+        f"{rate / 1e9:.0f} GFLOP/s.",
+    ]
     return "\n".join(lines) + "\n"

@@ -320,7 +320,8 @@ def test_the_profile_reads_every_matrix_once_in_a_decode_step(
     assert attention == 2 * 21 * layout.bytes_per_token()
     operations = sum(each.operations for each in step.operators if "MatMul" in each.operator)
     assert operations == 2 * 2 * sum(matrix.rows * matrix.columns for matrix in matrices)
-    assert profile.read_bytes_per_second > 0
+    assert step.weight_bytes == products + read["RowLookup"]
+    assert step.read_bytes_per_second > 0
 
 
 @pytest.mark.slow
