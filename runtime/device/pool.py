@@ -1,6 +1,9 @@
 """The page pool's memory, on the host or on the GPU: one array that every step writes in place."""
 
+import contextlib
 import ctypes
+import math
+import mmap
 import weakref
 from typing import Protocol
 
@@ -27,18 +30,23 @@ class PagePool(Protocol):
 class HostPool:
     """A pool in the host's memory, which the system gives as pages are first touched.
 
+    Small pages: a prompt's keys and values lie in one place of each layer, so large ones would
+    make it wait for 2 MiB to be cleared in every layer at once, and reading gains nothing.
     Owned by the session. Raises DeviceError where there is too little memory.
     """
 
     def __init__(self, shape: PoolShape) -> None:
         try:
-            # The value only borrows the array: both must live as long as the session.
-            self._memory = np.zeros(shape, dtype=np.float16)
-        except MemoryError:
+            memory = mmap.mmap(-1, pool_bytes(shape), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except (OSError, OverflowError):
             raise DeviceError(
                 f"the KV cache takes {mebibytes(pool_bytes(shape))} MiB, more than there is; "
                 "ask for fewer tokens with --cache-tokens"
             ) from None
+        with contextlib.suppress(OSError):  # a kernel without large pages
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+        # The value only borrows the array: both must live as long as the session.
+        self._memory = np.frombuffer(memory, np.float16).reshape(shape)
         self._value = ort.OrtValue.ortvalue_from_numpy(self._memory)
 
     def bind(self, binding: ort.IOBinding) -> None:
@@ -76,7 +84,7 @@ class DevicePool:
 
 def pool_bytes(shape: PoolShape) -> int:
     """Bytes of a pool in that shape."""
-    return int(np.prod(shape, dtype=np.int64)) * np.dtype(np.float16).itemsize
+    return math.prod(shape) * np.dtype(np.float16).itemsize
 
 
 def mebibytes(size: int) -> int:
