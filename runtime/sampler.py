@@ -16,6 +16,10 @@ from runtime.errors import InvalidRequest
 MAX_TEMPERATURE = 2.0
 COLUMN = 64
 """Logits of which one maximum is kept."""
+SORTED = 64
+"""Weights that are sorted to find the border of those that are kept."""
+HALVINGS = 24
+"""Of the range of weights in which the border is looked for, on a logarithmic scale."""
 BLOCK = 128
 """Weights that are added up before a draw looks for its place among them."""
 
@@ -203,17 +207,48 @@ def _drawn_of_all(weights: NDArray[np.float32], draw: float) -> int:
 def _nucleus(
     weights: NDArray[np.float32], top_p: float
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The smallest set with the share `top_p` of all mass, in order of likelihood, and its mass.
+    """The smallest set with the share `top_p` of all mass, in order of ids, and its mass.
 
-    Tokens below `least` weigh less together than what may be left out, so only the others are
-    sorted; and values first, which is far cheaper than sorting ids by them.
+    Of equal weights at its border the lower ids belong to it. Tokens below `least` weigh less
+    together than what may be left out, so only the others are looked at again.
     """
     total = _block_sums(weights).sum(dtype=np.float64)
     least = np.float32(total * (1.0 - top_p) / weights.size)
-    descending = np.sort(weights[np.flatnonzero(weights >= least)])[::-1]
-    descending, mass = _cut(descending, np.cumsum(descending, dtype=np.float64), top_p * total)
-    tokens = np.flatnonzero(weights >= descending[-1])
-    return tokens[np.argsort(-weights[tokens], kind="stable")][: len(mass)], mass
+    tokens = np.flatnonzero(weights >= least)
+    heavy = weights[tokens]
+    border, count = _border(heavy, least, top_p * total)
+    kept = np.flatnonzero(heavy >= border)
+    if surplus := len(kept) - count:
+        kept = np.delete(kept, np.flatnonzero(heavy[kept] == border)[-surplus:])
+    return tokens[kept], np.cumsum(heavy[kept], dtype=np.float64)
+
+
+def _border(
+    weights: NDArray[np.float32], least: np.float32, needed: float
+) -> tuple[np.float32, int]:
+    """The lightest of the heaviest weights that together reach `needed`, and how many these are.
+
+    The range from `least` to 1 that it lies in is halved until few weights are left to sort, or
+    until those that are left are as good as equal.
+    """
+    low, high = float(least), 1.0
+    above, count = 0.0, 0  # of what is heavier than the range
+    for _ in range(HALVINGS):
+        if len(weights) <= SORTED:
+            break
+        middle = math.sqrt(low * high)
+        is_heavier = weights >= middle
+        heavier = weights[is_heavier]
+        mass = heavier.sum(dtype=np.float64)
+        # Where rounding leaves less than is needed in all of them, all are needed.
+        if above + mass >= needed or len(heavier) == len(weights):
+            weights, low = heavier, middle
+        else:
+            above, count = above + mass, count + len(heavier)
+            weights, high = weights[~is_heavier], middle
+    descending = np.sort(weights)[::-1]
+    kept, _ = _cut(descending, above + np.cumsum(descending, dtype=np.float64), needed)
+    return kept[-1], count + len(kept)
 
 
 def _place(mass: NDArray[np.float64], sought: float) -> int:

@@ -68,6 +68,24 @@ def test_top_p_alone_keeps_the_smallest_sufficient_set(temperature: float, top_p
     )
 
 
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=400),
+    st.floats(0.001, 1.0, exclude_max=True),
+)
+def test_of_equal_weights_at_the_border_of_top_p_the_lower_ids_are_kept(
+    powers: list[int], top_p: float
+) -> None:
+    logits = np.array(powers, np.float32)
+    parameters = SamplingParameters(top_k=0, top_p=top_p, seed=0)
+    tokens, _ = Sampler(parameters)._candidates(StepLogits(logits[np.newaxis]), 0)
+    order = np.argsort(-logits, kind="stable")
+    assert sorted(tokens.tolist()) == sorted(order[: len(tokens)].tolist())
+    probabilities = np.exp(logits[order].astype(np.float64))
+    mass = np.cumsum(probabilities / probabilities.sum())
+    assert mass[len(tokens) - 1] >= top_p - 1e-5
+    assert len(tokens) == 1 or mass[len(tokens) - 2] < top_p + 1e-5
+
+
 def test_frequencies_follow_the_tempered_softmax() -> None:
     logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
     tempered = np.exp(logits.astype(np.float64) / 2.0)
