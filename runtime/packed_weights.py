@@ -121,5 +121,6 @@ def _read_back(path: Path, written: BinaryIO) -> None:
     """
     written.flush()
     os.fsync(written.fileno())
-    os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with contextlib.suppress(OSError):  # a file system that takes no advice
+        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     _map(path)[::LARGE_PAGE].max()
