@@ -168,7 +168,7 @@ class Scheduler:
         room = DRAFTED_STEP - sum(row.count for row in rows.values())
         drafted = []
         for sequence, row in rows.items():
-            generates = row.count == 1 and row.start > sequence.prefix_hits
+            generates = row.samples and len(sequence.tokens) > sequence.prompt_length
             if room > 0 and generates and sequence.drafts is not None:
                 slots = len(sequence.pages) * self._pages.page_size - row.end
                 row = replace(row, draft=sequence.drafts.propose(sequence.tokens, min(room, slots)))

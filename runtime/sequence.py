@@ -13,6 +13,7 @@ class Sequence:
         "hashes",
         "pages",
         "prefix_hits",
+        "prompt_length",
         "published",
         "request_id",
         "running",
@@ -24,6 +25,8 @@ class Sequence:
     ) -> None:
         self.request_id = request_id
         self.tokens = tokens
+        self.prompt_length = len(tokens)
+        """How many of the tokens were given; those behind them were generated."""
         self.drafts = drafts
         """Who guesses at the next tokens, if anyone does."""
         self.computed = 0

@@ -70,6 +70,18 @@ def test_guesses_come_after_the_first_token_even_of_a_known_prompt() -> None:
     assert scheduler.prefix_hit_tokens == len(prompt) - 1
 
 
+def test_no_chunk_of_a_prompt_carries_guesses() -> None:
+    for budget in (1, 3, 5):  # chunks of one token, first, between and last
+        scheduler, _ = make(page_count=256, token_budget=budget)
+        sequence = Sequence(1, [1, 2, 3, 4, 5, 6, 7] * 3, PromptLookup())
+        scheduler.add(sequence)
+        while sequence.remaining > 0:
+            plan = scheduler.plan()
+            assert plan is not None
+            assert plan.rows[0].draft == ()
+            scheduler.commit(plan)
+
+
 def with_one_that_generates_and_a_prompt_of(length: int, **limits: int) -> Scheduler:
     scheduler, _ = make(page_count=256, **limits)
     scheduler.add(Sequence(1, [1, 2, 3]))
