@@ -166,7 +166,7 @@ class Sampler:
         return 0 < self._parameters.top_k < logits.vocabulary_size
 
     def _candidates(self, logits: Logits, row: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """The tokens that may be drawn, in order of likelihood, and their cumulative mass."""
+        """The tokens that may be drawn, in an order of their own, and their cumulative mass."""
         top_k, top_p = self._parameters.top_k, self._parameters.top_p
         if self._keeps_few(logits):
             tokens, values = logits.best(row, top_k)

@@ -248,6 +248,7 @@ class _Nodes:
 
 def _step_markdown(step: StepProfile, threads: int) -> str:
     inside = sum(each.milliseconds for each in step.operators)
+    bandwidth, rate = step.read_bytes_per_second, step.float_operations_per_second
     lines = [
         f"### {step.shape.title}: {step.milliseconds:.2f} ms, "
         f"{step.shape.tokens * 1e3 / step.milliseconds:,.0f} tokens/s",
@@ -259,10 +260,6 @@ def _step_markdown(step: StepProfile, threads: int) -> str:
     for each in step.operators:
         seconds = each.milliseconds / 1e3
         read, operations = each.bytes_read / seconds, each.operations / seconds
-        of_bandwidth, of_rate = (
-            read / step.read_bytes_per_second,
-            operations / step.float_operations_per_second,
-        )
         cells = (
             each.operator,
             str(each.calls),
@@ -270,12 +267,11 @@ def _step_markdown(step: StepProfile, threads: int) -> str:
             f"{each.milliseconds / inside:.0%}",
             f"{each.bytes_read / 1e6:.1f}" if each.bytes_read else "",
             f"{read / 1e9:.1f}" if each.bytes_read else "",
-            f"{of_bandwidth:.0%}" if each.bytes_read else "",
+            f"{read / bandwidth:.0%}" if each.bytes_read else "",
             f"{operations / 1e9:.0f}" if each.operations else "",
-            f"{of_rate:.0%}" if each.operations else "",
+            f"{operations / rate:.0%}" if each.operations else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    bandwidth, rate = step.read_bytes_per_second, step.float_operations_per_second
     weights = step.weight_bytes * 1e3 / step.milliseconds
     lines += [
         "",

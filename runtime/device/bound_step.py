@@ -22,7 +22,6 @@ class BoundStep:
     ) -> None:
         """`logits_device`: where the logits shall lie, as ONNX Runtime calls it."""
         self._session = session
-        self._shapes = shapes(shaped)
         self._on_host = isinstance(pool, HostPool)
         self._logits: ort.OrtValue | None = None
         self._binding = session.io_binding()
@@ -35,7 +34,9 @@ class BoundStep:
 
     def fits(self, inputs: StepInputs) -> bool:
         """Whether a step can be computed so: on the host, with these shapes."""
-        return self._on_host and self._shapes == shapes(inputs)
+        return self._on_host and all(
+            array.shape == self._arrays[name].shape for name, array in inputs.arrays().items()
+        )
 
     def run(self, inputs: StepInputs) -> ort.OrtValue:
         """Compute a step that fits: logits float32 [R, V], in the same memory each time."""
@@ -45,8 +46,3 @@ class BoundStep:
         if self._logits is None:
             self._logits = self._binding.get_outputs()[1]
         return self._logits
-
-
-def shapes(inputs: StepInputs) -> tuple[tuple[int, ...], ...]:
-    """The shape of each array of a step."""
-    return tuple(array.shape for array in inputs.arrays().values())
