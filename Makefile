@@ -92,7 +92,6 @@ dagster: setup ## open the pipelines in Dagster's own UI, on this machine only
 	mkdir -p "$$home" && exec 9>"$$home/running.lock" && { flock --nonblock 9 || { \
 	echo "Dagster runs over $$home already: open it in the browser, or end it first" >&2; exit 1; }; } && \
 	cp deploy/dagster.yaml "$$home/dagster.yaml" && export DAGSTER_HOME="$$home" && \
-	for pool in benchmark preparation; do $(BIN)/dagster instance concurrency set $$pool 1 || exit 1; done && \
 	exec $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 $(ARGS)
 
 $(VENV)/installed-gpu-build: pyproject.toml | $(VENV)/installed

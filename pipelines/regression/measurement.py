@@ -165,8 +165,7 @@ def joined(results: Sequence[BenchmarkResult]) -> BenchmarkResult:
 def measuring_alone(settings: Settings) -> Iterator[None]:
     """Wait until nobody else measures below this home folder, and let nobody in meanwhile.
 
-    Dagster's pool is not enough: the command line measures too, and of two steps that ask at the
-    same moment SQLite may let both in.
+    Dagster's pool is not enough: the command line measures too.
     """
     path = settings.home / "benchmarks" / ".measuring"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,16 @@
 """What runs beside what: the pools of the steps, under the settings that `make dagster` writes."""
 
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from threading import Barrier
 
 import dagster as dg
 import pytest
@@ -23,15 +26,17 @@ from tests.models import write_tiny_llama
 
 ROOT = Path(__file__).parents[2]
 MODELS, BROKEN = ("first", "second"), "broken"
+MEETINGS = 30
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """As `make dagster` makes it."""
     home = tmp_path / "dagster"
     home.mkdir()
     shutil.copy(ROOT / "deploy" / "dagster.yaml", home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
     with dg.DagsterInstance.from_config(str(home)) as instance:
         yield instance
 
@@ -48,7 +53,6 @@ def test_of_files_that_come_at_once_each_waits_and_a_broken_one_ends_with_1(
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "pipelines.definitions"]
     environment = {
         **os.environ,
-        "DAGSTER_HOME": str(instance.root_directory),
         "ROCMFORGE_HOME": str(settings.home),
     }
     runs = [
@@ -71,6 +75,29 @@ def test_of_files_that_come_at_once_each_waits_and_a_broken_one_ends_with_1(
                 busy.append((step.start_time, step.end_time))
     assert len(busy) == 3 * len(MODELS) + 1
     assert all(ended <= began for (_, ended), (began, _) in pairwise(sorted(busy)))
+
+
+def test_of_two_processes_that_ask_at_the_same_moment_one_gets_the_place(
+    instance: dg.DagsterInstance,
+) -> None:
+    processes = multiprocessing.get_context("spawn")
+    with processes.Manager() as manager, processes.Pool(2) as asking:
+        ask = partial(claims, instance.root_directory, manager.Barrier(2))
+        claimed = asking.map(ask, ("one", "other"), chunksize=1)
+    assert [sum(pair) for pair in zip(*claimed, strict=True)] == [1] * MEETINGS
+
+
+def claims(home: str, together: Barrier, run: str) -> list[bool]:
+    """Which claims of a run got a place, each made at the same moment as another's."""
+    claimed = []
+    with dg.DagsterInstance.from_config(home) as instance:
+        storage = instance.event_log_storage
+        for meeting in range(MEETINGS):
+            together.wait(timeout=30)
+            storage.initialize_concurrency_limit_to_default(f"pool {meeting}")
+            status = storage.claim_concurrency_slot(f"pool {meeting}", run, "step")
+            claimed.append(status.is_claimed)
+    return claimed
 
 
 def started(instance: dg.DagsterInstance) -> dg.DagsterRun:
