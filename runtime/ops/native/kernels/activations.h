@@ -33,13 +33,10 @@ struct RowScale {
   }
 };
 
-// One row's rounded block into its place.
+// What stands in a block beside the codes of a row.
 template <int rows>
-inline void place_block(const RoundedBlock& from, float scale, int row, ActivationBlock<rows>& to) {
-  for (int g = 0; g < 8; ++g) {
-    std::memcpy(to.quads[g][row], from.codes + 4 * g, 4);
-    std::memcpy(to.pairs[g][row], from.paired_codes + 4 * g, 4);
-  }
+inline void place_numbers(const RoundedBlock& from, float scale, int row,
+                          ActivationBlock<rows>& to) {
   for (int group = 0; group < 4; ++group) {
     to.multipliers[group][row] = multiplier_word(from.multipliers[group]);
   }
@@ -55,36 +52,6 @@ inline void place_block(const RoundedBlock& from, float scale, int row, Activati
   to.scales[row] = scale;
 }
 
-// The rounded blocks of a whole tile: as above, four numbers at a time.
-inline void place_tile(const RoundedBlock (&from)[4], ActivationBlock<4>& to) {
-  interleave<8>({from[0].codes, from[1].codes, from[2].codes, from[3].codes}, to.quads);
-  interleave<8>(
-      {from[0].paired_codes, from[1].paired_codes, from[2].paired_codes, from[3].paired_codes},
-      to.pairs);
-  int32_t multipliers[4][4], sums[3][4];
-  interleave<4>(
-      {from[0].multipliers, from[1].multipliers, from[2].multipliers, from[3].multipliers},
-      multipliers);
-  for (int row = 0; row < 4; ++row) {
-    sums[1][row] = from[row].sums[0];
-    sums[2][row] = from[row].sums[1];
-  }
-  for (int row = 0; row < 4; ++row) {
-    sums[0][row] = sums[1][row] + sums[2][row];
-    for (int group = 0; group < 4; ++group) {
-      to.multipliers[group][row] = multiplier_word(multipliers[group][row]);
-    }
-    for (int half = 0; half < 2; ++half) {
-      to.pair_multipliers[half][row] = multipliers[2 * half][row] | multipliers[2 * half + 1][row]
-                                                                        << 16;
-    }
-    for (int span = 0; span < 3; ++span) {
-      to.code_sums[span][row] = sums[span][row];
-      to.sums[span][row] = static_cast<float>(sums[span][row]);
-    }
-  }
-}
-
 template <int rows>
 inline void round_row(const float* x, int64_t columns, int64_t row, const QuantizedRows& out) {
   const RowScale scale(x, columns);
@@ -92,10 +59,16 @@ inline void round_row(const float* x, int64_t columns, int64_t row, const Quanti
   for (int64_t b = 0; b < columns / activation_block; ++b) {
     const RoundedBlock rounded =
         round_block(x + b * activation_block, scale.relative, scale.inverse);
-    place_block(rounded, scale.scale, static_cast<int>(row % rows), blocks[b]);
+    const int place = static_cast<int>(row % rows);
+    for (int g = 0; g < 8; ++g) {
+      std::memcpy(blocks[b].quads[g][place], rounded.codes + 4 * g, 4);
+      std::memcpy(blocks[b].pairs[g][place], rounded.paired_codes + 4 * g, 4);
+    }
+    place_numbers(rounded, scale.scale, place, blocks[b]);
   }
 }
 
+// As round_row for the four rows of a tile, whose codes lie together.
 inline void round_tile(const float* x, int64_t columns, int64_t row, const QuantizedRows& out) {
   const RowScale scales[4] = {
       {x, columns}, {x + columns, columns}, {x + 2 * columns, columns}, {x + 3 * columns, columns}};
@@ -105,9 +78,13 @@ inline void round_tile(const float* x, int64_t columns, int64_t row, const Quant
     for (int i = 0; i < 4; ++i) {
       rounded[i] = round_block(x + i * columns + b * activation_block, scales[i].relative,
                                scales[i].inverse);
-      blocks[b].scales[i] = scales[i].scale;
+      place_numbers(rounded[i], scales[i].scale, i, blocks[b]);
     }
-    place_tile(rounded, blocks[b]);
+    interleave({rounded[0].codes, rounded[1].codes, rounded[2].codes, rounded[3].codes},
+               blocks[b].quads);
+    interleave({rounded[0].paired_codes, rounded[1].paired_codes, rounded[2].paired_codes,
+                rounded[3].paired_codes},
+               blocks[b].pairs);
   }
 }
 

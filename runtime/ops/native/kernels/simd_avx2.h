@@ -15,7 +15,6 @@ constexpr const char* instruction_set_name = "avx2";
 constexpr int lanes = 8;
 constexpr int tile_rows = 4;
 constexpr int tile_queries = 3;
-// From how many rows of x on a panel is unpacked first.
 constexpr int unpacked_from = 9;
 constexpr int signed_offset = 0;
 

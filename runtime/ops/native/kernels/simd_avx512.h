@@ -19,8 +19,7 @@ constexpr const char* instruction_set_name = "avx512";
 constexpr int lanes = 16;
 constexpr int tile_rows = 8;
 constexpr int tile_queries = 4;
-// From how many rows of x on a panel is unpacked first: stores of whole vectors cost more than to
-// unpack again for every tile.
+// Stores of whole vectors cost more than to unpack again for every tile.
 constexpr int unpacked_from = 65;
 // vpdpbusd wants unsigned codes: signed ones are moved up by 128.
 constexpr int signed_offset = 128;

@@ -160,10 +160,9 @@ inline Bytes look_up(const uint8_t* table, Bytes indices) {
   return each_byte([=](int i) { return table[indices.byte[i]]; });
 }
 
-// The words of 4 rows in turn: [words][4] from [4][words].
-template <int words>
+// The words of 4 rows in turn: [8][4] from [4][8].
 inline void interleave(const void* const (&rows)[4], void* out) {
-  for (int at = 0; at < words; ++at) {
+  for (int at = 0; at < 8; ++at) {
     for (int i = 0; i < 4; ++i) {
       std::memcpy(static_cast<int32_t*>(out) + 4 * at + i,
                   static_cast<const int32_t*>(rows[i]) + at, sizeof(int32_t));

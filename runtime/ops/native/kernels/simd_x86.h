@@ -6,13 +6,13 @@ inline int32_t four_codes(const int8_t* p) {
   return codes;
 }
 
-// The words of 4 rows in turn: [words][4] from [4][words].
-template <int words>
+// The words of 4 rows in turn: [8][4] from [4][8].
 inline void interleave(const void* const (&rows)[4], void* out) {
-  for (int at = 0; at < words; at += 4) {
+  for (int at = 0; at < 8; at += 4) {
     __m128i x[4];
-    for (int i = 0; i < 4; ++i)
+    for (int i = 0; i < 4; ++i) {
       x[i] = _mm_loadu_si128(static_cast<const __m128i*>(rows[i]) + at / 4);
+    }
     const __m128i a = _mm_unpacklo_epi32(x[0], x[1]), b = _mm_unpackhi_epi32(x[0], x[1]);
     const __m128i c = _mm_unpacklo_epi32(x[2], x[3]), d = _mm_unpackhi_epi32(x[2], x[3]);
     auto* to = static_cast<__m128i*>(out) + at;
