@@ -280,10 +280,10 @@ class Kernels:
     def candidates(self, launch: Launch, a: Any) -> None:
         rows, blocks, _ = launch.grid
         size, count = launch.constants["BLOCK"], launch.constants["COUNT"]
-        cover(blocks, size, a.columns)
-        values = view(a.values, np.float32, rows, a.columns)
-        columns = np.broadcast_to(np.arange(a.columns), values.shape)
-        tokens = view(a.tokens, np.int32, rows, a.columns) if a.has_tokens else columns
+        cover(blocks, size, a.entries)
+        values = view(a.values, np.float32, rows, a.entries)
+        columns = np.broadcast_to(np.arange(a.entries), values.shape)
+        tokens = view(a.tokens, np.int32, rows, a.entries) if a.has_tokens else columns
         best_values = view(a.best_values, np.float32, rows, blocks, count)
         best_tokens = view(a.best_tokens, np.int32, rows, blocks, count)
         best_values[:], best_tokens[:] = -np.inf, 0x7FFFFFFF

@@ -78,7 +78,7 @@ def variants(arch: str) -> Iterator[Variant]:
         "sampling",
         "candidates",
         _arguments("best_values *fp32, best_tokens *i32, values *fp32, tokens *i32")
-        + _arguments("columns has_tokens i32"),
+        + _arguments("entries has_tokens i32"),
         {"BLOCK": 4096, "COUNT": CANDIDATES},
     )
 

@@ -1,7 +1,7 @@
 """Runs the GPU kernels on the CPU: Triton's interpreter on NumPy arrays.
 
 Every kernel is launched by its variant's name with the arguments in the variant's order, as the
-native launcher does it.
+native launcher does it. With TRITON_INTERPRET=0 an NVIDIA GPU runs them (`make gpu-check`).
 """
 
 import importlib
@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from runtime.ops.gpu.build import ALIGNMENT
 from runtime.ops.gpu.layouts import BLOCK_FORMATS
 from runtime.ops.gpu.planes import pack
-from runtime.ops.gpu.variants import Variant, variants
+from runtime.ops.gpu.variants import ALIGNED, Variant, variants
 
 # Triton and the sources are interpreted if this is set when they are imported, as below they are.
-os.environ["TRITON_INTERPRET"] = "1"
+IS_INTERPRETED = os.environ.setdefault("TRITON_INTERPRET", "1") != "0"
+TILES = os.environ.get("ROCMFORGE_TILES", "gfx942")
+"""The architecture whose tile sizes are taken."""
 
 ELEMENTS = {
     "fp32": "float32",
@@ -68,12 +71,26 @@ class HostArray:
 
 
 @cache
-def variant_of(name: str, arch: str = "gfx942") -> Variant:
-    return {variant.name: variant for variant in variants(arch)}[name]
+def variant_of(name: str) -> Variant:
+    return {variant.name: variant for variant in variants(TILES)}[name]
+
+
+def assert_aligned(variant: Variant, arguments: Sequence[Any]) -> None:
+    """What the compiler is told of a kernel's arguments, and the interpreter does not need."""
+    for value, (name, type) in zip(arguments, variant.arguments, strict=True):
+        if name in ALIGNED and type == "i32":
+            assert value % ALIGNMENT == 0, f"{variant.name} is given {name}={value}"
+        elif type.startswith("*") and not isinstance(value, np.ndarray):
+            assert (value or 0) % ALIGNMENT == 0, f"{variant.name} is given {name} at {value:#x}"
 
 
 def launch(name: str, grid: Sequence[int], *arguments: Any) -> None:
     """Run a kernel on arrays and numbers. None is a null pointer."""
+    assert_aligned(variant_of(name), arguments)
+    if not IS_INTERPRETED:
+        from tests.ops.gpu import card
+
+        return card.launch(variant_of(name), grid, arguments)
     addresses = [
         argument.ctypes.data if isinstance(argument, np.ndarray) else argument or 0
         for argument in arguments
@@ -84,6 +101,7 @@ def launch(name: str, grid: Sequence[int], *arguments: Any) -> None:
 def run_program_by_program(name: str, grid: Sequence[int], arguments: Sequence[Any]) -> None:
     """Run every program of a kernel, one after the other. Pointers are given as addresses."""
     variant = variant_of(name)
+    assert_aligned(variant, arguments)
     module = importlib.import_module(f"runtime.ops.gpu.kernels.{variant.module}")
     given = [
         HostArray(argument, type)

@@ -1,229 +1,171 @@
 """The GPU kernels on an NVIDIA GPU: right by their definitions, and how near to the card's limits.
 
-    make gpu-check                    # or: python -m tests.ops.gpu.nvidia [--capability 90]
+    make gpu-check                    # or: python -m tests.ops.gpu.nvidia [--tiles gfx1100]
 
-Compiles every kernel for the card, which needs no card, then checks and times them through PyTorch,
-which needs one with CUDA. What it says of AMD GPUs is the arithmetic alone: not their matrix
-instructions, nor waves of 64 threads, nor their speed.
+Compiles every kernel for the card, which needs no card. Where one with PyTorch's CUDA is at hand,
+the tests of the kernels run on it instead of in Triton's interpreter, and a table says what is
+reached. What it says of AMD GPUs is the arithmetic alone: not their matrix instructions, nor waves
+of 64 threads, nor their speed.
 """
 
 import argparse
-import importlib
+import os
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from runtime.ops.gpu.build import compiled
 from runtime.ops.gpu.layouts import BLOCK_FORMATS
-from runtime.ops.gpu.planes import pack
-from runtime.ops.gpu.variants import Variant, variants
-from runtime.ops.reference import paged_attention, quant_matmul
+from runtime.ops.gpu.variants import TARGETS, variants
 from tests.block_formats import weights
 from tests.ops.paged_steps import PagedStep
 
+HERE = Path(__file__).parent
+TESTED = ("attention", "elementwise", "expert", "matmul", "sampling")
 # A layer of a 7B-class model.
 COLUMNS, ROWS = 4096, 14336
 HEADS, KV_HEADS, HEAD_DIM = 32, 8, 128
-CHECKED_ERROR = 2e-3
+CACHE_BYTES = 256 << 20
+"""More than a card's second-level cache: so much is read before the same bytes are read again."""
 
 
-def compile_all(capability: int) -> None:
+def compile_all(capability: int, tiles: str) -> None:
     """Compile every variant; raises what the compiler raises."""
-    names = [variant.name for variant in variants("cuda")]
-    print(f"compiling {len(names)} kernels for sm_{capability}", flush=True)
-    for variant in variants("cuda"):
+    names = [variant.name for variant in variants(tiles)]
+    print(f"compiling {len(names)} kernels for sm_{capability}, tiles of {tiles}", flush=True)
+    for variant in variants(tiles):
         shared = compiled(variant, "cuda", capability, 32).metadata.shared
         if shared > 65536:
             print(f"{variant.name}: {shared} bytes of shared memory")
 
 
-class Card:
-    """The kernels on PyTorch's current CUDA device. Used by one thread."""
-
-    def __init__(self, torch: Any) -> None:
-        self.torch = torch
-        self.variants = {variant.name: variant for variant in variants("cuda")}
-
-    def put(self, array: np.ndarray, type: str) -> Any:
-        """A tensor of an array's bytes on the card, of one of Triton's pointer types."""
-        torch = self.torch
-        kinds = {
-            "fp32": torch.float32,
-            "fp16": torch.float16,
-            "bf16": torch.bfloat16,
-            "u8": torch.uint8,
-            "i8": torch.int8,
-            "i16": torch.int16,
-            "i32": torch.int32,
-            "i64": torch.int64,
-        }
-        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        if raw.size == 0:
-            raw = np.zeros(16, np.uint8)
-        return torch.from_numpy(raw.copy()).cuda().view(kinds[type.removeprefix("*")])
-
-    def arguments(self, variant: Variant, values: Sequence[Any]) -> list[Any]:
-        """Values with the arrays among them, and None, put on the card."""
-        given = []
-        for value, (_, type) in zip(values, variant.arguments, strict=True):
-            if value is None:
-                value = np.zeros(16, np.uint8)
-            given.append(self.put(value, type) if isinstance(value, np.ndarray) else value)
-        return given
-
-    def launch(self, variant: Variant, grid: Sequence[int], given: Sequence[Any]) -> None:
-        module = importlib.import_module(f"runtime.ops.gpu.kernels.{variant.module}")
-        kernel = getattr(module, variant.function)
-        options = {"num_warps": variant.warps, "num_stages": variant.stages}
-        kernel[tuple(grid)](*given, **variant.constants, **options)
-
-    def seconds(self, run: Callable[[], None], repetitions: int = 50) -> float:
-        """Median time of a run."""
-        events = [
-            [self.torch.cuda.Event(enable_timing=True) for _ in range(2)]
-            for _ in range(repetitions)
-        ]
-        for _ in range(5):
-            run()
-        for begin, end in events:
-            begin.record()
-            run()
-            end.record()
-        self.torch.cuda.synchronize()
-        return float(np.median([begin.elapsed_time(end) for begin, end in events])) / 1e3
+def run_tests(processes: str) -> None:
+    """Raises SystemExit if a kernel is wrong."""
+    files = [str(HERE / f"test_{name}_kernels.py") for name in TESTED]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", processes, *files]
+    if subprocess.run(command, check=False).returncode:
+        sys.exit("the kernels are not as defined on this card")
 
 
-def product(
-    card: Card, kernel: str, block_format: str, x: np.ndarray, blocks: np.ndarray
-) -> tuple[Callable[[], None], Any]:
-    """A product to be run, and the tensor it writes."""
-    kind = BLOCK_FORMATS[block_format]
-    variant = card.variants[f"{kernel}.{kind.layout.name}"]
-    planes = pack(block_format, blocks)
-    count, rows, constants = len(x), len(blocks), variant.constants
-    y = card.torch.full((count, rows), float("nan"), device="cuda")
-    stored = [planes.codes, planes.high, planes.subs, planes.units]
-    scalars = [*kind.table_words, kind.unit_factor, kind.zero, rows, x.shape[1] // 32]
-    if kernel == "one_row":
-        values = [y, x, None, *stored, None, *scalars, 0, 0, 1]
-        grid = [-(-rows // constants["ROWS"]), count]
-    else:
-        values = [y, x, None, *stored, None, None, *scalars, count, 0, 0, 1]
-        grid = [-(-rows // constants["COLUMNS"]), -(-count // constants["ROWS"])]
-    given = card.arguments(variant, values)
-    return lambda: card.launch(variant, grid, given), y
+class Call(NamedTuple):
+    """Kernels to be timed, and what they have to do at least."""
+
+    name: str
+    size: int
+    operations: int
+    run: Callable[[], object]
 
 
-def decode(card: Card, step: PagedStep, random: np.random.Generator) -> Any:
-    """Decode attention and its merge to be run, the tensor it writes and what it should hold."""
-    names = [f"{kind}_attention.{step.head_dim}" for kind in ("decode", "merge")]
-    attend, merge = (card.variants[name] for name in names)
-    q, pool, table = (
-        step.activations(random, step.heads),
-        step.pool(random),
-        step.page_table(random),
-    )
-    rows, splits = (
-        len(step.lengths),
-        -(-table.shape[1] * step.page_size // attend.constants["SPLIT"]),
-    )
-    y = card.torch.full(q.shape, float("nan"), device="cuda")
-    partial = card.torch.empty((rows, step.kv_heads, splits, 16, step.head_dim), device="cuda")
-    stats = card.torch.empty((rows, step.kv_heads, splits, 16, 2), device="cuda")
-    starts, places = card.put(step.row_starts, "i32"), card.put(step.positions, "i32")
-    heads = [step.heads, step.kv_heads, step.head_dim]
-    reads = [q, pool[step.layers - 1], places, starts, np.maximum(table, 0), None]
-    paged = [*heads, table.shape[1], step.page_size, 0, 0, 0.1, 0.0]
-    of_attend = card.arguments(attend, [y, partial, stats, *reads, *paged])
-    of_merge = card.arguments(
-        merge, [y, partial, stats, places, starts, None, *heads, splits, 0, 0]
-    )
+class Table:
+    """Prints what calls reach beside what a copy and a library's product do on the same card."""
 
-    def run() -> None:
-        card.launch(attend, (rows, step.kv_heads, splits), of_attend)
-        if splits > 1:
-            card.launch(merge, (rows, step.kv_heads), of_merge)
+    def __init__(self) -> None:
+        import torch
 
-    def expected() -> np.ndarray:
-        return paged_attention(
-            q, pool, step.positions, step.row_starts, table, **step.attributes, scale=0.1
-        )
+        from tests.ops.gpu.card import seconds
 
-    return run, y, expected
+        source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+        target = torch.empty_like(source)
+        copy = seconds([partial(target.copy_, source)] * 4)
+        a = torch.randn(8192, 8192, dtype=torch.float16, device="cuda")
+        product = seconds([partial(torch.matmul, a, a, out=torch.empty_like(a))] * 4)
+        self.bytes_per_second = 2 * source.numel() / copy
+        self.operations_per_second = 2 * 8192**3 / product
+        print(f"\n{torch.cuda.get_device_name()}: a copy moves {self.bytes_per_second / 1e12:.2f} "
+              f"TB/s, cuBLAS in float16 does {self.operations_per_second / 1e12:.0f} TFLOP/s\n\n"
+              "| | time | bytes | operations |\n|---|---|---|---|")  # fmt: skip
+
+    def add(self, call: Call) -> None:
+        from tests.ops.gpu.card import kept_launches, run_all, seconds
+
+        with kept_launches() as launches:
+            call.run()
+        runs = [launches]
+        while len(runs) * call.size < CACHE_BYTES:
+            runs.append([each.with_arrays_of_its_own() for each in launches])
+        took = seconds([partial(run_all, each) for each in runs])
+        moved, done = call.size / took, call.operations / took
+        print(f"| {call.name} | {took * 1e6:.1f} us "
+              f"| {moved / 1e12:.2f} TB/s, {moved / self.bytes_per_second:.0%} "
+              f"| {done / 1e12:.0f} TFLOP/s, {done / self.operations_per_second:.0%} |",
+              flush=True)  # fmt: skip
 
 
-def check(name: str, got: Any, expected: np.ndarray) -> None:
-    error = np.linalg.norm(got.cpu().numpy() - expected) / np.linalg.norm(expected)
-    if not error < CHECKED_ERROR:
-        sys.exit(f"{name} is wrong: relative error {error:.2e}")
-    print(f"{name}: relative error {error:.1e}")
+def products(random: np.random.Generator) -> Iterator[Call]:
+    from tests.ops.gpu.test_matmul_kernels import multiply
 
-
-def check_all(card: Card, random: np.random.Generator) -> None:
-    """Every format by every product kernel, and attention, against the definitions."""
-    for block_format in BLOCK_FORMATS:
-        blocks = weights(random, block_format, 320, 1024)
-        for kernel, count in (("one_row", 1), ("few_rows", 16), ("many_rows", 100)):
-            x = random.standard_normal((count, 1024)).astype(np.float32)
-            run, y = product(card, kernel, block_format, x, blocks)
-            run()
-            expected = quant_matmul(x, blocks, format=block_format, columns=1024)
-            check(f"{kernel} {block_format}", y, expected)
-    step = PagedStep((1500, 40), (1, 1), HEADS, KV_HEADS, HEAD_DIM, page_size=16, layers=1)
-    run, y, expected_attention = decode(card, step, random)
-    run()
-    check("decode_attention", y, expected_attention())
-
-
-def time_all(card: Card, random: np.random.Generator) -> None:
-    """A table of what is reached beside what a copy and cuBLAS reach on the same card."""
-    torch = card.torch
-    source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    limit = 2 * source.numel() / card.seconds(lambda: target.copy_(source))
-    a = torch.randn(8192, 8192, dtype=torch.float16, device="cuda")
-    peak = 2 * 8192**3 / card.seconds(lambda: torch.matmul(a, a))
-    print(f"\n{torch.cuda.get_device_name()}: a copy moves {limit / 1e12:.2f} TB/s, "
-          f"cuBLAS in float16 does {peak / 1e12:.0f} TFLOP/s")  # fmt: skip
+    kernels = (("one_row", 1), ("few_rows", 8), ("few_rows", 32), ("many_rows", 512))
     for block_format in ("F16", "Q8_0", "Q6_K", "Q4_K", "Q4_0", "IQ4_XS"):
         blocks = weights(random, block_format, ROWS, COLUMNS)
-        run, _ = product(card, "one_row", block_format, np.ones((1, COLUMNS), np.float32), blocks)
         size = sum(BLOCK_FORMATS[block_format].layout.plane_bytes(ROWS, COLUMNS))
-        rate = size / card.seconds(run)
-        print(f"one_row {block_format}: {rate / 1e12:.2f} TB/s, {rate / limit:.0%} of a copy")
-        x = random.standard_normal((512, COLUMNS)).astype(np.float32)
-        run, _ = product(card, "many_rows", block_format, x, blocks)
-        flops = 2 * len(x) * ROWS * COLUMNS / card.seconds(run)
-        print(f"many_rows {block_format} x 512: {flops / 1e12:.0f} TFLOP/s, {flops / peak:.0%}")
-    step = PagedStep((4096,) * 16, (1,) * 16, HEADS, KV_HEADS, HEAD_DIM, page_size=16, layers=1)
-    run, _, _ = decode(card, step, random)
-    size = sum(step.lengths) * 2 * KV_HEADS * HEAD_DIM * 2
-    rate = size / card.seconds(run)
-    print(f"decode_attention 16 x 4096: {rate / 1e12:.2f} TB/s, {rate / limit:.0%} of a copy")
+        for kernel, count in kernels:
+            x = random.standard_normal((count, COLUMNS)).astype(np.float32)
+            yield Call(
+                f"{kernel} {block_format} x {count}",
+                size + 4 * count * (COLUMNS + ROWS),
+                2 * count * ROWS * COLUMNS,
+                partial(multiply, kernel, x, blocks, block_format, None),
+            )
+
+
+def attention(random: np.random.Generator) -> Iterator[Call]:
+    from tests.ops.gpu.test_attention_kernels import attend
+
+    for rows, context, new in ((1, 4096, 1), (16, 4096, 1), (1, 512, 512), (1, 4096, 512)):
+        sizes = (HEADS, KV_HEADS, HEAD_DIM, 16, 1)
+        step = PagedStep((context,) * rows, (new,) * rows, *sizes)
+        inputs: dict[str, Any] = {
+            "q": step.activations(random, HEADS),
+            "pool": step.pool(random),
+            "positions": step.positions,
+            "row_starts": step.row_starts,
+            "page_table": step.page_table(random),
+            "sinks": None,
+        }
+        yield Call(
+            f"attention of {rows} x {new} tokens at {context}",
+            rows * context * 2 * KV_HEADS * HEAD_DIM * 2 + 8 * rows * new * HEADS * HEAD_DIM,
+            4 * HEADS * HEAD_DIM * int((step.positions + 1).sum()),
+            partial(attend, step, inputs),
+        )
+
+
+def searches(random: np.random.Generator) -> Iterator[Call]:
+    from tests.ops.gpu.test_sampling_kernels import best_of
+
+    logits = random.standard_normal((32, 151936)).astype(np.float32)
+    yield Call("64 best of 32 x 151,936", logits.nbytes, 0, partial(best_of, logits))
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make gpu-check", description=__doc__)
     parser.add_argument("--capability", type=int, help="compute capability x 10 to compile for")
+    parser.add_argument(
+        "--tiles", default="gfx942", choices=[*TARGETS], help="whose tile sizes are taken"
+    )
+    parser.add_argument("--processes", default="auto", help="of the tests")
+    parser.add_argument("--no-tests", action="store_true", help="measure alone")
     given = parser.parse_args()
+    os.environ |= {"TRITON_INTERPRET": "0", "ROCMFORGE_TILES": given.tiles}
     try:
         import torch
     except ImportError:
         torch = None
-    has_card = torch is not None and torch.cuda.is_available()
-    capability = given.capability or 90
-    if has_card and given.capability is None:
-        major, minor = torch.cuda.get_device_capability()
-        capability = 10 * major + minor
-    compile_all(capability)
-    if not has_card:
+    if torch is None or not torch.cuda.is_available():
+        compile_all(given.capability or 90, given.tiles)
         sys.exit("compiled; nothing was run, since no NVIDIA GPU with PyTorch's CUDA is here")
-    card, random = Card(torch), np.random.default_rng(20)
-    check_all(card, random)
-    time_all(card, random)
+    if not given.no_tests:
+        run_tests(given.processes)
+    table, random = Table(), np.random.default_rng(20)
+    for calls in (products, attention, searches):
+        for call in calls(random):
+            table.add(call)
 
 
 if __name__ == "__main__":

@@ -22,23 +22,23 @@ def ordered_keys(values, tokens):
 
 @triton.jit
 def candidates(
-    best_values, best_tokens, values, tokens, columns, has_tokens,
+    best_values, best_tokens, values, tokens, entries, has_tokens,
     BLOCK: tl.constexpr, COUNT: tl.constexpr,
 ):  # fmt: skip
-    """The COUNT largest of each BLOCK of columns, largest first, and their tokens.
+    """The COUNT largest of each BLOCK of entries, largest first, and their tokens.
 
     Program (r, b): block b of row r; best_values float32 and best_tokens int32 [R, blocks, COUNT].
-    Without `tokens` int32 [R, columns] a column is its token. Where a block has fewer, -inf and
+    Without `tokens` int32 [R, entries] an entry is its own token. Where a block has fewer, -inf and
     NO_TOKEN fill it up. What is found in blocks is searched again until there is one block.
     """
     row = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1)
     at = block * BLOCK + tl.arange(0, BLOCK)
-    mask = at < columns
-    found = tl.load(values + row * columns + at, mask=mask, other=float("-inf"))
+    mask = at < entries
+    found = tl.load(values + row * entries + at, mask=mask, other=float("-inf"))
     token = tl.where(mask, at, NO_TOKEN)
     if has_tokens != 0:
-        token = tl.load(tokens + row * columns + at, mask=mask, other=NO_TOKEN)
+        token = tl.load(tokens + row * entries + at, mask=mask, other=NO_TOKEN)
     left = ordered_keys(found, token)
     place = (row * tl.num_programs(1) + block) * COUNT
     for rank in range(0, COUNT):
