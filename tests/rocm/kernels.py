@@ -82,33 +82,55 @@ class Kernels:
         slots = launch.grid[1]
         experts = view(a.experts, np.int32, slots) if a.routed else np.zeros(slots, np.int32)
         for slot in range(slots):
-            self._product(launch.variant, a, np.array([slot]), int(experts[slot]), slots)
+            self._product(
+                launch.variant, a, np.array([slot]), int(experts[slot]), slots, np.float32
+            )
 
     def few_rows(self, launch: Launch, a: Any) -> None:
         self.many_rows(launch, a)
 
+    def round_activations(self, launch: Launch, a: Any) -> None:
+        cover(launch.grid[0], launch.constants["BLOCK"], a.elements)
+        cut = np.clip(view(a.x, np.float32, a.elements), -65504, 65504)
+        view(a.rounded, np.float16, a.elements)[:] = cut
+
+    def sum_splits(self, launch: Launch, a: Any) -> None:
+        cover(launch.grid[0], launch.constants["BLOCK"], a.entries)
+        partial = view(a.partial, np.float32, a.splits, a.entries)
+        view(a.y, np.float32, a.entries)[:] = partial.sum(axis=0)
+
     def many_rows(self, launch: Launch, a: Any) -> None:
-        rows, tiles = launch.constants["ROWS"], launch.grid[1]
+        rows, tiles, splits = launch.constants["ROWS"], launch.grid[1], launch.grid[2]
         cover(launch.grid[0], launch.constants["COLUMNS"], a.rows)
+        dtype = np.float32 if launch.variant == "f32" else np.float16
         if not a.routed:
             cover(tiles, rows, a.count)
-            self._product(launch.variant, a, np.arange(a.count), 0, a.count)
+            # What the other splits would have is here in the first.
+            view(a.y, np.float32, splits, a.count, a.rows)[1:] = 0
+            self._product(launch.variant, a, np.arange(a.count), 0, a.count, dtype)
             return
+        assert splits == 1, "a product by experts is not split"
         slots = view(a.slots, np.int32, tiles, rows)
         seen: list[int] = []
         for expert, placed in zip(view(a.block_experts, np.int32, tiles), slots, strict=True):
             if expert >= 0:
                 own = placed[placed >= 0]
-                self._product(launch.variant, a, own, int(expert), a.count)
+                self._product(launch.variant, a, own, int(expert), a.count, dtype)
                 seen += own.tolist()
         assert sorted(seen) == list(range(a.count)), "a slot is placed not once"
 
     def _product(
-        self, variant: str, a: Any, slots: np.ndarray, expert: int, slot_count: int
+        self,
+        variant: str,
+        a: Any,
+        slots: np.ndarray,
+        expert: int,
+        slot_count: int,
+        dtype: npt.DTypeLike,
     ) -> None:
         weights = self.weights(variant, a, expert * a.rows, a.rows)
         x_rows = -(-slot_count // a.slots_per_row)
-        x = view(a.x, np.float32, x_rows, a.parts * 32)[slots // a.slots_per_row]
+        x = view(a.x, dtype, x_rows, a.parts * 32)[slots // a.slots_per_row].astype(np.float32)
         y = x @ weights.T
         if a.has_bias:
             y += view(a.bias, np.float32, expert + 1, a.rows)[expert]

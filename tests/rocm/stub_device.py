@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
+from runtime.ops.gpu.build import ALIGNMENT
 from runtime.ops.gpu.manifest import MANIFEST_NAME, MANIFEST_VERSION
-from runtime.ops.gpu.variants import TARGETS, variants
+from runtime.ops.gpu.variants import ALIGNED, TARGETS, variants
 from tests.rocm.kernels import Kernels, Launch
 
 ARCHITECTURE = "gfx942"
@@ -97,7 +98,7 @@ class StubDevice:
 
     def _check_pointer(self, name: str, address: int) -> None:
         """A pointer is null or to the device's memory, and aligned as kernels are compiled for."""
-        assert address % 16 == 0, f"{name} is not aligned"
+        assert address % ALIGNMENT == 0, f"{name} is not aligned"
         on_device = self._hip.stub_is_on_device(ctypes.c_void_p(address))
         assert address == 0 or on_device, f"{name} is not in the device's memory"
 
@@ -119,6 +120,9 @@ class StubDevice:
                 arguments[argument] = value_type.from_address(place).value
                 if kind.startswith("*"):
                     self._check_pointer(argument, arguments[argument])
+                elif kind == "i32" and argument in ALIGNED:
+                    value = arguments[argument]
+                    assert value % ALIGNMENT == 0, f"{variant.name} is given {argument}={value}"
             scratch = [ctypes.c_uint64.from_address(given[len(arguments) + i]) for i in (0, 1)]
             assert [each.value for each in scratch] == [0, 0]
             kernel, _, kind = variant.name.partition(".")

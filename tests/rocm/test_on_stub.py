@@ -30,7 +30,14 @@ def run(stub_libraries: Path, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize(
-    "name", ["test_models.py", "test_weights.py", "test_memory.py", "test_interpreted_kernels.py"]
+    "name",
+    [
+        "test_models.py",
+        "test_weights.py",
+        "test_memory.py",
+        "test_interpreted_kernels.py",
+        "test_products.py",
+    ],
 )
 def test_operators_and_sessions(stub_libraries: Path, name: str) -> None:
     run(stub_libraries, name)

@@ -68,6 +68,7 @@ def variants(arch: str) -> Iterator[Variant]:
     """Every kernel for an architecture; one that is not in TARGETS has the choices of gfx942."""
     for layout in LAYOUTS.values():
         yield from _of_layout(layout, arch)
+    yield from _of_products()
     yield from _elementwise()
     for width in HEAD_WIDTHS:
         for is_whole in (True, False):
@@ -116,25 +117,32 @@ def _of_layout(layout: Layout, arch: str) -> Iterator[Variant]:
     )
     sorted_slots = _arguments("slots block_experts *i32")
     shape = _arguments("rows parts count i32")
+    read = "fp32" if layout.unit == "fp32" else "fp16"
+    many_output = _arguments(f"y *fp32, x *{read}, bias *fp32")
     exact = {"EXACT": layout.unit == "fp32"}
-    few: dict[str, int | bool] = {"ROWS": 16, "COLUMNS": 32, "PARTS": 4}
-    many: dict[str, int | bool] = {"ROWS": 64, "COLUMNS": 128, "PARTS": 2}
-    few_warps = 2
+    few: dict[str, int | bool] = {"ROWS": 32, "COLUMNS": 64, "PARTS": 2}
+    many: dict[str, int | bool] = {"ROWS": 128, "COLUMNS": 64, "PARTS": 2}
     if not _has_wide_waves(arch):
-        few, many = few | {"PARTS": 2}, many | {"PARTS": 1}
+        few, many = few | {"PARTS": 1}, many | {"PARTS": 1}
         if arch in WITHOUT_MATRIX_CORES or layout.unit == "fp32":
-            few, few_warps = few | {"PARTS": 1}, 4
             many = {"ROWS": 32, "COLUMNS": 64, "PARTS": 1}
-    for name, tile, warps in (("few_rows", few, few_warps), ("many_rows", many, 8)):
+    for name, tile in (("few_rows", few), ("many_rows", many)):
         yield Variant(
             f"{name}.{layout.name}",
             "matmul",
             "many_rows",
-            (*output, *planes, *sorted_slots, *_SCALARS, *shape, *_ROUTED),
+            (*many_output, *planes, *sorted_slots, *_SCALARS, *shape, *_ROUTED),
             {**fixed, **exact, **tile},
-            warps,
             stages=2 if _has_wide_waves(arch) else 1,
         )
+
+
+def _of_products() -> Iterator[Variant]:
+    """What stands before products of many rows, and behind those that are split."""
+    rounded = _arguments("rounded *fp16, x *fp32, elements i32")
+    summed = _arguments("y partial *fp32, entries splits i32")
+    yield Variant("round_activations", "matmul", "round_activations", rounded, {"BLOCK": 1024})
+    yield Variant("sum_splits", "matmul", "sum_splits", summed, {"BLOCK": 1024})
 
 
 def _elementwise() -> Iterator[Variant]:

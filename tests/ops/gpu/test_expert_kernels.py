@@ -10,6 +10,7 @@ from runtime.ops.gpu.layouts import BLOCK_FORMATS
 from runtime.ops.reference import grouped_quant_matmul
 from tests.block_formats import weights
 from tests.ops.gpu.interpreter import ceiling, launch, variant_of, weight_arguments
+from tests.ops.gpu.test_matmul_kernels import rounded
 
 EXPERTS, COLUMNS, HIDDEN = 5, 32, 64
 
@@ -53,6 +54,7 @@ class Experts:
             grid = (ceiling(rows, self.constants["COLUMNS"]), self.blocks)
             pointers = [self.sorted, self.block_experts]
             shape.append(self.slots)
+            x = rounded(x, self.name)
             launch(self.name, grid, y, x, bias, *planes, *pointers, *scalars, *shape, *flags)
         return y
 
@@ -215,7 +217,8 @@ def test_each_group_of_a_token_is_multiplied_by_its_own_matrix(
     else:
         grid = (ceiling(rows, constants["COLUMNS"]), tiles)
         pointers = [placed, experts]
-        launch(name, grid, y, x, None, *planes, *pointers, *scalars, *shape, slots, *flags)
+        read = rounded(x, name)
+        launch(name, grid, y, read, None, *planes, *pointers, *scalars, *shape, slots, *flags)
     expected = grouped_quant_matmul(x, blocks, format=block_format, columns=columns, groups=groups)
     error = np.linalg.norm(y - expected) / np.linalg.norm(expected)
     assert error < 2e-3

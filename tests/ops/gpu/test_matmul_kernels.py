@@ -1,7 +1,5 @@
 """Products and row lookups of the GPU kernels, interpreted, against their definition."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -15,8 +13,23 @@ def layout_of(block_format: str) -> str:
     return BLOCK_FORMATS[block_format].layout.name
 
 
+def rounded(x: np.ndarray, kernel: str) -> np.ndarray:
+    """Activations as a product reads them: those of many rows in float16, but for F32 weights."""
+    if kernel.startswith("one_row") or kernel.endswith(".f32"):
+        return x
+    result = np.full(x.shape, np.nan, np.float16)
+    block = variant_of("round_activations").constants["BLOCK"]
+    launch("round_activations", (ceiling(x.size, block),), result, x, x.size)
+    return result
+
+
 def multiply(
-    kernel: str, x: np.ndarray, blocks: np.ndarray, block_format: str, bias: np.ndarray | None
+    kernel: str,
+    x: np.ndarray,
+    blocks: np.ndarray,
+    block_format: str,
+    bias: np.ndarray | None,
+    splits: int = 1,
 ) -> np.ndarray:
     """x @ weights.T + bias by one of the kernels, as a plain product."""
     planes, scalars = weight_arguments(block_format, blocks)
@@ -24,14 +37,20 @@ def multiply(
     constants = variant_of(name).constants
     rows, parts, count = len(blocks), x.shape[1] // 32, len(x)
     y = np.full((count, rows), np.nan, np.float32)
-    shape: list[Any] = [rows, parts] if kernel == "one_row" else [rows, parts, count]
-    pointers = [None] if kernel == "one_row" else [None, None]
+    flags = [int(bias is not None), 0, 1]
     if kernel == "one_row":
         grid = (ceiling(rows, constants["ROWS"]), count)
-    else:
-        grid = (ceiling(rows, constants["COLUMNS"]), ceiling(count, constants["ROWS"]))
-    flags = [int(bias is not None), 0, 1]
-    launch(name, grid, y, x, bias, *planes, *pointers, *scalars, *shape, *flags)
+        launch(name, grid, y, x, bias, *planes, None, *scalars, rows, parts, *flags)
+        return y
+    tiles = (ceiling(rows, constants["COLUMNS"]), ceiling(count, constants["ROWS"]), splits)
+    partial = np.full((splits, count, rows), np.nan, np.float32)
+    read, shape = rounded(x, name), [rows, parts, count]
+    launch(name, tiles, partial, read, bias, *planes, None, None, *scalars, *shape, *flags)
+    if splits == 1:
+        y[:] = partial[0]
+        return y
+    block = variant_of("sum_splits").constants["BLOCK"]
+    launch("sum_splits", (ceiling(y.size, block),), y, partial, y.size, splits)
     return y
 
 
@@ -69,6 +88,19 @@ def test_the_large_tiles_multiply_as_the_small_ones(
     few = multiply("few_rows", x, blocks, block_format, None)
     many = multiply("many_rows", x, blocks, block_format, None)
     np.testing.assert_allclose(many, few, rtol=1e-3, atol=1e-3 * np.abs(few).max())
+
+
+@pytest.mark.parametrize(("kernel", "count"), [("few_rows", 3), ("many_rows", 35)])
+@pytest.mark.parametrize("splits", [2, 3, 5])
+def test_splits_of_the_columns_add_up(
+    random: np.random.Generator, kernel: str, count: int, splits: int
+) -> None:
+    columns = 32 * 11
+    blocks = weights(random, "Q4_1", 37, columns)
+    x = random.standard_normal((count, columns)).astype(np.float32)
+    bias = random.standard_normal(37).astype(np.float32)
+    y = multiply(kernel, x, blocks, "Q4_1", bias, splits)
+    np.testing.assert_allclose(y, multiply(kernel, x, blocks, "Q4_1", bias), rtol=1e-5, atol=1e-4)
 
 
 def test_activations_beyond_float16_are_cut_off(random: np.random.Generator) -> None:

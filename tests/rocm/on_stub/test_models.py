@@ -126,7 +126,9 @@ def test_some_models_are_computed_whole_and_use_every_kernel(
         run_all(Session(prepare(tmp_path, name), settings=gpu_settings(tmp_path / "home")))
     used = {name.partition(".")[0] for name in device.launches}
     written = {path.name.partition(".")[0] for path in kernels.iterdir()}
-    assert used == written - {"manifest", "merge_attention"}
+    # These are of small float32 matrices and short contexts.
+    elsewhere = {"merge_attention", "round_activations", "sum_splits"}
+    assert used == written - {"manifest"} - elsewhere
 
 
 def test_a_long_context_is_cut_into_splits_that_are_merged(

@@ -4,45 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
-from runtime.device import select_device
-from runtime.ops.library import library_path
-from runtime.ops.reference import DOMAIN, dequantize_rows
-from runtime.session import ROCM_PROVIDER
+from runtime.ops.reference import dequantize_rows
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS, raw_weights
+from tests.rocm.on_stub.one_node import run_nodes
 from tests.rocm.stub_device import StubDevice
 
 ROWS, COLUMNS = 9, 512
 
 
 def look_up(blocks: np.ndarray, ids: np.ndarray, nodes: int = 1, **attributes: Any) -> np.ndarray:
-    """Rows of a constant matrix, by as many nodes as are asked for; the result of the last."""
-    select_device("rocm")  # hands the kernels to the library
-    graph = helper.make_graph(
-        [
-            helper.make_node("RowLookup", ["w", "ids"], [f"y{i}"], domain=DOMAIN, **attributes)
-            for i in range(nodes)
-        ],
-        "look_up",
-        [helper.make_tensor_value_info("ids", TensorProto.INT32, [None])],
-        [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, None) for i in range(nodes)],
-        [numpy_helper.from_array(blocks, "w")],
-    )
-    opsets = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    options = onnxruntime.SessionOptions()
-    options.register_custom_ops_library(str(library_path()))
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        onnx.ModelProto.SerializeToString(model), options, [ROCM_PROVIDER]
-    )
-    session.disable_fallback()
-    result: np.ndarray = session.run(None, {"ids": ids})[-1]
-    return result
+    """Rows of a constant matrix."""
+    inputs, constants = {"ids": ids}, {"w": blocks}
+    return run_nodes("RowLookup", inputs, constants, ["w", "ids"], nodes, **attributes)
 
 
 @pytest.mark.parametrize("block_format", [*PLAIN_FORMATS, *INTEGER_FORMATS])

@@ -90,12 +90,24 @@ def one_row(
 
 
 @triton.jit
-def activations(x, offsets, mask, EXACT: tl.constexpr):
-    """float32 values as the dot product takes them: float16, cut off at its largest."""
-    values = tl.load(x + offsets, mask=mask, other=0.0)
-    if not EXACT:
-        values = tl.maximum(tl.minimum(values, 65504.0), -65504.0).to(tl.float16)
-    return values
+def round_activations(rounded, x, elements, BLOCK: tl.constexpr):
+    """float32 values as products of many rows take them: float16, cut off at its largest."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    values = tl.load(x + at, mask=at < elements)
+    values = tl.maximum(tl.minimum(values, 65504.0), -65504.0)
+    tl.store(rounded + at, values.to(tl.float16), mask=at < elements)
+
+
+@triton.jit
+def sum_splits(y, partial, entries, splits, BLOCK: tl.constexpr):
+    """The sum y of `splits` results one behind the other in `partial`, in their order."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = at < entries
+    total = tl.load(partial + at, mask=mask)
+    for _split in range(1, splits):
+        partial += entries
+        total += tl.load(partial + at, mask=mask)
+    tl.store(y + at, total, mask=mask)
 
 
 @triton.jit
@@ -110,9 +122,12 @@ def many_rows(
 ):  # fmt: skip
     """Product of many rows of x: weights and activations in float16, sums in float32.
 
-    Program (n, m): ROWS rows (slots) by COLUMNS outputs. EXACT multiplies in float32 throughout.
+    Program (n, m, s): ROWS rows (slots) by COLUMNS outputs, summed over split s of the columns.
+    Every split has a y [count, rows] of its own, one behind the other. EXACT: x is float32 and is
+    multiplied so throughout.
     """
     block_row = tl.program_id(1)
+    split = tl.program_id(2)
     slot = block_row * ROWS + tl.arange(0, ROWS)
     expert = 0
     if routed != 0:
@@ -126,12 +141,14 @@ def many_rows(
     step = tl.arange(0, PARTS * 16)
     column = (step // 16 * 32 + step % 16)[None, :]
     total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    split_parts = (parts + tl.num_programs(2) * PARTS - 1) // (tl.num_programs(2) * PARTS) * PARTS
+    begin = split * split_parts
     # A block without slots has no parts to go through.
-    used_parts = tl.where(expert >= 0, parts, 0)
-    for from_part in range(0, used_parts, PARTS):
+    end = tl.where(expert >= 0, tl.minimum(begin + split_parts, parts), 0)
+    for from_part in range(begin, end, PARTS):
         mask = exists[:, None] & (from_part + step // 16 < parts)[None, :]
-        x_first = activations(x, x_row + from_part * 32 + column, mask, EXACT)
-        x_second = activations(x, x_row + from_part * 32 + 16 + column, mask, EXACT)
+        x_first = tl.load(x + (x_row + from_part * 32 + column), mask=mask, other=0.0)
+        x_second = tl.load(x + (x_row + from_part * 32 + 16 + column), mask=mask, other=0.0)
         stored = tl.minimum(from_part + tl.arange(0, PARTS), parts - 1)[None, :]
         first, second = part_weights(
             codes, high, subs, units, row * parts + stored,
@@ -149,6 +166,8 @@ def many_rows(
             total = tl.dot(x_second, second.T, total)
     if has_bias != 0:
         biases = bias + tl.maximum(expert, 0) * rows + output
-        total += tl.load(biases, mask=output < rows, other=0.0)[None, :]
-    target = y + tl.maximum(slot, 0).to(tl.int64)[:, None] * rows + output[None, :]
+        total += tl.load(biases, mask=(output < rows) & (split == 0), other=0.0)[None, :]
+    target = (
+        y + (split * count + tl.maximum(slot, 0)).to(tl.int64)[:, None] * rows + output[None, :]
+    )
     tl.store(target, total, mask=exists[:, None] & (output < rows)[None, :])

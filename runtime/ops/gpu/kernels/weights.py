@@ -105,9 +105,10 @@ def part_weights(
         scale, second_scale, minimum, second_minimum = part_scales(
             subs, units, at, block, unit_factor, SUB_SCALES, HAS_MINIMUM
         )
-        first = (first - zero) * scale[:, :, None]
-        second = (second - zero) * second_scale[:, :, None]
+        # Exact, as no format has both: a zero has few bits, and a scale at most 19.
+        shift, second_shift = -zero * scale, -zero * second_scale
         if HAS_MINIMUM:
-            first += minimum[:, :, None]
-            second += second_minimum[:, :, None]
+            shift, second_shift = minimum + shift, second_minimum + second_shift
+        first = first * scale[:, :, None] + shift[:, :, None]
+        second = second * second_scale[:, :, None] + second_shift[:, :, None]
     return first, second

@@ -31,6 +31,19 @@ struct PlacedSlots {
   const int32_t* experts;
 };
 
+// The left side of products [M, K]: float32, and float16 for those that multiply in it. Owned by
+// one call of an operator.
+class Activations {
+ public:
+  Activations(const float* values, int64_t count) : values_(values), count_(count) {}
+
+ private:
+  friend class Matrix;
+  const float* values_;
+  int64_t count_;
+  const uint16_t* rounded_ = nullptr;  // in scratch memory, from the first product on that asks
+};
+
 // Weights and the kernels that multiply in their layout. Immutable.
 class Matrix {
  public:
@@ -39,11 +52,12 @@ class Matrix {
   int64_t rows() const { return weights_->rows(); }
 
   // y [M, N] = x [M, K] @ weights.T + bias [N], or null for none.
-  void multiply(Stream stream, float* y, const float* x, const float* bias, int64_t M) const;
+  void multiply(Stream stream, Scratch& scratch, float* y, Activations& x, const float* bias,
+                int64_t M) const;
 
   // The weights are those of every expert one after the other, bias is [experts, N] or null.
-  void multiply(Stream stream, float* y, const float* x, const float* bias, const Routing& routing,
-                int64_t slots_per_row, const PlacedSlots& placed) const;
+  void multiply(Stream stream, Scratch& scratch, float* y, Activations& x, const float* bias,
+                const Routing& routing, int64_t slots_per_row, const PlacedSlots& placed) const;
   // Slots of a tile that the product above wants placed; 0: it wants none placed.
   int64_t tile_slots(const Routing& routing) const;
 
@@ -52,16 +66,20 @@ class Matrix {
   using OneRow =
       Kernel<float*, const float*, const float*, Plane, Plane, Plane, Plane, const int32_t*,
              int64_t, int64_t, float, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t>;
-  using SomeRows = Kernel<float*, const float*, const float*, Plane, Plane, Plane, Plane,
+  using SomeRows = Kernel<float*, const void*, const float*, Plane, Plane, Plane, Plane,
                           const int32_t*, const int32_t*, int64_t, int64_t, float, int32_t, int32_t,
                           int32_t, int32_t, int32_t, int32_t, int32_t>;
 
   const SomeRows& kernel_for(int64_t rows) const;
+  // What a product of more than one row reads.
+  const void* read(Stream stream, Scratch& scratch, Activations& x) const;
 
   std::shared_ptr<const DeviceWeights> weights_;
   OneRow one_row_;
   SomeRows few_rows_;
   SomeRows many_rows_;
+  Kernel<uint16_t*, const float*, int32_t> round_;
+  Kernel<float*, const float*, int32_t, int32_t> sum_splits_;
 };
 
 }  // namespace rocmforge::hip

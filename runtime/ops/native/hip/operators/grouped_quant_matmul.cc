@@ -40,7 +40,8 @@ void GroupedQuantMatMul::compute(const Context& context) const {
   place_(stream, {ceiling_divide(numbers, place_.constant("BLOCK"))}, tiled_slots, experts, chosen,
          narrow(tokens), narrow(groups_), narrow(std::max<int64_t>(tile, 1)), narrow(tiles));
   routing.chosen = chosen;
-  matrix_.multiply(stream, y, x.data, nullptr, routing, 1, {tiled_slots, experts});
+  Activations activations(x.data, tokens * groups_ * columns_);
+  matrix_.multiply(stream, scratch, y, activations, nullptr, routing, 1, {tiled_slots, experts});
 }
 
 }  // namespace rocmforge::hip

@@ -76,6 +76,7 @@ void MixtureOfExperts::compute(const Context& context) const {
          bias.data != nullptr, is_sigmoid_, groups_, groups_used_, renormalize_, scale_);
 
   const Routing routing{chosen, slots, experts};
+  Activations given(x.data, tokens * columns_);
   float* values[matrix_count];
   PlacedSlots placed{};
   int64_t placed_tile = 0;
@@ -88,7 +89,8 @@ void MixtureOfExperts::compute(const Context& context) const {
     values[i] = scratch.take<float>(slots * outputs[i]);
     const bool is_down = i == 2;
     if (is_down) gating_(stream, values[0], values[0], values[1], slots * hidden_);
-    matrices_[i].multiply(stream, values[i], is_down ? values[0] : x.data, biases[i], routing,
+    Activations gated(values[0], slots * hidden_);
+    matrices_[i].multiply(stream, scratch, values[i], is_down ? gated : given, biases[i], routing,
                           is_down ? 1 : used_, placed);
   }
   const int64_t blocks = ceiling_divide(columns_, combine_.constant("BLOCK"));

@@ -40,6 +40,7 @@ void NormQuantMatMul::compute(const Context& context) const {
   norm_(stream, normed, total, x.data, residual.data, weight.data, rows, columns_, columns_,
         epsilon_);
 
+  Activations activations(normed, rows * columns_);
   float* results[rocmforge::NormQuantMatMul::most_products];
   for (size_t i = 0; i < matrices_.size(); ++i) {
     const Matrix& matrix = matrices_[i];
@@ -49,7 +50,7 @@ void NormQuantMatMul::compute(const Context& context) const {
     } else {
       results[i] = context.output<float>(i == 0 ? 0 : i + 1, {rows, matrix.rows()});
     }
-    matrix.multiply(stream, results[i], normed, bias.data, rows);
+    matrix.multiply(stream, scratch, results[i], activations, bias.data, rows);
   }
   if (gating_) {
     float* y = context.output<float>(0, {rows, matrices_[0].rows()});

@@ -14,11 +14,13 @@ class QuantMatMul {
 
   explicit QuantMatMul(const Attributes& attributes)
       : columns_(attributes.integer("columns", 1)),
+        memory_(attributes),
         matrix_(uploaded(attributes, name, 1, inputs[1], attributes.text("format"), columns_)) {}
   void compute(const Context& context) const;
 
  private:
   int64_t columns_;
+  ScratchMemory memory_;
   Matrix matrix_;
 };
 
