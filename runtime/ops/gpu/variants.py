@@ -80,7 +80,8 @@ def variants(arch: str) -> Iterator[Variant]:
         "candidates",
         _arguments("best_values *fp32, best_tokens *i32, values *fp32, tokens *i32")
         + _arguments("entries has_tokens i32"),
-        {"BLOCK": 4096, "COUNT": CANDIDATES},
+        {"BLOCK": 1024, "COUNT": CANDIDATES},
+        warps=1,
     )
 
 
@@ -113,7 +114,7 @@ def _of_layout(layout: Layout, arch: str) -> Iterator[Variant]:
         "matmul",
         "one_row",
         (*output, *planes, ("experts", "*i32"), *_SCALARS, *_arguments("rows parts i32"), *_ROUTED),
-        {**fixed, "ROWS": 8, "PARTS": 64 if _has_wide_waves(arch) else 32},
+        {**fixed, "ROWS": 8 if _has_wide_waves(arch) else 4, "PARTS": 64},
     )
     sorted_slots = _arguments("slots block_experts *i32")
     shape = _arguments("rows parts count i32")
@@ -224,7 +225,7 @@ def _attention(width: int, is_whole: bool, arch: str) -> Iterator[Variant]:
     """Kernels for heads of `width` dimensions, or of fewer."""
     name = str(width) if is_whole else f"below_{width}"
     prefill, decode = _prefill_tile(width, arch), _decode_tile(width, arch)
-    split = {"SPLIT": 512}
+    split = {"SPLIT": 256}
     rest = REST.get(width, 0)
     head = {"BLOCK": width - rest, "REST": rest, "WHOLE": is_whole}
     reads = _arguments("q *fp32, pool *fp16")

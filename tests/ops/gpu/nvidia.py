@@ -96,20 +96,33 @@ class Table:
               flush=True)  # fmt: skip
 
 
-def products(random: np.random.Generator) -> Iterator[Call]:
-    from tests.ops.gpu.test_matmul_kernels import multiply
+def splits_of(kernel: str, tiles: int, parts: int) -> int:
+    """Into how many the launcher splits a product: runtime/ops/native/hip/matrix.cc."""
+    if kernel == "one_row":
+        return 1
+    programs = 512 if kernel == "few_rows" else 256
+    return max(1, min(programs // tiles, parts // 16))
 
-    kernels = (("one_row", 1), ("few_rows", 8), ("few_rows", 32), ("many_rows", 512))
-    for block_format in ("F16", "Q8_0", "Q6_K", "Q4_K", "Q4_0", "IQ4_XS"):
-        blocks = weights(random, block_format, ROWS, COLUMNS)
-        size = sum(BLOCK_FORMATS[block_format].layout.plane_bytes(ROWS, COLUMNS))
-        for kernel, count in kernels:
-            x = random.standard_normal((count, COLUMNS)).astype(np.float32)
+
+def products(random: np.random.Generator) -> Iterator[Call]:
+    from tests.ops.gpu.interpreter import ceiling, variant_of
+    from tests.ops.gpu.test_matmul_kernels import layout_of, multiply
+
+    kernels = (("one_row", 1), ("few_rows", 8), ("few_rows", 32), ("many_rows", 128))
+    shapes = [(ROWS, COLUMNS, each) for each in ("F16", "Q8_0", "Q6_K", "Q4_0", "IQ4_XS", "Q4_K")]
+    for rows, columns, block_format in [*shapes, (1024, COLUMNS, "Q4_K"), (COLUMNS, ROWS, "Q4_K")]:
+        blocks = weights(random, block_format, rows, columns)
+        size = sum(BLOCK_FORMATS[block_format].layout.plane_bytes(rows, columns))
+        for kernel, count in (*kernels, ("many_rows", 512)):
+            x = random.standard_normal((count, columns)).astype(np.float32)
+            tile = variant_of(f"{kernel}.{layout_of(block_format)}").constants
+            tiles = ceiling(rows, tile.get("COLUMNS", 1)) * ceiling(count, tile["ROWS"])
+            splits = splits_of(kernel, tiles, columns // 32)
             yield Call(
-                f"{kernel} {block_format} x {count}",
-                size + 4 * count * (COLUMNS + ROWS),
-                2 * count * ROWS * COLUMNS,
-                partial(multiply, kernel, x, blocks, block_format, None),
+                f"{block_format} {rows} x {columns}: {kernel}, {count}",
+                size + 4 * count * (columns + rows),
+                2 * count * rows * columns,
+                partial(multiply, kernel, x, blocks, block_format, None, splits),
             )
 
 

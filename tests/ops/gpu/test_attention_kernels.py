@@ -44,13 +44,17 @@ def attend(
     paged: list[float] = [table.shape[1], step.page_size, window, int(sinks is not None)]
     paged += [scale_of(step), softcap]
     reads = [inputs["q"], pool, *place, table, sinks]
-    launch(decode.name, (rows, groups, splits), y, partial, stats, *reads, *heads, *paged)
-    if splits > 1:
-        launch(
-            f"merge_attention.{name}",
-            (rows, groups),
-            *(y, partial, stats, *place, sinks, *heads, splits, window, int(sinks is not None)),
-        )
+    may_be_long = step.tokens not in (rows, *range(decode.constants["ROWS"] // per_head + 1))
+    if rows > 1 or not may_be_long:
+        launch(decode.name, (rows, groups, splits), y, partial, stats, *reads, *heads, *paged)
+        if splits > 1:
+            launch(
+                f"merge_attention.{name}",
+                (rows, groups),
+                *(y, partial, stats, *place, sinks, *heads, splits, window, int(sinks is not None)),
+            )
+    if not may_be_long:
+        return y
     block_tokens = max(1, prefill.constants["ROWS"] // per_head)
     groups = step.kv_heads * ceiling(per_head, prefill.constants["ROWS"])
     grid = (step.tokens // block_tokens + rows, groups)

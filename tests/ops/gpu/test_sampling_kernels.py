@@ -23,7 +23,7 @@ def best_of(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return values, tokens
 
 
-@pytest.mark.parametrize("columns", [40, 64, 4096, 9001])
+@pytest.mark.parametrize("columns", [40, 64, 1024, 2100])
 @pytest.mark.parametrize("distinct", [3, 1 << 20])
 def test_the_largest_are_found_of_equal_ones_the_lowest_tokens(
     random: np.random.Generator, columns: int, distinct: int
@@ -40,9 +40,9 @@ def test_the_largest_are_found_of_equal_ones_the_lowest_tokens(
 
 
 def test_a_row_that_is_not_finite_shows_it(random: np.random.Generator) -> None:
-    logits = random.standard_normal((4, 5000)).astype(np.float32)
-    logits[1, 4321], logits[2, 17] = np.nan, np.inf
-    logits[3, 4500] = np.copysign(np.nan, -1.0)
+    logits = random.standard_normal((4, 1100)).astype(np.float32)
+    logits[1, 1043], logits[2, 17] = np.nan, np.inf
+    logits[3, 1030] = np.copysign(np.nan, -1.0)
     values, tokens = best_of(logits)
     assert np.isfinite(values[:, 0]).tolist() == [True, False, False, False]
-    assert tokens[1:, 0].tolist() == [4321, 17, 4500]
+    assert tokens[1:, 0].tolist() == [1043, 17, 1030]

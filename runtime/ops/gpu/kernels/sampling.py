@@ -5,7 +5,6 @@ import triton.language as tl
 
 # A token behind every other: its key is the lowest of those with a logit of -inf.
 NO_TOKEN: tl.constexpr = tl.constexpr(0x7FFFFFFF)
-LOWEST_KEY: tl.constexpr = tl.constexpr((-0x7F800001) << 32)
 
 
 @triton.jit
@@ -39,12 +38,9 @@ def candidates(
     token = tl.where(mask, at, NO_TOKEN)
     if has_tokens != 0:
         token = tl.load(tokens + row * entries + at, mask=mask, other=NO_TOKEN)
-    left = ordered_keys(found, token)
-    place = (row * tl.num_programs(1) + block) * COUNT
-    for rank in range(0, COUNT):
-        best = tl.max(left, axis=0)
-        ordered = (best >> 32).to(tl.int32)
-        bits = tl.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered)
-        tl.store(best_values + place + rank, bits.to(tl.float32, bitcast=True))
-        tl.store(best_tokens + place + rank, (best & NO_TOKEN).to(tl.int32) ^ NO_TOKEN)
-        left = tl.where(left == best, LOWEST_KEY, left)
+    best = tl.topk(ordered_keys(found, token), COUNT)
+    place = (row * tl.num_programs(1) + block) * COUNT + tl.arange(0, COUNT)
+    ordered = (best >> 32).to(tl.int32)
+    bits = tl.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered)
+    tl.store(best_values + place, bits.to(tl.float32, bitcast=True))
+    tl.store(best_tokens + place, (best & NO_TOKEN).to(tl.int32) ^ NO_TOKEN)

@@ -56,22 +56,26 @@ void PagedAttention::compute(const Context& context) const {
   const int64_t chunks = heads_.kv_heads * ceiling_divide(group, tile);
   const int64_t splits = std::max<int64_t>(
       1, ceiling_divide(page_table.shape[1] * layer.page_size, decode_.constant("SPLIT")));
-  Scratch scratch(memory_);
-  float *partial = nullptr, *statistics = nullptr;
-  if (splits > 1) {
-    const int64_t states = rows * chunks * splits * tile;
-    partial = scratch.take<float>(states * heads_.head_dim);
-    statistics = scratch.take<float>(states * 2);
-  }
-  decode_(stream, {rows, chunks, splits}, y, partial, statistics, q.data, layer.pages,
-          positions.data, row_starts.data, page_table.data, sinks.data, heads, kv_heads, head_dim,
-          page_columns, page_size, window_, has_sinks, scale_, softcap_);
-  if (splits > 1) {
-    merge_(stream, {rows, chunks}, y, partial, statistics, positions.data, row_starts.data,
-           sinks.data, heads, kv_heads, head_dim, narrow(splits), window_, has_sinks);
-  }
   // Rows that are longer than those of decode_ are left to prefill_.
-  if (tokens == rows || tokens <= std::max<int64_t>(1, tile / group)) return;
+  const bool may_be_long = tokens != rows && tokens > std::max<int64_t>(1, tile / group);
+  const bool is_long_row = rows == 1 && may_be_long;
+  Scratch scratch(memory_);
+  if (!is_long_row) {
+    float *partial = nullptr, *statistics = nullptr;
+    if (splits > 1) {
+      const int64_t states = rows * chunks * splits * tile;
+      partial = scratch.take<float>(states * heads_.head_dim);
+      statistics = scratch.take<float>(states * 2);
+    }
+    decode_(stream, {rows, chunks, splits}, y, partial, statistics, q.data, layer.pages,
+            positions.data, row_starts.data, page_table.data, sinks.data, heads, kv_heads, head_dim,
+            page_columns, page_size, window_, has_sinks, scale_, softcap_);
+    if (splits > 1) {
+      merge_(stream, {rows, chunks}, y, partial, statistics, positions.data, row_starts.data,
+             sinks.data, heads, kv_heads, head_dim, narrow(splits), window_, has_sinks);
+    }
+  }
+  if (!may_be_long) return;
   const int64_t prefill_tile = prefill_.constant("ROWS");
   const int64_t queries = std::max<int64_t>(1, prefill_tile / group);
   prefill_(stream, {tokens / queries + rows, heads_.kv_heads * ceiling_divide(group, prefill_tile)},
