@@ -29,6 +29,7 @@ class Layout:
     """One arrangement of planes. Immutable.
 
     low_bits: of the codes plane, 0 for a plain format of `unit` numbers; high_bits: more on top;
+    has_table: codes are places in a format's table; is_float4: that of E2M1 numbers, doubled;
     sub_scales: per part, 0 where the unit is the scale; block_columns: columns of a unit.
     """
 
@@ -37,6 +38,7 @@ class Layout:
     unit: str = "fp16"
     high_bits: int = 0
     has_table: bool = False
+    is_float4: bool = False
     sub_scales: int = 0
     has_minimum: bool = False
     block_columns: int = PART_COLUMNS
@@ -112,7 +114,7 @@ _LAYOUTS = (
     Layout("q5_k", 4, high_bits=1, sub_scales=1, has_minimum=True, block_columns=256),
     Layout("q6_k", 4, high_bits=2, sub_scales=2, block_columns=256),
     Layout("iq4_nl", 4, has_table=True),
-    Layout("mxfp4", 4, unit="bf16", has_table=True),
+    Layout("mxfp4", 4, unit="bf16", has_table=True, is_float4=True),
     Layout("iq4_xs", 4, has_table=True, sub_scales=1, block_columns=256),
     Layout("iq2_s", 4, has_table=True, sub_scales=2, block_columns=256),
 )
@@ -167,7 +169,7 @@ BLOCK_FORMATS = {
     "TQ1_0": BlockFormat(LAYOUTS["q2_k"], zero=1),
     "TQ2_0": BlockFormat(LAYOUTS["q2_k"], zero=1),
     "IQ4_NL": BlockFormat(LAYOUTS["iq4_nl"], table=_NONLINEAR),
-    "MXFP4": BlockFormat(LAYOUTS["mxfp4"], zero=12, table=_mirrored((0, 1, 2, 3, 4, 6, 8, 12), 12)),
+    "MXFP4": BlockFormat(LAYOUTS["mxfp4"], table=_mirrored((0, 1, 2, 3, 4, 6, 8, 12))),
     "IQ4_XS": BlockFormat(LAYOUTS["iq4_xs"], table=_NONLINEAR),
     "IQ2_XXS": BlockFormat(LAYOUTS["iq4_xs"], unit_factor=0.125, table=_TWO_BITS),
     "IQ2_XS": BlockFormat(LAYOUTS["iq2_s"], unit_factor=0.125, table=_TWO_BITS),

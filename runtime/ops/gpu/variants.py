@@ -96,6 +96,7 @@ def _of_layout(layout: Layout, arch: str) -> Iterator[Variant]:
         "LOW_BITS": layout.low_bits,
         "HIGH_BITS": layout.high_bits,
         "HAS_TABLE": layout.has_table,
+        "IS_FLOAT4": layout.is_float4,
         "SUB_SCALES": layout.sub_scales,
         "HAS_MINIMUM": layout.has_minimum,
         "BLOCK_PARTS": layout.block_columns // 32,

@@ -13,7 +13,8 @@ from runtime.ops.gpu.kernels.weights import part_scales, part_values, part_weigh
 @triton.jit
 def row_lookup(
     y, ids, codes, high, subs, units, table_low, table_high, unit_factor, zero, rows, parts,
-    LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr, HAS_TABLE: tl.constexpr,
+    LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr,
+    HAS_TABLE: tl.constexpr, IS_FLOAT4: tl.constexpr,
     SUB_SCALES: tl.constexpr, HAS_MINIMUM: tl.constexpr, BLOCK_PARTS: tl.constexpr,
     PARTS: tl.constexpr,
 ):  # fmt: skip
@@ -27,7 +28,7 @@ def row_lookup(
     block = row * (parts // BLOCK_PARTS) + stored // BLOCK_PARTS
     first, second = part_weights(
         codes, high, subs, units, at[None, :], block[None, :], table_low, table_high,
-        unit_factor, zero, LOW_BITS, HIGH_BITS, HAS_TABLE, SUB_SCALES, HAS_MINIMUM,
+        unit_factor, zero, LOW_BITS, HIGH_BITS, HAS_TABLE, IS_FLOAT4, SUB_SCALES, HAS_MINIMUM,
     )  # fmt: skip
     column = part[None, :, None] * 32 + tl.arange(0, 16)[None, None, :]
     target = y + token.to(tl.int64) * parts * 32 + column
@@ -39,7 +40,8 @@ def row_lookup(
 def one_row(
     y, x, bias, codes, high, subs, units, experts, table_low, table_high, unit_factor, zero,
     rows, parts, has_bias, routed, slots_per_row,
-    LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr, HAS_TABLE: tl.constexpr,
+    LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr,
+    HAS_TABLE: tl.constexpr, IS_FLOAT4: tl.constexpr,
     SUB_SCALES: tl.constexpr, HAS_MINIMUM: tl.constexpr, BLOCK_PARTS: tl.constexpr,
     ROWS: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
@@ -65,7 +67,7 @@ def one_row(
         stored = tl.minimum(part, parts - 1)[None, :]
         at = row * parts + stored
         first, second = part_values(
-            codes, high, at, table_low, table_high, LOW_BITS, HIGH_BITS, HAS_TABLE
+            codes, high, at, table_low, table_high, LOW_BITS, HIGH_BITS, HAS_TABLE, IS_FLOAT4
         )
         of_first = tl.sum(first * x_first[None, :, :], axis=2)
         of_second = tl.sum(second * x_second[None, :, :], axis=2)
@@ -115,7 +117,8 @@ def many_rows(
     y, x, bias, codes, high, subs, units, slots, block_experts,
     table_low, table_high, unit_factor, zero,
     rows, parts, count, has_bias, routed, slots_per_row,
-    LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr, HAS_TABLE: tl.constexpr,
+    LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr,
+    HAS_TABLE: tl.constexpr, IS_FLOAT4: tl.constexpr,
     SUB_SCALES: tl.constexpr, HAS_MINIMUM: tl.constexpr, BLOCK_PARTS: tl.constexpr,
     EXACT: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PARTS: tl.constexpr,
@@ -154,7 +157,7 @@ def many_rows(
             codes, high, subs, units, row * parts + stored,
             row * (parts // BLOCK_PARTS) + stored // BLOCK_PARTS,
             table_low, table_high, unit_factor, zero,
-            LOW_BITS, HIGH_BITS, HAS_TABLE, SUB_SCALES, HAS_MINIMUM,
+            LOW_BITS, HIGH_BITS, HAS_TABLE, IS_FLOAT4, SUB_SCALES, HAS_MINIMUM,
         )  # fmt: skip
         first = tl.reshape(first.to(x_first.dtype), [COLUMNS, PARTS * 16])
         second = tl.reshape(second.to(x_first.dtype), [COLUMNS, PARTS * 16])

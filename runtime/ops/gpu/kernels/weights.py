@@ -12,6 +12,24 @@ def table_values(code, table_low, table_high):
 
 
 @triton.jit
+def float16_of(bits):
+    """The float16 whose bits are the low half of an int32, as float32."""
+    return bits.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
+
+
+@triton.jit
+def float4_values(packed):
+    """Bytes of two E2M1 numbers each -> float32, twice the values of the low and the high halves.
+
+    Exponent and mantissa become the lowest exponents of a float16 and its first mantissa bit.
+    """
+    byte = packed.to(tl.int32)
+    low = ((byte & 0x07) << 9) | ((byte & 0x08) << 12)
+    high = ((byte & 0x70) << 5) | ((byte & 0x80) << 8)
+    return float16_of(low) * 32768.0, float16_of(high) * 32768.0
+
+
+@triton.jit
 def two_bits(plane, at, column):
     """Codes of 2 bits of the parts `at` [R, P]: int32 [R, P, 16] of both halves."""
     word = tl.load(plane + at)
@@ -24,6 +42,7 @@ def two_bits(plane, at, column):
 def part_values(
     codes, high, at, table_low, table_high,
     LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr, HAS_TABLE: tl.constexpr,
+    IS_FLOAT4: tl.constexpr,
 ):  # fmt: skip
     """Values of the parts `at` int64 [R, P]: float32 [R, P, 16] of columns 0..15 and 16..31."""
     column = tl.arange(0, 16)[None, None, :]
@@ -45,7 +64,9 @@ def part_values(
         first_bits, second_bits = two_bits(high, at, column)
         first = first | (first_bits << LOW_BITS)
         second = second | (second_bits << LOW_BITS)
-    if HAS_TABLE:
+    if IS_FLOAT4:
+        first, second = float4_values(packed)
+    elif HAS_TABLE:
         first = table_values(first, table_low, table_high)
         second = table_values(second, table_low, table_high)
     return first.to(tl.float32), second.to(tl.float32)
@@ -95,11 +116,11 @@ def part_scales(
 def part_weights(
     codes, high, subs, units, at, block, table_low, table_high, unit_factor, zero,
     LOW_BITS: tl.constexpr, HIGH_BITS: tl.constexpr, HAS_TABLE: tl.constexpr,
-    SUB_SCALES: tl.constexpr, HAS_MINIMUM: tl.constexpr,
+    IS_FLOAT4: tl.constexpr, SUB_SCALES: tl.constexpr, HAS_MINIMUM: tl.constexpr,
 ):  # fmt: skip
     """Weights of the parts `at` [R, P]: float32 [R, P, 16] of columns 0..15 and 16..31."""
     first, second = part_values(
-        codes, high, at, table_low, table_high, LOW_BITS, HIGH_BITS, HAS_TABLE
+        codes, high, at, table_low, table_high, LOW_BITS, HIGH_BITS, HAS_TABLE, IS_FLOAT4
     )
     if LOW_BITS != 0:
         scale, second_scale, minimum, second_minimum = part_scales(
