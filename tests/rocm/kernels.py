@@ -403,7 +403,7 @@ class Groups:
         self, a: Any, grid: tuple[int, int, int], row: int, group: int, split: int
     ) -> tuple[np.ndarray, np.ndarray]:
         rows, groups, splits = grid
-        shape = (rows, groups, splits, self.tile)
+        shape = (rows, groups, splits, a.row_states)
         sums = view(a.partial, np.float32, *shape, a.head_dim)[row, group, split]
         return sums, view(a.stats, np.float32, *shape, 2)[row, group, split]
 
@@ -471,7 +471,7 @@ def weights_of(variant: str, a: Any, first: int, rows: int) -> np.ndarray:
     name = next(
         name
         for name, each in BLOCK_FORMATS.items()
-        # Entries of 0 are those that no code names.
+        # Of an entry of 0, which most often no code names, nothing is asked.
         if (each.layout.name, each.zero, each.unit_factor) == scalars
         and all(value in (0, given) for value, given in zip(each.table, table, strict=False))
     )

@@ -1,6 +1,6 @@
 """An NVIDIA GPU in the place of AMD's: the kernels, compiled as for those, on NumPy arrays.
 
-Needs PyTorch with CUDA, which only `make gpu-check` has.
+Needs PyTorch with CUDA, which nothing here installs.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -121,3 +121,13 @@ def weight_arguments(block_format: str, blocks: np.ndarray) -> tuple[list[Any], 
 
 def ceiling(count: int, size: int) -> int:
     return -(-count // size)
+
+
+def rounded(x: np.ndarray, kernel: str) -> np.ndarray:
+    """Activations as a product reads them: those of many rows in float16, but for F32 weights."""
+    if kernel.startswith("one_row") or kernel.endswith(".f32"):
+        return x
+    result = np.full(x.shape, np.nan, np.float16)
+    block = variant_of("round_activations").constants["BLOCK"]
+    launch("round_activations", (ceiling(x.size, block),), result, x, x.size)
+    return result

@@ -2,10 +2,10 @@
 
     make gpu-check                    # or: python -m tests.ops.gpu.nvidia [--tiles gfx1100]
 
-Compiles every kernel for the card, which needs no card. Where one with PyTorch's CUDA is at hand,
-the tests of the kernels run on it instead of in Triton's interpreter, and a table says what is
-reached. What it says of AMD GPUs is the arithmetic alone: not their matrix instructions, nor waves
-of 64 threads, nor their speed.
+Where a card with PyTorch's CUDA is at hand, the tests of the kernels run on it instead of in
+Triton's interpreter, and a table says what is reached. Without one they are only compiled. What it
+says of AMD GPUs is the arithmetic alone: not their matrix instructions, nor waves of 64 threads,
+nor their speed.
 """
 
 import argparse
@@ -98,10 +98,14 @@ class Table:
 
 def splits_of(kernel: str, tiles: int, parts: int) -> int:
     """Into how many the launcher splits a product: runtime/ops/native/hip/matrix.cc."""
+    from tests.ops.gpu.interpreter import ceiling, variant_of
+
     if kernel == "one_row":
         return 1
     programs = 512 if kernel == "few_rows" else 256
-    return max(1, min(programs // tiles, parts // 16))
+    wanted = max(1, min(programs // tiles, parts // 16, 16))
+    loop = variant_of(f"{kernel}.q8_0").constants["PARTS"]
+    return ceiling(parts, ceiling(parts, wanted * loop) * loop)
 
 
 def products(random: np.random.Generator) -> Iterator[Call]:

@@ -37,21 +37,25 @@ def attend(
     groups = step.kv_heads * ceiling(per_head, decode.constants["ROWS"])
     splits = ceiling(table.shape[1] * step.page_size, decode.constants["SPLIT"])
     y: np.ndarray = np.full_like(inputs["q"], np.nan)
-    partial = np.full((rows, groups, splits, decode.constants["ROWS"], step.head_dim), np.nan)
+    tile = decode.constants["ROWS"]
+    may_be_long = step.tokens != rows and step.tokens > max(1, tile // per_head)
+    states = min(tile, per_head) if step.tokens == rows else tile
+    partial = np.full((rows, groups, splits, states, step.head_dim), np.nan)
     partial, stats = partial.astype(np.float32), partial[..., :2].astype(np.float32)
     place = [inputs["positions"], inputs["row_starts"]]
     heads = [step.heads, step.kv_heads, step.head_dim]
     paged: list[float] = [table.shape[1], step.page_size, window, int(sinks is not None)]
     paged += [scale_of(step), softcap]
     reads = [inputs["q"], pool, *place, table, sinks]
-    may_be_long = step.tokens not in (rows, *range(decode.constants["ROWS"] // per_head + 1))
     if rows > 1 or not may_be_long:
-        launch(decode.name, (rows, groups, splits), y, partial, stats, *reads, *heads, *paged)
+        grid: tuple[int, ...] = (rows, groups, splits)
+        launch(decode.name, grid, y, partial, stats, *reads, *heads, *paged, states)
         if splits > 1:
             launch(
                 f"merge_attention.{name}",
                 (rows, groups),
-                *(y, partial, stats, *place, sinks, *heads, splits, window, int(sinks is not None)),
+                *(y, partial, stats, *place, sinks, *heads, splits),
+                *(window, int(sinks is not None), states),
             )
     if not may_be_long:
         return y

@@ -16,6 +16,7 @@ LDS_BYTES = 65536
 WIDE_LOAD = re.compile(r"(?:global|buffer)_load_(?:dwordx4|b128)")
 PAIR_LOAD = re.compile(r"(?:global|buffer)_load_(?:dwordx2|b64)")
 MATRIX_INSTRUCTION = re.compile(r"v_(?:mfma|wmma|swmmac)_")
+KEEPS_SUBNORMALS = re.compile(r"\.amdhsa_float_denorm_mode_16_64 3\b")
 WITH_DOT = ("few_rows", "many_rows", "decode_attention", "prefill_attention")
 
 
@@ -43,6 +44,8 @@ def faults(arch: str, name: str, kernel: CompiledKernel, assembly: str) -> list[
         load = PAIR_LOAD if LAYOUTS[variant].low_bits == 2 else WIDE_LOAD
         if not load.search(assembly):
             found.append("no wide loads of weights")
+    if variant == "mxfp4" and not KEEPS_SUBNORMALS.search(assembly):
+        found.append("float16 subnormals are flushed, and halves become zeros")
     if kind in WITH_DOT and arch not in WITHOUT_MATRIX_CORES:
         is_exact = kernel.constants.get("EXACT") == 1
         if not is_exact and not MATRIX_INSTRUCTION.search(assembly):

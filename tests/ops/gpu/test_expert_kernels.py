@@ -9,8 +9,7 @@ from runtime.ops.experts import choose, mixture_of_experts
 from runtime.ops.gpu.layouts import BLOCK_FORMATS
 from runtime.ops.reference import grouped_quant_matmul
 from tests.block_formats import weights
-from tests.ops.gpu.interpreter import ceiling, launch, variant_of, weight_arguments
-from tests.ops.gpu.test_matmul_kernels import rounded
+from tests.ops.gpu.interpreter import ceiling, launch, rounded, variant_of, weight_arguments
 
 EXPERTS, COLUMNS, HIDDEN = 5, 32, 64
 

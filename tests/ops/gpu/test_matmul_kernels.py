@@ -6,21 +6,11 @@ import pytest
 from runtime.ops.gpu.layouts import BLOCK_FORMATS
 from runtime.ops.reference import dequantize_rows, quant_matmul, row_lookup
 from tests.block_formats import weights, whole_blocks
-from tests.ops.gpu.interpreter import ceiling, launch, variant_of, weight_arguments
+from tests.ops.gpu.interpreter import ceiling, launch, rounded, variant_of, weight_arguments
 
 
 def layout_of(block_format: str) -> str:
     return BLOCK_FORMATS[block_format].layout.name
-
-
-def rounded(x: np.ndarray, kernel: str) -> np.ndarray:
-    """Activations as a product reads them: those of many rows in float16, but for F32 weights."""
-    if kernel.startswith("one_row") or kernel.endswith(".f32"):
-        return x
-    result = np.full(x.shape, np.nan, np.float16)
-    block = variant_of("round_activations").constants["BLOCK"]
-    launch("round_activations", (ceiling(x.size, block),), result, x, x.size)
-    return result
 
 
 def multiply(

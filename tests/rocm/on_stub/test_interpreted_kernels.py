@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from pipelines.convert import convert
@@ -40,5 +41,9 @@ def test_the_sources_compute_what_their_definitions_do(tmp_path: Path, device: S
         device.compute_with(kernels)
         session = Session(folder, settings=settings)
         logits.append([session.run(step).copy() for step in STEPS])
-    for expected, interpreted in zip(*logits, strict=True):
-        assert np.abs(interpreted - expected).max() < MOST_ERROR * expected.std()
+    exact = Session(folder, settings=msgspec.structs.replace(settings, device="cpu"))
+    for defined, interpreted, step in zip(*logits, STEPS, strict=True):
+        expected = exact.run(step)
+        assert np.abs(interpreted - defined).max() < MOST_ERROR * expected.std()
+        # The CPU's activations of 8 bits may choose another expert for a token.
+        assert np.median(np.abs(defined - expected)) < MOST_ERROR * expected.std()

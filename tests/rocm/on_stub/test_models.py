@@ -41,10 +41,11 @@ def rows(*spans: tuple[int, int], pages: int, seed: int = 7) -> StepInputs:
 
 
 STEPS = (
-    # A long prompt and a short one; one token beside a few; one token each.
+    # A long prompt and a short one; one token beside a few; one token each; a few tokens alone.
     rows((0, 130), (0, 7), pages=10),
     rows((130, 131), (7, 12), pages=10),
     rows((131, 132), (12, 13), pages=10),
+    rows((132, 135), pages=10),
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from runtime.ops.reference import dequantize_rows
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS, raw_weights
-from tests.rocm.on_stub.one_node import run_nodes
+from tests.rocm.on_stub.nodes import run_nodes
 from tests.rocm.stub_device import StubDevice
 
 ROWS, COLUMNS = 9, 512

@@ -146,13 +146,15 @@ def store_columns(at, sums, rest, exists, head_dim, BLOCK: tl.constexpr, REST: t
 def decode_attention(
     y, partial, stats, q, pool, positions, row_starts, page_table, sinks,
     heads, kv_heads, head_dim, page_columns, page_size, window, has_sinks, scale, softcap,
+    row_states,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, REST: tl.constexpr, WHOLE: tl.constexpr,
     PIECE: tl.constexpr, KEYS: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """Program (b, g, s): split s of the context of row b, for group g of its query heads.
 
-    With one split the result goes to y. Else partial [B, groups, splits, ROWS, D] gets the sums and
-    stats [B, groups, splits, ROWS, 2] the largest logit and the sum of weights.
+    With one split the result goes to y. Else partial [B, groups, splits, row_states, D] gets the
+    sums and stats [B, groups, splits, row_states, 2] the largest logit and the sum of weights:
+    row_states is ROWS, or less where a row of the step has fewer query rows in a group.
     """
     head_dim = BLOCK + REST if WHOLE else head_dim
     row = tl.program_id(0)
@@ -186,7 +188,9 @@ def decode_attention(
             sums, rest = sums * share[:, None], of_rest(rest, share, REST)
             store_columns(y + offsets, sums, rest, exists, head_dim, BLOCK, REST)
         else:
-            place = ((row * tl.num_programs(1) + group).to(tl.int64) * splits + split) * ROWS + m
+            place = (
+                (row * tl.num_programs(1) + group).to(tl.int64) * splits + split
+            ) * row_states + m
             to = partial + place * head_dim
             store_columns(to, sums, rest, exists, head_dim, BLOCK, REST)
             tl.store(stats + place * 2, largest, mask=exists)
@@ -196,7 +200,7 @@ def decode_attention(
 @triton.jit
 def merge_attention(
     y, partial, stats, positions, row_starts, sinks,
-    heads, kv_heads, head_dim, splits, window, has_sinks,
+    heads, kv_heads, head_dim, splits, window, has_sinks, row_states,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, REST: tl.constexpr, WHOLE: tl.constexpr,
     SPLIT: tl.constexpr,
 ):  # fmt: skip
@@ -230,7 +234,7 @@ def merge_attention(
         rest_mask = exists[:, None] & (rest_column < head_dim)
         rest = tl.zeros([ROWS, REST], tl.float32)
     for split in range(begin, end):
-        place = ((row * tl.num_programs(1) + group).to(tl.int64) * splits + split) * ROWS + m
+        place = ((row * tl.num_programs(1) + group).to(tl.int64) * splits + split) * row_states + m
         its_largest = tl.load(stats + place * 2, mask=exists, other=LOWEST)
         highest = tl.maximum(largest, its_largest)
         kept = tl.exp2(largest - highest)

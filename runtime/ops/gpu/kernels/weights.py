@@ -126,7 +126,7 @@ def part_weights(
         scale, second_scale, minimum, second_minimum = part_scales(
             subs, units, at, block, unit_factor, SUB_SCALES, HAS_MINIMUM
         )
-        # Exact, as no format has both: a zero has few bits, and a scale at most 19.
+        # Exact: a format has a zero or minimums (or such of 0), and a scale at most 19 bits.
         shift, second_shift = -zero * scale, -zero * second_scale
         if HAS_MINIMUM:
             shift, second_shift = minimum + shift, second_minimum + second_shift

@@ -56,7 +56,7 @@ class Scratch {
   void* allocate(int64_t bytes);
 
   ort::Allocator* allocator_;
-  static constexpr int most = 12;
+  static constexpr int most = 16;
   void* taken_[most] = {};
   int count_ = 0;
 };

@@ -10,9 +10,10 @@ namespace {
 
 // Up to so many rows a kernel of small tiles is faster than one of large ones.
 constexpr int64_t most_few_rows = 32;
-// A product of fewer programs than half of these is split along the columns of its weights, each
-// split of at least so many parts: a GPU of 300 compute units is not filled by fewer.
-constexpr int64_t programs_of_few_rows = 512, programs_of_many_rows = 256, least_split_parts = 16;
+// A product of half of these programs or fewer is split along the columns of its weights, since
+// they do not fill a GPU of 300 compute units.
+constexpr int64_t programs_of_few_rows = 512, programs_of_many_rows = 256;
+constexpr int64_t most_splits = 16, usual_split_parts = 16;
 
 int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
@@ -39,7 +40,7 @@ const Matrix::SomeRows& Matrix::kernel_for(int64_t rows) const {
 }
 
 const void* Matrix::read(Stream stream, Scratch& scratch, Activations& x) const {
-  if (weights_->layout().name == "f32") return x.values_;
+  if (few_rows_.constant("EXACT") != 0) return x.values_;
   if (x.rounded_ == nullptr) {
     auto* rounded = scratch.take<uint16_t>(x.count_);
     round_(stream, {ceiling_divide(x.count_, round_.constant("BLOCK"))}, rounded, x.values_,
@@ -47,6 +48,16 @@ const void* Matrix::read(Stream stream, Scratch& scratch, Activations& x) const 
     x.rounded_ = rounded;
   }
   return x.rounded_;
+}
+
+int64_t Matrix::splits(const SomeRows& kernel, int64_t tiles, int64_t M) const {
+  const int64_t programs = M <= most_few_rows ? programs_of_few_rows : programs_of_many_rows;
+  const int64_t parts = weights_->parts(), loop_parts = kernel.constant("PARTS");
+  const int64_t most = std::clamp<int64_t>(parts / usual_split_parts, 1, most_splits);
+  const int64_t wanted = std::clamp<int64_t>(programs / std::max<int64_t>(tiles, 1), 1, most);
+  // The kernel cuts at whole loops: so many splits that none is empty.
+  const int64_t split_parts = ceiling_divide(parts, wanted * loop_parts) * loop_parts;
+  return ceiling_divide(parts, split_parts);
 }
 
 void Matrix::multiply(Stream stream, Scratch& scratch, float* y, Activations& x, const float* bias,
@@ -64,9 +75,7 @@ void Matrix::multiply(Stream stream, Scratch& scratch, float* y, Activations& x,
   const SomeRows& kernel = kernel_for(M);
   Grid grid{ceiling_divide(N, kernel.constant("COLUMNS")),
             ceiling_divide(M, kernel.constant("ROWS"))};
-  const int64_t programs = M <= most_few_rows ? programs_of_few_rows : programs_of_many_rows;
-  grid.z = std::clamp<int64_t>(programs / std::max<int64_t>(grid.x * grid.y, 1), 1,
-                               std::max<int64_t>(weights_->parts() / least_split_parts, 1));
+  grid.z = splits(kernel, grid.x * grid.y, M);
   float* const sums = grid.z == 1 ? y : scratch.take<float>(grid.z * M * N);
   kernel(stream, grid, sums, read(stream, scratch, x), bias, plane(0), plane(1), plane(2), plane(3),
          nullptr, nullptr, layout.table[0], layout.table[1], layout.unit_factor, layout.zero,

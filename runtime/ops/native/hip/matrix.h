@@ -71,6 +71,8 @@ class Matrix {
                           int32_t, int32_t, int32_t, int32_t, int32_t>;
 
   const SomeRows& kernel_for(int64_t rows) const;
+  // Into how many splits of its columns a product of M rows in so many tiles is cut.
+  int64_t splits(const SomeRows& kernel, int64_t tiles, int64_t M) const;
   // What a product of more than one row reads.
   const void* read(Stream stream, Scratch& scratch, Activations& x) const;
 

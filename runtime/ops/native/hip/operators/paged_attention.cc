@@ -59,20 +59,23 @@ void PagedAttention::compute(const Context& context) const {
   // Rows that are longer than those of decode_ are left to prefill_.
   const bool may_be_long = tokens != rows && tokens > std::max<int64_t>(1, tile / group);
   const bool is_long_row = rows == 1 && may_be_long;
+  // Query rows of a program that may be there: rows of one token each have as many as heads.
+  const int64_t row_states = tokens == rows ? std::min(tile, group) : tile;
   Scratch scratch(memory_);
   if (!is_long_row) {
     float *partial = nullptr, *statistics = nullptr;
     if (splits > 1) {
-      const int64_t states = rows * chunks * splits * tile;
+      const int64_t states = rows * chunks * splits * row_states;
       partial = scratch.take<float>(states * heads_.head_dim);
       statistics = scratch.take<float>(states * 2);
     }
     decode_(stream, {rows, chunks, splits}, y, partial, statistics, q.data, layer.pages,
             positions.data, row_starts.data, page_table.data, sinks.data, heads, kv_heads, head_dim,
-            page_columns, page_size, window_, has_sinks, scale_, softcap_);
+            page_columns, page_size, window_, has_sinks, scale_, softcap_, narrow(row_states));
     if (splits > 1) {
       merge_(stream, {rows, chunks}, y, partial, statistics, positions.data, row_starts.data,
-             sinks.data, heads, kv_heads, head_dim, narrow(splits), window_, has_sinks);
+             sinks.data, heads, kv_heads, head_dim, narrow(splits), window_, has_sinks,
+             narrow(row_states));
     }
   }
   if (!may_be_long) return;

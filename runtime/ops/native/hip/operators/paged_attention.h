@@ -27,10 +27,10 @@ class PagedAttention {
   // y, partial results and their statistics, q, pool, positions, row_starts, page_table, sinks
   Kernel<float*, float*, float*, const float*, const Half*, const int32_t*, const int32_t*,
          const int32_t*, const float*, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t,
-         int32_t, float, float>
+         int32_t, float, float, int32_t>
       decode_;
   Kernel<float*, const float*, const float*, const int32_t*, const int32_t*, const float*, int32_t,
-         int32_t, int32_t, int32_t, int32_t, int32_t>
+         int32_t, int32_t, int32_t, int32_t, int32_t, int32_t>
       merge_;
   Kernel<float*, const float*, const Half*, const int32_t*, const int32_t*, const int32_t*,
          const float*, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t,
