@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from pipelines.convert import convert
@@ -11,6 +12,10 @@ from runtime.gguf import GGUFFile
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
 from tests.models import write_tiny_llama
+
+# An example that takes long while the machine is busy is no failure.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -56,9 +56,7 @@ def test_attends_as_defined(
     np.testing.assert_allclose(attend(library, inputs, step, **options), expected, **TOLERANCE)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_attends_as_defined_to_any_rows(best: Library, data: st.DataObject) -> None:
     rows = data.draw(st.integers(1, 5))

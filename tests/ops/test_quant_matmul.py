@@ -87,7 +87,7 @@ def test_rounding_activations_to_8_bits_costs_little(
     assert np.linalg.norm(y - exact) < 0.01 * np.linalg.norm(exact)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 1000), outlier=st.floats(1, 1e6))
 def test_an_activation_is_rounded_by_its_groups_size_or_by_a_millionth_of_its_rows(
     seed: int, outlier: float
@@ -146,9 +146,7 @@ def test_a_row_alone_has_the_bits_it_has_in_company(
         np.testing.assert_array_equal(part, together[first : first + some])
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     block_format=st.sampled_from(INTEGER_FORMATS + PLAIN_FORMATS),
     rows=st.integers(0, 40),

@@ -162,7 +162,6 @@ def test_what_a_user_types_never_becomes_a_control_token(make: Make, family: str
 
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(pieces=st.lists(st.sampled_from([*CONTROL, "<|", "|>", "im_end", " ", "a", "\n"])))

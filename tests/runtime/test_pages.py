@@ -109,4 +109,4 @@ class PageManagerMachine(RuleBasedStateMachine):
 
 
 TestPageManagerMachine = PageManagerMachine.TestCase
-TestPageManagerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestPageManagerMachine.settings = settings(max_examples=60, stateful_step_count=30)

@@ -211,7 +211,7 @@ def test_a_removed_sequence_frees_its_pages_at_once() -> None:
     assert scheduler.plan() is None
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(
     prompts=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=16), min_size=1, max_size=8),
     answers=st.integers(1, 8),
