@@ -82,9 +82,7 @@ class Kernels:
         slots = launch.grid[1]
         experts = view(a.experts, np.int32, slots) if a.routed else np.zeros(slots, np.int32)
         for slot in range(slots):
-            self._product(
-                launch.variant, a, np.array([slot]), int(experts[slot]), slots, np.float32
-            )
+            self._product(launch, a, np.array([slot]), int(experts[slot]), slots)
 
     def few_rows(self, launch: Launch, a: Any) -> None:
         self.many_rows(launch, a)
@@ -102,12 +100,11 @@ class Kernels:
     def many_rows(self, launch: Launch, a: Any) -> None:
         rows, tiles, splits = launch.constants["ROWS"], launch.grid[1], launch.grid[2]
         cover(launch.grid[0], launch.constants["COLUMNS"], a.rows)
-        dtype = np.float32 if launch.variant == "f32" else np.float16
         if not a.routed:
             cover(tiles, rows, a.count)
             # What the other splits would have is here in the first.
             view(a.y, np.float32, splits, a.count, a.rows)[1:] = 0
-            self._product(launch.variant, a, np.arange(a.count), 0, a.count, dtype)
+            self._product(launch, a, np.arange(a.count), 0, a.count)
             return
         assert splits == 1, "a product by experts is not split"
         slots = view(a.slots, np.int32, tiles, rows)
@@ -115,20 +112,16 @@ class Kernels:
         for expert, placed in zip(view(a.block_experts, np.int32, tiles), slots, strict=True):
             if expert >= 0:
                 own = placed[placed >= 0]
-                self._product(launch.variant, a, own, int(expert), a.count, dtype)
+                self._product(launch, a, own, int(expert), a.count)
                 seen += own.tolist()
         assert sorted(seen) == list(range(a.count)), "a slot is placed not once"
 
     def _product(
-        self,
-        variant: str,
-        a: Any,
-        slots: np.ndarray,
-        expert: int,
-        slot_count: int,
-        dtype: npt.DTypeLike,
+        self, launch: Launch, a: Any, slots: np.ndarray, expert: int, slot_count: int
     ) -> None:
-        weights = self.weights(variant, a, expert * a.rows, a.rows)
+        weights = self.weights(launch.variant, a, expert * a.rows, a.rows)
+        is_exact = launch.kernel == "one_row" or launch.variant == "f32"
+        dtype = np.float32 if is_exact else np.float16
         x_rows = -(-slot_count // a.slots_per_row)
         x = view(a.x, dtype, x_rows, a.parts * 32)[slots // a.slots_per_row].astype(np.float32)
         y = x @ weights.T

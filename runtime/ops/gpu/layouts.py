@@ -126,7 +126,7 @@ LAYOUTS = {layout.name: layout for layout in _LAYOUTS}
 class BlockFormat:
     """How a GGML format reads its layout. Immutable.
 
-    table: 16 int8 values of the codes where the layout has a table.
+    table: 16 int8 values of the codes where the layout has a table; such a format has no zero.
     """
 
     layout: Layout
@@ -142,14 +142,14 @@ class BlockFormat:
         return low, high
 
 
-def _mirrored(magnitudes: tuple[int, ...], zero: int = 0) -> tuple[int, ...]:
-    """Values of codes whose highest bit is a sign, from `zero` on."""
-    return tuple(zero + each for each in magnitudes) + tuple(zero - each for each in magnitudes)
+def _mirrored(magnitudes: tuple[int, ...]) -> tuple[int, ...]:
+    """Values of codes whose highest bit is a sign."""
+    return magnitudes + tuple(-each for each in magnitudes)
 
 
 _NONLINEAR = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 _TWO_BITS = (8, 25, 43, 0, -8, -25, -43, 0) + (0,) * 8
-_ONE_BIT = tuple(9 + 8 * (i // 2 - 1) + (1 if i % 2 == 0 else -1) for i in range(6)) + (0,) * 10
+_ONE_BIT = tuple(8 * (i // 2 - 1) + (1 if i % 2 == 0 else -1) for i in range(6)) + (0,) * 10
 
 BLOCK_FORMATS = {
     "F32": BlockFormat(LAYOUTS["f32"]),
@@ -177,10 +177,8 @@ BLOCK_FORMATS = {
     "IQ3_XXS": BlockFormat(
         LAYOUTS["iq4_xs"], unit_factor=0.25, table=_mirrored((4, 12, 20, 28, 36, 44, 52, 62))
     ),
-    "IQ3_S": BlockFormat(
-        LAYOUTS["iq4_xs"], zero=15, table=_mirrored((1, 3, 5, 7, 9, 11, 13, 15), 15)
-    ),
-    "IQ1_S": BlockFormat(LAYOUTS["iq4_xs"], zero=9, unit_factor=0.125, table=_ONE_BIT),
-    "IQ1_M": BlockFormat(LAYOUTS["iq2_s"], zero=9, unit_factor=0.125, table=_ONE_BIT),
+    "IQ3_S": BlockFormat(LAYOUTS["iq4_xs"], table=_mirrored((1, 3, 5, 7, 9, 11, 13, 15))),
+    "IQ1_S": BlockFormat(LAYOUTS["iq4_xs"], unit_factor=0.125, table=_ONE_BIT),
+    "IQ1_M": BlockFormat(LAYOUTS["iq2_s"], unit_factor=0.125, table=_ONE_BIT),
 }
 """Every GGML block format that the kernels multiply."""

@@ -257,8 +257,7 @@ def _read_codebook(format: str, blocks: Bytes) -> _Codes:
     values = dequantize(_with_unit_of_one(format, blocks), GGMLQuantizationType[format])
     steps = np.repeat(subs * np.float32(block_format.unit_factor), PART_COLUMNS // halves, axis=1)
     wanted = np.rint(np.asarray(values).reshape(len(blocks), -1) / steps).astype(np.int32)
-    table = np.array(block_format.table) - block_format.zero
-    places = {int(value): place for place, value in reversed(list(enumerate(table)))}
+    places = {value: place for place, value in reversed(list(enumerate(block_format.table)))}
     lookup = np.zeros(256, np.uint8)
     for value, place in places.items():
         lookup[value + 128] = place

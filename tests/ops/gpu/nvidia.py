@@ -36,9 +36,9 @@ CACHE_BYTES = 256 << 20
 
 def compile_all(capability: int, tiles: str) -> None:
     """Compile every variant; raises what the compiler raises."""
-    names = [variant.name for variant in variants(tiles)]
-    print(f"compiling {len(names)} kernels for sm_{capability}, tiles of {tiles}", flush=True)
-    for variant in variants(tiles):
+    kernels = list(variants(tiles))
+    print(f"compiling {len(kernels)} kernels for sm_{capability}, tiles of {tiles}", flush=True)
+    for variant in kernels:
         shared = compiled(variant, "cuda", capability, 32).metadata.shared
         if shared > 65536:
             print(f"{variant.name}: {shared} bytes of shared memory")

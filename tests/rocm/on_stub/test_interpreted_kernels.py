@@ -44,6 +44,6 @@ def test_the_sources_compute_what_their_definitions_do(tmp_path: Path, device: S
     exact = Session(folder, settings=msgspec.structs.replace(settings, device="cpu"))
     for defined, interpreted, step in zip(*logits, STEPS, strict=True):
         expected = exact.run(step)
-        assert np.abs(interpreted - defined).max() < MOST_ERROR * expected.std()
+        assert np.abs(interpreted - defined).max() < MOST_ERROR * defined.std()
         # The CPU's activations of 8 bits may choose another expert for a token.
         assert np.median(np.abs(defined - expected)) < MOST_ERROR * expected.std()

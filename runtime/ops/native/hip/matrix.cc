@@ -60,26 +60,37 @@ int64_t Matrix::splits(const SomeRows& kernel, int64_t tiles, int64_t M) const {
   return ceiling_divide(parts, split_parts);
 }
 
-void Matrix::multiply(Stream stream, Scratch& scratch, float* y, Activations& x, const float* bias,
-                      int64_t M) const {
+void Matrix::multiply_alone(Stream stream, const Result& y, const Activations& x,
+                            const int32_t* chosen) const {
   const PlaneLayout& layout = weights_->layout();
   const auto plane = [this](int i) { return weights_->plane(i); };
+  one_row_(stream, {ceiling_divide(y.columns, one_row_.constant("ROWS")), y.rows}, y.data,
+           x.values_, y.bias, plane(0), plane(1), plane(2), plane(3), chosen, layout.table[0],
+           layout.table[1], layout.unit_factor, layout.zero, narrow(y.columns),
+           narrow(weights_->parts()), y.bias != nullptr, chosen != nullptr,
+           narrow(y.slots_per_row));
+}
+
+void Matrix::multiply_tiles(Stream stream, const SomeRows& kernel, Grid grid, const Result& y,
+                            const void* x, const PlacedSlots& placed) const {
+  const PlaneLayout& layout = weights_->layout();
+  const auto plane = [this](int i) { return weights_->plane(i); };
+  kernel(stream, grid, y.data, x, y.bias, plane(0), plane(1), plane(2), plane(3), placed.slots,
+         placed.experts, layout.table[0], layout.table[1], layout.unit_factor, layout.zero,
+         narrow(y.columns), narrow(weights_->parts()), narrow(y.rows), y.bias != nullptr,
+         placed.slots != nullptr, narrow(y.slots_per_row));
+}
+
+void Matrix::multiply(Stream stream, Scratch& scratch, float* y, Activations& x, const float* bias,
+                      int64_t M) const {
   const int64_t N = rows();
-  const int32_t has_bias = bias != nullptr;
-  if (M == 1) {
-    one_row_(stream, {ceiling_divide(N, one_row_.constant("ROWS")), 1}, y, x.values_, bias,
-             plane(0), plane(1), plane(2), plane(3), nullptr, layout.table[0], layout.table[1],
-             layout.unit_factor, layout.zero, narrow(N), narrow(weights_->parts()), has_bias, 0, 1);
-    return;
-  }
+  if (M == 1) return multiply_alone(stream, {y, bias, M, N}, x, nullptr);
   const SomeRows& kernel = kernel_for(M);
   Grid grid{ceiling_divide(N, kernel.constant("COLUMNS")),
             ceiling_divide(M, kernel.constant("ROWS"))};
   grid.z = splits(kernel, grid.x * grid.y, M);
   float* const sums = grid.z == 1 ? y : scratch.take<float>(grid.z * M * N);
-  kernel(stream, grid, sums, read(stream, scratch, x), bias, plane(0), plane(1), plane(2), plane(3),
-         nullptr, nullptr, layout.table[0], layout.table[1], layout.unit_factor, layout.zero,
-         narrow(N), narrow(weights_->parts()), narrow(M), has_bias, 0, 1);
+  multiply_tiles(stream, kernel, grid, {sums, bias, M, N}, read(stream, scratch, x), {});
   if (grid.z > 1) {
     sum_splits_(stream, {ceiling_divide(M * N, sum_splits_.constant("BLOCK"))}, y, sums,
                 narrow(M * N), narrow(grid.z));
@@ -94,25 +105,13 @@ int64_t Matrix::tile_slots(const Routing& routing) const {
 void Matrix::multiply(Stream stream, Scratch& scratch, float* y, Activations& x, const float* bias,
                       const Routing& routing, int64_t slots_per_row,
                       const PlacedSlots& placed) const {
-  const PlaneLayout& layout = weights_->layout();
-  const auto plane = [this](int i) { return weights_->plane(i); };
-  const int64_t N = rows() / routing.experts, slots = routing.slots;
-  const int32_t has_bias = bias != nullptr;
   const int64_t tile = tile_slots(routing);
-  if (tile == 0) {
-    one_row_(stream, {ceiling_divide(N, one_row_.constant("ROWS")), slots}, y, x.values_, bias,
-             plane(0), plane(1), plane(2), plane(3), routing.chosen, layout.table[0],
-             layout.table[1], layout.unit_factor, layout.zero, narrow(N), narrow(weights_->parts()),
-             has_bias, 1, narrow(slots_per_row));
-    return;
-  }
-  const SomeRows& kernel = kernel_for(slots / routing.experts);
-  const Grid grid{ceiling_divide(N, kernel.constant("COLUMNS")),
-                  ceiling_divide(slots, tile) + routing.experts};
-  kernel(stream, grid, y, read(stream, scratch, x), bias, plane(0), plane(1), plane(2), plane(3),
-         placed.slots, placed.experts, layout.table[0], layout.table[1], layout.unit_factor,
-         layout.zero, narrow(N), narrow(weights_->parts()), narrow(slots), has_bias, 1,
-         narrow(slots_per_row));
+  const Result result{y, bias, routing.slots, rows() / routing.experts, slots_per_row};
+  if (tile == 0) return multiply_alone(stream, result, x, routing.chosen);
+  const SomeRows& kernel = kernel_for(routing.slots / routing.experts);
+  const Grid grid{ceiling_divide(result.columns, kernel.constant("COLUMNS")),
+                  ceiling_divide(routing.slots, tile) + routing.experts};
+  multiply_tiles(stream, kernel, grid, result, read(stream, scratch, x), placed);
 }
 
 }  // namespace rocmforge::hip

@@ -70,6 +70,22 @@ class Matrix {
                           const int32_t*, const int32_t*, int64_t, int64_t, float, int32_t, int32_t,
                           int32_t, int32_t, int32_t, int32_t, int32_t>;
 
+  // What a launch writes, y [rows, columns], and the bias that is added; row s of it is of row
+  // s / slots_per_row of x.
+  struct Result {
+    float* data;
+    const float* bias;
+    int64_t rows;
+    int64_t columns;
+    int64_t slots_per_row = 1;
+  };
+
+  // Each row by itself; by the weights of the expert that is chosen for it, or null for plain rows.
+  void multiply_alone(Stream stream, const Result& y, const Activations& x,
+                      const int32_t* chosen) const;
+  // Tiles of rows; of slots that are placed by their experts, or null for plain rows.
+  void multiply_tiles(Stream stream, const SomeRows& kernel, Grid grid, const Result& y,
+                      const void* x, const PlacedSlots& placed) const;
   const SomeRows& kernel_for(int64_t rows) const;
   // Into how many splits of its columns a product of M rows in so many tiles is cut.
   int64_t splits(const SomeRows& kernel, int64_t tiles, int64_t M) const;

@@ -133,19 +133,17 @@ template <typename Format>
 PlaneLayout layout_of(int64_t columns) {
   using Of = Planes<Format>;
   const int64_t parts = columns / part_columns, blocks = columns / Format::shape.columns;
-  // Codes that are signed numbers by themselves: the GPU's kernels take nothing from them.
-  constexpr int32_t zero =
-      Format::shape.format == BlockFormat::mxfp4 ? 0 : int32_t{Format::zero_point};
   PlaneLayout layout{variant(Format::shape.format),
                      {parts * Of::code_bytes, parts * Of::high_bytes, parts * Of::sub_bytes,
                       blocks * Of::unit_count * int64_t{sizeof(Half)}},
                      {},
                      Format::unit_factor,
-                     zero};
+                     Format::has_table ? 0 : Format::zero_point};
+  // Here a table's values are signed, so nothing is taken from them.
   if constexpr (Format::has_table) {
     int8_t values[16];
     for (int i = 0; i < 16; ++i) {
-      values[i] = static_cast<int8_t>(Format::table_value(i) - Format::zero_point + zero);
+      values[i] = static_cast<int8_t>(Format::table_value(i) - Format::zero_point);
     }
     std::memcpy(layout.table, values, sizeof values);
   }
