@@ -4,12 +4,12 @@ Paths under /v1 have OpenAI's instead: `{"error": {"message", "type", "param", "
 """
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import falcon
 import msgspec
 
-from runtime.errors import EngineUnavailable, InvalidRequest, QueueFull, RocmForgeError
+from runtime.errors import InvalidRequest, RocmForgeError
 
 RETRY_AFTER_SECONDS = 1
 INTERNAL_ERROR = "the server failed to answer this request; its log says why"
@@ -22,27 +22,69 @@ Application = falcon.App[falcon.Request, falcon.Response]
 class RequestNotFound(RocmForgeError):
     """No request has this id, or it ended too long ago."""
 
+    code = "request_not_found"
+
 
 class UnknownModel(RocmForgeError):
     """The model that was asked for is not the one that is served."""
+
+    code = "unknown_model"
 
 
 class GenerationFailed(RocmForgeError):
     """A request was taken in and failed."""
 
+    code = "generation_failed"
+
 
 class NoModel(RocmForgeError):
     """The server was started without a model, or its model could not be loaded."""
 
+    code = "no_model"
 
-STATUS_OF_ERROR: dict[type[RocmForgeError], int] = {
-    InvalidRequest: 400,
-    RequestNotFound: 404,
-    UnknownModel: 404,
-    QueueFull: 503,
-    EngineUnavailable: 503,
+
+class Answer(NamedTuple):
+    """How an error is told: the HTTP status, and the `code` and `param` of OpenAI's dialect."""
+
+    status: int
+    openai_code: str | None = None
+    openai_param: str | None = None
+    """The field at fault, where the error itself does not say."""
+
+    @property
+    def openai_type(self) -> str:
+        """OpenAI's `type`. Source: its guide to error codes."""
+        return "invalid_request_error" if self.status < 500 else "server_error"
+
+
+ANSWERS: dict[str, Answer] = {
+    "invalid_request": Answer(400),
+    "context_length_exceeded": Answer(400, "context_length_exceeded"),
+    "not_found": Answer(404),
+    "request_not_found": Answer(404, "request_not_found"),
+    "unknown_model": Answer(404, "model_not_found", "model"),
+    "method_not_allowed": Answer(405),
+    "request_timeout": Answer(408, "request_timeout"),
+    "body_too_large": Answer(413, "request_too_large"),
+    "unsupported_media_type": Answer(415, "unsupported_media_type"),
+    "headers_too_large": Answer(431, "request_too_large"),
+    "internal_error": Answer(500),
+    "generation_failed": Answer(500),
+    "no_model": Answer(500),
+    "not_implemented": Answer(501),
+    "queue_full": Answer(503, "queue_full"),
+    "engine_unavailable": Answer(503, "engine_unavailable"),
+    "bodies_full": Answer(503, "queue_full"),
 }
-"""Every other error is the server's own: 500."""
+"""Every code that an answer may have. A code that is not here is the server's own: 500."""
+
+CODE_OF_STATUS = {answer.status: code for code, answer in reversed(ANSWERS.items())}
+"""What Falcon or Waitress refuses has a status only: the first code that has it."""
+
+
+def answer_of(code: str) -> Answer:
+    """How an error is told."""
+    return ANSWERS.get(code, ANSWERS["internal_error"])
 
 
 class OpenAIError(msgspec.Struct, frozen=True):
@@ -54,12 +96,11 @@ class OpenAIError(msgspec.Struct, frozen=True):
     code: str | None
 
     @classmethod
-    def of(cls, status: int, message: str, *, unknown_model: bool = False) -> "OpenAIError":
-        """The error of an HTTP status. Source of the types: OpenAI's guide to error codes."""
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        if unknown_model:
-            return cls(message, kind, "model", "model_not_found")
-        return cls(message, kind, None, None)
+    def of(cls, code: str, message: str, field: str | None = None) -> "OpenAIError":
+        """The error of a code; `field` is the one at fault."""
+        answer = answer_of(code)
+        param = answer.openai_param if field is None else field
+        return cls(message, answer.openai_type, param, answer.openai_code)
 
 
 class OpenAIErrorBody(msgspec.Struct, frozen=True):
@@ -68,27 +109,25 @@ class OpenAIErrorBody(msgspec.Struct, frozen=True):
     error: OpenAIError
 
 
-def error_body(path: str, status: int, message: str, *, unknown_model: bool = False) -> bytes:
+def error_body(path: str, code: str, message: str, field: str | None = None) -> bytes:
     """The JSON of an error, in the form that the path's clients know."""
     if (path + "/").startswith("/v1/"):
-        error = OpenAIError.of(status, message, unknown_model=unknown_model)
-        return msgspec.json.encode(OpenAIErrorBody(error))
+        return msgspec.json.encode(OpenAIErrorBody(OpenAIError.of(code, message, field)))
     return msgspec.json.encode({"error": message, "status": "error"})
 
 
 def answer_error(
     request: falcon.Request,
     response: falcon.Response,
-    status: int,
+    code: str,
     message: str,
-    *,
-    unknown_model: bool = False,
+    field: str | None = None,
 ) -> None:
     """Make the response an error; a 503 says when to try again."""
-    response.status = status
+    response.status = answer_of(code).status
     response.content_type = falcon.MEDIA_JSON
-    response.data = error_body(request.path, status, message, unknown_model=unknown_model)
-    if status == 503:
+    response.data = error_body(request.path, code, message, field)
+    if response.status_code == 503:
         response.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
 
 
@@ -99,9 +138,8 @@ def on_known_error(
     parameters: dict[str, Any],
 ) -> None:
     """Answer an error that a user can cause or mend with its own sentence."""
-    status = STATUS_OF_ERROR.get(type(error), 500)
-    unknown_model = isinstance(error, UnknownModel)
-    answer_error(request, response, status, str(error), unknown_model=unknown_model)
+    field = error.field if isinstance(error, InvalidRequest) else None
+    answer_error(request, response, error.code, str(error), field)
 
 
 def on_http_error(
@@ -118,7 +156,12 @@ def on_http_error(
     else:
         message = error.description or error.title
     response.set_headers(error.headers or {})
-    answer_error(request, response, error.status_code, message)
+    answer_error(request, response, code_of_status(error.status_code), message)
+
+
+def code_of_status(status: int) -> str:
+    """The code of an error that has a status only."""
+    return CODE_OF_STATUS.get(status, "invalid_request" if status < 500 else "internal_error")
 
 
 def on_unknown_error(
@@ -129,7 +172,7 @@ def on_unknown_error(
 ) -> None:
     """Answer a bug with a sentence that gives nothing away, and log it whole."""
     log.error("unhandled error at %s %s", request.method, request.path, exc_info=error)
-    answer_error(request, response, 500, INTERNAL_ERROR)
+    answer_error(request, response, "internal_error", INTERNAL_ERROR)
 
 
 def install(app: Application) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
 
-from api.errors import error_body
+from api.errors import code_of_status, error_body
 from api.exchange import WATCH_CLIENT
 
 
@@ -32,7 +32,7 @@ class _RefusalTask(ErrorTask):  # type: ignore[misc]
         refusal = self.request.error
         # A request that could not be parsed has no path.
         path: str = getattr(self.request, "path", "")
-        body = error_body(path, refusal.code, f"{refusal.reason}: {refusal.body}")
+        body = error_body(path, code_of_status(refusal.code), f"{refusal.reason}: {refusal.body}")
         self.status = f"{refusal.code} {refusal.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.response_headers.append(("Access-Control-Allow-Origin", "*"))

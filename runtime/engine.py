@@ -10,7 +10,7 @@ from collections.abc import Sequence as AnySequence
 from dataclasses import dataclass
 
 from runtime.engine_core import EngineCore, EngineObserver, StepRunner
-from runtime.errors import EngineUnavailable, InvalidRequest, QueueFull
+from runtime.errors import ContextLengthExceeded, EngineUnavailable, InvalidRequest, QueueFull
 from runtime.generation import FinishReason, Generation
 from runtime.sampler import SamplingParameters
 from runtime.settings import Settings
@@ -114,17 +114,14 @@ class Engine:
 
         `context` is carried to the observer of the request's end, however soon that is.
 
-        Raises InvalidRequest for a prompt that is empty, fills the context or holds unknown ids;
-        QueueFull; EngineUnavailable.
+        Raises InvalidRequest for a prompt that is empty or holds unknown ids;
+        ContextLengthExceeded for one that fills the context; QueueFull; EngineUnavailable.
         """
         prompt = tuple(prompt_tokens)
         if not prompt:
             raise InvalidRequest("the prompt has no tokens; send at least one character")
         if len(prompt) >= self.context_length:
-            raise InvalidRequest(
-                f"the prompt has {len(prompt)} tokens and leaves no room for an answer in the "
-                f"context of {self.context_length}; shorten it"
-            )
+            raise ContextLengthExceeded(self._overflow(len(prompt)))
         if max_tokens < 1:
             raise InvalidRequest("max_tokens must be at least 1")
         if not (min(prompt) >= 0 and max(prompt) < self.vocabulary_size):
@@ -164,6 +161,19 @@ class Engine:
     def statistics(self) -> EngineStatistics:
         """Consistent counts of this moment."""
         return self._core.recorder.snapshot()
+
+    def _overflow(self, prompt_length: int) -> str:
+        """Why a prompt does not fit; it begins with the words that clients look for."""
+        says = f"This model's maximum context length is {self.context_length} tokens"
+        if self._core.cache_tokens < self._model.context_length:
+            says += (
+                " here, for the KV cache holds no more (--cache-tokens; the model itself takes "
+                f"{self._model.context_length})"
+            )
+        return (
+            f"{says}; the prompt has {prompt_length} tokens and leaves no room for an answer: "
+            "shorten it"
+        )
 
     def _run(self) -> None:
         core = self._core

@@ -1,52 +1,92 @@
 """The exceptions of ROCmForge. Every message is one sentence that tells the user what to do.
 
-A room raises one of these for whatever a user can cause; anything else that escapes is a bug.
+A module raises one of these for whatever a user can cause; anything else that escapes is a bug.
+`code` tells programs what happened and never changes; messages may, so nothing reads them.
 """
+
+from typing import ClassVar
 
 
 class RocmForgeError(Exception):
     """Base of every error a user can cause or mend. `str(error)` is shown as it is."""
 
+    code: ClassVar[str] = "internal_error"
+
 
 class GGUFError(RocmForgeError):
     """A GGUF file that cannot be read: the message names the file and the field."""
+
+    code = "invalid_gguf"
 
 
 class UnsupportedModel(RocmForgeError):
     """A readable model that this build cannot run: the message names what it lacks."""
 
+    code = "unsupported_model"
+
 
 class PreparationError(RocmForgeError):
     """A model failed conversion or a validation check; nothing was published."""
+
+    code = "preparation_failed"
 
 
 class ModelNotFound(RocmForgeError):
     """No published model or file has the name that was asked for."""
 
+    code = "model_not_found"
+
 
 class BenchmarkError(RocmForgeError):
     """A server could not be measured: it did not start, refused a request, or ended early."""
+
+    code = "benchmark_failed"
 
 
 class Regression(RocmForgeError):
     """A model is served worse than before: the message says in which figures and by how much."""
 
+    code = "regression"
+
 
 class DeviceError(RocmForgeError):
     """The device that was asked for is missing or lacks what the model needs."""
 
+    code = "device_unavailable"
+
 
 class InvalidRequest(RocmForgeError):
-    """A generation request whose parameters cannot be served."""
+    """A generation request that cannot be served; `field` is the field at fault, where it is one.
+
+    A field inside another is named as in `messages[0].content`.
+    """
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """A prompt that leaves no room for an answer in the context, or in the KV cache."""
+
+    code = "context_length_exceeded"
 
 
 class QueueFull(RocmForgeError):
-    """The engine has as many waiting requests as it may hold; try again later."""
+    """The server has as many requests as it may hold; try again later."""
+
+    code = "queue_full"
 
 
 class EngineUnavailable(RocmForgeError):
     """The engine is not started, is stopping, or has died."""
 
+    code = "engine_unavailable"
+
 
 class SettingsError(RocmForgeError):
     """An environment variable or command-line option with a value that does not fit."""
+
+    code = "invalid_setting"

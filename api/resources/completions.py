@@ -112,7 +112,9 @@ class OpenAIWriter(ABC):
         if output.finish_reason is None:
             return self._chunk(text, None) if shown else b""
         if self._failure is not None:
-            last = sse.event_bytes(OpenAIErrorBody(OpenAIError.of(500, self._failure)))
+            last = sse.event_bytes(
+                OpenAIErrorBody(OpenAIError.of(GenerationFailed.code, self._failure))
+            )
         else:
             last = self._chunk(text, self._finish_reason)
             if self._wanted.include_usage:

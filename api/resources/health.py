@@ -49,7 +49,7 @@ class ReadyResource:
         """Answer 503 while loading, while draining and without a working engine."""
         model = self._services.holder.model
         if model is None or not works(model) or self._services.draining.is_set():
-            answer_error(req, resp, 503, "Service Unavailable")
+            answer_error(req, resp, "engine_unavailable", "Service Unavailable")
         else:
             resp.data = msgspec.json.encode({"ready": True, "service": SERVICE})
 
