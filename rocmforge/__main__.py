@@ -1,9 +1,9 @@
 """`rocmforge COMMAND ...`: one file a command under rocmforge/commands."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rocmforge.commands import (
     bench,
@@ -17,7 +17,9 @@ from rocmforge.commands import (
     sample,
     score,
     serve,
+    settings,
 )
+from rocmforge.streams import open_standard_streams, output_failure
 from runtime.errors import RocmForgeError, SettingsError
 
 COMMANDS = (
@@ -32,9 +34,23 @@ COMMANDS = (
     score,
     bench,
     sample,
+    settings,
 )
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+
+
+class _Version(argparse.Action):
+    """Prints the installed version; its metadata is read only where it is asked for."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(nargs=0, **keywords)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"rocmforge {version('rocmforge')}")
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rocmforge", description="Prepares GGUF models and serves them."
     )
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         summary = (command.__doc__ or "").splitlines()[0].removesuffix(".")
@@ -58,24 +75,41 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for a failure, 2 for wrong usage."""
-    options = build_parser().parse_args(arguments)
+    open_standard_streams()
+    try:
+        options = build_parser().parse_args(arguments)
+    except SystemExit as leaving:  # after --help, --version or wrong usage
+        return int(leaving.code or 0) or _ended()
     try:
         options.run(options)
-        sys.stdout.flush()
-    except RocmForgeError as error:
-        print(f"rocmforge: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, SettingsError) else FAILURE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except SettingsError as error:
+        return _ended(str(error), USAGE)
+    except RocmForgeError as error:
+        return _ended(str(error))
     except BrokenPipeError:
-        # The reader has gone (`| head`); Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has gone (`| head`), which is no error to tell of.
+        output_failure()
         return FAILURE
     except OSError as error:
-        # A full disk, a folder that may not be written: the system's words name the file.
-        print(f"rocmforge: {error}", file=sys.stderr)
+        # A folder that may not be written is named; a stream that is full has no name.
+        named = error.filename is not None
+        return _ended(str(error) if named else f"an output cannot be written: {error.strerror}")
+    return _ended()
+
+
+def _ended(problem: str | None = None, status: int = FAILURE) -> int:
+    """The exit status after a command that told its problem or had none; its output is flushed."""
+    lost = output_failure()
+    if isinstance(lost, BrokenPipeError):
         return FAILURE
-    return 0
+    if lost is not None:
+        problem, status = f"standard output cannot be written: {lost.strerror}", FAILURE
+    if problem is None:
+        return 0
+    print(f"rocmforge: {problem}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -3,12 +3,17 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from runtime.errors import InvalidRequest, SettingsError
+
 if TYPE_CHECKING:
     from runtime.sampler import SamplingParameters
 
 
-def add_sampling(parser: argparse.ArgumentParser, *, temperature: float) -> None:
-    """Add the options; `temperature` is the command's default."""
+def add_sampling(
+    parser: argparse.ArgumentParser, *, temperature: float, max_tokens: int, of: str
+) -> None:
+    """Add the options; `temperature` and `max_tokens` are the command's defaults."""
+    parser.add_argument("--max-tokens", type=int, default=max_tokens, help=of)
     parser.add_argument(
         "--temperature",
         type=float,
@@ -21,12 +26,17 @@ def add_sampling(parser: argparse.ArgumentParser, *, temperature: float) -> None
 
 
 def sampling_of(options: argparse.Namespace) -> "SamplingParameters":
-    """What the options ask for."""
+    """What the options ask for. Raises SettingsError where one is out of its range."""
     from runtime.sampler import SamplingParameters
 
-    return SamplingParameters(
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        seed=options.seed,
-    )
+    if options.max_tokens < 1:
+        raise SettingsError("--max-tokens takes a whole number from 1")
+    try:
+        return SamplingParameters(
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            seed=options.seed,
+        )
+    except InvalidRequest as error:
+        raise SettingsError(f"{error} (--temperature, --top-k, --top-p and --seed)") from None

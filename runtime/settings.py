@@ -1,5 +1,7 @@
 """The one typed settings object. Nothing else in the project reads the environment."""
 
+import difflib
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,68 +9,128 @@ from typing import Annotated, Literal
 
 import msgspec
 import platformdirs
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 from runtime.errors import SettingsError
 
 PREFIX = "ROCMFORGE_"
+NO_SETTINGS = frozenset({"ROCMFORGE_IMAGE"})
+"""Variables of this prefix that others read: the container image of runs on Kubernetes."""
 
-Count = Annotated[int, Meta(ge=1)]
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Seconds = Annotated[float, Meta(ge=0)]
-TimesWorse = Annotated[float, Meta(gt=1)]
+MAX_SECONDS = 31_536_000.0
+"""A year. Durations become nanoseconds and steps of a loop, which infinity does not."""
+MAX_COUNT = 2**31 - 1
+MAX_THREADS_PER_PROCESSOR = 4
+"""More threads only take turns, and ONNX Runtime makes each of them before it loads a model."""
+MIN_CACHE_PAGES = 4
+MIN_PAGE_SIZE, MAX_PAGE_SIZE = 8, 1024
+
+log = logging.getLogger("rocmforge.settings")
+
+
+def _count(description: str, *, least: int = 1, most: int = MAX_COUNT) -> Meta:
+    return Meta(ge=least, le=most, description=description)
+
+
+def _seconds(description: str) -> Meta:
+    return Meta(ge=0, le=MAX_SECONDS, description=description)
+
+
+def _text(description: str) -> Meta:
+    return Meta(description=description)
+
+
+TimesWorse = Annotated[float, Meta(gt=1, le=1000)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Immutable settings; each field `x` is read from `ROCMFORGE_X` where that is set."""
+    """Immutable settings; each field `x` is read from `ROCMFORGE_X` where that is set.
 
-    home: Path = msgspec.field(default_factory=lambda: platformdirs.user_data_path("rocmforge"))
-    """Folder of the published models and caches."""
-    gguf_folder: Path | None = None
-    """Folder whose GGUF files the Dagster UI offers to prepare; `gguf` below home by default."""
-    keep_versions: Count = 5
-    """Versions of a model that stay published, the newest; older ones go unless they are loaded."""
-    benchmark_cron: str = "0 3 * * *"
-    """When Dagster measures every published model, in cron's five fields and UTC."""
-    benchmark_allowed: dict[str, TimesWorse] = {}
-    """Times worse that a benchmark's figures may become, by name, where ours do not suit.
-
-    As a variable it is JSON: `{"prefill_tokens_per_second": 1.05}`.
+    A field's description is what `--help` and docs/settings.md say of it.
     """
-    host: str = "127.0.0.1"
-    port: Port = 8080
-    device: Literal["auto", "cpu", "rocm"] = "auto"
-    threads: Annotated[int, Meta(ge=0)] = 0
-    """Threads of the CPU operators; 0 takes every processor this process may run on."""
-    cache_tokens: Annotated[int, Meta(ge=0)] = 0
-    """Tokens that the paged KV cache holds over all requests; 0 takes what fits in the memory of a
-    GPU, and 16384 on the CPU."""
-    gpu_memory_utilization: Annotated[float, Meta(gt=0, le=1)] = 0.9
-    """Share of a GPU's memory that weights and KV cache may fill; a step needs the rest."""
-    page_size: Count = 16
-    """Tokens a page."""
-    token_budget: Count = 256
-    """Most tokens that one engine step computes over all requests.
 
-    More make no faster prefill here, and first tokens come later: at the end of their step.
-    """
-    longest_pause: Seconds = 0.5
-    """Seconds between a request's tokens that others' prompts may take, while they are computed."""
-    prompt_lookup: bool = True
-    """Whether next tokens are guessed from a request's own text and verified in the same step."""
-    max_batch_size: Count = 64
-    """Most requests that are computed side by side."""
-    max_queue_length: Count = 256
-    """Most requests that wait; one more is refused."""
-    max_connections: Count = 272
-    """Most requests that are answered at once, streams included (threads of the HTTP server)."""
-    max_body_bytes: Count = 8 * 1024 * 1024
-    request_timeout: Seconds = 0.0
-    """Seconds after which a request is ended as failed; 0 means never."""
-    drain_timeout: Seconds = 30.0
-    """Seconds that running requests are given at shutdown."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_prompts: bool = False
+    home: Annotated[Path, _text("folder of the published models and caches")] = msgspec.field(
+        default_factory=lambda: platformdirs.user_data_path("rocmforge")
+    )
+    gguf_folder: Annotated[
+        Path | None, _text("folder whose GGUF files Dagster prepares; by default gguf below home")
+    ] = None
+    keep_versions: Annotated[
+        int, _count("versions of a model that stay published; older ones go unless loaded")
+    ] = 5
+    benchmark_cron: Annotated[
+        str, _text("when Dagster measures every published model, in cron's five fields and UTC")
+    ] = "0 3 * * *"
+    benchmark_allowed: Annotated[
+        dict[str, TimesWorse],
+        _text('times worse that figures may become, as JSON: {"prefill_tokens_per_second": 1.05}'),
+    ] = {}
+    host: Annotated[str, _text("address to listen on")] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="port to listen on; 0 takes any free one")
+    ] = 8080
+    device: Annotated[
+        Literal["auto", "cpu", "rocm"],
+        _text("what computes: auto takes an AMD GPU where all that it needs is there"),
+    ] = "auto"
+    threads: Annotated[
+        int, _count("threads of the CPU operators; 0 takes every processor", least=0)
+    ] = 0
+    cache_tokens: Annotated[
+        int,
+        _count(
+            "tokens that the KV cache holds over all requests; 0 takes what fits in the memory of "
+            "a GPU, and 16384 on the CPU",
+            least=0,
+        ),
+    ] = 0
+    gpu_memory_utilization: Annotated[
+        float,
+        Meta(gt=0, le=1, description="share of a GPU's memory that weights and KV cache may fill"),
+    ] = 0.9
+    page_size: Annotated[
+        int,
+        Meta(
+            ge=MIN_PAGE_SIZE,
+            le=MAX_PAGE_SIZE,
+            multiple_of=8,
+            description="tokens per page of the KV cache",
+        ),
+    ] = 16
+    # More make no faster prefill here, and first tokens come later: at the end of their step.
+    token_budget: Annotated[
+        int, _count("maximum number of tokens that one step computes over all requests", most=65536)
+    ] = 256
+    longest_pause: Annotated[
+        float, _seconds("seconds that a request's next token may wait for the prompts of others")
+    ] = 0.5
+    prompt_lookup: Annotated[
+        bool, _text("whether next tokens are guessed from a request's own text and verified")
+    ] = True
+    max_batch_size: Annotated[
+        int, _count("maximum number of requests that are computed together", most=4096)
+    ] = 64
+    max_queue_length: Annotated[
+        int, _count("maximum number of requests that wait; one more is refused")
+    ] = 256
+    max_connections: Annotated[
+        int,
+        _count("maximum number of requests answered at once, streams included", most=16384),
+    ] = 272
+    max_body_bytes: Annotated[int, _count("maximum size of a request's body in bytes")] = (
+        8 * 1024 * 1024
+    )
+    request_timeout: Annotated[
+        float, _seconds("seconds after which a request is ended as failed; 0 means never")
+    ] = 0.0
+    drain_timeout: Annotated[
+        float, _seconds("seconds that running requests are given at shutdown")
+    ] = 30.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _text("least severe level that is logged"),
+    ] = "info"
+    log_prompts: Annotated[bool, _text("whether the log holds prompts and texts")] = False
 
     @property
     def thread_count(self) -> int:
@@ -101,32 +163,110 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ) -> "Settings":
         """Settings from `ROCMFORGE_*` variables; `overrides` that are not None win.
 
-        Raises SettingsError naming the variable whose value does not fit.
+        Warns of variables with the prefix that are no setting. Raises SettingsError naming the
+        option or variable whose value does not fit, and what it takes.
         """
         environment = os.environ if environment is None else environment
+        _warn_of_unknown(environment)
         given: dict[str, object] = {}
-        for name in cls.__struct_fields__:
-            if (value := environment.get(PREFIX + name.upper())) is not None:
-                given[name] = _mapping(value) if value.startswith("{") else value
-        given.update({name: value for name, value in overrides.items() if value is not None})
-        try:
-            return msgspec.convert(given, cls, strict=False, dec_hook=_decode)
-        except msgspec.ValidationError as error:
-            raise SettingsError(
-                f"a setting does not fit: {error} (variables are {PREFIX}<NAME>)"
-            ) from None
+        for field in setting_fields():
+            name = field.name
+            value: object = overrides.get(name)
+            source = f"--{name.replace('_', '-')}"
+            if value is None and (text := environment.get(PREFIX + name.upper())) is not None:
+                value, source = text, PREFIX + name.upper()
+            if value is not None:
+                given[name] = _converted(cls.__annotations__[name], field, value, source)
+        return _checked(cls(**given))  # type: ignore[arg-type]
 
 
-def _mapping(value: str) -> object:
+def setting_fields() -> tuple[inspect.Field, ...]:
+    """Each setting: its name, type, limits and description."""
+    struct = inspect.type_info(Settings)
+    assert isinstance(struct, inspect.StructType)
+    return struct.fields
+
+
+def description(field: inspect.Field) -> str:
+    """What a setting is."""
+    schema = field.type.extra_json_schema if isinstance(field.type, inspect.Metadata) else None
+    return str((schema or {}).get("description", ""))
+
+
+def takes(field: inspect.Field) -> str:
+    """What a setting's value may be, as a phrase: "a whole number from 0 to 65535"."""
+    kind = field.type.type if isinstance(field.type, inspect.Metadata) else field.type
+    match kind:
+        case inspect.LiteralType(values=values):
+            *others, last = map(str, values)
+            return f"{', '.join(others)} or {last}"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType(ge=least, le=most, multiple_of=multiple):
+            of = f" that is a multiple of {multiple}" if multiple else ""
+            return f"a whole number from {least} to {most}{of}"
+        case inspect.FloatType(gt=above, ge=least, le=most):
+            if above is None:
+                return f"a number from {least} to {most:.15g}"
+            return f"a number above {above}, at most {most:.15g}"
+        case inspect.DictType():
+            return "a JSON object of numbers above 1"
+        case inspect.StrType():
+            return "a text"
+        case _:
+            return "a path"
+
+
+def _converted(kind: object, field: inspect.Field, value: object, source: str) -> object:
+    """A setting's value in its type. Raises SettingsError for one that does not fit."""
+    if isinstance(field.type, inspect.Metadata) and isinstance(field.type.type, inspect.DictType):
+        value = _mapping(value)
+    try:
+        return msgspec.convert(value, kind, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError:
+        told = "an empty text" if value == "" else value
+        raise SettingsError(f"{source} takes {takes(field)}, not {told}") from None
+
+
+def _checked(settings: Settings) -> Settings:
+    """The settings, where they fit together. Raises SettingsError otherwise."""
+    processors = len(os.sched_getaffinity(0))
+    if settings.threads > MAX_THREADS_PER_PROCESSOR * processors:
+        raise SettingsError(
+            f"--threads {settings.threads} is too many for {processors} processors; take at most "
+            f"{MAX_THREADS_PER_PROCESSOR * processors}, or 0 for one per processor"
+        )
+    least = MIN_CACHE_PAGES * settings.page_size
+    if 0 < settings.cache_tokens < least:
+        raise SettingsError(
+            f"--cache-tokens {settings.cache_tokens} is too few: prompts and answers of all "
+            f"requests share them; take at least {least}, or 0 for the default"
+        )
+    return settings
+
+
+def _warn_of_unknown(environment: Mapping[str, str]) -> None:
+    known = [name.upper() for name in Settings.__struct_fields__]
+    for name in sorted(environment):
+        rest = name.removeprefix(PREFIX)
+        if name.startswith(PREFIX) and rest not in known and name not in NO_SETTINGS:
+            close = difflib.get_close_matches(rest, known, n=1)
+            hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
+            log.warning("the variable %s is no setting and is ignored%s", name, hint)
+
+
+def _mapping(value: object) -> object:
     """A table is written as JSON; text that is none is refused with the type."""
     try:
-        return msgspec.json.decode(value)
+        return msgspec.json.decode(value) if isinstance(value, str) else value
     except msgspec.DecodeError:
         return value
 
 
 def _decode(kind: type, value: object) -> object:
     """Paths come as text; msgspec knows every other type of a setting itself."""
-    if kind is Path and isinstance(value, str) and value:
+    if isinstance(value, Path):
+        return value
+    if kind is Path and isinstance(value, str) and value and "\0" not in value:
         return Path(value)
-    raise ValueError(f"Expected `{kind.__name__}`, got {value!r}")
+    raise ValueError(f"{value!r} is no {kind.__name__}")

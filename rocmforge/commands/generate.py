@@ -10,8 +10,7 @@ from rocmforge.sampling import add_sampling, sampling_of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
     parser.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads it")
-    parser.add_argument("--max-tokens", type=int, default=100, help="default 100")
-    add_sampling(parser, temperature=1.0)
+    add_sampling(parser, temperature=1.0, max_tokens=100, of="default 100")
     add_settings(parser, *SESSION, "cache_tokens")
 
 

@@ -1,22 +1,28 @@
 """Options are settings; the command line wins over the environment."""
 
 import argparse
+import re
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.inspect import Field
 
-from rocmforge.options import HELP, add_settings, settings_of
+from rocmforge.commands.settings import markdown
+from rocmforge.options import SERVER, SESSION, add_settings, settings_of
 from runtime.errors import SettingsError
-from runtime.settings import Settings
+from runtime.settings import Settings, setting_fields
 
 
 def parse(*arguments: str) -> Settings:
     parser = argparse.ArgumentParser()
-    add_settings(parser, *HELP)
+    add_settings(parser, *SERVER)
     return settings_of(parser.parse_args(arguments))
 
 
 def test_every_option_is_a_setting() -> None:
-    assert set(HELP) <= set(Settings.__struct_fields__)
+    assert {*SERVER, *SESSION} <= set(Settings.__struct_fields__)
 
 
 def test_an_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,9 +38,68 @@ def test_home_is_absolute_whatever_was_typed(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
-    [("--port", "-1"), ("--port", "65536"), ("--device", "cuda"), ("--cache-tokens", "-1")],
+    ("option", "value", "told"),
+    [
+        ("--port", "abc", "--port takes a whole number from 0 to 65535, not abc"),
+        ("--port", "65536", "--port takes a whole number from 0 to 65535, not 65536"),
+        ("--device", "cuda", "--device takes auto, cpu or rocm, not cuda"),
+        (
+            "--cache-tokens",
+            "-1",
+            "takes a whole number from 0 to 2147483647, not -1",
+        ),
+        ("--home", "", "--home takes a path, not an empty text"),
+        ("--longest-pause", "inf", "--longest-pause takes a number from 0 to 31536000, not inf"),
+        (
+            "--request-timeout",
+            "nan",
+            "takes a number from 0 to 31536000, not nan",
+        ),
+        ("--drain-timeout", "1e308", "takes a number from 0 to 31536000, not 1e308"),
+        ("--page-size", "7", "a whole number from 8 to 1024 that is a multiple of 8, not 7"),
+        ("--cache-tokens", "16", "--cache-tokens 16 is too few"),
+        ("--threads", "100000", "--threads 100000 is too many"),
+    ],
 )
-def test_values_out_of_range_are_refused_by_name(option: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=option.removeprefix("--").replace("-", "_")):
+def test_a_value_that_does_not_fit_is_told_with_what_the_option_takes(
+    option: str, value: str, told: str
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(told)):
         parse(option, value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("LOG_PROMPTS", "yes", "ROCMFORGE_LOG_PROMPTS takes true or false, not yes"),
+        ("HOME", "", "ROCMFORGE_HOME takes a path, not an empty text"),
+        ("BENCHMARK_ALLOWED", "1.05", "takes a JSON object of numbers above 1, not 1.05"),
+    ],
+)
+def test_a_variable_that_does_not_fit_is_told_by_its_name(
+    variable: str, value: str, told: str
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(told)):
+        Settings.from_environment({f"ROCMFORGE_{variable}": value})
+
+
+def test_a_misspelled_variable_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    Settings.from_environment({"ROCMFORGE_PROT": "9", "ROCMFORGE_PORT": "8000", "PORT": "1"})
+    assert caplog.messages == [
+        "the variable ROCMFORGE_PROT is no setting and is ignored; did you mean ROCMFORGE_PORT?"
+    ]
+
+
+@given(st.sampled_from(setting_fields()), st.text() | st.floats().map(str) | st.integers().map(str))
+def test_whatever_is_given_is_taken_in_its_range_or_refused(field: Field, value: str) -> None:
+    try:
+        settings = Settings.from_environment({}, **{field.name: value})
+    except SettingsError:
+        return
+    for duration in (settings.longest_pause, settings.request_timeout, settings.drain_timeout):
+        assert int(duration * 1e9) >= 0
+
+
+def test_the_page_of_settings_has_what_the_command_prints() -> None:
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert "\n".join(markdown()) in page.read_text()

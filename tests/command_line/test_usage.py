@@ -1,12 +1,16 @@
 """What the command line says when it is asked wrongly."""
 
+import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from rocmforge.__main__ import COMMANDS, main
+
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
 def rocmforge(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -90,3 +94,34 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
         timeout=60,
     )
     assert finished.stderr == ""
+
+
+COMMAND = f"{sys.executable} -m rocmforge models --home"
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        line, shell=True, capture_output=True, text=True, check=False, timeout=60, env=BUFFERED
+    )
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_no_failure(closed: str, tmp_path: Path) -> None:
+    finished = shell(f"{COMMAND} {tmp_path} {closed}")
+    assert finished.returncode == 0
+    assert finished.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["models", "--help", "settings"])
+def test_an_output_that_is_full_is_told(command: str) -> None:
+    finished = shell(f"{sys.executable} -m rocmforge {command} > /dev/full")
+    assert finished.returncode == 1
+    assert finished.stderr == (
+        "rocmforge: standard output cannot be written: No space left on device\n"
+    )
+
+
+def test_the_version_is_told() -> None:
+    finished = rocmforge("--version")
+    assert finished.returncode == 0
+    assert finished.stdout == f"rocmforge {version('rocmforge')}\n"

@@ -1,0 +1,43 @@
+"""Show every setting, its value and what it takes.
+
+A setting is an option of the commands that use it and a variable of the environment for all.
+"""
+
+import argparse
+
+from msgspec import NODEFAULT
+
+from rocmforge.options import SERVER, SESSION, add_settings, settings_of
+from runtime.settings import PREFIX, description, setting_fields, takes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--markdown", action="store_true", help="as the table of docs/settings.md, with defaults"
+    )
+    add_settings(parser, "home")
+
+
+def run(options: argparse.Namespace) -> None:
+    if options.markdown:
+        print("\n".join(markdown()))
+        return
+    settings = settings_of(options)
+    for field in setting_fields():
+        print(f"{PREFIX}{field.name.upper()}={getattr(settings, field.name)}")
+        print(f"    {description(field)}; takes {takes(field)}")
+
+
+def markdown() -> list[str]:
+    """The lines of a table: variable, option, default, what it is, what it takes."""
+    lines = ["| Variable | Option | Default | Is | Takes |", "|---|---|---|---|---|"]
+    for field in setting_fields():
+        has_option = field.name in {*SERVER, *SESSION}
+        option = f"`--{field.name.replace('_', '-')}`" if has_option else ""
+        default = "" if field.default in (None, NODEFAULT) else f"`{field.default}`"
+        default = "`~/.local/share/rocmforge`" if field.name == "home" else default
+        lines.append(
+            f"| `{PREFIX}{field.name.upper()}` | {option} | {default} "
+            f"| {description(field)} | {takes(field)} |"
+        )
+    return lines

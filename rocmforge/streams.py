@@ -1,0 +1,34 @@
+"""Standard streams that are there, whatever started the program."""
+
+import os
+import sys
+
+
+def open_standard_streams() -> None:
+    """Open the null device where standard input, output or error is closed.
+
+    Some init systems and cron jobs start programs so. Descriptors 0 to 2 must not become those of a
+    file that is opened later: what a library prints would be written into it.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free descriptor is taken, and those below are open by now.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            stream = os.fdopen(descriptor, "r" if descriptor == 0 else "w", closefd=False)
+            setattr(sys, name, stream)
+
+
+def output_failure() -> OSError | None:
+    """What became of standard output where what was printed cannot be written, else None.
+
+    Gives it up in that case: Python would try and complain again when it exits.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error
+    return None
