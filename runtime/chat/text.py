@@ -4,6 +4,7 @@ Only there may a control token be. Whatever loses this knowledge on its way thro
 plain `str`, and counts as typed by a user.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any, SupportsIndex
 
@@ -14,10 +15,14 @@ Span = tuple[int, int]
 class TemplateText(str):
     """A string and the spans of it that are the template's own. Immutable.
 
-    What cuts, joins and replaces keeps track; other methods give plain strings.
+    What cuts, joins and replaces keeps track, and so does what changes the case of letters one by
+    one; other methods give plain strings.
     """
 
+    __slots__ = ("own",)
+
     own: tuple[Span, ...]
+    """Ascending, none of them empty, no two of them touching."""
 
     def __new__(cls, text: str = "", own: Iterable[Span] = ()) -> "TemplateText":
         """Take a text of which nothing is the template's own, but for the given spans."""
@@ -108,6 +113,24 @@ class TemplateText(str):
             parts += (new, part) if parts else (part,)
         return joined(parts)
 
+    def upper(self) -> str:
+        return respelled(self, super().upper())
+
+    def lower(self) -> str:
+        return respelled(self, super().lower())
+
+    def title(self) -> str:
+        return respelled(self, super().title())
+
+    def capitalize(self) -> str:
+        return respelled(self, super().capitalize())
+
+    def swapcase(self) -> str:
+        return respelled(self, super().swapcase())
+
+    def casefold(self) -> str:
+        return respelled(self, super().casefold())
+
     def _found(self, parts: list[str], separator: str | None) -> list[str]:
         """The parts of a split, which follow each other, with what is known of them."""
         found: list[str] = []
@@ -119,12 +142,41 @@ class TemplateText(str):
         return found
 
     def _part(self, start: int, end: int) -> "TemplateText":
-        spans = (
-            (max(first, start) - start, min(last, end) - start)
-            for first, last in self.own
-            if first < end and last > start
-        )
+        spans: list[Span] = []
+        place = bisect_right(self.own, start, key=_end)
+        while place < len(self.own) and self.own[place][0] < end:
+            first, last = self.own[place]
+            spans.append((max(first, start) - start, min(last, end) - start))
+            place += 1
         return TemplateText(super().__getitem__(slice(start, end)), spans)
+
+
+class NoText(str):
+    """The content of a message that has none: an empty text that is also none.
+
+    A template that asks whether the content is none hears yes, and one that prints it, cuts it or
+    puts it between two texts finds nothing there.
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+def respelled(text: str, spelled: str) -> str:
+    """A text after its letters changed case, with what was known of it.
+
+    A letter that becomes several, as ß does, leaves the whole text plain.
+    """
+    if isinstance(text, TemplateText) and len(text) == len(spelled):
+        return TemplateText(spelled, text.own)
+    return spelled
 
 
 def joined(parts: Iterable[Any]) -> TemplateText:
@@ -141,3 +193,7 @@ def joined(parts: Iterable[Any]) -> TemplateText:
                     own.append((place + start, place + end))
         place += len(text)
     return TemplateText("".join(texts), own)
+
+
+def _end(span: Span) -> int:
+    return span[1]

@@ -5,7 +5,7 @@ from itertools import chain, pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runtime.chat.text import TemplateText, joined
+from runtime.chat.text import NoText, TemplateText, joined
 
 LETTERS = st.text(alphabet="ab \n<|", max_size=8)
 PIECES = st.lists(st.tuples(st.booleans(), LETTERS), max_size=6)
@@ -92,8 +92,29 @@ def places(plain: str, parts: list[str], separator: str | None) -> list[int]:
     return found
 
 
-def test_what_changes_letters_forgets() -> None:
+@given(pieces=PIECES, letters=st.sampled_from(["aB", "<|End|>", "é", "ß", "İ", "ΑΣ"]))
+def test_another_case_keeps_track_unless_a_letter_becomes_two(
+    pieces: list[tuple[bool, str]], letters: str
+) -> None:
+    text = made([*pieces, (True, letters)])
+    plain = str.__str__(text)[:]
+    for name in ("upper", "lower", "title", "capitalize", "swapcase", "casefold"):
+        spelled = getattr(text, name)()
+        assert spelled == getattr(plain, name)()
+        assert owners(spelled) == (
+            owners(text) if len(spelled) == len(text) else [False] * len(spelled)
+        )
+
+
+def test_what_puts_letters_elsewhere_forgets() -> None:
     text = TemplateText.wholly_own("<|END|>")
-    assert text.lower() == "<|end|>"
-    assert not any(owners(text.lower()))
+    assert not any(owners(text.center(9)))
     assert owners(TemplateText.wholly_own(", ").join(["a", "b"])) == [False, True, True, False]
+
+
+def test_no_text_is_empty_and_none() -> None:
+    text: object = NoText()
+    assert text == ""
+    assert text == None  # noqa: E711, as a template asks it
+    assert text != "a"
+    assert hash(text) == hash("")
