@@ -18,13 +18,13 @@ from pipelines import pictures
 from pipelines.architectures import describe
 from pipelines.convert import block_formats, convert
 from pipelines.prepare import expect_supported, raise_failed
-from pipelines.registry import PublishedModel, model_name
 from pipelines.resources import ModelPreparation
 from pipelines.validation import CHECKS
 from runtime.errors import ModelNotFound, PreparationError, RocmForgeError
+from runtime.files import file_sha256
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, Manifest
-from runtime.session import file_sha256
+from runtime.registry import PublishedModel, model_name
 
 # Our version of Dagster is pinned, and a user who starts the UI can do nothing about it.
 warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec")

@@ -15,9 +15,9 @@ from pipelines.architectures import ModelSpec, describe
 from pipelines.fusion import fuse
 from pipelines.graph import DOMAIN, build
 from runtime.errors import PreparationError
+from runtime.files import file_sha256
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, GRAPH_VERSION, Manifest, PageLayout, WeightsFile
-from runtime.session import file_sha256
 
 
 def convert(path: Path, folder: Path, name: str) -> Manifest:

@@ -1,6 +1,5 @@
 """The events and pools of a Dagster instance on one machine; see deploy/dagster.yaml."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.concurrency import ConcurrencyClaimStatus
+
+from runtime.files import locked
 
 
 class EventLog(SqliteEventLogStorage):
@@ -30,8 +31,7 @@ class EventLog(SqliteEventLogStorage):
 
     @contextmanager
     def _pools(self) -> Iterator[None]:
-        with open(Path(self._base_dir) / ".pools", "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(Path(self._base_dir) / ".pools"):
             yield
 
     def initialize_concurrency_limit_to_default(self, concurrency_key: str) -> bool:

@@ -3,8 +3,8 @@
 import dagster as dg
 
 from pipelines.assets import failures_shown, gguf_file, onnx_model, published_model
-from pipelines.registry import model_name
 from pipelines.resources import ModelPreparation
+from runtime.registry import model_name
 
 prepare_model = dg.define_asset_job(
     "prepare_model",

@@ -8,11 +8,11 @@ import msgspec
 
 from pipelines.architectures import describe
 from pipelines.convert import convert
-from pipelines.registry import PublishedModel, Registry, model_name
 from pipelines.validation import validate_apart
 from runtime.errors import ModelNotFound, PreparationError
 from runtime.gguf import GGUFFile
 from runtime.manifest import CheckResult
+from runtime.registry import PublishedModel, Registry, model_name
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer, TokenizerCache
 

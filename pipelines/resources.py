@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from pipelines.registry import Registry
+from runtime.registry import Registry
 from runtime.settings import Settings
 
 # What Dagster refuses in a partition's key.

@@ -7,8 +7,8 @@ import msgspec
 
 from pipelines.assets import PARTITIONS, gguf_models
 from pipelines.jobs import prepare_model
-from pipelines.registry import Registry, model_name
 from pipelines.resources import ModelPreparation
+from runtime.registry import Registry, model_name
 
 
 class SeenFile(msgspec.Struct):

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pipelines.registry import Registry
 from rocmforge.apart import prepare_apart
 from runtime.errors import ModelNotFound
 from runtime.gguf import GGUFFile
+from runtime.registry import Registry
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer, TokenizerCache

@@ -1,6 +1,5 @@
 """Logits of a whole token sequence, for perplexity and for comparison with other programs."""
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from rocmforge.progress import Report
 from runtime.errors import InvalidRequest
+from runtime.files import replacing
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.step import StepInputs
@@ -50,26 +50,26 @@ def score(
         raise InvalidRequest(
             f"token {tokens.max()} is outside the vocabulary of {manifest.vocabulary_size}"
         )
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        logits = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.float32, shape=(len(tokens), manifest.vocabulary_size)
-        )
-        for start in range(0, len(tokens), settings.token_budget):
-            end = min(start + settings.token_budget, len(tokens))
-            report(f"Scoring tokens {start} to {end - 1} of {len(tokens)}")
-            logits[start:end] = session.run(
-                StepInputs(
-                    token_ids=tokens[start:end],
-                    positions=np.arange(start, end, dtype=np.int32),
-                    row_starts=np.array([0, end - start], dtype=np.int32),
-                    page_table=np.arange(page_count, dtype=np.int32)[None, :],
-                    logit_rows=np.arange(end - start, dtype=np.int32),
-                )
+        with replacing(out) as file:
+            logits = np.lib.format.open_memmap(
+                file.name,
+                mode="w+",
+                dtype=np.float32,
+                shape=(len(tokens), manifest.vocabulary_size),
             )
-        logits.flush()
-        os.replace(partial, out)
+            for start in range(0, len(tokens), settings.token_budget):
+                end = min(start + settings.token_budget, len(tokens))
+                report(f"Scoring tokens {start} to {end - 1} of {len(tokens)}")
+                logits[start:end] = session.run(
+                    StepInputs(
+                        token_ids=tokens[start:end],
+                        positions=np.arange(start, end, dtype=np.int32),
+                        row_starts=np.array([0, end - start], dtype=np.int32),
+                        page_table=np.arange(page_count, dtype=np.int32)[None, :],
+                        logit_rows=np.arange(end - start, dtype=np.int32),
+                    )
+                )
+            logits.flush()
     except OSError as error:
         raise InvalidRequest(f"{out} cannot be written: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)

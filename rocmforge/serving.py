@@ -5,14 +5,14 @@ import time
 from pathlib import Path
 
 from api.app import create_app
+from api.discovery import Discovery
 from api.holder import ServedModel
 from api.server import serve
 from api.services import Services
-from pipelines.registry import Registry, version_number
-from rocmforge.discovery import Discovery
+from api.takeover import Takeover
 from rocmforge.model import expect_known, load, prepared, tokenizer_cache
-from rocmforge.takeover import Takeover
 from runtime.engine import Engine
+from runtime.registry import Registry, version_number
 from runtime.settings import Settings
 
 EXAMPLE = """\

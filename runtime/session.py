@@ -1,6 +1,5 @@
 """The model in ONNX Runtime: providers, the mapped weights and the page pool bound in place."""
 
-import hashlib
 import weakref
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from runtime.device import (
     select_device,
 )
 from runtime.errors import DeviceError, PreparationError, UnsupportedModel
+from runtime.files import file_sha256
 from runtime.manifest import GRAPH_NAME, Manifest, WeightsFile, hold
 from runtime.ops.library import library_path
 from runtime.packed_weights import PackedArrays, packed_weights
@@ -31,7 +31,6 @@ from runtime.sampler import Logits, StepLogits
 from runtime.settings import Settings
 from runtime.step import StepInputs, largest_step
 
-HASH_CHUNK_BYTES = 1 << 20
 WEIGHTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 ONNX_RUNTIME_WARNINGS_OFF = 3
 CPU_CACHE_TOKENS = 16384
@@ -43,12 +42,6 @@ ROCM_PROVIDER: Provider = (
     {"arena_extend_strategy": "kSameAsRequested"},
 )
 CPU_PROVIDER: Provider = ("CPUExecutionProvider", {})
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_weights(path: Path, expected: WeightsFile) -> None:

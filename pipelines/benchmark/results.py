@@ -10,6 +10,7 @@ import numpy as np
 from pipelines.benchmark.figures import FigureKind, figure_kinds
 from pipelines.benchmark.workloads import Plan
 from runtime.errors import BenchmarkError
+from runtime.files import write_whole
 from runtime.ops.library import instruction_set
 from runtime.settings import Settings
 
@@ -114,10 +115,7 @@ def quantiles(values: Sequence[float]) -> tuple[float, ...]:
 
 def write_json(result: msgspec.Struct, path: Path) -> None:
     """Save a result as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
-    partial.replace(path)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
 
 
 def saved_path(settings: Settings, model: str, started_at: str) -> Path:

@@ -15,7 +15,6 @@ from pipelines.benchmark.figures import Spread
 from pipelines.benchmark.report import markdown_table
 from pipelines.benchmark.workloads import Plan
 from pipelines.pictures import in_markdown
-from pipelines.registry import model_name
 from pipelines.regression import pictures, report
 from pipelines.regression.history import History, Record, judged
 from pipelines.regression.judge import Verdict
@@ -24,6 +23,7 @@ from pipelines.regression.process import COMMAND, Order, Outcome, plain
 from pipelines.regression.task import PREVIOUS, task_of
 from pipelines.resources import ModelPreparation
 from runtime.errors import BenchmarkError
+from runtime.registry import model_name
 
 POOL = "benchmark"
 """Holds one step at a time; see deploy/dagster.yaml."""

@@ -1,6 +1,5 @@
 """The measurement that is judged: blocks of rounds, and the speed of the machine beside each."""
 
-import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pipelines.benchmark.results import BenchmarkResult, ServerResult, quantiles
 from pipelines.benchmark.run import Progress, benchmark
 from pipelines.benchmark.servers import Candidate, rocmforge
 from pipelines.benchmark.workloads import Plan
+from runtime.files import locked
 from runtime.gguf import GGUFFile
 from runtime.manifest import Manifest
 from runtime.settings import Settings
@@ -167,8 +167,5 @@ def measuring_alone(settings: Settings) -> Iterator[None]:
 
     Dagster's pool is not enough: the command line measures too.
     """
-    path = settings.home / "benchmarks" / ".measuring"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(settings.home / "benchmarks" / ".measuring"):
         yield

@@ -6,10 +6,10 @@ import msgspec
 
 from pipelines.benchmark.run import Progress
 from pipelines.benchmark.workloads import Plan
-from pipelines.registry import PublishedModel, Registry
 from pipelines.regression.judge import BASELINE
 from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
 from runtime.errors import ModelNotFound
+from runtime.registry import PublishedModel, Registry
 from runtime.settings import Settings
 
 PREVIOUS = "previous"

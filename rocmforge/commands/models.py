@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from pipelines.registry import Registry
+    from runtime.registry import Registry
 
     settings = settings_of(options)
     registry = Registry(settings)

@@ -14,6 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from pipelines.registry import Registry
+    from runtime.registry import Registry
 
     Registry(settings_of(options)).remove(options.model)

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from pipelines.registry import Registry
+    from runtime.registry import Registry
 
     model = Registry(settings_of(options)).rollback(options.model, options.version)
     print(f"{model.name} is version {model.version} now")

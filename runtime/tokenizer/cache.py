@@ -1,9 +1,8 @@
 """Remembers tokenizers: whole ones while somebody holds them, their merge tables in a folder."""
 
-import os
-import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -12,6 +11,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from runtime.files import write_whole
 from runtime.tokenizer.merges import MergeTable
 
 if TYPE_CHECKING:
@@ -86,20 +86,12 @@ class TokenizerCache:
         return np.frombuffer(table, "<i4").astype(np.int32, copy=False).reshape(-1, 2)
 
     def _write(self, key: str, merges: MergeTable) -> None:
-        """Store a table by one rename. A disk that cannot be written costs only time next start."""
+        """Store a table. A disk that cannot be written costs only time next start."""
         if self._folder is None:
             return
         table = merges.astype("<i4", copy=False).tobytes()
-        temporary = None
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self._folder)
-            with os.fdopen(handle, "wb") as file:
-                file.write(_checksum(table) + table)
-            os.replace(temporary, self._folder / f"{key}.merges")
-        except OSError:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            write_whole(self._folder / f"{key}.merges", _checksum(table) + table)
 
 
 def _checksum(table: bytes) -> bytes:

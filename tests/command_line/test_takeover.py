@@ -8,9 +8,9 @@ from typing import Any
 import requests
 
 from pipelines.convert import convert
-from pipelines.registry import Registry
 from rocmforge.__main__ import main
 from runtime.manifest import GRAPH_NAME
+from runtime.registry import Registry
 from runtime.settings import Settings
 from tests.command_line.test_serve import TIMEOUT, serving, wait_until_ready
 from tests.models import write_tiny_llama

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines.registry import Registry
 from pipelines.regression.history import BASELINE_MOST
 from pipelines.regression.judge import judge
 from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
 from pipelines.regression.report import described
+from runtime.registry import Registry
 from runtime.settings import Settings
 from tests.pipelines.slowed_server import slowed
 

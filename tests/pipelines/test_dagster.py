@@ -16,11 +16,11 @@ from pipelines import assets, checks
 from pipelines.convert import convert
 from pipelines.definitions import definitions
 from pipelines.prepare import prepare
-from pipelines.registry import Registry
 from pipelines.resources import ModelPreparation
 from pipelines.sensors import gguf_files
 from pipelines.validation import CHECKS, validate_apart
 from runtime.manifest import CheckResult
+from runtime.registry import Registry
 from runtime.settings import Settings
 from tests.models import write_tiny_llama
 from tests.pipelines.faults import convert_wrongly

@@ -10,10 +10,10 @@ import pytest
 
 from pipelines import prepare as prepare_room
 from pipelines.prepare import prepare
-from pipelines.registry import Registry, model_name
 from pipelines.validation import CHECKS
 from runtime.errors import GGUFError, ModelNotFound, PreparationError, UnsupportedModel
 from runtime.manifest import Manifest
+from runtime.registry import Registry, model_name
 from runtime.settings import Settings
 from tests.models import write_tiny_llama
 from tests.pipelines.faults import convert_wrongly

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from runtime.files import write_whole
 from runtime.ops.gpu.manifest import (
     COMPILED,
     MANIFEST_NAME,
@@ -126,9 +127,8 @@ def build(
         kernels = _build_arch(arch, out, jobs, assembly)
         targets[arch] = Target(warp_size=TARGETS[arch], digest=wanted, kernels=kernels)
         manifest = KernelManifest(MANIFEST_VERSION, triton.__version__, targets)
-        partial = out / f".{MANIFEST_NAME}.{os.getpid()}"
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        partial.replace(out / MANIFEST_NAME)
+        encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+        write_whole(out / MANIFEST_NAME, encoded)
     assert manifest is not None
     return manifest
 

@@ -5,8 +5,6 @@ half-made model is never seen; `current` is replaced the same way. A model witho
 retired: its versions stay, and a rollback brings it back.
 """
 
-import fcntl
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import ModelNotFound, PreparationError
+from runtime.files import file_sha256, locked, sync
 from runtime.manifest import GRAPH_VERSION, MANIFEST_NAME, Manifest, held_alone
 from runtime.packed_weights import remove_packed
-from runtime.session import file_sha256
 from runtime.settings import Settings
 
 LONGEST_NAME = 100
@@ -159,7 +157,7 @@ class Registry:
     @contextmanager
     def preparing(self, name: str) -> Iterator[None]:
         """Hold the right to prepare a model; a second preparation of it waits here."""
-        with _locked(self.folder / name / "prepare.lock"):
+        with locked(self.folder / name / "prepare.lock"):
             yield
 
     def new_staging(self, name: str, owner: str) -> Path:
@@ -188,13 +186,13 @@ class Registry:
         versions.mkdir(parents=True, exist_ok=True)
         manifest.write(staging)
         for file in staging.iterdir():
-            _sync(file)
-        _sync(staging)
+            sync(file)
+        sync(staging)
         with self._changing(manifest.name):
             version = 1 + max((version_number(folder) for folder in _folders(versions)), default=0)
             folder = versions / str(version)
             staging.rename(folder)
-            _sync(versions)
+            sync(versions)
             self._point(home, folder)
             self._prune(manifest.name)
         return folder
@@ -222,7 +220,7 @@ class Registry:
         """Offer a model no longer. Its versions stay, and servers that have loaded one go on."""
         with self._changing(name):
             (self.folder / name / "current").unlink(missing_ok=True)
-            _sync(self.folder / name)
+            sync(self.folder / name)
 
     def remove(self, name: str) -> None:
         """Delete a model with all its versions and give its disk space back.
@@ -255,7 +253,7 @@ class Registry:
         link.unlink(missing_ok=True)
         link.symlink_to(folder.relative_to(home), target_is_directory=True)
         link.replace(home / "current")
-        _sync(home)
+        sync(home)
 
     def _prune(self, name: str) -> None:
         """Delete old versions, but none that is current or loaded."""
@@ -288,7 +286,7 @@ class Registry:
         """Hold the right to change which versions a model has."""
         if not (self.folder / name).is_dir():
             raise ModelNotFound(f"no model is called {name}; `rocmforge models` lists them")
-        with _locked(self.folder / name / "publish.lock"):
+        with locked(self.folder / name / "publish.lock"):
             yield
 
 
@@ -311,21 +309,3 @@ def _published(name: str, folder: Path) -> PublishedModel | None:
 def version_number(folder: Path) -> int:
     """The version that a published folder is; 0 where it is none."""
     return int(folder.name) if folder.name.isdecimal() else 0
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an advisory lock on a file; the system frees it when the process ends, however."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or the entries of a folder are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from api.holder import ModelHolder, ServedModel
-from pipelines.registry import Registry
 from runtime.errors import RocmForgeError
+from runtime.registry import Registry
 
 LOOK_SECONDS = 1.0
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from api.schemas import DiscoveredModel
-from pipelines.registry import PublishedModel, Registry
 from runtime.errors import GGUFError
 from runtime.gguf import GGUFFile
+from runtime.registry import PublishedModel, Registry
 
 
 class Discovery:

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from pipelines.convert import convert
-from pipelines.registry import Registry
 from runtime.errors import ModelNotFound, PreparationError
 from runtime.manifest import CheckResult, Manifest
+from runtime.registry import Registry
 from runtime.session import Session
 from runtime.settings import Settings
 from tests.models import write_tiny_llama
