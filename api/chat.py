@@ -9,7 +9,8 @@ from typing import Any, Self
 import msgspec
 
 from api.completions import OpenAIBody, OpenAIRequest, Usage
-from api.schemas import Conversation, Number, decode, whole
+from api.request_body import decode
+from api.schemas import Conversation, Number, whole
 from runtime.errors import InvalidRequest
 
 WHOLE_CONTEXT = 2**31 - 1

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import msgspec
 
-from api.schemas import GenerateRequest, Number, Prompt, decode, sampling, whole
+from api.request_body import decode
+from api.schemas import LARGEST_SEED, GenerateRequest, Number, Prompt, sampling, whole
 from runtime.errors import InvalidRequest
 
 MOST_STOPS = 4
@@ -214,7 +215,4 @@ def stop_strings(given: str | list[str] | None) -> tuple[str, ...]:
 
 def seed_of(given: Number) -> int:
     """OpenAI's seeds may be negative: 64 bits, signed or not."""
-    seed = whole("seed", given, -SEEDS // 2)
-    if seed >= SEEDS:
-        raise InvalidRequest(f"seed must be less than {SEEDS}")
-    return seed % SEEDS
+    return whole("seed", given, -SEEDS // 2, LARGEST_SEED) % SEEDS

@@ -72,6 +72,7 @@ ANSWERS: dict[str, Answer] = {
     "generation_failed": Answer(500),
     "no_model": Answer(500),
     "not_implemented": Answer(501),
+    "version_not_supported": Answer(505),
     "queue_full": Answer(503, "queue_full"),
     "engine_unavailable": Answer(503, "engine_unavailable"),
     "bodies_full": Answer(503, "queue_full"),

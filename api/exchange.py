@@ -11,7 +11,7 @@ from api.services import Services
 from api.telemetry.logs import AccessEntry
 from api.telemetry.tracing import remote_parent
 from runtime.chat import ChatTemplate
-from runtime.errors import EngineUnavailable, InvalidRequest, QueueFull
+from runtime.errors import EngineUnavailable, QueueFull
 from runtime.generation import Generation
 from runtime.tokenizer import Tokenizer
 
@@ -87,26 +87,6 @@ def begin(
     if watch is not None:
         watch(exchange.abort)
     return exchange
-
-
-def read_json_body(request: falcon.Request, most_bytes: int) -> bytes:
-    """The body of a request that says it is JSON, or says nothing.
-
-    Raises falcon.HTTPContentTooLarge, falcon.HTTPUnsupportedMediaType or InvalidRequest.
-    """
-    media_type = (request.content_type or falcon.MEDIA_JSON).partition(";")[0].strip().lower()
-    if media_type != falcon.MEDIA_JSON:
-        raise falcon.HTTPUnsupportedMediaType(
-            description="send the body as JSON, with Content-Type: application/json"
-        )
-    body = request.bounded_stream.read(most_bytes + 1)
-    if len(body) > most_bytes:
-        raise falcon.HTTPContentTooLarge(
-            description=f"the request body is larger than {most_bytes} bytes"
-        )
-    if not body:
-        raise InvalidRequest('the request has no body; send JSON such as {"prompt": "Hello"}')
-    return body
 
 
 def _submit(model: ServedModel, wanted: GenerateRequest, context: object) -> Generation:

@@ -1,31 +1,44 @@
 """Bodies of requests and answers, as the API document gives them."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
+from api.request_body import MOST_SHOWN, decode
 from runtime.errors import InvalidRequest
 from runtime.generation import FinishReason
 from runtime.sampler import SamplingParameters
 
 Number = int | float
+LARGEST = 2**63 - 1
 LARGEST_SEED = 2**64 - 1
 
 
-def whole(name: str, value: Number, least: int) -> int:
-    """An integer of at least `least`; 10.0 is one, 10.5 is not."""
+def whole(name: str, value: Number, least: int, most: int = LARGEST) -> int:
+    """A whole number from `least` to `most`; 10.0 is one, 10.5 is not.
+
+    Raises InvalidRequest.
+    """
     if value != int(value):
-        raise InvalidRequest(f"{name} must be a whole number, not {value}")
+        raise InvalidRequest(f"{name} must be a whole number, not {value}", field=name)
     if value < least:
-        raise InvalidRequest(f"{name} must be at least {least}, not {value}")
+        raise InvalidRequest(f"{name} must be at least {least}, not {_shown(value)}", field=name)
+    if value > most:
+        raise InvalidRequest(f"{name} must be at most {most}, not {_shown(value)}", field=name)
     return int(value)
 
 
 def between(name: str, value: Number, least: float, most: float) -> float:
-    """A number in a range, whose ends belong to it."""
+    """A number in a range, whose ends belong to it. Raises InvalidRequest."""
     if not least <= value <= most:
-        raise InvalidRequest(f"{name} must be between {least} and {most}, not {value}")
+        raise InvalidRequest(
+            f"{name} must be between {least} and {most}, not {_shown(value)}", field=name
+        )
     return float(value)
+
+
+def _shown(value: Number) -> str:
+    return str(value)[:MOST_SHOWN]
 
 
 class GenerateBody(msgspec.Struct, frozen=True):
@@ -70,9 +83,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
         Raises InvalidRequest naming the field that does not fit.
         """
         given = decode(body, GenerateBody)
-        seed = None if given.seed is None else whole("seed", given.seed, 0)
-        if seed is not None and seed > LARGEST_SEED:
-            raise InvalidRequest(f"seed must be at most {LARGEST_SEED}")
+        seed = None if given.seed is None else whole("seed", given.seed, 0, LARGEST_SEED)
         top_k = 50 if given.top_k is None else whole("top_k", given.top_k, 1)
         return cls(
             given.prompt,
@@ -99,22 +110,6 @@ def sampling(
         top_p=default_top_p if top_p is None else between("top_p", top_p, 0.0, 1.0),
         seed=seed,
     )
-
-
-Body = TypeVar("Body", bound=msgspec.Struct)
-
-
-def decode(body: bytes, kind: type[Body]) -> Body:
-    """Read a JSON body.
-
-    Raises InvalidRequest naming the field that does not fit.
-    """
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"the request body does not fit: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the request body cannot be read as JSON: {error}") from None
 
 
 class GenerateAnswer(msgspec.Struct, frozen=True):

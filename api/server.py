@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -20,13 +21,13 @@ from api.holder import ServedModel
 from api.services import Services
 from api.slots import GenerationSlots, reserved_threads
 from api.telemetry import logs
+from api.waitress_bodies import BodyMemory
 from api.waitress_channel import Channel
+from api.waitress_parser import Limits
 from runtime.errors import SettingsError
 from runtime.settings import Settings
 
-BODIES_READ_BEFORE_REFUSAL = 4
-"""Waitress reads a body of up to so many times the limit, so that the client gets to read the 413;
-it hangs up on larger ones."""
+MOST_HEADER_BYTES = 64 * 1024
 CONNECTIONS_PER_THREAD = 8
 """Idle keep-alive connections cost no thread, so more may be open than are answered at once."""
 DESCRIPTORS_LEFT = 64
@@ -59,7 +60,7 @@ class Server:
                 asyncore_use_poll=True,
                 # Reading on while a request runs is how a closed connection is seen.
                 channel_request_lookahead=1,
-                max_request_body_size=BODIES_READ_BEFORE_REFUSAL * settings.max_body_bytes,
+                max_request_header_size=MOST_HEADER_BYTES,
                 clear_untrusted_proxy_headers=True,
                 ident="rocmforge",
             )
@@ -71,8 +72,9 @@ class Server:
                 "another address with --host and --port"
             ) from None
         listeners = [one for one in self._map.values() if isinstance(one, BaseWSGIServer)]
+        self._limits = limits_of(settings)
         for listener in listeners:
-            listener.channel_class = Channel
+            listener.channel_class = partial(Channel, self._limits)
         self._trigger = listeners[0].trigger
         self.host = settings.host
         self.port: int = listeners[0].effective_port
@@ -90,6 +92,11 @@ class Server:
         """Whether any request is being answered."""
         channels = [one for one in list(self._map.values()) if isinstance(one, Channel)]
         return any(channel.busy for channel in channels)
+
+    @property
+    def held_body_bytes(self) -> int:
+        """Bytes of requests' bodies that are held now."""
+        return self._limits.memory.held_bytes
 
     def start(self) -> None:
         """Answer requests, in threads of its own."""
@@ -114,6 +121,12 @@ class Server:
     def _close_all(self) -> None:
         for one in list(self._map.values()):
             one.handle_close() if isinstance(one, Channel) else one.close()
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What one request may take, and all together; a body of the most bytes always fits."""
+    memory = BodyMemory(max(settings.max_held_body_bytes, settings.max_body_bytes))
+    return Limits(settings.max_body_bytes, settings.receive_timeout, memory)
 
 
 def connection_limit(threads: int) -> int:

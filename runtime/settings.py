@@ -120,6 +120,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: Annotated[int, _count("maximum size of a request's body in bytes")] = (
         8 * 1024 * 1024
     )
+    max_held_body_bytes: Annotated[
+        int,
+        _count("maximum size of all bodies that come in or wait, less 64 KiB of each, in bytes"),
+    ] = 256 * 1024 * 1024
+    receive_timeout: Annotated[
+        float,
+        _seconds("seconds in which a request must have come in, and one more for every 16 KiB"),
+    ] = 60.0
     request_timeout: Annotated[
         float, _seconds("seconds after which a request is ended as failed; 0 means never")
     ] = 0.0

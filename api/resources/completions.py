@@ -19,9 +19,10 @@ from api.completions import (
     Usage,
 )
 from api.errors import GenerationFailed, OpenAIError, OpenAIErrorBody, UnknownModel
-from api.exchange import Exchange, begin, read_json_body
+from api.exchange import Exchange, begin
 from api.generation_state import text_decoder
 from api.holder import ServedModel
+from api.request_body import read_json_body
 from api.services import Services
 from runtime.generation import FinishReason, Generation, TokenOutput
 

@@ -5,8 +5,9 @@ import msgspec
 
 from api import sse
 from api.errors import GenerationFailed
-from api.exchange import Exchange, begin, read_json_body
+from api.exchange import Exchange, begin
 from api.generation_state import answer, text_decoder
+from api.request_body import read_json_body
 from api.schemas import GenerateRequest
 from api.services import Services
 from runtime.generation import FinishReason

@@ -107,7 +107,7 @@ def test_a_chunked_body_is_read_and_limited(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/health/", "/status", "/v10", "/v1", "/v1/", "/v1/embeddings"]
+    "path", ["/", "/nothing", "/status", "/v10", "/v1", "/v1/", "/v1//models", "/v1/embeddings"]
 )
 def test_an_unknown_path_is_404(serving: Serving, path: str) -> None:
     check_error(serving.get(path), 404)
@@ -147,8 +147,8 @@ def test_a_wrong_query_of_traces_is_400(serving: Serving, query: str) -> None:
     ("request_bytes", "status"),
     [
         (b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
-        (b"POST /generate HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
-        (b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"POST /generate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 262_144, 431),
     ],
 )

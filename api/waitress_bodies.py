@@ -1,0 +1,172 @@
+"""Bodies of requests while they come in: in memory, bounded over all connections."""
+
+import threading
+from typing import BinaryIO
+
+from waitress.buffers import BytesIOBasedBuffer
+from waitress.rfc7230 import CHUNK_EXT_RE, ONLY_HEXDIG_RE
+
+UNCOUNTED_BYTES = 64 * 1024
+"""What every body may have before it counts, so that small requests always get through."""
+MOST_CONTROL_BYTES = 1024
+"""Of a chunk's size with its extensions."""
+MOST_TRAILER_BYTES = 64 * 1024
+MOST_SIZE_DIGITS = 16
+END_OF_LINE = b"\r\n"
+
+
+class BodiesFull(Exception):
+    """Over all connections no more bytes of bodies may be held."""
+
+
+class InvalidChunks(Exception):
+    """A chunked body that is not what RFC 9112 says: the text says why."""
+
+
+class BodyMemory:
+    """Counts the bytes of bodies that are held over all connections.
+
+    Any thread may call any method: bodies come in by the loop's thread, others let go of them.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._held_bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that are counted now."""
+        return self._held_bytes
+
+    def take(self, count: int) -> None:
+        """Count further bytes. Raises BodiesFull where they are too many."""
+        with self._lock:
+            if self._held_bytes + count > self._most_bytes:
+                raise BodiesFull
+            self._held_bytes += count
+
+    def give_back(self, count: int) -> None:
+        """Count bytes no longer."""
+        with self._lock:
+            self._held_bytes -= count
+
+
+class BodyBuffer(BytesIOBasedBuffer):  # type: ignore[misc]
+    """One body. Written by the loop's thread, then read and closed by the request's own.
+
+    It never becomes a file, so neither a full disk nor a want of descriptors can break it.
+    """
+
+    def __init__(self, memory: BodyMemory) -> None:
+        super().__init__()
+        self._memory = memory
+        self._counted = 0
+
+    def append(self, data: bytes) -> None:
+        """Hold further bytes. Raises BodiesFull."""
+        further = max(0, len(self) + len(data) - UNCOUNTED_BYTES) - self._counted
+        self._memory.take(further)
+        self._counted += further
+        super().append(data)
+
+    def close(self) -> None:
+        """Let go of the bytes; a second time does nothing."""
+        counted, self._counted = self._counted, 0
+        self._memory.give_back(counted)
+        super().close()
+
+
+class ChunkedBody:
+    """Reads a chunked body into a buffer (a receiver, as Waitress calls it).
+
+    Owned by the loop's thread. Its work grows with the bytes, however the client cuts them up.
+    """
+
+    error = None
+
+    def __init__(self, buffer: BodyBuffer) -> None:
+        self._buffer = buffer
+        self._line = bytearray()
+        """What has come of a line."""
+        self._remaining = 0
+        """Bytes of the current chunk that have not come."""
+        self._trailer_bytes = 0
+        self._read = self._read_size
+        self.completed = False
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def received(self, data: bytes) -> int:
+        """Take the body's next bytes; returns how many of `data` were of it.
+
+        Raises BodiesFull or InvalidChunks.
+        """
+        position = 0
+        while position < len(data) and not self.completed:
+            position += self._read(data, position)
+        return position
+
+    def getfile(self) -> BinaryIO:
+        """What the application reads."""
+        file: BinaryIO = self._buffer.getfile()
+        return file
+
+    def getbuf(self) -> BodyBuffer:
+        """What holds the bytes."""
+        return self._buffer
+
+    def _read_size(self, data: bytes, position: int) -> int:
+        """Read the line in front of a chunk: its size in hexadecimal digits, and extensions."""
+        line, taken = self._line_of(data, position, MOST_CONTROL_BYTES)
+        if line is not None:
+            size, semicolon, _ = line.partition(b";")
+            if not ONLY_HEXDIG_RE.fullmatch(size) or len(size) > MOST_SIZE_DIGITS:
+                raise InvalidChunks("the size of a chunk is no hexadecimal number")
+            if semicolon and not CHUNK_EXT_RE.fullmatch(line[len(size) :]):
+                raise InvalidChunks("the extension of a chunk is malformed")
+            self._remaining = int(size, 16)
+            self._read = self._read_data if self._remaining else self._read_trailer
+        return taken
+
+    def _read_data(self, data: bytes, position: int) -> int:
+        chunk = data[position : position + self._remaining]
+        self._buffer.append(chunk)
+        self._remaining -= len(chunk)
+        if not self._remaining:
+            self._read = self._read_end
+        return len(chunk)
+
+    def _read_end(self, data: bytes, position: int) -> int:
+        """Read the end of line behind a chunk's data."""
+        line, taken = self._line_of(data, position, 0)
+        if line is not None:
+            self._read = self._read_size
+        return taken
+
+    def _read_trailer(self, data: bytes, position: int) -> int:
+        """Read fields behind the last chunk, which nobody asks for, to an empty line."""
+        line, taken = self._line_of(data, position, MOST_TRAILER_BYTES - self._trailer_bytes)
+        if line is not None:
+            self._trailer_bytes += len(line)
+            self.completed = not line
+        return taken
+
+    def _line_of(self, data: bytes, position: int, most: int) -> tuple[bytes | None, int]:
+        """The line that ends in `data`, None where it does not end yet; and the bytes it took.
+
+        Raises InvalidChunks for one of more bytes than `most`.
+        """
+        known = len(self._line)
+        longest = most + len(END_OF_LINE)
+        self._line += data[position : position + longest - known]
+        # The carriage return may have come before.
+        end = self._line.find(END_OF_LINE, max(0, known - 1))
+        if end >= 0:
+            line = bytes(self._line[:end])
+            self._line.clear()
+            return line, end + len(END_OF_LINE) - known
+        if len(self._line) >= longest:
+            raise InvalidChunks(f"a line of a chunked body is longer than {most} bytes")
+        return None, len(self._line) - known
