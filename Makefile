@@ -31,7 +31,7 @@ $(VENV)/created:
 	@touch $@
 
 $(VENV)/installed: pyproject.toml | $(VENV)/created
-	@echo "== installing ROCmForge and what it needs (some 400 MB the first time)"
+	@echo "== installing ROCmForge and what it needs (about 1 GB the first time)"
 	$(BIN)/python -m pip install --editable '.[build]'
 	@touch $@
 
@@ -76,7 +76,9 @@ tokenizer-cases: $(VENV)/installed $(LIBRARY) ## run llama.cpp's own cases of to
 serve: setup ## serve the sample model, or MODEL=file.gguf; ARGS='--port 9000' is handed on
 	@exec $(BIN)/rocmforge serve "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)
 
-bench: setup ## measure the sample model, or MODEL=file.gguf; ARGS='--quick --plot bench.png'
+bench: setup ## measure the sample model, or MODEL=file.gguf; ARGS='--quick --peers --plot bench.png'
+	@case " $(ARGS) " in *" --peers "*) command -v llama-server >/dev/null || \
+	$(BIN)/python -c 'import xllamacpp' 2>/dev/null || $(BIN)/python -m pip install --editable '.[peers]';; esac
 	@exec $(BIN)/rocmforge bench "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)
 
 exactness: $(VENV)/installed-dev $(LIBRARY) ## measure how exact logits are beside llama.cpp's (ten minutes)

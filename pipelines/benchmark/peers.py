@@ -30,8 +30,8 @@ def llama_cpp(gguf: Path, threads: int) -> Candidate:
         version = f"xllamacpp {importlib.metadata.version('xllamacpp')}"
     else:
         raise BenchmarkError(
-            "no llama.cpp was found to compare with; pip install 'rocmforge[peers]', or put a "
-            "llama-server on the PATH"
+            "no llama.cpp was found to compare with; install xllamacpp with pip (make bench "
+            "ARGS=--peers does), or put a llama-server on the PATH"
         )
 
     def command(port: int, capacity: Capacity) -> list[str]:

@@ -2,7 +2,11 @@
 
 import json
 import shutil
+import socket
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -44,7 +48,23 @@ def test_the_python_streaming_example_works(
     assert "Finish reason: length" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="runs the JavaScript client with node")
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+
+
+def run_javascript(usage: str, url: str) -> Any:
+    """What the document's JavaScript client gives in `usage`, which logs it as JSON."""
+    ran = subprocess.run(
+        ["node", "-e", client_source("javascript") + usage, url],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+@needs_node
 def test_the_javascript_client_works(serving: Serving) -> None:
     usage = """
     const client = new ROCmForgeClient(process.argv[1]);
@@ -64,15 +84,7 @@ def test_the_javascript_client_works(serving: Serving) -> None:
       }));
     })();
     """
-    ran = subprocess.run(
-        ["node", "-e", client_source("javascript") + usage, serving.url],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
+    found = run_javascript(usage, serving.url)
     answer = found["answer"]
     assert len(answer["tokens"]) == 6
     assert [event["token"] for event in found["events"]] == answer["tokens"]
@@ -81,3 +93,56 @@ def test_the_javascript_client_works(serving: Serving) -> None:
     assert found["health"]["status"] == "healthy"
     assert found["ready"] is True
     assert found["models"]["models"] == []
+
+
+@needs_node
+def test_the_javascript_client_sends_a_zero_as_zero(serving: Serving) -> None:
+    usage = """
+    const client = new ROCmForgeClient(process.argv[1]);
+    (async () => {
+      const options = { maxTokens: 6, temperature: 0 };
+      const answers = [];
+      for (let i = 0; i < 4; i++) answers.push((await client.generate('hello', options)).text);
+      console.log(JSON.stringify(answers));
+    })();
+    """
+    greedy = serving.generate("hello", max_tokens=6, temperature=0).json()["text"]
+    assert run_javascript(usage, serving.url) == [greedy] * 4
+
+
+@needs_node
+def test_the_javascript_client_reads_events_that_arrive_in_pieces(serving: Serving) -> None:
+    usage = """
+    const client = new ROCmForgeClient(process.argv[1]);
+    (async () => {
+      const tokens = [];
+      const options = { maxTokens: 6, topK: 1 };
+      for await (const event of client.generateStream('hello', options)) tokens.push(event.token);
+      console.log(JSON.stringify(tokens));
+    })();
+    """
+    tokens = serving.generate("hello", max_tokens=6, temperature=0).json()["tokens"]
+    with cutting_proxy(serving.server.port, pieces_of=7) as url:
+        assert run_javascript(usage, url) == tokens
+
+
+@contextmanager
+def cutting_proxy(port: int, *, pieces_of: int) -> Iterator[str]:
+    """The address of a proxy that hands on what a server sends in pieces of so many bytes."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def hand_on() -> None:
+        client, _ = listener.accept()
+        with client, socket.create_connection(("127.0.0.1", port), SECONDS) as server:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            server.sendall(client.recv(65536))
+            while piece := server.recv(pieces_of):
+                client.sendall(piece)
+
+    thread = threading.Thread(target=hand_on)
+    thread.start()
+    try:
+        with listener:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        thread.join(SECONDS)

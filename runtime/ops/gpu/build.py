@@ -179,7 +179,7 @@ def main() -> None:
     try:
         import triton  # noqa: F401
     except ImportError:
-        sys.exit("GPU kernels are compiled with Triton: pip install 'rocmforge[gpu-build]'")
+        sys.exit("GPU kernels are compiled with Triton: make gpu-kernels installs it")
     given.out.mkdir(parents=True, exist_ok=True)
     manifest = build(given.arch or TARGETS, given.out, given.jobs, assembly=given.assembly)
     for arch, target in manifest.targets.items():
