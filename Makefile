@@ -10,13 +10,15 @@ ARGS =
 TESTS =
 
 BIN := $(VENV)/bin
+# The versions that the tests ran with.
+PIP_INSTALL = $(BIN)/python -m pip install --constraint requirements.lock
 LIBRARY := runtime/ops/librocmforge_ops.so
 NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
-HOUSES := api pipelines rocmforge runtime
+PACKAGES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
 .PHONY: help setup format check docs test test-fast tokenizer-cases exactness fuzz serve bench dagster \
-	gpu-kernels gpu-check wheel clean
+	gpu-kernels gpu-check lock wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -30,14 +32,14 @@ $(VENV)/created:
 	@$(PYTHON) -m venv $(VENV) || { echo "No environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@touch $@
 
-$(VENV)/installed: pyproject.toml | $(VENV)/created
+$(VENV)/installed: pyproject.toml requirements.lock | $(VENV)/created
 	@echo "== installing ROCmForge and what it needs (about 1 GB the first time)"
-	$(BIN)/python -m pip install --editable '.[build]'
+	$(PIP_INSTALL) --editable '.[build]'
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml | $(VENV)/installed
+$(VENV)/installed-dev: pyproject.toml requirements.lock | $(VENV)/installed
 	@echo "== installing the tools of development"
-	$(BIN)/python -m pip install --editable '.[dev]'
+	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
 $(LIBRARY): CMakeLists.txt $(NATIVE_SOURCES) | $(VENV)/installed
@@ -50,13 +52,13 @@ $(LIBRARY): CMakeLists.txt $(NATIVE_SOURCES) | $(VENV)/installed
 setup: $(VENV)/installed $(LIBRARY) ## make .venv, install everything, build the native operators
 
 format: $(VENV)/installed-dev ## rewrite the sources in the one format
-	$(BIN)/ruff check --fix-only --quiet $(HOUSES) tests
-	$(BIN)/ruff format $(HOUSES) tests
+	$(BIN)/ruff check --fix-only --quiet $(PACKAGES) tests
+	$(BIN)/ruff format $(PACKAGES) tests
 	$(BIN)/clang-format -i $(NATIVE_SOURCES)
 
 check: $(VENV)/installed-dev $(LIBRARY) docs ## format, lint, types, import contracts and docs, changing no source
-	$(BIN)/ruff check $(HOUSES) tests
-	$(BIN)/ruff format --check $(HOUSES) tests
+	$(BIN)/ruff check $(PACKAGES) tests
+	$(BIN)/ruff format --check $(PACKAGES) tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES)
@@ -78,11 +80,11 @@ serve: setup ## serve the sample model, or MODEL=file.gguf; ARGS='--port 9000' i
 
 bench: setup ## measure the sample model, or MODEL=file.gguf; ARGS='--quick --peers --plot bench.png'
 	@case " $(ARGS) " in *" --peers "*) command -v llama-server >/dev/null || \
-	$(BIN)/python -c 'import xllamacpp' 2>/dev/null || $(BIN)/python -m pip install --editable '.[peers]';; esac
+	$(BIN)/python -c 'import xllamacpp' 2>/dev/null || $(PIP_INSTALL) --editable '.[peers]';; esac
 	@exec $(BIN)/rocmforge bench "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)
 
 exactness: $(VENV)/installed-dev $(LIBRARY) ## measure how exact logits are beside llama.cpp's (ten minutes)
-	@$(BIN)/python -c 'import llama_cpp' 2>/dev/null || $(BIN)/python -m pip install --editable '.[oracle]'
+	@$(BIN)/python -c 'import llama_cpp' 2>/dev/null || $(PIP_INSTALL) --editable '.[oracle]'
 	$(BIN)/python -m tests.golden.exactness --document docs/exactness.md \
 	--golden tests/golden/exactness.json $(ARGS)
 
@@ -96,9 +98,9 @@ dagster: setup ## open the pipelines in Dagster's own UI, on this machine only
 	cp deploy/dagster.yaml "$$home/dagster.yaml" && export DAGSTER_HOME="$$home" && \
 	exec $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 $(ARGS)
 
-$(VENV)/installed-gpu-build: pyproject.toml | $(VENV)/installed
+$(VENV)/installed-gpu-build: pyproject.toml requirements.lock | $(VENV)/installed
 	@echo "== installing the GPU kernels' compiler (Triton, 200 MB)"
-	$(BIN)/python -m pip install --editable '.[gpu-build]'
+	$(PIP_INSTALL) --editable '.[gpu-build]'
 	@touch $@
 
 gpu-kernels: $(VENV)/installed-gpu-build ## compile the GPU kernels for AMD's architectures; needs no GPU
@@ -107,9 +109,14 @@ gpu-kernels: $(VENV)/installed-gpu-build ## compile the GPU kernels for AMD's ar
 gpu-check: $(VENV)/installed-gpu-build ## check and time the GPU kernels on an NVIDIA GPU
 	$(BIN)/python -m tests.ops.gpu.nvidia $(ARGS)
 
+lock: $(VENV)/created ## renew requirements.lock, the versions that setup and CI install
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra peers --extra oracle --universal --upgrade \
+	--python-version 3.11 --no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.lock
+
 wheel: $(VENV)/installed ## build a wheel into dist: native operators, and GPU kernels where compiled
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean: ## remove everything that was built, but for the models under the home folder
 	rm -rf $(VENV) build dist $(LIBRARY) runtime/ops/gpu/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find $(HOUSES) tests -name __pycache__ -type d -exec rm -rf {} +
+	find $(PACKAGES) tests -name __pycache__ -type d -exec rm -rf {} +
