@@ -5,7 +5,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,10 +14,19 @@ import msgspec
 
 from runtime.errors import InvalidRequest
 
+
+@dataclass(frozen=True, slots=True)
+class _NoNumber:
+    """Stands where a number stands that cannot be used."""
+
+    text: str
+
+
 LET_GO_OF_BODY = "rocmforge.let_go_of_body"
 """Key of the WSGI environment: a function that frees the memory of a body that has been read."""
 MOST_NESTING = 64
 """How deep arrays and objects may stand in each other: less than any recursion of ours bears."""
+SMALL_BYTES = 64 * 1024
 MOST_DIGITS = 400
 """Of a whole number; the largest float has 309."""
 MOST_SHOWN = 40
@@ -25,8 +34,8 @@ MOST_SHOWN = 40
 GZIP = 16 + zlib.MAX_WBITS
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 OTHER_UNICODE = (b"\xff\xfe", b"\xfe\xff")
+SCALARS = frozenset({str, int, float, bool, type(None), _NoNumber, msgspec.UnsetType})
 UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
-LONG_NUMBER = re.compile(rb"[0-9]{%d}" % MOST_DIGITS)
 SURROGATE_ESCAPE = re.compile(rb"\\u[dD]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -66,15 +75,25 @@ def read_json_body(request: falcon.Request, most_bytes: int) -> bytes:
 def decode(body: bytes, kind: type[Body]) -> Body:
     """Read a JSON body in UTF-8.
 
-    Raises InvalidRequest naming the field that does not fit. Refused are also what parsers of JSON
-    read in different ways: a field that is given twice, numbers that are not finite, halves of
-    UTF-16 pairs, and very deep nesting.
+    Raises InvalidRequest naming the field that does not fit. Refused are also numbers that are not
+    finite, halves of UTF-16 pairs, and very deep nesting; and a field that is given twice, where
+    the body is small: a parser that sees it would take seconds for a large one.
     """
-    value = _parsed(body)
+    body = body.removeprefix(BYTE_ORDER_MARK)
     try:
-        return msgspec.convert(value, kind)
+        if len(body) <= SMALL_BYTES:
+            return msgspec.convert(_parsed(body), kind)
+        value = msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"the request body does not fit: {error}") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest("the request body is not UTF-8") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except (msgspec.DecodeError, json.JSONDecodeError) as error:
+        raise InvalidRequest(f"the request body cannot be read as JSON: {error}") from None
+    _check_nesting(value)
+    return value
 
 
 def _check_media_type(content_type: str) -> None:
@@ -101,15 +120,8 @@ def _unpacked(body: bytes, most_bytes: int) -> bytes:
     return unpacked
 
 
-@dataclass(frozen=True, slots=True)
-class _NoNumber:
-    """Stands where a number stands that cannot be used."""
-
-    text: str
-
-
 def _parsed(body: bytes) -> Any:
-    """The value of a body. Raises InvalidRequest."""
+    """The value of a small body. Raises what json.loads raises, and InvalidRequest."""
     refused: list[_NoNumber] = []
 
     def refuse(text: str) -> _NoNumber:
@@ -123,23 +135,13 @@ def _parsed(body: bytes) -> Any:
     def whole_number(text: str) -> int | _NoNumber:
         return int(text) if len(text) <= MOST_DIGITS else refuse(text)
 
-    try:
-        value = json.loads(
-            body.removeprefix(BYTE_ORDER_MARK).decode(),
-            object_pairs_hook=_object,
-            parse_constant=refuse,
-            parse_float=number,
-            # A call for each token id would take longer than all else.
-            parse_int=whole_number if LONG_NUMBER.search(body) else None,
-        )
-    except UnicodeDecodeError:
-        raise InvalidRequest("the request body is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(
-            f"the request body cannot be read as JSON: {error.msg} (character {error.pos})"
-        ) from None
-    except RecursionError:
-        raise _too_deep() from None
+    value = json.loads(
+        body.decode(),
+        object_pairs_hook=_object,
+        parse_constant=refuse,
+        parse_float=number,
+        parse_int=whole_number,
+    )
     _check_nesting(value)
     if refused or SURROGATE_ESCAPE.search(body):
         _check_values(value)
@@ -158,17 +160,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_nesting(value: Any) -> None:
     """Go down level by level, without recursion. Raises InvalidRequest where there are too many."""
-    level = [value] if isinstance(value, dict | list) else []
+    level = [] if value.__class__ in SCALARS else [value]
     for _ in range(MOST_NESTING):
         level = [
             child
             for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
+            for child in _children(parent)
+            if child.__class__ not in SCALARS
         ]
         if not level:
             return
     raise _too_deep()
+
+
+def _children(parent: Any) -> Iterable[Any]:
+    if isinstance(parent, list | tuple):
+        return parent
+    return parent.values() if isinstance(parent, dict) else msgspec.structs.astuple(parent)
 
 
 def _too_deep() -> InvalidRequest:
