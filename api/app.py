@@ -22,6 +22,7 @@ from api.services import Services
 def create_app(services: Services) -> errors.Application:
     """The WSGI application over the given services. Reads nothing else and starts nothing."""
     app: errors.Application = falcon.App(media_type=falcon.MEDIA_JSON)
+    app.req_options.strip_url_path_trailing_slash = True
     app.add_middleware(CrossOrigin())
     app.add_middleware(AccessLog())
     errors.install(app)

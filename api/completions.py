@@ -102,7 +102,7 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
                 ),
                 ignore_eos=bool(given.ignore_eos),
             ),
-            given.model,
+            given.model or None,
             stop_strings(given.stop),
             bool(given.stream),
             bool(given.stream_options and given.stream_options.include_usage),

@@ -23,6 +23,7 @@ from api.exchange import Exchange, begin
 from api.generation_state import text_decoder
 from api.holder import ServedModel
 from api.request_body import read_json_body
+from api.resources.readable import Readable
 from api.services import Services
 from runtime.generation import FinishReason, Generation, TokenOutput
 
@@ -202,7 +203,7 @@ class CompletionWriter(OpenAIWriter):
         )
 
 
-class OpenAIModelsResource:
+class OpenAIModelsResource(Readable):
     """GET /v1/models: the model that is served, if there is one."""
 
     def __init__(self, services: Services) -> None:
@@ -215,7 +216,7 @@ class OpenAIModelsResource:
         resp.data = msgspec.json.encode(ModelList(data=listed))
 
 
-class OpenAIModelResource:
+class OpenAIModelResource(Readable):
     """GET /v1/models/{name}."""
 
     def __init__(self, services: Services) -> None:

@@ -7,13 +7,14 @@ import msgspec
 
 from api.errors import answer_error
 from api.holder import GpuMemory, ModelStatus, ServedModel
+from api.resources.readable import Readable
 from api.services import VERSION, Services
 
 SERVICE = "rocmforge"
 MEBIBYTE = 1 << 20
 
 
-class HealthResource:
+class HealthResource(Readable):
     """GET /health: what works. A liveness probe restarts the server on 503."""
 
     def __init__(self, services: Services) -> None:
@@ -39,7 +40,7 @@ class HealthResource:
         )
 
 
-class ReadyResource:
+class ReadyResource(Readable):
     """GET /ready: whether new requests are taken."""
 
     def __init__(self, services: Services) -> None:

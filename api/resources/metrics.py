@@ -2,11 +2,12 @@
 
 import falcon
 
+from api.resources.readable import Readable
 from api.services import Services
 from api.telemetry.metrics import CONTENT_TYPE
 
 
-class MetricsResource:
+class MetricsResource(Readable):
     """GET /metrics: the Prometheus exposition."""
 
     def __init__(self, services: Services) -> None:

@@ -3,10 +3,11 @@
 import falcon
 import msgspec
 
+from api.resources.readable import Readable
 from api.services import Services
 
 
-class ModelsResource:
+class ModelsResource(Readable):
     """GET /models: the GGUF models of this machine and the tokenizer cache."""
 
     def __init__(self, services: Services) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from api.generation_state import answer
 from api.request_log import RunningEntry
+from api.resources.readable import Readable
 from api.schemas import RunningRequest
 from api.services import Services
 from runtime.errors import EngineUnavailable, InvalidRequest
@@ -17,7 +18,7 @@ CANCEL_SECONDS = 60.0
 INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
-class RequestsResource:
+class RequestsResource(Readable):
     """GET /requests: which requests are running."""
 
     def __init__(self, services: Services) -> None:
@@ -30,7 +31,7 @@ class RequestsResource:
         resp.data = msgspec.json.encode({"requests": running})
 
 
-class StatusResource:
+class StatusResource(Readable):
     """GET /status/{request_id}: what a request has generated so far."""
 
     def __init__(self, services: Services) -> None:

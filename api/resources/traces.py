@@ -5,6 +5,7 @@ import re
 import falcon
 import msgspec
 
+from api.resources.readable import Readable
 from api.services import Services
 from api.telemetry.trace_json import documented_json, otlp_json
 from runtime.errors import InvalidRequest
@@ -12,7 +13,7 @@ from runtime.errors import InvalidRequest
 COUNT = re.compile(r"[0-9]{1,18}")
 
 
-class TracesResource:
+class TracesResource(Readable):
     """GET /traces: the spans of the newest requests."""
 
     def __init__(self, services: Services) -> None:
@@ -21,7 +22,8 @@ class TracesResource:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer the newest `limit` traces, and forget all of them with `clear=true`."""
         limit = parse_limit(req.get_param("limit"))
-        clear = parse_clear(req.get_param("clear"))
+        # HEAD changes nothing.
+        clear = parse_clear(req.get_param("clear")) and req.method == "GET"
         as_otlp = parse_format(req.get_param("format"))
         traces = self._services.traces.newest(limit, clear=clear)
         spans = [span for trace in traces for span in trace]

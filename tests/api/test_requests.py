@@ -106,7 +106,7 @@ def test_running_requests_are_found_by_the_client_s_own_name(serving: Serving) -
 @pytest.mark.parametrize(("method", "route"), [("GET", "/status"), ("POST", "/cancel")])
 @pytest.mark.parametrize(
     ("identifier", "status"),
-    [("1", 404), ("0", 404), ("-1", 404), ("999999", 404), ("abc", 400), ("1.5", 400), ("", 400)],
+    [("1", 404), ("0", 404), ("-1", 404), ("999999", 404), ("abc", 400), ("1.5", 400), ("", 404)],
 )
 def test_ids_that_name_no_request(
     serving: Serving, method: str, route: str, identifier: str, status: int
