@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from runtime.errors import InvalidRequest
 
 MAX_TEMPERATURE = 2.0
+LEAST_TEMPERATURE = float(np.finfo(np.float32).tiny)
+"""Float32's smallest normal number. Logits are divided in float32, where less may be zero."""
 COLUMN = 64
 """Logits of which one maximum is kept."""
 SORTED = 64
@@ -30,8 +32,9 @@ Ordered = TypeVar("Ordered", np.intp, np.float32)
 class SamplingParameters:
     """How a request picks its tokens. Immutable.
 
-    temperature: 0 (greedy) to 2. top_k: most likely tokens kept, 0 for all. top_p: probability
-    mass kept, 0 for the most likely token alone. seed: fixes the draws; None takes a fresh one.
+    temperature: 0 to 2, greedy below LEAST_TEMPERATURE. top_k: most likely tokens kept, 0 for all.
+    top_p: probability mass kept, 0 for the most likely token alone. seed: fixes the draws; None
+    takes a fresh one.
 
     Raises InvalidRequest naming the field that is out of range.
     """
@@ -54,7 +57,7 @@ class SamplingParameters:
     @property
     def greedy(self) -> bool:
         """Whether the most likely token is taken, with no draw."""
-        return self.temperature == 0.0 or self.top_k == 1 or self.top_p == 0.0
+        return self.temperature < LEAST_TEMPERATURE or self.top_k == 1 or self.top_p == 0.0
 
 
 class Logits(Protocol):
@@ -180,11 +183,13 @@ class Sampler:
         return self._weights(values, values[logits.likeliest[row]])
 
     def _weights(self, values: NDArray[np.float32], largest: np.float32) -> NDArray[np.float32]:
-        """What tokens of these logits count for, relative to the likeliest."""
-        weights: NDArray[np.float32] = values - largest
-        if self._parameters.temperature != 1.0:
-            weights /= np.float32(self._parameters.temperature)
-        np.exp(weights, out=weights)
+        """What tokens of these logits count for, relative to the likeliest, which counts 1."""
+        # A difference that is too large for float32 is minus infinity, which counts 0.
+        with np.errstate(over="ignore"):
+            weights: NDArray[np.float32] = values - largest
+            if self._parameters.temperature != 1.0:
+                weights /= np.float32(self._parameters.temperature)
+            np.exp(weights, out=weights)
         return weights
 
 
@@ -252,8 +257,9 @@ def _border(
 
 
 def _place(mass: NDArray[np.float64], sought: float) -> int:
-    """The first entry whose cumulative mass is above `sought`, or the last."""
-    return min(int(np.searchsorted(mass, sought, side="right")), len(mass) - 1)
+    """The first entry whose cumulative mass is above `sought`, or the last that adds any."""
+    last = np.searchsorted(mass, mass[-1], side="left")
+    return int(min(np.searchsorted(mass, sought, side="right"), last))
 
 
 def _cut(

@@ -5,7 +5,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from runtime.errors import InvalidRequest
-from runtime.sampler import Sampler, SamplingParameters, StepLogits
+from runtime.sampler import LEAST_TEMPERATURE, Sampler, SamplingParameters, StepLogits
+
+LARGEST = float(np.finfo(np.float32).max)
+BORDER_LOGITS = (0.0, -0.0, 1.0, 1e-45, LEAST_TEMPERATURE, 1e30, LARGEST, -LARGEST, -np.inf)
+BORDER_TEMPERATURES = (0.0, 5e-324, 7e-46, 1e-45, 1e-40, 1.17e-38, LEAST_TEMPERATURE, 1e-30, 2.0)
+BORDER_SHARES = (0.0, 5e-324, 1e-300, 1e-45, 1e-7, 0.5, 1 - 2**-24, 1 - 2**-53, 1.0)
 
 logit_rows = arrays(np.float32, st.integers(1, 60), elements=st.floats(-20, 20, width=32))
 
@@ -84,6 +89,67 @@ def test_of_equal_weights_at_the_border_of_top_p_the_lower_ids_are_kept(
     mass = np.cumsum(probabilities / probabilities.sum())
     assert mass[len(tokens) - 1] >= top_p - 1e-5
     assert len(tokens) == 1 or mass[len(tokens) - 2] < top_p + 1e-5
+
+
+def border_rows() -> st.SearchStrategy[np.ndarray]:
+    """Rows with the borders of float32 among their logits, and at least one that is finite."""
+    one = st.sampled_from(BORDER_LOGITS) | st.floats(-LARGEST, LARGEST, width=32) | st.floats(-9, 9)
+    return (
+        st.tuples(st.lists(one, min_size=1, max_size=400), st.integers(1, 4))
+        .map(lambda drawn: np.array(drawn[0] * drawn[1], np.float32))
+        .filter(lambda row: bool(np.isfinite(row.max())))
+    )
+
+
+@given(
+    border_rows(),
+    st.sampled_from(BORDER_TEMPERATURES) | st.floats(0.0, 2.0),
+    st.sampled_from((0, 1, 2, 399, 400, 401, 2**31, 10**30)) | st.integers(0, 1700),
+    st.sampled_from(BORDER_SHARES) | st.floats(0.0, 1.0),
+    st.integers(0, 5),
+)
+def test_every_draw_is_one_that_float64_allows(
+    logits: np.ndarray, temperature: float, top_k: int, top_p: float, seed: int
+) -> None:
+    parameters = SamplingParameters(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    drawn = draws(parameters, logits, 4)
+    if parameters.greedy:
+        assert drawn == [int(np.argmax(logits))] * 4
+        return
+    with np.errstate(over="ignore"):
+        weights = np.exp((logits.astype(np.float64) - float(logits.max())) / temperature)
+    kept = np.argsort(-logits, kind="stable")[: top_k or logits.size]
+    total = weights[kept].sum()
+    for token in drawn:
+        assert token in kept
+        assert weights[token] > 0
+        # What is likelier by more than float32 rounds must not be enough already.
+        likelier = weights[kept][weights[kept] > weights[token] * (1 + 1e-4)].sum()
+        assert likelier < top_p * total + 1e-4 * total
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-100, 7e-46, 1e-45, 1.1e-38])
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (0, 0.9), (2, 1.0), (10**6, 0.9)])
+def test_a_temperature_below_what_float32_holds_is_greedy(
+    temperature: float, top_k: int, top_p: float
+) -> None:
+    logits = np.array([1.0, 3.0, 3.0, 2.0], np.float32)
+    assert draws(SamplingParameters(temperature, top_k, top_p), logits, 3) == [1, 1, 1]
+
+
+def test_a_token_without_weight_is_never_drawn_though_its_block_s_sum_is_rounded_up() -> None:
+    """Sums of blocks are float32; a draw between one and the exact sum falls behind its tokens."""
+    weights = np.random.default_rng(6).random(126).astype(np.float32)
+    logits = np.full(128, -np.inf, np.float32)
+    logits[:126] = np.log(weights)
+
+    class LastDraw:
+        def random(self) -> float:
+            return 1 - 2**-53
+
+    sampler = Sampler(SamplingParameters(top_k=0, top_p=1.0))
+    sampler._generator = LastDraw()  # type: ignore[assignment]
+    assert sampler.sample(StepLogits(logits[np.newaxis]), 0) < 126
 
 
 def test_frequencies_follow_the_tempered_softmax() -> None:
