@@ -1,6 +1,7 @@
 """One generation over HTTP: from a body that was read to the end of its answer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import falcon
@@ -41,6 +42,15 @@ class Exchange:
         """End the request where it is, so that its pages are free in the engine's next step."""
         self.model.engine.abort(self.generation.request_id)
 
+    @contextmanager
+    def closed_on_failure(self) -> Iterator[None]:
+        """Within it, whatever is raised lets go of the request."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
     def close(self) -> None:
         """Let go of the request; one that is still running has lost its client."""
         if not self.generation.finished:
@@ -64,7 +74,7 @@ def begin(
     if not services.slots.acquire():
         raise QueueFull(
             f"all {services.slots.count} generation requests that this server answers at once "
-            "are busy; try again later"
+            f"are busy, which is all that {services.slots.setting} allows; try again later"
         )
     try:
         context = remote_parent(_lower_case_headers(request))
@@ -81,11 +91,12 @@ def begin(
         services.slots.release()
         raise
     exchange = Exchange(services, model, generation, entry)
-    entry.generation = generation
-    services.requests.add(generation, entry.x_request_id, model)
-    watch: Callable[[Callable[[], None]], None] | None = request.env.get(WATCH_CLIENT)
-    if watch is not None:
-        watch(exchange.abort)
+    with exchange.closed_on_failure():
+        entry.generation = generation
+        services.requests.add(generation, entry.x_request_id, model)
+        watch: Callable[[Callable[[], None]], None] | None = request.env.get(WATCH_CLIENT)
+        if watch is not None:
+            watch(exchange.abort)
     return exchange
 
 

@@ -69,7 +69,6 @@ class ModelStatus(StrEnum):
 class _State:
     status: ModelStatus
     model: ServedModel | None = None
-    failure: str = ""
     draining: tuple[ServedModel, ...] = ()
     """Models that were replaced and still have requests."""
     past: tuple[EngineStatistics, ...] = ()
@@ -106,8 +105,8 @@ class ModelHolder:
         self._state = _State(ModelStatus.LOADING)
         try:
             model = load()
-        except Exception as error:
-            self._state = _State(ModelStatus.FAILED, failure=str(error))
+        except BaseException:
+            self._state = _State(ModelStatus.FAILED)
             raise
         self._state = _State(ModelStatus.READY, model)
         return model
@@ -126,17 +125,15 @@ class ModelHolder:
                 state,
                 status=ModelStatus.READY,
                 model=model,
-                failure="",
                 draining=state.draining + before,
             )
         for old in before:
             threading.Thread(target=self._drain, args=(old,), name="replaced", daemon=True).start()
         return model
 
-    def stop(self) -> None:
-        """Stop every engine; requests that still run fail."""
-        for model in self._state.loaded:
-            model.engine.stop()
+    def stop(self) -> bool:
+        """Stop every engine; requests that still run fail. False where one does not end."""
+        return all([model.engine.stop() for model in self._state.loaded])
 
     def statistics(self) -> list[EngineStatistics]:
         """What each engine counts or counted."""
@@ -164,5 +161,5 @@ class ModelHolder:
         if state.status is ModelStatus.LOADING:
             raise EngineUnavailable("the model is being loaded; try again in a moment")
         if state.status is ModelStatus.FAILED:
-            raise NoModel(f"the model could not be loaded: {state.failure}")
+            raise NoModel("the model could not be loaded; the server's log says why")
         raise NoModel("the engine is not initialized: start the server with a model")

@@ -62,7 +62,7 @@ class Services:
     def __post_init__(self) -> None:
         """Make the parts that depend on others."""
         made = {
-            "slots": GenerationSlots.of_server(self.settings.max_connections),
+            "slots": GenerationSlots.of_server(self.settings),
             "tracer": RequestTracer(self.traces),
             "metrics": EngineMetrics(
                 self.statistics, self.durations, max_batch_size=self.settings.max_batch_size

@@ -2,26 +2,48 @@
 
 import threading
 
+from runtime.settings import Settings
+
 MOST_RESERVED_THREADS = 16
+MOST_DERIVED_CONNECTIONS = 1024
+"""More are only taken where --max-connections asks for them: each costs a thread from the start."""
 
 
-def reserved_threads(max_connections: int) -> int:
+def answered_at_once(settings: Settings) -> int:
+    """Requests that a server answers at once, of whatever kind.
+
+    Where it is not set, as many as the engine computes and lets wait, and the reserved ones.
+    """
+    if settings.max_connections:
+        return settings.max_connections
+    wanted = settings.max_batch_size + settings.max_queue_length + MOST_RESERVED_THREADS
+    return min(wanted, MOST_DERIVED_CONNECTIONS)
+
+
+def reserved_threads(connections: int) -> int:
     """Threads kept for /health, /metrics and the like while every generation slot is busy."""
-    return min(MOST_RESERVED_THREADS, max(1, max_connections // 4))
+    return min(MOST_RESERVED_THREADS, max(1, connections // 4))
 
 
 class GenerationSlots:
     """Counts the generation requests that are being answered. Any thread may call any method."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, setting: str = "--max-connections") -> None:
+        """`setting` is the one that allows no more."""
         self._count = count
+        self.setting = setting
         self._in_use = 0
         self._lock = threading.Lock()
 
     @classmethod
-    def of_server(cls, max_connections: int) -> "GenerationSlots":
-        """Slots of a server that answers so many requests at once: all but the reserved ones."""
-        return cls(max(1, max_connections - reserved_threads(max_connections)))
+    def of_server(cls, settings: Settings) -> "GenerationSlots":
+        """Slots of a server: all that it answers at once but the reserved ones."""
+        connections = answered_at_once(settings)
+        is_derived = not settings.max_connections and connections < MOST_DERIVED_CONNECTIONS
+        return cls(
+            max(1, connections - reserved_threads(connections)),
+            "--max-queue-length" if is_derived else "--max-connections",
+        )
 
     @property
     def count(self) -> int:

@@ -14,6 +14,8 @@ from runtime.sampler import SamplingParameters
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
 
+LOOK_SECONDS = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class Writer:
@@ -32,7 +34,11 @@ class Writer:
         decoder = StreamDecoder(self.tokenizer, continues=True)
         generation = self.engine.submit(prompt, sampling, max_tokens)
         try:
-            while (output := generation.next_output()) is not None:
+            while True:
+                # Again and again, since a signal does not always wake the thread that waits.
+                output = generation.next_output(LOOK_SECONDS)
+                if output is None:
+                    continue
                 if output.token is not None:
                     yield decoder.feed(output.token)
                 if output.finish_reason is not None:

@@ -22,6 +22,7 @@ SERVER = (
     "max_connections",
     "max_body_bytes",
     "request_timeout",
+    "stall_timeout",
     "drain_timeout",
     "log_level",
 )

@@ -75,11 +75,13 @@ def serve_model(model: str, settings: Settings) -> None:
             threading.Thread(
                 target=takeover.run, args=(folder, services.draining), name="takeover", daemon=True
             ).start()
-        seconds = time.perf_counter() - began
-        _say(EXAMPLE.format(seconds=seconds, name=served.label, url=address[0]))
         return served
 
-    serve(create_app(services), services, load=loaded, announce=announce)
+    def ready(served: ServedModel) -> None:
+        seconds = time.perf_counter() - began
+        _say(EXAMPLE.format(seconds=seconds, name=served.label, url=address[0]))
+
+    serve(create_app(services), services, load=loaded, announce=announce, ready=ready)
 
 
 def _say(line: str) -> None:

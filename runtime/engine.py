@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from collections.abc import Sequence as AnySequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime.engine_core import EngineCore, EngineObserver, StepRunner
@@ -16,8 +17,10 @@ from runtime.sampler import SamplingParameters
 from runtime.settings import Settings
 from runtime.statistics import EngineStatistics
 
-STALL_SECONDS = 120.0
-"""A step that takes longer counts as stuck."""
+STOP_SECONDS = 10.0
+"""How much longer than its drain an engine may take to stop: the step it is in has to end."""
+DIED = "the engine has died; the server's log says why"
+STUCK = "the engine hangs and is given up"
 
 log = logging.getLogger("rocmforge.engine")
 
@@ -59,6 +62,8 @@ class Engine:
         self._accepting = False
         self._stop_at: float | None = None
         self._thread: threading.Thread | None = None
+        self._busy_since: float | None = None
+        """time.monotonic() when the thread began its present round; None while it waits for one."""
         self.failure: str | None = None
         """Why the engine's thread died, if it did."""
 
@@ -79,9 +84,9 @@ class Engine:
 
     @property
     def stalled(self) -> bool:
-        """Whether the current step has taken suspiciously long."""
-        started = self._core.step_started
-        return started is not None and time.monotonic() - started > STALL_SECONDS
+        """Whether the thread has shown no sign of life for suspiciously long, wherever it is."""
+        began, timeout = self._busy_since, self._settings.stall_timeout
+        return began is not None and 0 < timeout < time.monotonic() - began and self.running
 
     def start(self) -> None:
         """Start the engine's thread."""
@@ -89,17 +94,25 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def stop(self, drain_seconds: float = 0.0) -> None:
+    def stop(self, drain_seconds: float = 0.0) -> bool:
         """Refuse new requests, let running ones finish for so long, fail the rest, and return.
 
         math.inf lets every one finish. A second call may shorten the time of the first.
+        False where the thread did not end within STOP_SECONDS after that: then its clients are told
+        of a failure, and it must be expected never to come back.
         """
         with self._submitting:
             self._accepting = False
             self._stop_at = time.monotonic() + drain_seconds
         self._inbox.put(None)
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return True
+        self._thread.join(min(drain_seconds + STOP_SECONDS, threading.TIMEOUT_MAX))
+        if self._thread.is_alive():
+            log.error("the engine does not end; its requests are failed")
+            self._abandon()
+            return False
+        return True
 
     def submit(
         self,
@@ -130,10 +143,14 @@ class Engine:
         with self._submitting:
             if not self._accepting or not self.running:
                 raise EngineUnavailable("the engine takes no requests now; try again later")
-            if self._core.recorder.queued >= self._settings.max_queue_length:
+            if self.stalled:
+                raise EngineUnavailable("the engine hangs and takes no requests; try again later")
+            settings = self._settings
+            places = settings.max_batch_size + settings.max_queue_length
+            if self._core.recorder.unfinished >= places:
                 raise QueueFull(
-                    f"{self._settings.max_queue_length} requests are waiting already; "
-                    "try again later"
+                    f"{settings.max_queue_length} requests are waiting already, which is all that "
+                    "--max-queue-length allows; try again later"
                 )
             generation = Generation(
                 next(self._request_ids),
@@ -183,10 +200,10 @@ class Engine:
                 core.end_overdue()
                 core.step()
             self._fail_all("the server is shutting down")
-        except Exception as error:
-            log.exception("the engine died")
+        except BaseException as error:  # SystemExit and what a library in Rust throws included
             self.failure = f"{type(error).__name__}: {error}"
-            self._fail_all("the engine has died; see the server's log")
+            log.exception("the engine died")
+            self._fail_all(DIED)
 
     def _stopping(self) -> bool:
         if self._stop_at is None:
@@ -195,11 +212,17 @@ class Engine:
 
     def _take_in(self, *, block: bool) -> None:
         """Handle all that has been asked for; with `block`, wait for something first."""
+        self._busy_since = None if block else time.monotonic()
         while block or not self._inbox.empty():
             item = self._inbox.get()
+            self._busy_since = time.monotonic()
             block = False
             if isinstance(item, Generation):
-                self._core.add(item)
+                try:
+                    self._core.add(item)
+                except BaseException:
+                    item.abandon(DIED)
+                    raise
             elif item is not None:
                 self._core.end(item.request_id, item.reason)
 
@@ -211,3 +234,12 @@ class Engine:
         while not self._inbox.empty():
             self._take_in(block=False)
             self._core.fail_all(error)
+
+    def _abandon(self) -> None:
+        """Fail every request in the place of the thread, which hangs."""
+        self._core.abandon(STUCK)
+        with suppress(queue.Empty):
+            while True:
+                item = self._inbox.get_nowait()
+                if isinstance(item, Generation):
+                    item.abandon(STUCK)

@@ -2,12 +2,14 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Protocol
 
 from runtime.drafts import PromptLookup
-from runtime.generation import FinishReason, Generation, TokenOutput
+from runtime.generation import NANOSECONDS, FinishReason, Generation, TokenOutput
 from runtime.manifest import Manifest
 from runtime.pace import Pace
 from runtime.pages import PageManager
@@ -18,6 +20,16 @@ from runtime.sequence import Sequence
 from runtime.settings import Settings
 from runtime.statistics import StatisticsRecorder
 from runtime.step import StepInputs
+
+MOST_FAILED_STEPS = 5
+"""Steps that fail in a row before the engine counts as broken."""
+STEP_FAILED = "the model's step failed; the server's log says why"
+OUT_OF_MEMORY = (
+    "there was too little memory for the model's step; try again with fewer or shorter requests at "
+    "once, or give the server more memory"
+)
+NOT_FINITE = "the model's logits are not finite"
+REQUEST_FAILED = "its next token could not be chosen; the server's log says why"
 
 log = logging.getLogger("rocmforge.engine")
 
@@ -56,7 +68,9 @@ class _Live:
 class EngineCore:
     """Requests, scheduler, pages, samplers and session. Owned by the engine thread.
 
-    `recorder` and `step_started` may be read from any thread.
+    What goes wrong with one request ends that request, what goes wrong with a step ends those in
+    it. Anything else that is raised leaves a state that cannot be trusted: the engine is to end.
+    `recorder` may be read from any thread.
     """
 
     def __init__(
@@ -78,8 +92,8 @@ class EngineCore:
         self._pace = Pace(settings.longest_pause)
         self._live: dict[int, _Live] = {}
         self.recorder = StatisticsRecorder(self._pages.page_count)
-        self.step_started: float | None = None
-        """time.monotonic() at the start of the step that is computed now, if one is."""
+        self._failed_steps = 0
+        """How many steps failed since the last one that did not."""
 
     @property
     def cache_tokens(self) -> int:
@@ -93,11 +107,15 @@ class EngineCore:
 
     def add(self, generation: Generation) -> None:
         """Take in a request that was submitted."""
-        drafts = PromptLookup() if self._settings.prompt_lookup else None
-        sequence = Sequence(generation.request_id, list(generation.prompt_tokens), drafts)
-        self._live[generation.request_id] = _Live(
-            generation, sequence, Sampler(generation.sampling)
-        )
+        try:
+            drafts = PromptLookup() if self._settings.prompt_lookup else None
+            sequence = Sequence(generation.request_id, list(generation.prompt_tokens), drafts)
+            live = _Live(generation, sequence, Sampler(generation.sampling))
+        except BaseException:
+            log.exception("request %d cannot be taken in", generation.request_id)
+            self._tell_end(generation, FinishReason.FAILED, error=REQUEST_FAILED)
+            return
+        self._live[generation.request_id] = live
         self._scheduler.add(sequence)
 
     def end(self, request_id: int, reason: FinishReason) -> None:
@@ -108,7 +126,7 @@ class EngineCore:
     def end_overdue(self) -> None:
         """Fail the requests that have taken longer than the settings allow."""
         if timeout := self._settings.request_timeout:
-            oldest = time.time_ns() - int(timeout * 1e9)
+            oldest = time.monotonic_ns() - timeout * NANOSECONDS
             for live in list(self._live.values()):
                 if live.generation.timings.submitted_ns < oldest:
                     self._end(
@@ -116,32 +134,56 @@ class EngineCore:
                     )
 
     def fail_all(self, error: str) -> None:
-        """End every request as failed."""
+        """End every request as failed, whatever state the pages are in."""
         for live in list(self._live.values()):
-            self._end(live, FinishReason.FAILED, error=error)
+            try:
+                self._end(live, FinishReason.FAILED, error=error)
+            except BaseException:
+                log.exception("what request %d held was not freed", live.generation.request_id)
+
+    def abandon(self, error: str) -> None:
+        """Tell every client of a failed end and free nothing; see Generation.abandon."""
+        for live in list(self._live.values()):
+            live.generation.abandon(error)
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless pages, sequences and requests agree."""
+        self._scheduler.check_integrity()
+        known = {sequence.request_id for sequence in self._scheduler.sequences()}
+        if known != set(self._live):
+            raise AssertionError("the scheduler's sequences are not those of the requests")
 
     def step(self) -> None:
-        """Plan a step, compute it and hand out its tokens; without requests, do nothing."""
+        """Plan a step, compute it and hand out its tokens; without requests, do nothing.
+
+        Raises RuntimeError where MOST_FAILED_STEPS failed in a row.
+        """
         plan = self._scheduler.plan(self._pace.patience)
         if plan is None:
             if self._live:
                 raise AssertionError("no sequence can be scheduled")
             return
         self._note_started(plan)
-        self.step_started = began = time.monotonic()
+        began = time.monotonic()
         try:
             logits = self._session.step(plan.inputs())
+            unsound = _unsound(plan, logits)
         except Exception as error:
             log.exception("a step failed")
-            for row in plan.rows:
-                live = self._live[row.sequence.request_id]
-                self._end(live, FinishReason.FAILED, error=f"the model's step failed: {error}")
+            self._fail_step(plan, OUT_OF_MEMORY if isinstance(error, MemoryError) else STEP_FAILED)
             return
-        finally:
-            self.step_started = None
+        self._failed_steps = 0
         self._pace.step_done(time.monotonic() - began, plan.token_count, pauses=plan.pauses)
-        self._scheduler.commit(plan)
+        self._scheduler.commit(plan, unsound)
         self._hand_out(plan, logits)
+
+    def _fail_step(self, plan: StepPlan, error: str) -> None:
+        """End the requests of a step that failed."""
+        for row in plan.rows:
+            self._end(self._live[row.sequence.request_id], FinishReason.FAILED, error=error)
+        self._failed_steps += 1
+        if self._failed_steps >= MOST_FAILED_STEPS:
+            raise RuntimeError(f"{self._failed_steps} steps failed in a row")
 
     def _note_started(self, plan: StepPlan) -> None:
         for row in plan.rows:
@@ -157,34 +199,50 @@ class EngineCore:
         if not sampled:
             self.recorder.step_done(0)
             return
-        samples: list[list[int] | None] = []
+        samples: list[list[int]] = []
         at = 0
         for row in sampled:
-            samples.append(self._sample(row, logits, at))
+            tokens: list[int] = []
+            with self._alone(row):
+                tokens = self._sample(row, logits, at)
+            samples.append(tokens)
             at += row.logits
-        self.recorder.step_done(sum(len(tokens or ()) for tokens in samples))
+        self.recorder.step_done(sum(len(tokens) for tokens in samples))
         for row, tokens in zip(sampled, samples, strict=True):
-            live = self._live[row.sequence.request_id]
-            if tokens is None:
-                self._end(live, FinishReason.FAILED, error="the model's logits are not finite")
-            else:
-                self._accept(live, row, tokens)
+            if tokens:
+                with self._alone(row):
+                    self._accept(self._live[row.sequence.request_id], row, tokens)
 
-    def _sample(self, row: PlannedRow, logits: Logits, at: int) -> list[int] | None:
-        """A row's next tokens, from its logits at `at` onward; None where they are not finite.
+    @contextmanager
+    def _alone(self, row: PlannedRow) -> Iterator[None]:
+        """Whatever goes wrong within it ends the row's request, and no other."""
+        try:
+            yield
+        except BaseException as problem:
+            request_id = row.sequence.request_id
+            if (live := self._live.get(request_id)) is None:
+                raise  # it went wrong at its end, when the pages were given back
+            if isinstance(problem, FloatingPointError):
+                log.error("the logits of request %d are not finite", request_id)
+                error = NOT_FINITE
+            else:
+                log.exception("request %d failed", request_id)
+                error = REQUEST_FAILED
+            self._end(live, FinishReason.FAILED, error=error)
+
+    def _sample(self, row: PlannedRow, logits: Logits, at: int) -> list[int]:
+        """A row's next tokens, one at least, from its logits at `at` onward.
 
         After a guess that is the sampled token the logits behind it are the model's own, so the
         next token is drawn from them: the same draws from the same logits as one by one.
+        Raises FloatingPointError where the logits are not finite.
         """
         live = self._live[row.sequence.request_id]
         tokens: list[int] = []
-        try:
-            for guess, place in zip_longest(row.draft, range(at, at + row.logits)):
-                tokens.append(live.sampler.sample(logits, place))
-                if tokens[-1] != guess or self._ending(live.generation, tokens) is not None:
-                    break
-        except FloatingPointError:
-            return None
+        for guess, place in zip_longest(row.draft, range(at, at + row.logits)):
+            tokens.append(live.sampler.sample(logits, place))
+            if tokens[-1] != guess or self._ending(live.generation, tokens) is not None:
+                break
         return tokens
 
     def _accept(self, live: _Live, row: PlannedRow, tokens: list[int]) -> None:
@@ -216,18 +274,31 @@ class EngineCore:
         *,
         error: str | None = None,
     ) -> None:
-        """Free what a request holds, count its end, then tell the observer and the client."""
+        """Free what a request holds, then tell of its end."""
         del self._live[live.generation.request_id]
-        self._scheduler.remove(live.sequence)
+        try:
+            self._scheduler.remove(live.sequence)
+        finally:
+            self._tell_end(live.generation, reason, token, error=error)
+
+    def _tell_end(
+        self,
+        generation: Generation,
+        reason: FinishReason,
+        token: int | None = None,
+        *,
+        error: str | None = None,
+    ) -> None:
+        """Count the end of a request, then tell the observer and the client."""
         # Counted first, so that whoever sees the end also sees it counted.
         self._update_statistics(ended=reason)
-        live.generation.finish(reason, error)
+        generation.finish(reason, error)
         if self._observer is not None:
             try:
-                self._observer.finished(live.generation)
-            except Exception:
+                self._observer.finished(generation)
+            except BaseException:
                 log.exception("the observer failed; the request's metrics may be incomplete")
-        live.generation.publish(TokenOutput(token, reason))
+        generation.publish(TokenOutput(token, reason))
 
     def _update_statistics(self, ended: FinishReason | None = None) -> None:
         self.recorder.update(
@@ -237,3 +308,14 @@ class EngineCore:
             preemptions=self._scheduler.preemptions,
             prefix_hit_tokens=self._scheduler.prefix_hit_tokens,
         )
+
+
+def _unsound(plan: StepPlan, logits: Logits) -> set[Sequence]:
+    """The sequences whose next token's logits are not finite."""
+    found = set()
+    at = 0
+    for row in plan.sampled:
+        if not logits.finite[at]:
+            found.add(row.sequence)
+        at += row.logits
+    return found

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from runtime.sampler import SamplingParameters
 
+NANOSECONDS = 1e9
+
 
 class FinishReason(StrEnum):
     """Why a request ended."""
@@ -29,13 +31,28 @@ class TokenOutput:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """When what happened to a request, in nanoseconds of time.time_ns(). Immutable."""
+    """When what happened to a request, in nanoseconds of time.monotonic_ns(). Immutable."""
 
     submitted_ns: int
+    submitted_unix_ns: int
+    """The same moment in nanoseconds since 1970: the one stamp that the wall clock gives."""
     started_ns: int | None = None
     """First taken into a step."""
     first_token_ns: int | None = None
     finished_ns: int | None = None
+
+    @classmethod
+    def begin(cls) -> "Timings":
+        """Those of a request that is submitted now."""
+        return cls(submitted_ns=time.monotonic_ns(), submitted_unix_ns=time.time_ns())
+
+    def unix_ns(self, moment_ns: int) -> int:
+        """One of these moments in nanoseconds since 1970, for those who read it elsewhere."""
+        return self.submitted_unix_ns + moment_ns - self.submitted_ns
+
+    def age_seconds(self) -> float:
+        """Seconds since the request was submitted."""
+        return (time.monotonic_ns() - self.submitted_ns) / NANOSECONDS
 
 
 class Generation:
@@ -62,7 +79,7 @@ class Generation:
         self.ignore_eos = ignore_eos
         self.context = context
         """What the submitter wants to find at the end; the engine only carries it."""
-        self.timings = Timings(submitted_ns=time.time_ns())
+        self.timings = Timings.begin()
         self.finish_reason: FinishReason | None = None
         self.error: str | None = None
         """What went wrong, for a request that failed."""
@@ -106,17 +123,17 @@ class Generation:
     def mark_started(self) -> None:
         """Note the first step that takes the request in."""
         if self.timings.started_ns is None:
-            self.timings = replace(self.timings, started_ns=time.time_ns())
+            self.timings = replace(self.timings, started_ns=time.monotonic_ns())
 
     def append(self, token: int) -> None:
         """Add a generated token."""
         if not self._tokens:
-            self.timings = replace(self.timings, first_token_ns=time.time_ns())
+            self.timings = replace(self.timings, first_token_ns=time.monotonic_ns())
         self._tokens.append(token)
 
     def finish(self, reason: FinishReason, error: str | None = None) -> None:
         """Set the final state; `publish` tells the client."""
-        self.timings = replace(self.timings, finished_ns=time.time_ns())
+        self.timings = replace(self.timings, finished_ns=time.monotonic_ns())
         self.error = error
         self.finish_reason = reason
 
@@ -125,3 +142,9 @@ class Generation:
         self._outputs.put(output)
         if output.finish_reason is not None:
             self._ended.set()
+
+    def abandon(self, error: str) -> None:
+        """Fail the request from another thread, where the engine's own is never to come back."""
+        if not self.finished:
+            self.finish(FinishReason.FAILED, error)
+            self.publish(TokenOutput(None, FinishReason.FAILED))

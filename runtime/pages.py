@@ -104,6 +104,14 @@ class PageManager:
                 else:
                     self._cached[page] = None
 
+    def forget(self, pages: Iterable[int]) -> None:
+        """Let nobody find these pages any more; who holds one keeps it."""
+        for page in pages:
+            if page in self._cached:
+                del self._cached[page]
+                self._blank.append(page)
+            self._forget(page)
+
     def check_integrity(self, held: Iterable[Sequence[int]] = ()) -> None:
         """Raise AssertionError unless states, counts and hashes agree.
 

@@ -12,14 +12,17 @@ the answers go on together in full steps. Beside a long prompt there is a token 
 With little patience there is one in every step, beside a small chunk.
 """
 
+import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 
 from runtime.pages import ROOT_HASH, PageManager, chain_hash
 from runtime.plan import PlannedRow, StepPlan
 from runtime.sequence import Sequence
+
+log = logging.getLogger("rocmforge.engine")
 
 LEAST_CHUNK = 16
 """Tokens of prompts that a step takes even where patience is at an end; fewer take no less time."""
@@ -133,12 +136,19 @@ class Scheduler:
             budget -= count
         return budget
 
-    def commit(self, plan: StepPlan) -> None:
-        """Count the plan's tokens as computed and make the pages they filled findable."""
+    def commit(self, plan: StepPlan, unsound: Container[Sequence] = ()) -> None:
+        """Count the plan's tokens as computed and make the pages they filled findable.
+
+        `unsound`: sequences whose logits cannot be right. Nobody finds a page of theirs any more,
+        nor one that they found: one of them may hold what went wrong.
+        """
         size = self._pages.page_size
         for row in plan.rows:
             sequence = row.sequence
             sequence.computed = row.start + row.count
+            if sequence in unsound:
+                self._pages.forget(sequence.pages)
+                continue
             for index in range(len(sequence.hashes), sequence.computed // size):
                 self._extend_hashes(sequence, index)
             while sequence.published < sequence.computed // size:
@@ -169,9 +179,9 @@ class Scheduler:
         drafted = []
         for sequence, row in rows.items():
             generates = row.samples and len(sequence.tokens) > sequence.prompt_length
-            if room > 0 and generates and sequence.drafts is not None:
+            if room > 0 and generates:
                 slots = len(sequence.pages) * self._pages.page_size - row.end
-                row = replace(row, draft=sequence.drafts.propose(sequence.tokens, min(room, slots)))
+                row = replace(row, draft=_guess(sequence, min(room, slots)))
                 room -= len(row.draft)
             drafted.append(row)
         return tuple(drafted)
@@ -246,3 +256,15 @@ class Scheduler:
         parent = sequence.hashes[-1] if sequence.hashes else ROOT_HASH
         filled = sequence.tokens[index * size : (index + 1) * size]
         sequence.hashes.append(chain_hash(parent, filled))
+
+
+def _guess(sequence: Sequence, most: int) -> tuple[int, ...]:
+    """At most `most` guesses at what follows a sequence; one whose guessing fails gets none."""
+    if sequence.drafts is None:
+        return ()
+    try:
+        return sequence.drafts.propose(sequence.tokens, most)
+    except BaseException:
+        log.exception("guessing failed; request %d goes on without", sequence.request_id)
+        sequence.drafts = None
+        return ()

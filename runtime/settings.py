@@ -111,12 +111,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, _count("maximum number of requests that are computed together", most=4096)
     ] = 64
     max_queue_length: Annotated[
-        int, _count("maximum number of requests that wait; one more is refused")
+        int,
+        _count("maximum number of requests that wait beyond those computed; one more is refused"),
     ] = 256
     max_connections: Annotated[
         int,
-        _count("maximum number of requests answered at once, streams included", most=16384),
-    ] = 272
+        _count(
+            "maximum number of requests answered at once, streams included; 0 takes what "
+            "max_batch_size and max_queue_length need, and some for /health and the like",
+            least=0,
+            most=16384,
+        ),
+    ] = 0
     max_body_bytes: Annotated[int, _count("maximum size of a request's body in bytes")] = (
         8 * 1024 * 1024
     )
@@ -131,6 +137,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout: Annotated[
         float, _seconds("seconds after which a request is ended as failed; 0 means never")
     ] = 0.0
+    stall_timeout: Annotated[
+        float,
+        _seconds(
+            "seconds without a sign of life after which the engine counts as stuck; 0 means never"
+        ),
+    ] = 120.0
     drain_timeout: Annotated[
         float, _seconds("seconds that running requests are given at shutdown")
     ] = 30.0

@@ -65,10 +65,10 @@ class StatisticsRecorder:
         self._recent: deque[tuple[float, int]] = deque()
 
     @property
-    def queued(self) -> int:
-        """Requests that wait, those included that the engine has not seen yet."""
+    def unfinished(self) -> int:
+        """Requests that wait or run, those included that the engine has not seen yet."""
         with self._lock:
-            return self._live - self._active
+            return self._live
 
     def request_submitted(self) -> None:
         """Count a request as started and queued."""

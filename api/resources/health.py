@@ -9,6 +9,7 @@ from api.errors import answer_error
 from api.holder import GpuMemory, ModelStatus, ServedModel
 from api.resources.readable import Readable
 from api.services import VERSION, Services
+from runtime.statistics import EngineStatistics
 
 SERVICE = "rocmforge"
 MEBIBYTE = 1 << 20
@@ -27,15 +28,18 @@ class HealthResource(Readable):
         healthy = model is not None and works(model)
         if model is None:
             broken = holder.status is ModelStatus.FAILED
+        elif self._services.draining.is_set():
+            # An engine that has ended as it was told to is no fault.
+            broken = model.engine.stalled or model.engine.failure is not None
         else:
-            broken = not healthy and not self._services.draining.is_set()
+            broken = not healthy
         resp.status = 503 if broken else 200
         resp.data = msgspec.json.encode(
             {
                 "status": "healthy" if healthy else "unhealthy",
                 "service": SERVICE,
                 "version": VERSION,
-                "checks": checks(model),
+                "checks": checks(model, self._services.statistics()),
             }
         )
 
@@ -60,8 +64,11 @@ def works(model: ServedModel) -> bool:
     return model.engine.running and not model.engine.stalled
 
 
-def checks(model: ServedModel | None) -> dict[str, Any]:
-    """The `checks` of /health; without an engine there are no requests and no cache to count."""
+def checks(model: ServedModel | None, now: EngineStatistics) -> dict[str, Any]:
+    """The `checks` of /health; without an engine there are no requests and no cache to count.
+
+    `now`: the counts of all engines together, those included whose last requests still run.
+    """
     found: dict[str, Any] = {
         "engine": {
             "running": model is not None and works(model),
@@ -71,7 +78,6 @@ def checks(model: ServedModel | None) -> dict[str, Any]:
     }
     if model is not None:
         found["model"] = {"name": model.name, "version": model.version}
-        now = model.engine.statistics()
         found["requests"] = {"active": now.active, "queued": now.queued}
         found["cache"] = {
             "pages_used": now.pages_used,

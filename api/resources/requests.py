@@ -1,7 +1,7 @@
 """GET /requests, GET /status/{request_id} and POST /cancel/{request_id}."""
 
 import re
-import time
+import threading
 
 import falcon
 import msgspec
@@ -11,10 +11,11 @@ from api.request_log import RunningEntry
 from api.resources.readable import Readable
 from api.schemas import RunningRequest
 from api.services import Services
-from runtime.errors import EngineUnavailable, InvalidRequest
+from api.slots import answered_at_once, reserved_threads
+from runtime.errors import InvalidRequest
 
-CANCEL_SECONDS = 60.0
-"""How long a cancelled request may take to end: the step it is in has to finish."""
+CANCEL_SECONDS = 1.0
+"""How long an answer may wait for a cancelled request to end: a usual step takes less."""
 INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -26,8 +27,7 @@ class RequestsResource(Readable):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List the running requests, oldest first."""
-        now = time.time_ns()
-        running = [_describe(entry, now) for entry in self._services.requests.running()]
+        running = [_describe(entry) for entry in self._services.requests.running()]
         resp.data = msgspec.json.encode({"requests": running})
 
 
@@ -50,9 +50,12 @@ class CancelResource:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        reserved = reserved_threads(answered_at_once(services.settings))
+        self._waits = threading.Semaphore(reserved // 2)
+        """Places to wait in: the other reserved threads are left to /health and the like."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
-        """Abort, wait for the engine to do so, and answer the final state."""
+        """Abort and answer the state: the final one where the engine's step ends soon."""
         model = self._services.holder.ready_model()
         found = self._services.requests.find(parse_request_id(request_id))
         if isinstance(found, RunningEntry):
@@ -60,15 +63,13 @@ class CancelResource:
         state = found.generation if isinstance(found, RunningEntry) else found
         resp.data = msgspec.json.encode(answer(state, found.tokenizer or model.tokenizer))
 
-    @staticmethod
-    def _abort(entry: RunningEntry) -> None:
-        generation = entry.generation
-        entry.model.engine.abort(generation.request_id)
-        if not generation.wait(CANCEL_SECONDS):
-            raise EngineUnavailable(
-                f"request {generation.request_id} will be cancelled, but the engine is busy with a "
-                "step; ask for its status later"
-            )
+    def _abort(self, entry: RunningEntry) -> None:
+        entry.model.engine.abort(entry.generation.request_id)
+        if self._waits.acquire(blocking=False):
+            try:
+                entry.generation.wait(CANCEL_SECONDS)
+            finally:
+                self._waits.release()
 
 
 def parse_request_id(text: str) -> int:
@@ -81,7 +82,7 @@ def parse_request_id(text: str) -> int:
     return int(text)
 
 
-def _describe(entry: RunningEntry, now_ns: int) -> RunningRequest:
+def _describe(entry: RunningEntry) -> RunningRequest:
     generation = entry.generation
     timings = generation.timings
     return RunningRequest(
@@ -90,5 +91,5 @@ def _describe(entry: RunningEntry, now_ns: int) -> RunningRequest:
         "queued" if timings.started_ns is None else "active",
         len(generation.prompt_tokens),
         generation.token_count,
-        round(max(0, now_ns - timings.submitted_ns) / 1e9, 3),
+        round(timings.age_seconds(), 3),
     )

@@ -93,7 +93,7 @@ class RequestTracer:
             context=parent if isinstance(parent, Context) else Context(),
             kind=SpanKind.SERVER,
             attributes=attributes(generation),
-            start_time=timings.submitted_ns,
+            start_time=timings.submitted_unix_ns,
         )
         inside = set_span_in_context(root, Context())
         # A phase that was never reached has no start; one that was cut short ends with the request.
@@ -104,14 +104,16 @@ class RequestTracer:
         )
         for name, start, end in phases:
             if start is not None:
-                span = self._tracer.start_span(name, context=inside, start_time=start)
+                span = self._tracer.start_span(
+                    name, context=inside, start_time=timings.unix_ns(start)
+                )
                 span.set_status(Status(StatusCode.OK))
-                span.end(end or timings.finished_ns)
+                span.end(timings.unix_ns(timings.finished_ns if end is None else end))
         if generation.finish_reason is FinishReason.FAILED:
             root.set_status(Status(StatusCode.ERROR, generation.error))
         else:
             root.set_status(Status(StatusCode.OK))
-        root.end(timings.finished_ns)
+        root.end(timings.unix_ns(timings.finished_ns))
 
 
 def attributes(generation: Generation) -> dict[str, AttributeValue]:

@@ -14,7 +14,8 @@ from runtime.engine import Engine
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
-from tests.api.serving import HeldSession, Serving
+from tests.api.serving import Serving
+from tests.held_session import HeldSession
 
 Serve = Callable[..., Serving]
 

@@ -7,6 +7,8 @@ from runtime.sampler import SamplingParameters
 
 SECOND = 1_000_000_000
 SUBMITTED = 1_705_689_600 * SECOND
+"""Nanoseconds since 1970."""
+SUBMITTED_MONOTONIC = 5 * SECOND
 
 
 def running(
@@ -32,7 +34,7 @@ def ended(
     for token in tokens:
         generation.append(token)
     generation.finish(reason, error)
-    now = SUBMITTED
+    now = SUBMITTED_MONOTONIC
     started = first_token = None
     if queue is not None:
         now = started = now + round(queue * SECOND)
@@ -40,7 +42,8 @@ def ended(
             now = first_token = now + round(prefill * SECOND)
     generation.timings = replace(
         generation.timings,
-        submitted_ns=SUBMITTED,
+        submitted_ns=SUBMITTED_MONOTONIC,
+        submitted_unix_ns=SUBMITTED,
         started_ns=started,
         first_token_ns=first_token,
         finished_ns=now + round(decode * SECOND),

@@ -1,7 +1,5 @@
 """A tiny model served for a test, with a hold on its engine's steps."""
 
-import math
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,57 +10,10 @@ import requests
 from api.holder import ServedModel
 from api.server import Server
 from api.services import Services
-from runtime.engine_core import StepRunner
-from runtime.manifest import Manifest
-from runtime.sampler import Logits
-from runtime.step import StepInputs
+from tests.held_session import HeldSession
 
 SECONDS = 30.0
 """Longest that anything in a test may take; nothing waits so long that works."""
-
-
-class HeldSession:
-    """A session whose steps wait while the test holds them."""
-
-    def __init__(self, session: StepRunner) -> None:
-        self._session = session
-        self._changed = threading.Condition()
-        self._allowed = math.inf
-        self.steps = 0
-        """Steps that were computed."""
-        self.broken = False
-        """Whether steps fail."""
-
-    @property
-    def manifest(self) -> Manifest:
-        return self._session.manifest
-
-    @property
-    def page_count(self) -> int:
-        return self._session.page_count
-
-    def step(self, inputs: StepInputs) -> Logits:
-        with self._changed:
-            self._changed.wait_for(lambda: self._allowed > 0, SECONDS)
-            self._allowed -= 1
-        if self.broken:
-            raise RuntimeError("broken by the test")
-        self.steps += 1
-        return self._session.step(inputs)
-
-    def hold(self) -> None:
-        """From now on steps wait, but for one that runs already."""
-        self.allow(0)
-
-    def allow(self, steps: float) -> None:
-        """Let so many steps through, then hold."""
-        with self._changed:
-            self._allowed = steps
-            self._changed.notify()
-
-    def let_go(self) -> None:
-        """Let every step through."""
-        self.allow(math.inf)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ import pytest
 from api.holder import ServedModel
 from api.resources.health import gpu_check
 from api.services import VERSION
+from api.slots import GenerationSlots
 from runtime.device import GpuMemory
+from runtime.engine_core import MOST_FAILED_STEPS
 from runtime.errors import PreparationError
+from runtime.settings import Settings
 from tests.api.conftest import Serve
 from tests.api.serving import Serving, eventually
 
@@ -110,7 +113,8 @@ def test_a_model_that_cannot_be_loaded_is_unhealthy(serve: Serve) -> None:
     assert empty.get("/health").status_code == 503
     assert empty.get("/ready").status_code == 503
     assert empty.generate().status_code == 500
-    assert "torn" in empty.generate().json()["error"]
+    assert "loaded" in empty.generate().json()["error"]
+    assert "torn" not in empty.generate().json()["error"]
 
 
 def test_an_engine_that_has_died_is_unhealthy(serving: Serving) -> None:
@@ -121,6 +125,41 @@ def test_an_engine_that_has_died_is_unhealthy(serving: Serving) -> None:
     assert response.json()["checks"]["engine"] == {"running": False, "model_loaded": True}
     assert serving.get("/ready").json() == NOT_READY
     assert serving.generate().status_code == 503
+
+
+def test_an_engine_whose_steps_all_fail_is_unhealthy_and_not_ready(serving: Serving) -> None:
+    serving.session.broken = True
+    for _ in range(MOST_FAILED_STEPS):
+        failed = serving.generate(max_tokens=1)
+        assert (failed.status_code, failed.json()["status"]) == (500, "error")
+        assert "broken by the test" not in failed.text
+    eventually(lambda: not serving.model.engine.running)
+    assert serving.get("/health").status_code == 503
+    assert serving.get("/ready").status_code == 503
+    assert serving.generate().status_code == 503
+
+
+def test_an_engine_that_hangs_is_unhealthy_and_takes_nothing_also_while_draining(
+    serve: Serve,
+) -> None:
+    serving = serve(stall_timeout=1e-9)
+    serving.session.hold()
+    client = threading.Thread(target=serving.generate, kwargs={"max_tokens": 1})
+    client.start()
+    serving.session.wait_for_step()
+    refused = serving.generate()
+    assert refused.status_code == 503
+    assert "Retry-After" in refused.headers
+    for is_draining in (False, True):
+        if is_draining:
+            serving.services.draining.set()
+        health = serving.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
+        assert not health.json()["checks"]["engine"]["running"]
+        assert serving.get("/ready").status_code == 503
+    serving.session.let_go()
+    client.join()
+    eventually(lambda: serving.get("/health").status_code == 200)
 
 
 def test_a_draining_server_is_alive_but_takes_nothing_new(serving: Serving) -> None:
@@ -186,6 +225,30 @@ def test_health_and_metrics_answer_while_every_generation_slot_is_busy(serve: Se
         client.join()
     eventually(lambda: slots.in_use == 0)
     assert serving.generate(max_tokens=1).status_code == 200
+
+
+def test_a_refusal_names_the_setting_that_allows_no_more(serve: Serve) -> None:
+    serving = serve()
+    while serving.services.slots.acquire():
+        pass
+    assert "--max-connections" in serving.generate().json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("given", "slots", "setting"),
+    [
+        ({}, 320, "--max-queue-length"),
+        ({"max_batch_size": 2, "max_queue_length": 3}, 16, "--max-queue-length"),
+        ({"max_queue_length": 100_000}, 1008, "--max-connections"),
+        ({"max_connections": 8}, 6, "--max-connections"),
+        ({"max_connections": 1}, 1, "--max-connections"),
+    ],
+)
+def test_places_to_answer_in_follow_from_what_may_be_computed_and_wait(
+    given: dict[str, int], slots: int, setting: str
+) -> None:
+    made = GenerationSlots.of_server(Settings(**given))  # type: ignore[arg-type]
+    assert (made.count, made.setting) == (slots, setting)
 
 
 def test_a_full_queue_is_503(serve: Serve) -> None:

@@ -46,7 +46,11 @@ def test_cancelling_ends_a_stream_and_frees_its_pages(serving: Serving) -> None:
     with open_and_send(serving, "/generate/stream", max_tokens=200) as connection:
         eventually(lambda: len(running(serving)) == 1)
         request_id = running(serving)[0]["request_id"]
-        threading.Timer(0.05, serving.session.let_go).start()
+        serving.session.wait_for_step()
+        unfinished = serving.post(f"/cancel/{request_id}")
+        assert (unfinished.status_code, unfinished.json()["finished"]) == (200, False)
+        serving.session.let_go()
+        eventually(lambda: running(serving) == [])
         cancelled = serving.post(f"/cancel/{request_id}").json()
         assert (cancelled["finished"], cancelled["finish_reason"]) == (True, "cancelled")
         assert serving.pages_used() == 0
@@ -70,11 +74,62 @@ def test_a_cancelled_synchronous_request_is_200(serving: Serving) -> None:
     client = threading.Thread(target=lambda: answers.append(serving.generate(max_tokens=200)))
     client.start()
     eventually(lambda: len(running(serving)) == 1)
-    threading.Timer(0.05, serving.session.let_go).start()
+    serving.session.wait_for_step()
     serving.post(f"/cancel/{running(serving)[0]['request_id']}")
+    serving.session.let_go()
     client.join()
     assert answers[0].status_code == 200
     assert answers[0].json()["finish_reason"] == "cancelled"
+
+
+def test_cancelling_waits_for_a_step_that_ends_soon(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.resources.requests.CANCEL_SECONDS", SECONDS)
+    serving.session.hold()
+    client = threading.Thread(target=serving.generate, kwargs={"max_tokens": 200})
+    client.start()
+    serving.session.wait_for_step()
+    (entry,) = serving.services.requests.running()
+    answers: list[requests.Response] = []
+    cancel = threading.Thread(
+        target=lambda: answers.append(serving.post(f"/cancel/{entry.generation.request_id}"))
+    )
+    cancel.start()
+    while client.is_alive():  # a step at a time, so that it does not end by itself before
+        serving.session.allow(1)
+        client.join(0.01)
+    cancel.join()
+    assert answers[0].json()["finish_reason"] == "cancelled"
+
+
+def test_cancels_leave_a_thread_to_health_however_many_they_are(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.resources.requests.CANCEL_SECONDS", SECONDS)
+    serving = serve()
+    serving.session.hold()
+    slots = serving.services.slots
+    streams = [
+        threading.Thread(target=lambda: serving.stream(max_tokens=1).content)
+        for _ in range(slots.count)
+    ]
+    for stream in streams:
+        stream.start()
+    eventually(lambda: len(running(serving)) == slots.count)
+    serving.session.wait_for_step()
+    request_id = running(serving)[0]["request_id"]
+    cancels = [
+        threading.Thread(target=serving.post, args=(f"/cancel/{request_id}",)) for _ in range(6)
+    ]
+    for cancel in cancels:
+        cancel.start()
+    # All but one of them are answered at once, so the last reserved thread is free again.
+    eventually(lambda: sum(cancel.is_alive() for cancel in cancels) <= 1)
+    assert serving.get("/health").status_code == 200
+    serving.session.let_go()
+    for client in (*streams, *cancels):
+        client.join()
 
 
 def test_running_requests_are_found_by_the_client_s_own_name(serving: Serving) -> None:

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,53 +14,40 @@ from typing import Any
 
 import pytest
 import requests
-from waitress.trigger import trigger
 
 from api.app import create_app
 from api.server import Server
 from api.services import Services
 from runtime.errors import SettingsError
 from runtime.settings import Settings
+from tests.api.served_process import LOADED_LATE, SIGNAL_ELSEWHERE
 from tests.api.serving import SECONDS, Serving, eventually
-
-SERVE = """
-import sys, threading
-from pathlib import Path
-from api.app import create_app
-from api.holder import ServedModel
-from api.server import serve
-from api.services import Services
-from runtime.engine import Engine
-from runtime.gguf import GGUFFile
-from runtime.session import Session
-from runtime.settings import Settings
-from runtime.tokenizer import Tokenizer
-from tests.api.serving import HeldSession
-
-prepared, gguf, drain = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-settings = Settings(port=0, cache_tokens=1024, threads=1, max_connections=8, drain_timeout=drain)
-services = Services(settings=settings)
-
-def load():
-    session = HeldSession(Session(prepared, settings=settings))
-    session.hold()
-    # Steps go on when the test says so.
-    threading.Thread(target=lambda: sys.stdin.readline() and session.let_go(), daemon=True).start()
-    engine = Engine(session, end_of_generation=frozenset(), settings=settings, observer=services)
-    engine.start()
-    return ServedModel("tiny", engine, Tokenizer.from_gguf(GGUFFile.open(gguf)))
-
-serve(create_app(services), services, load=load, announce=lambda line: print(line, flush=True))
-print("ended", flush=True)
-"""
+from tests.faults.points import (
+    POINTS,
+    SECRET,
+    VICTIM_PROMPT,
+    VICTIM_SEED,
+    FaultPoint,
+    Hurts,
+)
 
 
 class Process:
     """A server in a process of its own, whose steps wait until `let_go`."""
 
-    def __init__(self, prepared: Path, gguf: Path, drain_seconds: float) -> None:
+    def __init__(
+        self, prepared: Path, gguf: Path, settings: dict[str, float], fault: str = ""
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(prepared), str(gguf), str(drain_seconds)],
+            [
+                sys.executable,
+                "-m",
+                "tests.api.served_process",
+                str(prepared),
+                str(gguf),
+                json.dumps(settings),
+                fault,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -71,19 +57,27 @@ class Process:
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().split()[-1]
         self.answers: list[requests.Response] = []
-        eventually(lambda: requests.get(self.url + "/ready", timeout=SECONDS).ok)
+
+    def wait_until_ready(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
 
     def start_request(self) -> threading.Thread:
-        body: dict[str, Any] = {"prompt": "hello", "max_tokens": 3}
+        client = self.send(prompt="hello")
+        eventually(lambda: self.requests() == 1)
+        return client
+
+    def send(self, **fields: Any) -> threading.Thread:
+        body: dict[str, Any] = {"max_tokens": 3, **fields}
+        route = "/generate" if isinstance(body["prompt"], str) else "/v1/completions"
 
         def post() -> None:
             with suppress(requests.ConnectionError):  # where the server ends first
-                answer = requests.post(self.url + "/generate", json=body, timeout=SECONDS)
+                answer = requests.post(self.url + route, json=body, timeout=SECONDS)
                 self.answers.append(answer)
 
         client = threading.Thread(target=post)
         client.start()
-        eventually(lambda: self.requests() == 1)
         return client
 
     def requests(self) -> int:
@@ -106,8 +100,13 @@ class Start:
         self._paths = prepared, gguf
         self.started: list[Process] = []
 
-    def __call__(self, drain_seconds: float) -> Process:
-        self.started.append(Process(*self._paths, drain_seconds))
+    def __call__(
+        self, drain_seconds: float = SECONDS, *, fault: str = "", **settings: float
+    ) -> Process:
+        settings = {"drain_timeout": drain_seconds, **settings}
+        self.started.append(Process(*self._paths, settings, fault))
+        if fault != LOADED_LATE:
+            self.started[-1].wait_until_ready()
         return self.started[-1]
 
 
@@ -144,12 +143,67 @@ def test_a_request_that_outlives_the_drain_is_failed_and_answered(start: Start) 
     client = server.start_request()
     server.process.send_signal(signal.SIGTERM)
     eventually(server.drains)
-    threading.Timer(0.5, server.let_go).start()
+    # The process says so when the drain is over; only then the step ends.
+    assert server.process.stderr is not None
+    while "stopping the engine" not in server.process.stderr.readline():
+        pass
+    server.let_go()
     client.join()
     assert server.answers[0].status_code == 500
     assert "shutting down" in server.answers[0].json()["error"]
     server.process.communicate(timeout=SECONDS)
     assert server.process.returncode == 0
+
+
+def test_a_signal_ends_the_process_also_where_a_step_never_ends(start: Start) -> None:
+    server = start(0.1, stall_timeout=1e-3, stop_seconds=0.1)
+    client = server.start_request()
+    health = server.url + "/health"
+    eventually(lambda: requests.get(health, timeout=SECONDS).status_code == 503)
+    server.process.send_signal(signal.SIGTERM)
+    client.join()
+    assert server.answers[0].status_code == 500
+    assert "hangs" in server.answers[0].json()["error"]
+    out, _ = server.process.communicate(timeout=SECONDS)
+    assert server.process.returncode == 1
+    assert "ended" not in out
+
+
+def test_a_signal_that_another_thread_takes_is_not_lost(start: Start) -> None:
+    """The system gives it to any thread; the main one, which waits, then is not woken."""
+    server = start(fault=SIGNAL_ELSEWHERE)
+    server.process.send_signal(signal.SIGTERM)
+    server.process.communicate(timeout=SECONDS)
+    assert server.process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "point", [point for point in POINTS if point.hurts is Hurts.ENGINE], ids=lambda p: p.name
+)
+def test_a_dead_engine_tells_its_clients_and_ends_the_process(
+    start: Start, point: FaultPoint
+) -> None:
+    server = start(fault=point.name)
+    server.let_go()
+    client = server.send(prompt=VICTIM_PROMPT, seed=VICTIM_SEED)
+    client.join()
+    (answer,) = server.answers
+    if answer.status_code != 200:  # it may have ended well before
+        assert answer.status_code == 500
+        assert "the engine has died" in answer.text
+        assert SECRET not in answer.text
+    _, err = server.process.communicate(timeout=SECONDS)
+    assert server.process.returncode == 1
+    assert any("the engine died" in line for line in err.splitlines())
+
+
+def test_a_load_that_ends_while_draining_is_not_announced(start: Start) -> None:
+    server = start(fault=LOADED_LATE)
+    server.process.send_signal(signal.SIGTERM)
+    out, err = server.process.communicate(timeout=SECONDS)
+    assert server.process.returncode == 0
+    assert "ready" not in out
+    assert not any(json.loads(line)["message"].startswith("ready") for line in err.splitlines())
 
 
 def test_a_second_signal_ends_at_once(start: Start) -> None:
@@ -164,28 +218,31 @@ def test_a_second_signal_ends_at_once(start: Start) -> None:
     assert server.answers == []
 
 
-def test_closing_while_answers_wake_the_loop_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    pull = trigger._physical_pull
+class WakingLock:
+    """The trigger's lock; when the test's thread lets go of it, the loop is woken and runs out."""
 
-    def pull_late(self: trigger) -> None:
-        time.sleep(0.01)  # time for the loop to run what was asked for
-        pull(self)
+    def __init__(self, server: Server) -> None:
+        self._lock = threading.Lock()
+        self._server = server
 
-    monkeypatch.setattr(trigger, "_physical_pull", pull_late)
-    for _ in range(3):
-        settings = Settings(port=0)
-        server = Server(create_app(Services(settings=settings)), settings)
-        server.start()
-        waking = threading.Thread(target=wake_until_closed, args=(server,))
-        waking.start()
-        server.close()
-        waking.join()
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        if threading.current_thread() is threading.main_thread():
+            os.write(self._server._trigger.trigger, b"x")
+            self._server._thread.join(SECONDS)
 
 
-def wake_until_closed(server: Server) -> None:
-    with suppress(OSError):
-        while True:
-            os.write(server._trigger.trigger, b"x")
+def test_closing_while_an_answer_wakes_the_loop_is_no_error() -> None:
+    """The loop then closes its trigger before it is pulled."""
+    settings = Settings(port=0)
+    server = Server(create_app(Services(settings=settings)), settings)
+    server._trigger.lock = WakingLock(server)
+    server.start()
+    server.close()
+    assert not server._thread.is_alive()
 
 
 def test_a_port_that_is_taken_is_a_clear_error(serving: Serving) -> None:

@@ -1,42 +1,66 @@
 """The engine over a real session of a tiny random model."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from runtime.engine import Engine
+from runtime.engine import STUCK, Engine
+from runtime.engine_core import MOST_FAILED_STEPS, STEP_FAILED
 from runtime.errors import EngineUnavailable, InvalidRequest, QueueFull
 from runtime.generation import FinishReason, Generation
-from runtime.manifest import Manifest
-from runtime.sampler import SamplingParameters, StepLogits
+from runtime.sampler import Logits, SamplingParameters, StepLogits
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.step import StepInputs
+from tests.held_session import Fault, HeldSession
 
 SECONDS = 30.0
 GREEDY = SamplingParameters(temperature=0.0)
 NO_END: frozenset[int] = frozenset()
 
 
-@pytest.fixture
-def start(prepared: Path, settings: Settings) -> Iterator:
-    """Starts engines that end with the test."""
-    engines: list[Engine] = []
+class Start:
+    """Starts engines over real sessions behind a gate, and ends them."""
 
-    def make(end_of_generation: frozenset[int] = NO_END, **changes: object) -> Engine:
-        chosen = msgspec.structs.replace(settings, **changes)
-        session = Session(prepared, settings=chosen)
+    def __init__(self, prepared: Path, settings: Settings) -> None:
+        self._prepared = prepared
+        self._settings = settings
+        self._started: list[tuple[Engine, HeldSession]] = []
+
+    def __call__(
+        self, end_of_generation: frozenset[int] = NO_END, *, held: bool = False, **changes: object
+    ) -> Engine:
+        """An engine whose steps wait at the gate where it is `held`."""
+        chosen = msgspec.structs.replace(self._settings, **changes)
+        session = HeldSession(Session(self._prepared, settings=chosen))
+        if held:
+            session.hold()
         engine = Engine(session, end_of_generation=end_of_generation, settings=chosen)
-        engines.append(engine)
+        self._started.append((engine, session))
         engine.start()
         return engine
 
-    yield make
-    for engine in engines:
-        engine.stop()
+    @property
+    def session(self) -> HeldSession:
+        """That of the engine that was started last."""
+        return self._started[-1][1]
+
+    def end(self) -> None:
+        for engine, session in self._started:
+            session.let_go()
+            engine.stop()
+
+
+@pytest.fixture
+def start(prepared: Path, settings: Settings) -> Iterator[Start]:
+    starter = Start(prepared, settings)
+    yield starter
+    starter.end()
 
 
 def prompts(count: int, *, shortest: int = 1, longest: int = 60) -> list[list[int]]:
@@ -175,14 +199,23 @@ def test_an_answer_is_clamped_to_the_context(start) -> None:
     assert generation.finish_reason is FinishReason.LENGTH
 
 
-def test_an_abort_frees_the_pages_and_tells_the_client(start) -> None:
-    engine = start()
-    generation = engine.submit([1, 2, 3], GREEDY, 900, ignore_eos=True)
+def one_in_its_second_step(start: Start) -> tuple[Engine, Generation]:
+    """A request that has one token and whose next step stands at the gate."""
+    engine = start(held=True)
+    generation = engine.submit([1, 2, 3], GREEDY, 200, ignore_eos=True)
+    start.session.allow(1)
     assert generation.next_output(SECONDS) is not None
+    start.session.wait_for_step()
+    return engine, generation
+
+
+def test_an_abort_frees_the_pages_and_tells_the_client(start) -> None:
+    engine, generation = one_in_its_second_step(start)
     engine.abort(generation.request_id)
+    start.session.let_go()
     assert generation.wait(SECONDS)
     assert generation.finish_reason is FinishReason.CANCELLED
-    assert 0 < len(generation.tokens) < 900
+    assert 0 < len(generation.tokens) <= 2
     assert engine.statistics().pages_used == 0
     engine.abort(generation.request_id)
     engine.abort(12345)
@@ -190,13 +223,12 @@ def test_an_abort_frees_the_pages_and_tells_the_client(start) -> None:
 
 
 def test_a_request_whose_text_is_complete_is_stopped_and_counts_as_completed(start) -> None:
-    engine = start()
-    generation = engine.submit([1, 2, 3], GREEDY, 200, ignore_eos=True)
-    assert generation.next_output(SECONDS) is not None
+    engine, generation = one_in_its_second_step(start)
     engine.finish(generation.request_id)
+    start.session.let_go()
     assert generation.wait(SECONDS)
     assert generation.finish_reason is FinishReason.STOP
-    assert 0 < len(generation.tokens) < 200
+    assert 0 < len(generation.tokens) <= 2
     engine.finish(generation.request_id)
     engine.finish(12345)
     final = engine.statistics()
@@ -233,11 +265,24 @@ def test_a_request_that_cannot_be_served_is_refused(start, prompt, max_tokens, m
 
 
 def test_a_full_queue_refuses_and_keeps_what_it_has(start) -> None:
-    engine = start(max_batch_size=1, max_queue_length=2)
-    accepted = [engine.submit([1, 2], GREEDY, 200, ignore_eos=True) for _ in range(2)]
+    engine = start(held=True, max_batch_size=1, max_queue_length=2)
+    accepted = [engine.submit([1, 2], GREEDY, 20, ignore_eos=True) for _ in range(3)]
+    with pytest.raises(QueueFull, match="--max-queue-length"):
+        engine.submit([1, 2], GREEDY, 20)
+    start.session.let_go()
+    assert all(len(ended(generation)) == 20 for generation in accepted)
+
+
+def test_a_rush_within_the_places_is_not_waiting(start) -> None:
+    """What comes in during a step waits only until the next one."""
+    engine = start(held=True, max_batch_size=16, max_queue_length=2)
+    first = engine.submit([1, 2], GREEDY, 3)
+    start.session.wait_for_step()
+    rush = [engine.submit([1, 2], GREEDY, 3) for _ in range(17)]
     with pytest.raises(QueueFull):
-        accepted.extend(engine.submit([1, 2], GREEDY, 200) for _ in range(50))
-    assert all(len(ended(generation)) == 200 for generation in accepted)
+        engine.submit([1, 2], GREEDY, 3)
+    start.session.let_go()
+    assert all(len(ended(generation)) == 3 for generation in (first, *rush))
 
 
 def test_a_drain_finishes_what_runs_and_refuses_what_comes(start) -> None:
@@ -250,52 +295,158 @@ def test_a_drain_finishes_what_runs_and_refuses_what_comes(start) -> None:
 
 
 def test_a_stop_without_a_drain_fails_what_runs_with_a_reason(start) -> None:
-    engine = start()
-    generation = engine.submit([1, 2], GREEDY, 1000, ignore_eos=True)
-    assert generation.next_output(SECONDS) is not None
-    engine.stop()
+    engine, generation = one_in_its_second_step(start)
+    stopping = threading.Thread(target=engine.stop)
+    stopping.start()
+    eventually_refuses(engine)
+    start.session.let_go()
+    stopping.join(SECONDS)
     assert generation.finish_reason is FinishReason.FAILED
     assert "shutting down" in (generation.error or "")
 
 
+def eventually_refuses(engine: Engine) -> None:
+    """Wait until the engine has been told to stop."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            engine.submit([1], GREEDY, 1)
+        except EngineUnavailable:
+            return
+        time.sleep(0.001)
+    raise AssertionError("it takes requests for ever")
+
+
 def test_a_deadline_fails_a_request_that_takes_too_long(start) -> None:
-    engine = start(request_timeout=0.001)
+    engine = start(held=True, request_timeout=1e-9)
     generation = engine.submit([1, 2], GREEDY, 200, ignore_eos=True)
+    start.session.let_go()
     assert generation.wait(SECONDS)
     assert generation.finish_reason is FinishReason.FAILED
     assert engine.statistics().failed == 1
 
 
-class BrokenSession:
-    """A session whose steps fail after the first few."""
-
-    def __init__(self, session: Session, good_steps: int) -> None:
-        self.manifest: Manifest = session.manifest
-        self.page_count: int = session.page_count
-        self._session = session
-        self._left = good_steps
-
-    def step(self, inputs: StepInputs) -> StepLogits:
-        self._left -= 1
-        logits = self._session.run(inputs)
-        if self._left == 0:
-            raise RuntimeError("no memory")
-        return StepLogits(np.full_like(logits, np.nan) if self._left == -4 else logits)
-
-
-def test_a_failing_step_fails_its_requests_and_no_later_ones(
-    prepared: Path, settings: Settings
+def test_the_wall_clock_ends_no_request_and_lengthens_no_phase(
+    start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = BrokenSession(Session(prepared, settings=settings), good_steps=3)
-    engine = Engine(session, end_of_generation=NO_END, settings=settings)
-    engine.start()
-    failing = engine.submit([1, 2], GREEDY, 20)
-    assert failing.wait(SECONDS)
-    assert failing.finish_reason is FinishReason.FAILED
-    assert "no memory" in (failing.error or "")
-    assert len(ended(engine.submit([1, 2], GREEDY, 3))) == 3
-    not_finite = engine.submit([1, 2], GREEDY, 3)
-    assert not_finite.wait(SECONDS)
-    assert "not finite" in (not_finite.error or "")
+    engine = start(held=True, request_timeout=3000.0)
+    generation = engine.submit([1, 2], GREEDY, 3)
+    start.session.wait_for_step()
+    later = time.time_ns() + 3600 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    start.session.let_go()
+    assert len(ended(generation)) == 3
+    times = generation.timings
+    assert times.finished_ns is not None
+    assert 0 < times.finished_ns - times.submitted_ns < 1800 * 10**9
+    assert times.unix_ns(times.finished_ns) < later
+
+
+def failing(times: int) -> Fault:
+    """A step that raises so many times, then works."""
+    left = [times]
+
+    def fault(inputs: StepInputs, compute: Callable[[StepInputs], Logits]) -> Logits:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise RuntimeError("/secret/path")
+        return compute(inputs)
+
+    return fault
+
+
+def test_steps_that_fail_now_and_then_fail_their_requests_and_no_later_ones(start) -> None:
+    engine = start()
+    for _ in range(2):
+        start.session.fault = failing(MOST_FAILED_STEPS - 1)
+        for _ in range(MOST_FAILED_STEPS - 1):
+            failed = engine.submit([1, 2], GREEDY, 5)
+            assert failed.wait(SECONDS)
+            assert failed.error == STEP_FAILED
+        assert len(ended(engine.submit([1, 2], GREEDY, 3))) == 3
     assert engine.statistics().pages_used == 0
-    engine.stop()
+
+
+def test_an_engine_whose_steps_all_fail_is_given_up(start) -> None:
+    engine = start()
+    start.session.fault = failing(10**6)
+    for _ in range(MOST_FAILED_STEPS):
+        failed = engine.submit([1, 2], GREEDY, 5)
+        assert failed.wait(SECONDS)
+    assert engine.stop()
+    assert engine.failure is not None
+    assert "in a row" in engine.failure
+
+
+def test_a_step_without_memory_says_so(start) -> None:
+    def no_memory(inputs: StepInputs, compute: Callable[[StepInputs], Logits]) -> Logits:
+        raise MemoryError
+
+    engine = start()
+    start.session.fault = no_memory
+    generation = engine.submit([1, 2], GREEDY, 5)
+    assert generation.wait(SECONDS)
+    assert "too little memory" in (generation.error or "")
+
+
+@pytest.mark.parametrize("budget", [8, 256])
+def test_pages_of_a_row_whose_logits_are_not_finite_are_found_by_nobody(start, budget: int) -> None:
+    """Also those of its earlier chunks, and those that it found itself."""
+    engine = start(token_budget=budget)
+    prompt = list(range(1, 61))
+    known = ended(engine.submit(prompt[:32], GREEDY, 2))
+    expected = ended(start(token_budget=budget).submit(prompt, GREEDY, 8))
+    engine, session = start._started[0]
+
+    def not_finite(inputs: StepInputs, compute: Callable[[StepInputs], Logits]) -> Logits:
+        logits = compute(inputs)
+        assert isinstance(logits, StepLogits)
+        return StepLogits(np.full_like(logits.values, np.nan))
+
+    session.fault = not_finite
+    generation = engine.submit(prompt, GREEDY, 8)
+    assert generation.wait(SECONDS)
+    assert "not finite" in (generation.error or "")
+    assert generation.prefix_hit_tokens == 32
+    session.fault = None
+    again = engine.submit(prompt, GREEDY, 8)
+    assert ended(again) == expected
+    assert again.prefix_hit_tokens == 0
+    assert ended(engine.submit(prompt[:32], GREEDY, 2)) == known
+
+
+def test_an_engine_that_hangs_refuses_and_can_be_left(
+    start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.engine.STOP_SECONDS", 0.0)
+    engine = start(held=True, stall_timeout=1e-9)
+    assert not engine.stalled
+    stuck = engine.submit([1, 2], GREEDY, 5)
+    start.session.wait_for_step()
+    assert engine.stalled
+    with pytest.raises(EngineUnavailable, match="hangs"):
+        engine.submit([1], GREEDY, 1)
+    assert not engine.stop()
+    assert stuck.wait(0)
+    assert (stuck.finish_reason, stuck.error) == (FinishReason.FAILED, STUCK)
+
+
+def test_an_observer_that_hangs_is_seen_too(prepared: Path, settings: Settings) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    class Hanging:
+        def finished(self, generation: Generation) -> None:
+            entered.set()
+            leave.wait(SECONDS)
+
+    chosen = msgspec.structs.replace(settings, stall_timeout=1e-9)
+    session = Session(prepared, settings=chosen)
+    engine = Engine(session, end_of_generation=NO_END, settings=chosen, observer=Hanging())
+    engine.start()
+    generation = engine.submit([1], GREEDY, 1)
+    assert entered.wait(SECONDS)
+    assert engine.stalled
+    leave.set()
+    assert generation.wait(SECONDS)
+    assert engine.stop()
+    assert not engine.stalled

@@ -81,7 +81,7 @@ def test_health_shows_the_gpu_and_its_memory(
     engine = Engine(session, end_of_generation=frozenset(), settings=gpu_settings)
     tokenizer = Tokenizer.from_gguf(GGUFFile.open(session.manifest.weights_path(model)))
     served = ServedModel("tiny", engine, tokenizer, session.gpu_memory)
-    found = checks(served)
+    found = checks(served, engine.statistics())
     assert found["gpu"]["available"]
     memory = found["gpu"]["memory"]
     assert memory["total_mb"] == 64

@@ -1,0 +1,119 @@
+"""Each fault point in an engine that serves neighbours too: none is hurt, no page is lost."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api.services import Services
+from runtime.engine import DIED, Engine
+from runtime.errors import EngineUnavailable
+from runtime.generation import FinishReason, Generation
+from runtime.sampler import SamplingParameters
+from runtime.session import Session
+from runtime.settings import Settings
+from tests.faults.points import (
+    NEIGHBOURS,
+    POINTS,
+    SECRET,
+    VICTIM_PROMPT,
+    VICTIM_SEED,
+    FaultPoint,
+    Hurts,
+)
+from tests.held_session import HELD_SECONDS, HeldSession
+
+GREEDY = SamplingParameters(temperature=0.0)
+TOKENS = 24
+
+
+class Running:
+    """An engine over a real session, whose steps the test holds."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.session = HeldSession(Session(folder, settings=settings))
+        self.engine = Engine(
+            self.session,
+            end_of_generation=frozenset(),
+            settings=settings,
+            observer=Services(settings=settings),
+        )
+        self.engine.start()
+
+    def neighbours(self) -> list[Generation]:
+        return [self.engine.submit(prompt, GREEDY, TOKENS) for prompt in NEIGHBOURS]
+
+    def victim(self) -> Generation:
+        sampling = SamplingParameters(temperature=0.01, seed=VICTIM_SEED)
+        return self.engine.submit(VICTIM_PROMPT, sampling, TOKENS)
+
+
+@pytest.fixture
+def running(prepared: Path, settings: Settings) -> Iterator[Running]:
+    started = Running(prepared, settings)
+    yield started
+    started.session.let_go()
+    started.engine.stop()
+
+
+@pytest.fixture(scope="module")
+def expected(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, ...]]:
+    """What the neighbours generate where nothing fails."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"), cache_tokens=1024, threads=2)
+    started = Running(prepared, settings)
+    generations = started.neighbours()
+    for generation in generations:
+        assert generation.wait(HELD_SECONDS)
+    started.engine.stop()
+    return [generation.tokens for generation in generations]
+
+
+@pytest.mark.parametrize("point", POINTS, ids=lambda point: point.name)
+def test_a_fault_hurts_nobody_but_whom_it_must(
+    running: Running,
+    expected: list[tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    point: FaultPoint,
+) -> None:
+    running.session.hold()
+    neighbours = running.neighbours()
+    running.session.wait_for_step()
+    victim = running.victim()
+    with monkeypatch.context() as patch:
+        point.arm(patch, running.session)
+        running.session.let_go()
+        for generation in (victim, *neighbours):
+            assert generation.wait(HELD_SECONDS)
+    engine = running.engine
+    match point.hurts:
+        case Hurts.NOBODY:
+            ended_well = [victim, *neighbours]
+        case Hurts.VICTIM:
+            ended_well = neighbours
+        case _:
+            ended_well = []
+    if point.hurts is Hurts.ENGINE:
+        for generation in (victim, *neighbours):
+            # It may have ended well before.
+            is_whole = generation.token_count == TOKENS
+            assert generation.error == (None if is_whole else DIED)
+        assert engine.stop()
+        assert (engine.running, engine.failure is None) == (False, False)
+        with pytest.raises(EngineUnavailable):
+            engine.submit([1], GREEDY, 1)
+        return
+    for generation in (victim, *neighbours):
+        assert (generation.finish_reason is FinishReason.LENGTH) == (generation in ended_well)
+        assert (generation.error is None) == (generation in ended_well)
+        assert SECRET not in (generation.error or "")
+    if neighbours[0] in ended_well:
+        assert [generation.tokens for generation in neighbours] == expected
+    assert engine.statistics().completed == len(ended_well)
+    again = running.neighbours()
+    for generation, tokens in zip(again, expected, strict=True):
+        assert generation.wait(HELD_SECONDS)
+        assert generation.tokens == tokens
+    engine.stop()
+    assert engine.failure is None
+    engine._core.check_integrity()
+    assert engine.statistics().pages_used == 0
