@@ -8,13 +8,10 @@ from typing import Any, Self
 
 import msgspec
 
-from api.completions import OpenAIBody, OpenAIRequest, Usage
+from api.completions import WHOLE_CONTEXT, OpenAIBody, OpenAIRequest, Usage, limit_of
 from api.request_body import decode
-from api.schemas import Conversation, Number, whole
+from api.schemas import Conversation, Number
 from runtime.errors import InvalidRequest
-
-WHOLE_CONTEXT = 2**31 - 1
-"""max_tokens of a request that names none: what the context leaves, as OpenAI has it."""
 
 ONLY_VALUES: dict[str, Any] = {
     "n": 1,
@@ -153,5 +150,5 @@ def _max_tokens(given: ChatBody) -> int:
     """The limit under its new name or its old one."""
     for name in ("max_completion_tokens", "max_tokens"):
         if (limit := getattr(given, name)) is not None:
-            return whole(name, limit, 1)
+            return limit_of(name, limit)
     return WHOLE_CONTEXT

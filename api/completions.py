@@ -16,7 +16,9 @@ MOST_STOPS = 4
 DEFAULT_MAX_TOKENS = 16
 SEEDS = 2**64
 NO_LIMIT = -1
-"""A top_k that keeps every token, as 0 does."""
+"""A top_k that keeps every token, as 0 does; a max_tokens that the context alone ends."""
+WHOLE_CONTEXT = 2**31 - 1
+"""max_tokens of a request without a limit: what the context leaves."""
 
 ONLY_VALUES: dict[str, Any] = {
     "n": 1,
@@ -119,7 +121,7 @@ class CompletionRequest(OpenAIRequest, frozen=True):
         given.check(ONLY_VALUES)
         prompt = _prompt(given.prompt)
         limit = given.max_tokens
-        max_tokens = DEFAULT_MAX_TOKENS if limit is None else whole("max_tokens", limit, 1)
+        max_tokens = DEFAULT_MAX_TOKENS if limit is None else limit_of("max_tokens", limit)
         return cls.of(given, prompt, max_tokens)
 
 
@@ -177,12 +179,24 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     data: tuple[ModelObject, ...]
 
 
+def limit_of(name: str, given: Number) -> int:
+    """The most tokens of an answer. Raises InvalidRequest."""
+    return WHOLE_CONTEXT if given == NO_LIMIT else whole(name, given, 1)
+
+
 def check_only(name: str, value: Any, only: Any) -> None:
-    """Refuse a value that is not the default; True is not 1 and False is not 0."""
+    """Refuse a value that is not the default; True is not 1 and False is not 0.
+
+    Where nothing is the default, false and an empty text are nothing too.
+    """
     if value is None or (value == only and isinstance(value, bool) == isinstance(only, bool)):
         return
+    if only is None and (value is False or value == ""):
+        return
     default = msgspec.json.encode(only).decode()
-    raise InvalidRequest(f"{name} is not supported: leave it out, or send its default, {default}")
+    raise InvalidRequest(
+        f"{name} is not supported: leave it out, or send its default, {default}", field=name
+    )
 
 
 def _prompt(given: str | list[str | int | list[int]]) -> str | tuple[int, ...]:

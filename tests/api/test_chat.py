@@ -115,6 +115,7 @@ def test_limits_have_two_names_and_without_one_the_context_ends_the_answer(
     context = serving.model.engine.context_length
     prompt = len(serving.model.tokenizer.encode(PROMPT, parse_special=True))
     assert written(max_tokens=None) == context - prompt
+    assert written(max_tokens=-1) == context - prompt
 
 
 def test_the_same_seed_gives_the_same_answer(serving: Serving) -> None:

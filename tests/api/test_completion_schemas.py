@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.completions import CompletionRequest
+from api.completions import WHOLE_CONTEXT, CompletionRequest
 from runtime.errors import InvalidRequest
 from runtime.sampler import SamplingParameters
 
@@ -108,6 +108,20 @@ def test_what_is_not_served_is_taken_at_its_default_alone(name: str, default: An
     for other in (2, True, "x", {"50256": -100}, [1]):
         with pytest.raises(InvalidRequest, match=f"{name} is not supported"):
             parse(**{name: other})
+
+
+@pytest.mark.parametrize("name", ["logprobs", "suffix"])
+@pytest.mark.parametrize("nothing", [False, ""])
+def test_nothing_may_be_said_in_other_ways(name: str, nothing: Any) -> None:
+    assert parse(**{name: nothing}) == parse()
+    with pytest.raises(InvalidRequest, match=f"{name} is not supported"):
+        parse(**{name: 0})
+
+
+def test_a_limit_of_minus_one_is_none() -> None:
+    assert parse(max_tokens=-1).generate.max_tokens == WHOLE_CONTEXT
+    with pytest.raises(InvalidRequest, match="max_tokens must be at least 1, not -2"):
+        parse(max_tokens=-2)
 
 
 @pytest.mark.parametrize(
