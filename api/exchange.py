@@ -33,6 +33,7 @@ class Exchange:
         self.generation = generation
         self._services = services
         self._entry = entry
+        self._closed = False
 
     def finish(self) -> None:
         """End the request as stopped: its client has the whole text."""
@@ -52,7 +53,10 @@ class Exchange:
             raise
 
     def close(self) -> None:
-        """Let go of the request; one that is still running has lost its client."""
+        """Let go of the request, once; one that is still running has lost its client."""
+        if self._closed:
+            return
+        self._closed = True
         if not self.generation.finished:
             self.abort()
         self._services.slots.release()

@@ -1,7 +1,9 @@
 """Server-sent events: one whole event a write, always ASCII, so that no chunk splits a letter."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import falcon
 import msgspec
@@ -11,6 +13,8 @@ from runtime.detokenizer import StreamDecoder
 from runtime.generation import FinishReason, Generation, TokenOutput
 
 CONTENT_TYPE = "text/event-stream"
+log = logging.getLogger("rocmforge.api")
+
 PING = b": ping\n\n"
 """A comment, which clients skip; it keeps an idle connection alive and shows a dead one."""
 
@@ -52,18 +56,31 @@ class TokenEvents:
             TokenEvent(self._request_id, output.token, text, ended, output.finish_reason)
         )
 
+    def failure(self) -> bytes:
+        """The last event of a request whose text cannot be made."""
+        return event_bytes(TokenEvent(self._request_id, None, "", True, FinishReason.FAILED))
+
+
+class EventWriter(Protocol):
+    """Makes events of a request's outputs."""
+
+    def __call__(self, output: TokenOutput) -> bytes:
+        """The events of one output; nothing of one that the client is not to see."""
+
+    def failure(self) -> bytes:
+        """The last events, where those of an output could not be made."""
+
 
 class EventStream:
     """The events of one request, as the body of a WSGI answer. Owned by the thread that sends it.
 
-    `write` makes the events of each output, or nothing of one that the client is not to see.
     `on_close` is called exactly once, whether the stream was sent, broken off or never begun.
     """
 
     def __init__(
         self,
         generation: Generation,
-        write: Callable[[TokenOutput], bytes],
+        write: EventWriter,
         *,
         ping_seconds: float,
         on_close: Callable[[], None],
@@ -85,7 +102,13 @@ class EventStream:
             if output is None:
                 return PING
             self._ended = output.finish_reason is not None
-            if events := self._write(output):
+            try:
+                events = self._write(output)
+            except BaseException:
+                log.exception("the text of request %d failed", self._generation.request_id)
+                self._ended = True
+                events = self._write.failure()
+            if events:
                 return events
         raise StopIteration
 
@@ -100,7 +123,7 @@ def answer_stream(
     request: falcon.Request,
     response: falcon.Response,
     exchange: Exchange,
-    write: Callable[[TokenOutput], bytes],
+    write: EventWriter,
     *,
     ping_seconds: float,
 ) -> None:

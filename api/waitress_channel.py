@@ -35,6 +35,10 @@ class _RequestTask(WSGITask):  # type: ignore[misc]
     def service(self) -> None:
         try:
             super().service()
+        except Exception:
+            raise
+        except BaseException as error:  # as of a library in Rust; Waitress would never answer it
+            raise RuntimeError("the application was ended") from error
         finally:
             self.channel.on_client_gone = None
 
@@ -43,12 +47,12 @@ class _RefusalTask(ErrorTask):  # type: ignore[misc]
     """Answers what the application never sees (malformed requests, huge bodies) as documented."""
 
     def execute(self) -> None:
-        refusal = self.request.error
+        refusal, request = self.request.error, self.request
         if not isinstance(refusal, Refusal):  # Waitress' own, where the application failed
-            refusal = Refusal("internal_error", INTERNAL_ERROR)
+            refusal, request = Refusal("internal_error", INTERNAL_ERROR), self.channel.requests[0]
         status = HTTPStatus(answer_of(refusal.code).status)
         log.info("a request was refused unread: %s", refusal.code)
-        body = error_body(self.request.path, refusal.code, refusal.message)
+        body = error_body(request.path, refusal.code, refusal.message)
         self.status = f"{status.value} {status.phrase}"
         self.response_headers += [
             ("Content-Type", "application/json"),
@@ -60,7 +64,7 @@ class _RefusalTask(ErrorTask):  # type: ignore[misc]
         self.set_close_on_finish()
         self.channel.lingers = True
         self.content_length = len(body)
-        self.write(b"" if getattr(self.request, "command", "") == "HEAD" else body)
+        self.write(b"" if getattr(request, "command", "") == "HEAD" else body)
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]

@@ -18,7 +18,7 @@ from api.completions import (
     TokenDetails,
     Usage,
 )
-from api.errors import GenerationFailed, OpenAIError, OpenAIErrorBody, UnknownModel
+from api.errors import INTERNAL_ERROR, GenerationFailed, OpenAIError, OpenAIErrorBody, UnknownModel
 from api.exchange import Exchange, begin
 from api.generation_state import text_decoder
 from api.holder import ServedModel
@@ -43,8 +43,9 @@ class OpenAIResource(ABC):
         model = services.model_for_new_work()
         expect_served(wanted.model, model)
         exchange = begin(services, req, wanted.generate, model)
-        writer = self._writer(exchange, wanted, req.context.access.x_request_id)
-        writer.respond(req, resp, ping_seconds=services.ping_seconds)
+        with exchange.closed_on_failure():
+            writer = self._writer(exchange, wanted, req.context.access.x_request_id)
+            writer.respond(req, resp, ping_seconds=services.ping_seconds)
 
     @abstractmethod
     def _wanted(self, body: bytes) -> OpenAIRequest:
@@ -81,9 +82,7 @@ class OpenAIWriter(ABC):
     ) -> None:
         """Make the response the whole answer or its stream; either closes the exchange."""
         if self._wanted.stream:
-            sse.answer_stream(
-                request, response, self._exchange, self.events, ping_seconds=ping_seconds
-            )
+            sse.answer_stream(request, response, self._exchange, self, ping_seconds=ping_seconds)
             return
         try:
             response.data = msgspec.json.encode(self.answer())
@@ -104,7 +103,7 @@ class OpenAIWriter(ABC):
             raise GenerationFailed(self._failure)
         return self._whole(text, self._finish_reason)
 
-    def events(self, output: TokenOutput) -> bytes:
+    def __call__(self, output: TokenOutput) -> bytes:
         """The chunks of one output: one for each token, and at the end usage and [DONE].
 
         Tokens that come after a stop string, before the engine has ended the request, have none.
@@ -114,14 +113,20 @@ class OpenAIWriter(ABC):
         if output.finish_reason is None:
             return self._chunk(text, None) if shown else b""
         if self._failure is not None:
-            last = sse.event_bytes(
-                OpenAIErrorBody(OpenAIError.of(GenerationFailed.code, self._failure))
-            )
-        else:
-            last = self._chunk(text, self._finish_reason)
-            if self._wanted.include_usage:
-                last += self._usage_chunk()
+            return self._error(self._failure)
+        last = self._chunk(text, self._finish_reason)
+        if self._wanted.include_usage:
+            last += self._usage_chunk()
         return last + DONE
+
+    def failure(self) -> bytes:
+        """The end of a stream whose text cannot be made."""
+        return self._error(INTERNAL_ERROR)
+
+    @staticmethod
+    def _error(message: str) -> bytes:
+        error = OpenAIErrorBody(OpenAIError.of(GenerationFailed.code, message))
+        return sse.event_bytes(error) + DONE
 
     @abstractmethod
     def _whole(self, text: str, reason: str | None) -> msgspec.Struct:

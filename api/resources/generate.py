@@ -47,7 +47,8 @@ class GenerateStreamResource(_GenerateRoute):
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate and send each token as it comes."""
         exchange = self._begin(req)
-        decoder = text_decoder(exchange.model.tokenizer)
-        events = sse.TokenEvents(exchange.generation.request_id, decoder)
-        ping_seconds = self._services.ping_seconds
-        sse.answer_stream(req, resp, exchange, events, ping_seconds=ping_seconds)
+        with exchange.closed_on_failure():
+            decoder = text_decoder(exchange.model.tokenizer)
+            events = sse.TokenEvents(exchange.generation.request_id, decoder)
+            ping_seconds = self._services.ping_seconds
+            sse.answer_stream(req, resp, exchange, events, ping_seconds=ping_seconds)
