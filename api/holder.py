@@ -45,7 +45,7 @@ class ServedModel:
     """None where the model runs on the CPU."""
     cpu_reason: str = ""
     """Why it runs on the CPU though a GPU was looked for."""
-    loaded_at: int = field(default_factory=lambda: int(time.time()))
+    loaded_at: int = field(default_factory=lambda: int(time.time()))  # noqa: TID251
     """Seconds since 1970."""
     version: int | None = None
     """Its published version, where it has one."""

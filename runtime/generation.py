@@ -44,7 +44,8 @@ class Timings:
     @classmethod
     def begin(cls) -> "Timings":
         """Those of a request that is submitted now."""
-        return cls(submitted_ns=time.monotonic_ns(), submitted_unix_ns=time.time_ns())
+        unix_ns = time.time_ns()  # noqa: TID251
+        return cls(submitted_ns=time.monotonic_ns(), submitted_unix_ns=unix_ns)
 
     def unix_ns(self, moment_ns: int) -> int:
         """One of these moments in nanoseconds since 1970, for those who read it elsewhere."""

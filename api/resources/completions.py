@@ -73,7 +73,7 @@ class OpenAIWriter(ABC):
         self._exchange = exchange
         self._wanted = wanted
         self._name = name
-        self._created = int(time.time())
+        self._created = int(time.time())  # noqa: TID251
         self._decoder = text_decoder(exchange.model.tokenizer, wanted.stops)
         self._token_count = 0
 
