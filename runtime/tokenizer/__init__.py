@@ -1,6 +1,6 @@
 """Text to tokens and back: a GGUF's vocabulary, run by the `tokenizers` library."""
 
 from runtime.tokenizer.cache import CacheStatistics, TokenizerCache
-from runtime.tokenizer.tokenizer import Tokenizer, well_formed
+from runtime.tokenizer.tokenizer import Tokenizer, Watch, unwatched, well_formed
 
-__all__ = ["CacheStatistics", "Tokenizer", "TokenizerCache", "well_formed"]
+__all__ = ["CacheStatistics", "Tokenizer", "TokenizerCache", "Watch", "unwatched", "well_formed"]

@@ -1,10 +1,12 @@
-"""Builds the `tokenizers` object that cuts plain text into tokens; it knows no control tokens."""
+"""Builds what cuts plain text into tokens, by the `tokenizers` library; no control tokens."""
+
+from collections.abc import Callable, Sequence
 
 from gguf.constants import TokenType
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from runtime.errors import GGUFError
-from runtime.tokenizer.merges import MERGED_TYPES, MergeTable
+from runtime.tokenizer.merges import MergeTable
 from runtime.tokenizer.vocabulary import (
     BYTE_PAIR,
     SENTENCEPIECE,
@@ -14,18 +16,28 @@ from runtime.tokenizer.vocabulary import (
     Vocabulary,
 )
 
-LONGEST_WORD = 1 << 30
-"""Characters of a word that WordPiece still cuts: any."""
+EncodeText = Callable[[str], Sequence[int]]
+"""Gives the tokens of plain text."""
 
 
-def build_backend(vocabulary: Vocabulary, merges: MergeTable) -> Tokenizer:
-    """What encodes plain text. Raises GGUFError for a vocabulary that does not fit together."""
+def build_backend(vocabulary: Vocabulary, merges: MergeTable) -> EncodeText:
+    """What encodes plain text. Raises GGUFError for a vocabulary that does not fit together.
+
+    Its work is in proportion to the text, or to the text and its logarithm, for every text.
+    """
     if vocabulary.model == WORDPIECE:
-        return _word_piece(vocabulary)
+        return _WordPiece(vocabulary)
     if vocabulary.model == UNIGRAM:
-        return _unigram(vocabulary)
-    byte_level = vocabulary.model == BYTE_PAIR and vocabulary.split.byte_level
-    return _byte_level(vocabulary, merges) if byte_level else _text_level(vocabulary, merges)
+        backend = _unigram(vocabulary)
+    elif vocabulary.model == BYTE_PAIR and vocabulary.split.byte_level:
+        backend = _byte_level(vocabulary, merges)
+    else:
+        backend = _text_level(vocabulary, merges)
+
+    def encode(text: str) -> Sequence[int]:
+        return backend.encode(text, add_special_tokens=False).ids
+
+    return encode
 
 
 def _pairs(vocabulary: Vocabulary, merges: MergeTable) -> list[tuple[str, str]]:
@@ -38,7 +50,7 @@ def _byte_level(vocabulary: Vocabulary, merges: MergeTable) -> Tokenizer:
     rule = vocabulary.split
     backend = Tokenizer(
         models.BPE(
-            vocabulary.ids(*MERGED_TYPES),
+            vocabulary.by_text(vocabulary.merged()),
             _pairs(vocabulary, merges),
             ignore_merges=rule.ignore_merges,
         )
@@ -50,7 +62,7 @@ def _byte_level(vocabulary: Vocabulary, merges: MergeTable) -> Tokenizer:
 
 def _text_level(vocabulary: Vocabulary, merges: MergeTable) -> Tokenizer:
     """A byte-pair encoder over text; a character that is no token becomes its bytes' tokens."""
-    ids = vocabulary.ids(*MERGED_TYPES, TokenType.BYTE)
+    ids = vocabulary.by_text(sorted((*vocabulary.merged(), *vocabulary.of_type(TokenType.BYTE))))
     unknown = vocabulary.unknown if vocabulary.model == SENTENCEPIECE else None
     if unknown is not None:
         ids[vocabulary.tokens[unknown]] = unknown
@@ -76,35 +88,48 @@ def _splits(vocabulary: Vocabulary) -> list[pre_tokenizers.PreTokenizer]:
     ]
 
 
-def _word_piece(vocabulary: Vocabulary) -> Tokenizer:
-    """Each word's longest beginning that is a token, then that of the rest, as BERT does it.
+class _WordPiece:
+    """Each word's longest beginning that is a token, then that of the rest, as llama.cpp does it.
 
-    A GGUF marks what begins a word with SPACE, the library what goes on in one with ##.
+    The library's own looks at every beginning of a word, however long: the cube of its length.
     """
-    ids = {
-        text.removeprefix(SPACE) if text.startswith(SPACE) else f"##{text}": token
-        for text, token in vocabulary.ids(*MERGED_TYPES).items()
-    }
-    unknown = _unknown(vocabulary)
-    ids[vocabulary.tokens[unknown]] = unknown
-    backend = Tokenizer(
-        models.WordPiece(
-            ids,
-            unk_token=vocabulary.tokens[unknown],
-            max_input_chars_per_word=LONGEST_WORD,
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        """A GGUF marks with SPACE what begins a word."""
+        texts = vocabulary.by_text(vocabulary.merged())
+        self._unknown = _unknown(vocabulary)
+        self._begins = {t[1:]: token for t, token in texts.items() if t.startswith(SPACE)}
+        self._goes_on = {t: token for t, token in texts.items() if not t.startswith(SPACE)}
+        self._longest = max(map(len, texts), default=0)
+        normalization = vocabulary.normalization
+        self._normalizer = normalizers.BertNormalizer(
+            strip_accents=normalization.strip_accents, lowercase=normalization.lowercase
         )
-    )
-    normalization = vocabulary.normalization
-    backend.normalizer = normalizers.BertNormalizer(
-        strip_accents=normalization.strip_accents, lowercase=normalization.lowercase
-    )
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return backend
+        self._words = pre_tokenizers.BertPreTokenizer()
+
+    def __call__(self, text: str) -> list[int]:
+        words = self._words.pre_tokenize_str(self._normalizer.normalize_str(text))
+        return [token for word, _ in words for token in self._word(word)]
+
+    def _word(self, word: str) -> list[int]:
+        tokens: list[int] = []
+        known = self._begins
+        start = 0
+        while start < len(word):
+            for end in range(min(len(word), start + self._longest), start, -1):
+                if (token := known.get(word[start:end])) is not None:
+                    break
+            else:
+                return [self._unknown]
+            tokens.append(token)
+            start = end
+            known = self._goes_on
+        return tokens
 
 
 def _unigram(vocabulary: Vocabulary) -> Tokenizer:
     """The tokens that together have the best sum of scores."""
-    matched = set(vocabulary.of_type(*MERGED_TYPES))
+    matched = set(vocabulary.merged())
     unknown = _unknown(vocabulary)
     # Every id needs an entry; no text holds a space when it is cut, so these are never found.
     scored = [

@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from gguf.constants import TokenType
 
 from runtime.errors import GGUFError
 from runtime.gguf import GGUFFile, StringArray
@@ -10,9 +9,6 @@ from runtime.tokenizer.vocabulary import BYTE_PAIR, SENTENCEPIECE, Vocabulary
 
 MergeTable = npt.NDArray[np.int32]
 """int32 [merges, 2]: left and right token, the merge that is done first in front."""
-
-# Typed text must never be merged into a control token, the unknown token or a byte token.
-MERGED_TYPES = (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)
 
 
 def read_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
@@ -30,7 +26,7 @@ def _listed_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
     lines = file.metadata.get("tokenizer.ggml.merges")
     if not isinstance(lines, StringArray):
         raise GGUFError(f"{file.path}: tokenizer.ggml.merges is missing; convert the model anew")
-    ids = vocabulary.ids(*MERGED_TYPES)
+    ids = vocabulary.by_text(vocabulary.merged())
     pairs: list[int] = []
     for line in dict.fromkeys(lines):  # of a merge that stands there twice the first counts
         left, _, right = line.partition(" ")
@@ -42,7 +38,7 @@ def _listed_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
 def _scored_merges(vocabulary: Vocabulary) -> MergeTable:
     """Every way to make a token of two others, the best score first, then the lower id."""
     scores = vocabulary.scores
-    ids = vocabulary.ids(*MERGED_TYPES)
+    ids = vocabulary.by_text(vocabulary.merged())
     pairs: list[int] = []
     merged: list[int] = []
     for text, token in ids.items():

@@ -3,7 +3,8 @@
 The names are those by which llama.cpp finds the ends of a generation.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 END_OF_GENERATION = frozenset(
     {
@@ -78,22 +79,67 @@ CONTROL = END_OF_GENERATION | END_OF_FILE | FILL_IN_THE_MIDDLE
 SHOWN = frozenset({"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"})
 """Parts of a reply's structure that a reader of the text needs (gpt-oss)."""
 
+TURN_MARKERS = frozenset(
+    {
+        *(
+            "<s>",
+            "</s>",
+            "<bos>",
+            "<eos>",
+            "<start_of_turn>",
+            "<end_of_turn>",
+            "<|turn>",
+            "<turn|>",
+        ),
+        *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
+        *("[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
+        *("[gMASK]", "<sop>", "<eop>", "]~b]", "]~!b[", "[e~[", "<role>", "</role>"),
+        *("<tool_response>", "</tool_response>"),
+    }
+)
+"""Names without bars that begin or end somebody's turn; see `marks_a_turn`."""
+
+BARRED = re.compile(r"[<\[][|\uff5c].+[|\uff5c][>\]]", re.DOTALL)
+"""The shape that tokens of a conversation's structure have by custom, as in <|user|>."""
+
+SAID_BY_MODELS = re.compile(r"think|thought|tool[_▁]?call|arg_key|arg_value|answer", re.IGNORECASE)
+"""What the names of tokens say that a model writes inside its turn."""
+
 ID_KEYS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 """`tokenizer.ggml.<key>_token_id` names one more end of generation."""
 
 
+def marks_a_turn(text: str, templates: str) -> bool:
+    """Whether a token with this text, which is no control token, is for templates alone to write.
+
+    That is the case for known names, for the shape <|...|>, and for signs that stand in the
+    `templates` of the model; but not for what a model itself says, such as <think>: it must stay a
+    token where it comes back in a conversation.
+    """
+    if text in TURN_MARKERS:
+        return True
+    if SAID_BY_MODELS.search(text):
+        return False
+    is_sign = len(text) > 2 and not text.isspace() and not text.isalnum()
+    return BARRED.fullmatch(text) is not None or (is_sign and text in templates)
+
+
 def ends_of_generation(
-    tokens: Sequence[str], named: Mapping[str, int], keyed: Mapping[str, int]
+    tokens: Sequence[str],
+    named: Mapping[str, int],
+    keyed: Mapping[str, int],
+    listed: Iterable[int] = (),
 ) -> frozenset[int]:
     """End-of-generation ids of a vocabulary.
 
-    `named` has its tokens with a name that is known here, `keyed` the ids under its ID_KEYS.
+    `named` has its tokens with a name that is known here, `keyed` the ids under its ID_KEYS,
+    `listed` those under `tokenizer.ggml.eos_token_ids`.
     """
     ends = {name: named[name] for name in named if name in END_OF_GENERATION}
     for key, names in ENDS_UNLESS_KEYED.items():
         if key not in keyed:
             ends |= {name: named[name] for name in named if name in names}
-    ends |= {tokens[token]: token for token in keyed.values()}
+    ends |= {tokens[token]: token for token in (*keyed.values(), *listed)}
     structured = {"<|return|>", "<|call|>"} <= ends.keys() or (
         "<|flush|>" in ends and not ends.keys().isdisjoint({"<|call|>", "<|calls|>"})
     )

@@ -1,9 +1,8 @@
 """The tokenizer of one model. It behaves as llama.cpp does, so prompts give the same tokens."""
 
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from gguf.constants import TokenType
 
@@ -11,6 +10,7 @@ from runtime.gguf import GGUFFile
 from runtime.tokenizer.backend import build_backend, byte_level_bytes
 from runtime.tokenizer.cache import TokenizerCache
 from runtime.tokenizer.merges import MergeTable, read_merges
+from runtime.tokenizer.pieces import SpecialTokens, chunks, prompt_matches
 from runtime.tokenizer.vocabulary import (
     BYTE_PAIR,
     SENTENCEPIECE,
@@ -21,8 +21,14 @@ from runtime.tokenizer.vocabulary import (
     read_vocabulary,
 )
 
-WHITE_SPACE = " \t\n\r\v\f"
+Watch = Callable[[int], None]
+"""Is told while a text is encoded how many tokens it has at least; what it raises ends the work."""
+
 BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+def unwatched(tokens: int) -> None:
+    """Let a text have any number of tokens."""
 
 
 class Tokenizer:
@@ -31,18 +37,23 @@ class Tokenizer:
     def __init__(self, vocabulary: Vocabulary, merges: MergeTable) -> None:
         """Take a vocabulary and its merges; `Tokenizer.from_gguf` reads both."""
         self._vocabulary = vocabulary
-        self._backend = build_backend(vocabulary, merges)
+        self._encode_text = build_backend(vocabulary, merges)
         self._text_level = not (vocabulary.model == BYTE_PAIR and vocabulary.split.byte_level)
         """Whether the tokens of plain text are text in which SPACE is a space."""
         self._marks_spaces = vocabulary.model == SENTENCEPIECE or (
             self._text_level and vocabulary.model == BYTE_PAIR
         )
         """Whether spaces are to be marked here, not by the backend."""
-        self._shown = _SpecialTokens(vocabulary, TokenType.USER_DEFINED)
-        self._control = _SpecialTokens(vocabulary, TokenType.CONTROL, TokenType.UNKNOWN)
-        self._special = _SpecialTokens(
-            vocabulary, TokenType.USER_DEFINED, TokenType.CONTROL, TokenType.UNKNOWN
-        )
+        self._longest_token = self._longest()
+        self._cuts_lines = self._may_cut_lines()
+        typed = set(vocabulary.of_type(TokenType.USER_DEFINED)) - vocabulary.turn_markers
+        control = set(vocabulary.of_type(TokenType.CONTROL, TokenType.UNKNOWN))
+        self._typed = self._special_tokens(typed)
+        """Found wherever they stand."""
+        self._reserved = self._special_tokens(control | vocabulary.turn_markers)
+        """Found in what a template wrote alone."""
+        self._control = self._special_tokens(control)
+        self._special = self._special_tokens(typed | control | vocabulary.turn_markers)
 
     @classmethod
     def from_gguf(cls, file: GGUFFile, cache: TokenizerCache | None = None) -> "Tokenizer":
@@ -94,56 +105,103 @@ class Tokenizer:
         return self._vocabulary.add_space_prefix or self._vocabulary.model == WORDPIECE
 
     def encode(
-        self, text: str, *, add_special: bool = True, parse_special: bool = False
+        self,
+        text: str,
+        *,
+        add_special: bool = True,
+        parse_special: bool = False,
+        watch: Watch = unwatched,
     ) -> list[int]:
         """Tokens of a text; an unpaired surrogate counts as U+FFFD.
 
-        `add_special` adds BOS and EOS where the model wants them. Only with `parse_special` can the
-        text name control tokens: never set it for what a user typed.
+        `add_special` adds BOS and EOS where the model wants them, but no second BOS. Only with
+        `parse_special` can the text name control tokens: never set it for what a user typed.
         """
         vocabulary = self._vocabulary
-        tokens: list[int] = []
-        if add_special and vocabulary.add_bos and vocabulary.bos is not None:
-            tokens.append(vocabulary.bos)
-        special = self._special if parse_special else self._shown
-        tokens += self._encode_parts(special.split(well_formed(text)))
+        special = self._special if parse_special else self._typed
+        tokens = self._encode_parts(special.split(well_formed(text)), len(text), watch)
+        if add_special:
+            self._begin(tokens)
         end = vocabulary.eos if vocabulary.add_eos else vocabulary.separator
         if add_special and end is not None:
             tokens.append(end)
         return tokens
 
-    def encode_prompt(self, text: str, own: Sequence[tuple[int, int]]) -> list[int]:
+    def encode_prompt(
+        self, text: str, own: Sequence[tuple[int, int]], *, watch: Watch = unwatched
+    ) -> list[int]:
         """Tokens of a prompt that a template wrote, with BOS in front where the model wants it.
 
         Only inside the spans `own` (start and end in characters, ascending) can the text name
-        control tokens. The text must be well-formed.
+        control tokens or tokens that mark turns. The text must be well-formed.
         """
-        vocabulary = self._vocabulary
-        tokens = list(
-            self._encode_parts(
-                self._special.parts(text, _prompt_matches(text, own, self._shown, self._control))
-            )
-        )
-        if vocabulary.add_bos and vocabulary.bos is not None and tokens[:1] != [vocabulary.bos]:
-            tokens.insert(0, vocabulary.bos)
+        plain = str.__str__(text)  # a TemplateText would find its spans anew for each part
+        matches = prompt_matches(plain, own, self._typed, self._reserved)
+        tokens = self._encode_parts(self._special.parts(plain, matches), len(plain), watch)
+        self._begin(tokens)
         return tokens
+
+    def control_parts(self, text: str) -> list[int | str]:
+        """The text cut at the names of control tokens: their ids and what is between them."""
+        return list(self._control.split(text))
 
     def token_text(self, token: int) -> str:
         """The token as the vocabulary writes it: that of a control token is its name."""
         return self._vocabulary.tokens[token]
 
-    def _encode_parts(self, parts: Iterable[int | str]) -> Iterator[int]:
+    def _special_tokens(self, tokens: set[int]) -> SpecialTokens:
+        vocabulary = self._vocabulary
+        return SpecialTokens(
+            vocabulary.by_text(sorted(tokens)),
+            strips_left=vocabulary.strips_left,
+            strips_right=vocabulary.strips_right,
+        )
+
+    def _keeps_all(self) -> bool:
+        """Whether every character of every text is in a token of its own or in a known one."""
+        if not self._text_level:
+            return True
+        byte_tokens = sum(1 for _ in self._vocabulary.of_type(TokenType.BYTE))
+        return self._marks_spaces and byte_tokens == 256
+
+    def _longest(self) -> int | None:
+        """Most characters of a text that one token may stand for; None where there is no limit."""
+        vocabulary = self._vocabulary
+        if not self._keeps_all() or vocabulary.strips_left or vocabulary.strips_right:
+            return None
+        return max(map(len, vocabulary.tokens))
+
+    def _may_cut_lines(self) -> bool:
+        """Whether a text may be encoded in chunks (see pieces.chunks): no token spans two lines."""
+        line_end = "\n" if self._text_level else "Ċ"
+        tokens = "\0".join(self._vocabulary.tokens)
+        return self._keeps_all() and re.search(f"{line_end}[A-Za-z]", tokens) is None
+
+    def _begin(self, tokens: list[int]) -> None:
+        """Put BOS in front where the model wants it and it does not stand there already."""
+        vocabulary = self._vocabulary
+        if vocabulary.add_bos and vocabulary.bos is not None and tokens[:1] != [vocabulary.bos]:
+            tokens.insert(0, vocabulary.bos)
+
+    def _encode_parts(self, parts: Iterable[int | str], characters: int, watch: Watch) -> list[int]:
         """Tokens of special tokens and of the texts between them."""
+        if self._longest_token is not None:
+            watch(characters // self._longest_token)
         prefix = SPACE if self._vocabulary.add_space_prefix and self._marks_spaces else ""
+        tokens: list[int] = []
         after_special = True
         for part in parts:
             if isinstance(part, int):
-                yield part
+                tokens.append(part)
             else:
-                if self._marks_spaces:
-                    part = (prefix if after_special else "") + part.replace(" ", SPACE)
-                yield from self._backend.encode(part, add_special_tokens=False).ids
+                for chunk in chunks(part) if self._cuts_lines else (part,):
+                    if self._marks_spaces:
+                        chunk = (prefix if after_special else "") + chunk.replace(" ", SPACE)
+                    tokens += self._encode_text(chunk)
+                    after_special = False
+                    watch(len(tokens))
             after_special = isinstance(part, int)
+        return tokens
 
     def token_bytes(self, token: int) -> bytes:
         """Bytes that a token adds to the text: none for control tokens and ids past the end."""
@@ -171,72 +229,6 @@ class Tokenizer:
         if self.adds_space_prefix:
             text = text.removeprefix(b" ")
         return text.decode("utf-8", "replace")
-
-
-class _SpecialTokens:
-    """Finds the texts of some types of tokens in a text: leftmost first, the longest there."""
-
-    def __init__(self, vocabulary: Vocabulary, *types: TokenType) -> None:
-        self._ids = vocabulary.ids(*types)
-        self._strips_left = vocabulary.strips_left
-        self._strips_right = vocabulary.strips_right
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        texts = sorted(self._ids, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
-
-    def search(self, text: str, start: int, end: int) -> re.Match[str] | None:
-        """The first of them that lies between two places."""
-        return self._pattern.search(text, start, end)
-
-    def split(self, text: str) -> Iterator[int | str]:
-        """Token ids and the pieces of text between them, none of them empty."""
-        return self.parts(text, self._pattern.finditer(text))
-
-    def parts(self, text: str, found: Iterable[re.Match[str]]) -> Iterator[int | str]:
-        """The same for matches of one's own, which follow each other."""
-        start = 0
-        for match in found:
-            token = self._ids[match[0]]
-            before = text[start : match.start()]
-            if token in self._strips_left:
-                before = before.rstrip(WHITE_SPACE)
-            if before:
-                yield before
-            yield token
-            start = match.end()
-            if token in self._strips_right:
-                while start < len(text) and text[start] in WHITE_SPACE:
-                    start += 1
-        if start < len(text):
-            yield text[start:]
-
-
-def _prompt_matches(
-    text: str, own: Sequence[tuple[int, int]], shown: _SpecialTokens, control: _SpecialTokens
-) -> Iterator[re.Match[str]]:
-    """Tokens that are always found, and those that only own text may name: the leftmost first."""
-    place = 0
-    spans = deque(own)
-    next_shown = shown.search(text, 0, len(text))
-    next_control: re.Match[str] | None = None
-    while True:
-        if next_shown is not None and next_shown.start() < place:
-            next_shown = shown.search(text, place, len(text))
-        if next_control is not None and next_control.start() < place:
-            next_control = None
-        while next_control is None and spans:
-            start, end = spans[0]
-            next_control = control.search(text, max(start, place), end) if end > place else None
-            if next_control is None:
-                spans.popleft()
-        found = [match for match in (next_shown, next_control) if match is not None]
-        if not found:
-            return
-        first = min(found, key=lambda match: (match.start(), -match.end()))
-        yield first
-        place = first.end()
 
 
 def well_formed(text: str) -> str:

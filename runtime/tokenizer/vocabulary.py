@@ -1,6 +1,6 @@
 """What a GGUF says of its tokenizer, checked and completed by the defaults of llama.cpp."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -17,11 +17,13 @@ BYTE_PAIR, GEMMA_4, SENTENCEPIECE, WORDPIECE, UNIGRAM = "gpt2", "gemma4", "llama
 """Values of `tokenizer.ggml.model`."""
 SPACE = "▁"
 """How SentencePiece writes a space inside a token."""
-FORMAT_VERSION = b"2"
+FORMAT_VERSION = b"3"
 """Part of every digest: a new way to read a vocabulary must not meet an old cache file."""
 
 
 NO_SCORES = np.zeros(0)
+MERGED_TYPES = (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)
+"""Types of the tokens that typed text may be merged into, but for those that mark turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Vocabulary:
     strips_right: frozenset[int]
     """Special tokens after which white space is dropped."""
     end_of_generation: frozenset[int]
+    turn_markers: frozenset[int]
+    """USER_DEFINED tokens that are shown as text, but are typed by nobody but a template."""
     normalization: Normalization
     chat_template: str | None
 
@@ -97,8 +101,15 @@ class Vocabulary:
 
     def ids(self, *types: TokenType) -> dict[str, int]:
         """Text to id of the tokens of these types; of equal texts the last counts."""
-        found = list(self.of_type(*types))
-        return dict(zip(map(self.tokens.__getitem__, found), found, strict=True))
+        return self.by_text(self.of_type(*types))
+
+    def by_text(self, ids: Iterable[int]) -> dict[str, int]:
+        """Text to id of these tokens; of equal texts the last counts."""
+        return {self.tokens[token]: token for token in ids}
+
+    def merged(self) -> list[int]:
+        """Ids of the tokens that typed text may be merged into, ascending."""
+        return [token for token in self.of_type(*MERGED_TYPES) if token not in self.turn_markers]
 
 
 def read_vocabulary(file: GGUFFile) -> Vocabulary:
@@ -135,7 +146,7 @@ def read_vocabulary(file: GGUFFile) -> Vocabulary:
     }
     if default.eos is not None and 0 <= default.eos < len(tokens):
         keyed.setdefault("eos", default.eos)
-    ends = special.ends_of_generation(tokens, named, keyed)
+    ends = special.ends_of_generation(tokens, named, keyed, _listed_ends(file, len(tokens)))
     types = _types(file, len(tokens))
     for text, token in named.items():
         shown = text in special.SHOWN or (text == "<|end|>" and token not in ends)
@@ -164,6 +175,7 @@ def read_vocabulary(file: GGUFFile) -> Vocabulary:
         strips_left=_strips_left(file, tokens),
         strips_right=_strips_right(file, tokens, types),
         end_of_generation=ends,
+        turn_markers=_turn_markers(file, tokens, types),
         normalization=_normalization(file),
         chat_template=template if isinstance(template, str) else None,
     )
@@ -202,6 +214,26 @@ def _split_rule(file: GGUFFile, default: Defaults) -> SplitRule:
 def _token_id(file: GGUFFile, key: str, count: int, default: int | None = None) -> int | None:
     token = file.metadata.get(f"tokenizer.ggml.{key}_token_id", default)
     return token if isinstance(token, int) and 0 <= token < count else None
+
+
+def _listed_ends(file: GGUFFile, count: int) -> list[int]:
+    """Ids of `tokenizer.ggml.eos_token_ids`, which Ollama's files have for models of many ends."""
+    stored = file.metadata.get("tokenizer.ggml.eos_token_ids")
+    if not isinstance(stored, np.ndarray):
+        return []
+    return [token for token in stored.tolist() if isinstance(token, int) and 0 <= token < count]
+
+
+def _turn_markers(
+    file: GGUFFile, tokens: tuple[str, ...], types: npt.NDArray[np.int32]
+) -> frozenset[int]:
+    templates = "\n".join(
+        text
+        for key, text in file.metadata.items()
+        if key.startswith("tokenizer.chat_template") and isinstance(text, str)
+    )
+    typed = np.flatnonzero(types == TokenType.USER_DEFINED).tolist()
+    return frozenset(token for token in typed if special.marks_a_turn(tokens[token], templates))
 
 
 def _types(file: GGUFFile, count: int) -> npt.NDArray[np.int32]:
