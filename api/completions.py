@@ -73,6 +73,8 @@ class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
     best_of: Any = None
     echo: Any = None
     suffix: Any = None
+    parse_special: bool | None = None
+    """llama.cpp's: whether the prompt may name control tokens; by default so."""
 
 
 class OpenAIRequest(msgspec.Struct, frozen=True):
@@ -89,7 +91,9 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
     """Whether a stream ends with the token counts."""
 
     @classmethod
-    def of(cls, given: OpenAIBody, prompt: Prompt, max_tokens: int) -> Self:
+    def of(
+        cls, given: OpenAIBody, prompt: Prompt, max_tokens: int, *, parse_special: bool = True
+    ) -> Self:
         """The request of a body. Raises InvalidRequest naming the field that does not fit."""
         return cls(
             GenerateRequest(
@@ -103,6 +107,7 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
                     default_top_p=1.0,
                 ),
                 ignore_eos=bool(given.ignore_eos),
+                parse_special=parse_special,
             ),
             given.model or None,
             stop_strings(given.stop),
@@ -122,7 +127,8 @@ class CompletionRequest(OpenAIRequest, frozen=True):
         prompt = _prompt(given.prompt)
         limit = given.max_tokens
         max_tokens = DEFAULT_MAX_TOKENS if limit is None else limit_of("max_tokens", limit)
-        return cls.of(given, prompt, max_tokens)
+        parse_special = given.parse_special is not False
+        return cls.of(given, prompt, max_tokens, parse_special=parse_special)
 
 
 class TokenDetails(msgspec.Struct, frozen=True):

@@ -37,6 +37,12 @@ class GenerationFailed(RocmForgeError):
     code = "generation_failed"
 
 
+class ClientGone(RocmForgeError):
+    """Nobody waits for the answer any more, so it was not made; only the log tells of it."""
+
+    code = "client_gone"
+
+
 class NoModel(RocmForgeError):
     """The server was started without a model, or its model could not be loaded."""
 
@@ -68,6 +74,7 @@ ANSWERS: dict[str, Answer] = {
     "body_too_large": Answer(413, "request_too_large"),
     "unsupported_media_type": Answer(415, "unsupported_media_type"),
     "headers_too_large": Answer(431, "request_too_large"),
+    "client_gone": Answer(499),
     "internal_error": Answer(500),
     "generation_failed": Answer(500),
     "no_model": Answer(500),

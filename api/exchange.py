@@ -1,11 +1,13 @@
 """One generation over HTTP: from a body that was read to the end of its answer."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import falcon
 
+from api.errors import ClientGone
 from api.holder import ServedModel
 from api.schemas import Conversation, GenerateRequest
 from api.services import Services
@@ -14,7 +16,7 @@ from api.telemetry.tracing import remote_parent
 from runtime.chat import ChatTemplate
 from runtime.errors import EngineUnavailable, QueueFull
 from runtime.generation import Generation
-from runtime.tokenizer import Tokenizer
+from runtime.tokenizer import Tokenizer, Watch
 
 WATCH_CLIENT = "rocmforge.watch_client"
 """Key of the WSGI environment: calls a function as soon as the client is gone (see server)."""
@@ -70,7 +72,8 @@ def begin(
     """Take a slot and submit; whoever gets the exchange closes it.
 
     The exchange's model is another where `model` was replaced a moment ago.
-    Raises QueueFull where no slot is free, and what Engine.submit raises.
+    Raises QueueFull where no slot is free, ClientGone where nobody waits any more before the
+    prompt's tokens are known, and what Engine.submit raises.
     """
     entry: AccessEntry = request.context.access
     if services.settings.log_prompts:
@@ -80,17 +83,20 @@ def begin(
             f"all {services.slots.count} generation requests that this server answers at once "
             f"are busy, which is all that {services.slots.setting} allows; try again later"
         )
+    client_gone = threading.Event()
+    watch: Callable[[Callable[[], None]], None] = request.env.get(WATCH_CLIENT, _never)
     try:
+        watch(client_gone.set)
         context = remote_parent(_lower_case_headers(request))
         try:
-            generation = _submit(model, wanted, context)
+            generation = _submit(model, wanted, context, client_gone)
         except EngineUnavailable:
             newer = services.model_for_new_work()
             if newer is model:
                 raise
             # Another version was taken over since the model was looked up.
             model = newer
-            generation = _submit(model, wanted, context)
+            generation = _submit(model, wanted, context, client_gone)
     except BaseException:
         services.slots.release()
         raise
@@ -98,18 +104,27 @@ def begin(
     with exchange.closed_on_failure():
         entry.generation = generation
         services.requests.add(generation, entry.x_request_id, model)
-        watch: Callable[[Callable[[], None]], None] | None = request.env.get(WATCH_CLIENT)
-        if watch is not None:
-            watch(exchange.abort)
+        watch(exchange.abort)
     return exchange
 
 
-def _submit(model: ServedModel, wanted: GenerateRequest, context: object) -> Generation:
+def _never(client_gone: Callable[[], None]) -> None:
+    """Stands for WATCH_CLIENT where the server cannot tell."""
+
+
+def _submit(
+    model: ServedModel, wanted: GenerateRequest, context: object, client_gone: threading.Event
+) -> Generation:
+    def watch(tokens: int) -> None:
+        if client_gone.is_set():
+            raise ClientGone("the client has gone")
+        model.engine.check_prompt_length(tokens, at_least=True)
+
     sampling = wanted.sampling
     if sampling.top_k > model.engine.vocabulary_size:
         sampling = replace(sampling, top_k=model.engine.vocabulary_size)
     return model.engine.submit(
-        _prompt_tokens(wanted.prompt, model.tokenizer),
+        _prompt_tokens(wanted, model.tokenizer, watch),
         sampling,
         wanted.max_tokens,
         ignore_eos=wanted.ignore_eos,
@@ -117,13 +132,14 @@ def _submit(model: ServedModel, wanted: GenerateRequest, context: object) -> Gen
     )
 
 
-def _prompt_tokens(
-    prompt: str | tuple[int, ...] | Conversation, tokenizer: Tokenizer
-) -> Sequence[int]:
+def _prompt_tokens(wanted: GenerateRequest, tokenizer: Tokenizer, watch: Watch) -> Sequence[int]:
+    prompt = wanted.prompt
     if isinstance(prompt, Conversation):
         template = ChatTemplate(tokenizer)
-        return template.encode(prompt.messages, variables=prompt.variables)
-    return tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        return template.encode(prompt.messages, variables=prompt.variables, watch=watch)
+    if isinstance(prompt, str):
+        return tokenizer.encode(prompt, parse_special=wanted.parse_special, watch=watch)
+    return prompt
 
 
 def _lower_case_headers(request: falcon.Request) -> dict[str, str]:

@@ -51,6 +51,8 @@ class GenerateBody(msgspec.Struct, frozen=True):
     top_p: Number | None = None
     seed: Number | None = None
     """Our extension: fixes the draws of a sampled request."""
+    parse_special: bool | None = None
+    """Our extension, as in llama.cpp: whether the prompt may name control tokens; by default so."""
     stream: bool | None = None
     """Ignored; the route decides."""
 
@@ -75,6 +77,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     sampling: SamplingParameters
     ignore_eos: bool = False
     """Whether to go on after a token that ends the generation."""
+    parse_special: bool = True
+    """Whether a prompt that is a text may name control tokens."""
 
     @classmethod
     def parse(cls, body: bytes) -> "GenerateRequest":
@@ -89,6 +93,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
             given.prompt,
             100 if given.max_tokens is None else whole("max_tokens", given.max_tokens, 1),
             sampling(given.temperature, top_k, given.top_p, seed, default_top_p=0.9),
+            parse_special=given.parse_special is not False,
         )
 
 

@@ -133,8 +133,7 @@ class Engine:
         prompt = tuple(prompt_tokens)
         if not prompt:
             raise InvalidRequest("the prompt has no tokens; send at least one character")
-        if len(prompt) >= self.context_length:
-            raise ContextLengthExceeded(self._overflow(len(prompt)))
+        self.check_prompt_length(len(prompt))
         if max_tokens < 1:
             raise InvalidRequest("max_tokens must be at least 1")
         if not (min(prompt) >= 0 and max(prompt) < self.vocabulary_size):
@@ -164,6 +163,13 @@ class Engine:
             self._inbox.put(generation)
         return generation
 
+    def check_prompt_length(self, tokens: int, *, at_least: bool = False) -> None:
+        """Raise ContextLengthExceeded where a prompt of so many tokens leaves no room."""
+        if tokens >= self.context_length:
+            raise ContextLengthExceeded(
+                self._overflow(f"at least {tokens}" if at_least else str(tokens))
+            )
+
     def finish(self, request_id: int) -> None:
         """End a request as stopped, which counts as completed: its text is all there.
 
@@ -179,7 +185,7 @@ class Engine:
         """Consistent counts of this moment."""
         return self._core.recorder.snapshot()
 
-    def _overflow(self, prompt_length: int) -> str:
+    def _overflow(self, prompt_length: str) -> str:
         """Why a prompt does not fit; it begins with the words that clients look for."""
         says = f"This model's maximum context length is {self.context_length} tokens"
         if self._core.cache_tokens < self._model.context_length:

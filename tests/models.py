@@ -31,6 +31,8 @@ class Vocabulary:
     scores: Sequence[float] = ()
     bos: int = 0
     eos: int = 0
+    ends: Sequence[int] = ()
+    """Further ends of a generation, as Ollama's files list them."""
     unknown: int | None = None
     add_bos: bool | None = None
     add_eos: bool | None = None
@@ -49,6 +51,8 @@ class Vocabulary:
             writer.add_token_scores(list(self.scores))
         writer.add_bos_token_id(self.bos)
         writer.add_eos_token_id(self.eos)
+        if self.ends:
+            writer.add_array("tokenizer.ggml.eos_token_ids", list(self.ends))
         if self.unknown is not None:
             writer.add_unk_token_id(self.unknown)
         if self.add_bos is not None:

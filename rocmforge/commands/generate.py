@@ -10,6 +10,12 @@ from rocmforge.sampling import add_sampling, sampling_of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
     parser.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads it")
+    parser.add_argument(
+        "--no-parse-special",
+        dest="parse_special",
+        action="store_false",
+        help="take names of control tokens in PROMPT, such as <|im_start|>, as plain text",
+    )
     add_sampling(parser, temperature=1.0, max_tokens=100, of="default 100")
     add_settings(parser, *SESSION, "cache_tokens")
 
@@ -22,6 +28,7 @@ def run(options: argparse.Namespace) -> None:
     sampling = sampling_of(options)
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     with writing(prepared(options.model, settings), settings) as writer:
-        for text in writer.write(writer.tokenizer.encode(prompt), sampling, options.max_tokens):
+        tokens = writer.tokenizer.encode(prompt, parse_special=options.parse_special)
+        for text in writer.write(tokens, sampling, options.max_tokens):
             print(text, end="", flush=True)
     print()

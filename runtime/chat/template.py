@@ -7,7 +7,7 @@ from typing import Any
 from runtime.chat.sandbox import SANDBOX, Refusal, compiled
 from runtime.chat.text import TemplateText, joined
 from runtime.errors import InvalidRequest
-from runtime.tokenizer import Tokenizer, well_formed
+from runtime.tokenizer import Tokenizer, Watch, unwatched, well_formed
 
 Message = Mapping[str, Any]
 """`role` and `content`, and what else a template knows of."""
@@ -21,8 +21,9 @@ SET_BY_US = frozenset(
 class ChatTemplate:
     """Turns messages into the tokens of a prompt. Immutable, so any thread may use it.
 
-    What stands in a message is never parsed for control tokens; what the template itself writes
-    is. Between control tokens both are cut into tokens together, as llama.cpp does.
+    What stands in a message is never parsed for control tokens or for tokens that mark turns; what
+    the template itself writes is. Between control tokens both are cut into tokens together, as
+    llama.cpp does.
     """
 
     def __init__(self, tokenizer: Tokenizer, clock: Callable[[], datetime] = datetime.now) -> None:
@@ -51,15 +52,18 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool = True,
         variables: Mapping[str, Any] | None = None,
+        watch: Watch = unwatched,
     ) -> list[int]:
         """Tokens of a conversation; `add_generation_prompt` lets the assistant speak next.
 
-        Raises InvalidRequest where the template refuses the messages or fails.
+        Raises InvalidRequest where the template refuses the messages or fails, and what `watch`
+        raises, which is told before the rendering how many tokens the user's own texts have.
         """
+        watch(self._tokenizer.least_tokens(_typed_characters(messages)))
         text = self.render(
             messages, add_generation_prompt=add_generation_prompt, variables=variables
         )
-        return self._tokenizer.encode_prompt(text, text.own)
+        return self._tokenizer.encode_prompt(text, text.own, watch=watch)
 
     def render(
         self,
@@ -107,6 +111,15 @@ def _well_formed(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_well_formed(each) for each in value]
     return value
+
+
+def _typed_characters(messages: Sequence[Message]) -> int:
+    """Characters that stand in every prompt made of these messages: templates drop no user's text.
+
+    Of other roles' messages they may, as they drop what a model thought.
+    """
+    typed = (message["content"] for message in messages if message.get("role") == "user")
+    return sum(len(text.strip()) for text in typed if isinstance(text, str))
 
 
 def _reason(error: Exception) -> str:

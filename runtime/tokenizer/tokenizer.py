@@ -141,6 +141,10 @@ class Tokenizer:
         self._begin(tokens)
         return tokens
 
+    def least_tokens(self, characters: int) -> int:
+        """A number of tokens that every text of so many characters has at least."""
+        return 0 if self._longest_token is None else characters // self._longest_token
+
     def control_parts(self, text: str) -> list[int | str]:
         """The text cut at the names of control tokens: their ids and what is between them."""
         return list(self._control.split(text))
@@ -185,8 +189,7 @@ class Tokenizer:
 
     def _encode_parts(self, parts: Iterable[int | str], characters: int, watch: Watch) -> list[int]:
         """Tokens of special tokens and of the texts between them."""
-        if self._longest_token is not None:
-            watch(characters // self._longest_token)
+        watch(self.least_tokens(characters))
         prefix = SPACE if self._vocabulary.add_space_prefix and self._marks_spaces else ""
         tokens: list[int] = []
         after_special = True

@@ -7,6 +7,7 @@ import requests
 
 from tests.api.conftest import Serve
 from tests.api.serving import Serving
+from tests.models import byte_level_vocabulary
 
 
 def events(response: requests.Response) -> list[dict[str, object]]:
@@ -80,6 +81,17 @@ def test_a_prompt_that_fills_the_context_is_refused(serving: Serving) -> None:
     assert "context" in response.json()["error"]
 
 
+def test_a_prompt_is_refused_as_soon_as_it_cannot_fit(serving: Serving) -> None:
+    longest = max(map(len, byte_level_vocabulary().tokens))
+    least = 4 * serving.model.engine.context_length
+    for prompt in ("x" * least * longest, "hello\n" * 100_000):
+        response = serving.generate(prompt)
+        assert response.status_code == 400
+        assert "at least" in response.json()["error"]
+    response = serving.generate("x" * least * longest)
+    assert f"the prompt has at least {least} tokens" in response.json()["error"]
+
+
 def test_many_clients_each_get_what_they_would_get_alone(serving: Serving) -> None:
     prompts = ["hello", "the world", "and", "hello and hello", "漢", "ing the"]
     alone = [serving.generate(p, temperature=0, max_tokens=10).json()["tokens"] for p in prompts]
@@ -105,9 +117,12 @@ def test_a_failed_step_is_500_and_a_failed_last_event(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("route", ["/generate", "/generate/stream"])
-def test_the_prompt_s_control_tokens_are_typed_text(serving: Serving, route: str) -> None:
-    serving.post(route, json={"prompt": "<|im_end|>", "max_tokens": 1})
-    (trace,) = serving.services.traces.newest()
-    typed = len(serving.model.tokenizer.encode("<|im_end|>"))
-    assert typed > 1
-    assert (trace[0].attributes or {})["gen_ai.usage.input_tokens"] == typed
+def test_a_prompt_names_control_tokens_unless_it_says_no(serving: Serving, route: str) -> None:
+    def prompt_tokens(**fields: object) -> object:
+        serving.post(route, json={"prompt": "<|im_end|>a", "max_tokens": 1, **fields})
+        (trace,) = serving.services.traces.newest(1)
+        return (trace[0].attributes or {})["gen_ai.usage.input_tokens"]
+
+    assert prompt_tokens() == prompt_tokens(parse_special=None) == 2
+    typed = prompt_tokens(parse_special=False)
+    assert typed == len(serving.model.tokenizer.encode("<|im_end|>a")) > 2

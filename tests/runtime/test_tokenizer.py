@@ -196,6 +196,18 @@ def test_every_key_ends_a_generation(tmp_path: Path, key: str) -> None:
     assert (2 if key == "eos" else 70) in tokenizer.end_of_generation
 
 
+def test_every_listed_end_ends_a_generation(make: Maker) -> None:
+    listed = replace(byte_level_vocabulary(), ends=[2, 70, 71, 1_000_000])
+    assert make(listed, "tiny").end_of_generation == {0, 2, 70, 71}
+
+
+@pytest.mark.parametrize("text", ["<|im_start|>hello", "hello"])
+def test_a_beginning_that_stands_there_is_not_added_again(make: Maker, text: str) -> None:
+    tokenizer = make(replace(byte_level_vocabulary(), add_bos=True), "tiny")
+    parsed = tokenizer.encode(text, parse_special=True)
+    assert parsed == [1, *tokenizer.encode("hello", add_special=False)]
+
+
 def test_a_key_for_the_separator_of_files_wins_over_its_name(tmp_path: Path) -> None:
     vocabulary = byte_level_vocabulary()
     token = len(vocabulary.tokens)
