@@ -1,11 +1,6 @@
 """One-node models of each operator, on every instruction set that can run or be emulated here."""
 
 import ctypes
-import fcntl
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +14,8 @@ from onnx import TensorProto, helper
 
 from runtime.ops.library import library_path
 from runtime.ops.reference import DOMAIN
+from tests.native_build import ToolsMissing, build_library
 
-ROOT = Path(__file__).resolve().parents[2]
 SIMDE = Path("/usr/include/simde/x86/avx512.h")
 ELEMENT_TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
@@ -84,6 +79,8 @@ class Library:
         options.register_custom_ops_library(str(self.path))
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
+        # Each tensor in memory of its own, so that a sanitizer sees where it ends.
+        options.enable_cpu_mem_arena = False
         return onnxruntime.InferenceSession(
             onnx.ModelProto.SerializeToString(model), options, ["CPUExecutionProvider"]
         )
@@ -109,20 +106,10 @@ def emulated_avx512() -> Path:
     """The library with its AVX-512 kernels compiled for AVX2 through SIMDe."""
     if not SIMDE.exists():
         pytest.skip("neither AVX-512 nor SIMDe (apt install libsimde-dev) is here")
-    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    cmake, ninja = shutil.which("cmake", path=programs), shutil.which("ninja", path=programs)
-    if cmake is None or ninja is None:
-        pytest.skip("cmake and ninja build the emulated library, and they are not here")
-    build = ROOT / "build" / "emulated"
-    make = ["-G", "Ninja", "-DROCMFORGE_EMULATE_AVX512=ON", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
-    configure = [cmake, "-S", str(ROOT), "-B", str(build), *make]
-    build.mkdir(parents=True, exist_ok=True)
-    with (build / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes in parallel share the build
-        for command in (configure, [cmake, "--build", str(build)]):
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert result.returncode == 0, result.stdout + result.stderr
-    return build / "librocmforge_ops.so"
+    try:
+        return build_library("emulated", "ROCMFORGE_EMULATE_AVX512")
+    except ToolsMissing as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(params=["scalar", "avx2", "avx512"])

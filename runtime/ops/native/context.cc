@@ -71,6 +71,9 @@ int64_t Attributes::integer(const char* name, int64_t minimum) const {
   if (value < minimum) {
     fail(name, "is " + std::to_string(value) + ", the least is " + std::to_string(minimum));
   }
+  if (value > most_size) {
+    fail(name, "is " + std::to_string(value) + ", the most is " + std::to_string(most_size));
+  }
   return value;
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <initializer_list>
+#include <limits>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -35,6 +36,8 @@ struct Port {
 
 constexpr size_t maximum_rank = 6;
 constexpr int64_t any_size = -1;
+// Of what attributes count: a product of two of them is no overflow.
+constexpr int64_t most_size = std::numeric_limits<int32_t>::max();
 
 using Shape = std::array<int64_t, maximum_rank>;
 

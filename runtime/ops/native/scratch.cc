@@ -4,6 +4,10 @@
 #include <memory>
 #include <new>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace rocmforge {
 namespace {
 
@@ -30,6 +34,11 @@ void* scratch(ScratchUse use, size_t bytes) {
     if (arena.memory == nullptr) throw std::bad_alloc();
     arena.size = size;
   }
+#if defined(__SANITIZE_ADDRESS__)
+  // What the caller did not ask for is not to be touched.
+  ASAN_UNPOISON_MEMORY_REGION(arena.memory.get(), arena.size);
+  ASAN_POISON_MEMORY_REGION(static_cast<char*>(arena.memory.get()) + bytes, arena.size - bytes);
+#endif
   return arena.memory.get();
 }
 

@@ -26,6 +26,7 @@ NormQuantMatMul::NormQuantMatMul(const Attributes& attributes)
   std::string format;
   int64_t count = 0;
   while (formats >> format && rows >> count) {
+    if (count < 0 || count > most_size) attributes.fail("rows", "has " + std::to_string(count));
     matrices_.push_back({Weights(attributes, format, columns_), count});
   }
   if (matrices_.empty() || matrices_.size() > most_products || !(rows >> std::ws).eof()) {

@@ -37,12 +37,13 @@ struct Share {
 // The work is counted in queries times positions.
 Piece make_piece(const Attention& attention) {
   const int32_t* positions = attention.positions;
-  const auto [least, most] = std::minmax_element(positions, positions + attention.tokens);
+  const auto [first, last] = std::minmax_element(positions, positions + attention.tokens);
+  const int64_t least = *first, most = *last;
   const int64_t begin =
-      attention.window > 0 ? std::max<int64_t>(0, *least + 1 - attention.window) : 0;
+      attention.window > 0 ? std::max<int64_t>(0, least + 1 - attention.window) : 0;
   const int64_t queries = attention.tokens * (attention.heads / attention.layer.kv_heads);
-  return {attention, begin / partition_positions, *most / partition_positions + 1,
-          queries * (*most + 1 - begin)};
+  return {attention, begin / partition_positions, most / partition_positions + 1,
+          queries * (most + 1 - begin)};
 }
 
 int64_t states_size(const KernelTable& table, const Attention& attention) {

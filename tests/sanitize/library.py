@@ -1,0 +1,47 @@
+"""The operator library that stops at memory errors and undefined behaviour, and what runs it."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from runtime.ops import library
+from tests.native_build import ROOT, build_library
+
+PATH_VARIABLE = "ROCMFORGE_SANITIZED_LIBRARY"
+"""Tells a process which library to load; only `load_instead` reads it."""
+PRELOADED = ("libasan.so", "libubsan.so", "libstdc++.so.6")
+"""Before all else: ASan's allocator, and the C++ runtime whose exceptions it wants to see."""
+OPTIONS = {
+    # Python and ONNX Runtime keep memory to their end, and free in one library what another made.
+    "ASAN_OPTIONS": "detect_leaks=0:alloc_dealloc_mismatch=0:detect_stack_use_after_return=1:"
+    "strict_string_checks=1:allocator_may_return_null=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    # So that arrays stand between red zones, small ones too.
+    "PYTHONMALLOC": "malloc",
+    "PYTHONFAULTHANDLER": "",
+}
+
+
+def environment() -> dict[str, str]:
+    """Environment of a process that runs the sanitized library, which is built where needed."""
+    sanitized = build_library("sanitize", "ROCMFORGE_SANITIZE")
+    return {
+        **os.environ,
+        **OPTIONS,
+        "LD_PRELOAD": " ".join(map(_of_compiler, PRELOADED)),
+        "PYTHONPATH": str(ROOT),
+        PATH_VARIABLE: str(sanitized),
+    }
+
+
+def load_instead() -> None:
+    """Make this process load the library that its parent named. Before any other is loaded."""
+    library.LIBRARY_NAME = os.environ[PATH_VARIABLE]
+
+
+def _of_compiler(name: str) -> str:
+    compiler = os.environ.get("CXX", "c++")
+    found = subprocess.run(
+        [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    return str(Path(found).resolve())

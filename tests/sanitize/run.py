@@ -1,0 +1,46 @@
+"""Run the operators' tests, hostile inputs and broken GGUF files under ASan and UBSan."""
+
+import argparse
+import subprocess
+import sys
+
+from tests.native_build import ROOT
+from tests.sanitize.library import environment
+
+OPERATORS = (
+    "tests/ops",
+    "tests/sanitize/hostile_inputs.py",
+    "tests/runtime/test_packed_weights.py",
+    "--ignore=tests/ops/gpu",
+    "--ignore=tests/ops/test_sanitized.py",
+)
+SHORT = ("tests/sanitize/hostile_inputs.py", "-k", "one_block or step")
+FILES, SHORT_FILES = 3000, 40
+
+
+def main() -> None:
+    """Exit with 1 where anything failed; a sanitizer's report is on standard error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="under a minute")
+    parser.add_argument("--files", type=int, help=f"broken GGUF files, by default {FILES}")
+    options = parser.parse_args()
+    tests = SHORT if options.short else OPERATORS
+    files = options.files or (SHORT_FILES if options.short else FILES)
+    pytest = ("pytest", "-p", "tests.sanitize.plugin", "-p", "no:cacheprovider", "-q", "-n", "0")
+    runs = (
+        (*pytest, "--timeout=900", *tests),
+        ("tests.sanitize.broken_files", "--files", str(files)),
+    )
+    sanitized = environment()
+    failed = [
+        run[0]
+        for run in runs
+        if subprocess.run([sys.executable, "-m", *run], env=sanitized, cwd=ROOT).returncode != 0
+    ]
+    if failed:
+        raise SystemExit(f"failed under the sanitizers: {', '.join(failed)}")
+    print("clean under AddressSanitizer and UndefinedBehaviorSanitizer")
+
+
+if __name__ == "__main__":
+    main()
