@@ -17,7 +17,8 @@ NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 PACKAGES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs test test-fast tokenizer-cases exactness fuzz serve bench dagster \
+.PHONY: help setup format check docs test test-fast tokenizer-cases exactness fuzz fuzz-requests soak \
+	sanitize serve bench dagster \
 	gpu-kernels gpu-check lock wheel clean
 
 help: ## list the targets
@@ -90,6 +91,15 @@ exactness: $(VENV)/installed-dev $(LIBRARY) ## measure how exact logits are besi
 
 fuzz: $(VENV)/installed-dev $(LIBRARY) ## examine 12,000 broken GGUF files; ARGS='--files 50000 --first 12000'
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
+
+fuzz-requests: $(VENV)/installed-dev $(LIBRARY) ## send 20,000 odd requests to one server; ARGS='--requests 2000 --seed 7'
+	$(BIN)/python -m tests.fuzz.run_requests $(ARGS)
+
+soak: $(VENV)/installed-dev $(LIBRARY) ## 20 minutes of mixed traffic to one server; ARGS='--minutes 5'
+	$(BIN)/python -m tests.soak.run $(ARGS)
+
+sanitize: $(VENV)/installed-dev $(LIBRARY) ## native operators and broken GGUFs under ASan and UBSan; ARGS=--short
+	$(BIN)/python -m tests.sanitize.run $(ARGS)
 
 dagster: setup ## open the pipelines in Dagster's own UI, on this machine only
 	@home="$$($(BIN)/python -c 'from runtime.settings import Settings; print(Settings.from_environment().home)')/dagster" && \

@@ -105,8 +105,8 @@ def _json_fault(answer: Answer) -> str | None:
         given = json.loads(answer.body, parse_constant=_no_constant)
     except ValueError as error:
         return f"not JSON ({error}): {answer.body[:500]!r}"
-    error = given.get("error") if isinstance(given, dict) else None
-    if answer.status >= 400 and not error:
+    told = given.get("error") if isinstance(given, dict) else None
+    if answer.status >= 400 and not told:
         return f"{answer.status} without an error: {answer.body[:500]!r}"
     return None
 

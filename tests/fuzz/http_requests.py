@@ -125,18 +125,37 @@ LIKELY: Mapping[str, st.SearchStrategy[Any]] = {
     "stream": st.booleans(),
     "stream_options": st.fixed_dictionaries({}, optional={"include_usage": st.booleans()}),
     "ignore_eos": st.booleans(),
-    "response_format": st.builds(lambda kind, schema: {"type": kind, "json_schema": schema}, TEXTS, SCHEMAS),
+    "response_format": st.builds(
+        lambda kind, schema: {"type": kind, "json_schema": schema}, TEXTS, SCHEMAS
+    ),
     "chat_template_kwargs": st.dictionaries(TEXTS, ANYTHING, max_size=3),
     "logit_bias": st.dictionaries(INTEGERS.map(str), FLOATS, max_size=3),
     "tools": st.lists(CALLS | ANYTHING, max_size=2),
 }
 OTHERS = (
-    *("n", "best_of", "logprobs", "top_logprobs", "echo", "suffix", "min_p", "typical_p", "min_tokens"),
+    *(
+        "n",
+        "best_of",
+        "logprobs",
+        "top_logprobs",
+        "echo",
+        "suffix",
+        "min_p",
+        "typical_p",
+        "min_tokens",
+    ),
     *("presence_penalty", "frequency_penalty", "repetition_penalty", "repeat_penalty", "mirostat"),
     *("logit_bias", "grammar", "json_schema", "guided_json", "guided_regex", "structured_outputs"),
     *("stop_token_ids", "n_predict", "tool_choice", "reasoning_effort", "enable_thinking", "user"),
     *("continue_final_message", "add_generation_prompt", "parse_special", "cache_salt", "metadata"),
-    *("truncate_prompt_tokens", "prediction", "documents", "chat_template", "samplers", "max_tokns"),
+    *(
+        "truncate_prompt_tokens",
+        "prediction",
+        "documents",
+        "chat_template",
+        "samplers",
+        "max_tokns",
+    ),
 )
 """Fields that peers know, and one that nobody knows."""
 
@@ -234,7 +253,9 @@ def spoiled(draw: st.DrawFn) -> Sent:
         at = draw(st.integers(0, len(body)))
         body[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=4))
     elif kind == 2:
-        body = bytearray(sent.body.decode().encode(draw(st.sampled_from(["utf-16", "utf-32", "utf-8-sig"]))))
+        body = bytearray(
+            sent.body.decode().encode(draw(st.sampled_from(["utf-16", "utf-32", "utf-8-sig"])))
+        )
     else:
         body = bytearray(draw(st.binary(max_size=40)))
     return Sent("POST", sent.target, sent.headers, bytes(body))
@@ -249,7 +270,12 @@ def asked(draw: st.DrawFn) -> Sent:
     elif kind == 1:
         # Ids that no running request has.
         far = INTEGERS.filter(lambda number: not 0 < number < 2**31 - 1).map(str)
-        target = "/cancel/" + draw(far | TEXTS.map(lambda text: quote_from_bytes(text.encode("utf-8", "surrogatepass"), safe="")))
+        target = "/cancel/" + draw(
+            far
+            | TEXTS.map(
+                lambda text: quote_from_bytes(text.encode("utf-8", "surrogatepass"), safe="")
+            )
+        )
         return Sent(draw(METHODS), target, draw(HEADERS))
     elif kind == 2:
         names = st.sampled_from(["limit", "clear", "format", "x"])
@@ -257,7 +283,11 @@ def asked(draw: st.DrawFn) -> Sent:
         target = "/traces?" + "&".join(f"{name}={value}" for name, value in pairs)
     else:
         target = draw(st.sampled_from([*ASKING, *TEXT_ROUTES, *BODIES]))
-    body = draw(st.just(b"") | st.binary(max_size=9) | st.builds(encoded, st.lists(st.tuples(TEXTS, ANYTHING), max_size=2)))
+    body = draw(
+        st.just(b"")
+        | st.binary(max_size=9)
+        | st.builds(encoded, st.lists(st.tuples(TEXTS, ANYTHING), max_size=2))
+    )
     return Sent(draw(METHODS), target, draw(HEADERS), body)
 
 
@@ -274,5 +304,7 @@ def bytes_of_requests(draw: st.DrawFn) -> Sent:
 
 
 REQUESTS = st.integers(0, 9).flatmap(
-    lambda kind: posted() if kind < 6 else (asked(), spoiled(), spoiled(), bytes_of_requests())[kind - 6]
+    lambda kind: (
+        posted() if kind < 6 else (asked(), spoiled(), spoiled(), bytes_of_requests())[kind - 6]
+    )
 )

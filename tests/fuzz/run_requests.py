@@ -122,7 +122,9 @@ def main() -> None:
         finally:
             target.end()
     statuses = ", ".join(f"{count} x {status}" for status, count in sorted(target.statuses.items()))
-    print(f"{sum(target.statuses.values())} requests in {time.monotonic() - began:.0f} s: {statuses}")
+    print(
+        f"{sum(target.statuses.values())} requests in {time.monotonic() - began:.0f} s: {statuses}"
+    )
     print(f"the neighbour streamed {target.neighbour.streams} times, each time the same text")
     print(f"held after {WARM_UP} requests: {before}\nheld at the end: {after}")
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from typing import Any
 
 import requests
 
@@ -10,9 +11,11 @@ from tests.live.server import SECONDS, LiveServer
 PROMPT = "hello the world and"
 
 
-def streamed(server: LiveServer, max_tokens: int, prompt: str = PROMPT) -> tuple[str, tuple[int, ...]]:
+def streamed(
+    server: LiveServer, max_tokens: int, prompt: str = PROMPT
+) -> tuple[str, tuple[int, ...]]:
     """Text and tokens of one greedy stream, to its end."""
-    body = {"prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+    body: dict[str, Any] = {"prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
     text, tokens = "", []
     with requests.post(
         f"{server.url}/generate/stream", json=body, stream=True, timeout=SECONDS

@@ -131,7 +131,9 @@ class LiveServer:
 
 
 @contextmanager
-def live_server(model: Path | str, folder: Path, *options: str, **more: object) -> Iterator[LiveServer]:
+def live_server(
+    model: Path | str, folder: Path, *options: str, **more: object
+) -> Iterator[LiveServer]:
     """A server that is ready, for the time of a block."""
     server = LiveServer(model, folder, *options, **more)  # type: ignore[arg-type]
     try:

@@ -1,0 +1,157 @@
+"""Mixed traffic for minutes, and whether all comes back: `make soak ARGS='--minutes 20'`.
+
+Memory, threads, descriptors and cache pages are sampled while it lasts. None may grow over the
+second half, and threads, descriptors and pages must be back at the end.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rocmforge.sample import fetch
+from runtime.settings import Settings
+from tests.live.neighbour import Neighbour
+from tests.live.server import LiveServer, Vitals, live_server, options_of
+from tests.soak.traffic import Traffic
+from tests.soak.trend import Trend, trend
+
+FIGURES = ("resident", "anonymous", "threads", "descriptors", "pages")
+MEBIBYTE = 1 << 20
+CACHE_TOKENS = 4096
+MOST_BYTES_AN_HOUR = 32 * MEBIBYTE
+"""Growth of anonymous memory over the second half of a long run that passes: a leak of a kilobyte
+a request is ten times that."""
+MORE_BYTES = 64 * MEBIBYTE
+"""Anonymous memory that may be held more after than before: allocators keep what was free once."""
+BEGIN, END = "<!-- soak -->", "<!-- /soak -->"
+
+
+@dataclass(frozen=True)
+class Soaked:
+    """What a run saw. Immutable."""
+
+    seconds: tuple[float, ...]
+    samples: tuple[Vitals, ...]
+    """The first before, the last after the traffic."""
+    done: dict[str, int]
+    streams: int
+    """Whole streams of the greedy neighbour, each with the same text."""
+
+    def trends(self) -> list[Trend]:
+        """One of each figure."""
+        return [
+            trend(name, self.seconds, [getattr(one, name) for one in self.samples])
+            for name in FIGURES
+        ]
+
+    def faults(self, most_bytes_an_hour: float = MOST_BYTES_AN_HOUR) -> list[str]:
+        """What did not come back, or grows."""
+        before, after = self.samples[0], self.samples[-1]
+        wrong = [
+            f"{name}: {getattr(before, name)} before, {getattr(after, name)} after"
+            for name in ("threads", "descriptors", "pages")
+            if getattr(after, name) > getattr(before, name)
+        ]
+        if after.anonymous > before.anonymous + MORE_BYTES:
+            wrong.append(f"memory: {before.anonymous} bytes before, {after.anonymous} after")
+        (memory,) = (one for one in self.trends() if one.name == "anonymous")
+        if memory.slope > most_bytes_an_hour:
+            wrong.append(f"memory grows by {memory.slope / MEBIBYTE:.1f} MiB an hour")
+        return wrong
+
+
+def soak(
+    server: LiveServer, *, seconds: float, every: float, clients: int, warm_up: float
+) -> Soaked:
+    """Traffic of so many clients for `seconds`, sampled `every` seconds, after a warm-up.
+
+    Raises AssertionError where an answer was wrong or the neighbour's text changed.
+    """
+    neighbour = Neighbour(server)
+    warming = Traffic(server, clients, seed=1000)
+    warming.start()
+    time.sleep(warm_up)
+    warming.stop()
+    neighbour.stop()
+    samples, times, began = [server.wait_until_idle()], [0.0], time.monotonic()
+    neighbour, traffic = Neighbour(server), Traffic(server, clients)
+    traffic.start()
+    while (passed := time.monotonic() - began) < seconds:
+        time.sleep(min(every, seconds - passed))
+        samples.append(server.vitals())
+        times.append(time.monotonic() - began)
+    traffic.stop()
+    neighbour.stop()
+    samples.append(server.wait_until_idle())
+    times.append(time.monotonic() - began)
+    return Soaked(tuple(times), tuple(samples), dict(traffic.counts), neighbour.streams)
+
+
+def table(soaked: Soaked) -> str:
+    """The run in two Markdown tables: every figure, and what the clients did."""
+    rows = [
+        "| | before | most | after | slope over the second half, an hour |",
+        "|---|---|---|---|---|",
+    ]
+    for one in soaked.trends():
+        unit = MEBIBYTE if one.name in ("resident", "anonymous") else 1
+        digits = 1 if unit > 1 else 0
+        numbers = [f"{value / unit:.{digits}f}" for value in (one.first, one.most, one.last)]
+        name = f"{one.name} memory, MiB" if unit > 1 else one.name
+        rows.append(f"| {name} | {' | '.join(numbers)} | {one.slope / unit:+.2f} |")
+    done = ", ".join(
+        f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(soaked.done.items())
+    )
+    told = (
+        f"{soaked.seconds[-1] / 60:.1f} minutes, {sum(soaked.done.values())} actions of clients "
+        f"({done}), and {soaked.streams} streams of a greedy neighbour, each with the same text."
+    )
+    return "\n".join([told, "", *rows])
+
+
+def document(path: Path, text: str) -> None:
+    """Put the text between the marks of a page. Raises ValueError where there are none."""
+    page = path.read_text()
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{path} has no {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Exit with 1 where anything did not come back."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--every", type=float, default=10, help="seconds between samples")
+    parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--warm-up", type=float, default=30, help="seconds of traffic before")
+    parser.add_argument("--model", help="a GGUF or a published model instead of the sample")
+    parser.add_argument("--document", type=Path, help="page to write the figures into")
+    options = parser.parse_args(arguments)
+    model = options.model or fetch(Settings.from_environment().cache_folder, print)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with live_server(model, folder, *options_of(CACHE_TOKENS)) as server:
+            soaked = soak(
+                server,
+                seconds=60 * options.minutes,
+                every=options.every,
+                clients=options.clients,
+                warm_up=options.warm_up,
+            )
+    for passed, one in zip(soaked.seconds, soaked.samples, strict=True):
+        print(f"{passed:7.1f} s {one}")
+    text = table(soaked)
+    print(text)
+    if faults := soaked.faults():
+        raise SystemExit("\n".join(faults))
+    if options.document is not None:
+        document(options.document, text)
+
+
+if __name__ == "__main__":
+    main()
