@@ -1,119 +1,329 @@
-"""The Jinja environment of chat templates: a sandbox that tells the template's text from others'.
+"""The Jinja environment of chat templates, as Hugging Face's transformers sets it up.
 
-Literals of a template compile to TemplateText, and what joins text keeps track of it. A template
-comes from a file of unknown origin, so its loops, calls and the size of its texts are bounded.
+It is a sandbox that tells the template's text from others': literals of a template compile to
+TemplateText, and what joins text keeps track of it. A template comes from a file of unknown origin,
+so each rendering has a budget (`runtime.chat.budget`), which every operation pays into: blocks of
+statements for their nodes, operators, calls, filters and tests for what they are given and make.
 """
 
-import json
+import operator
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView
 from contextlib import contextmanager
-from functools import lru_cache
-from string import Formatter
+from functools import lru_cache, wraps
 from typing import Any
 
-from jinja2 import Template, nodes
-from jinja2.compiler import CodeGenerator, Frame
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame, operators
 from jinja2.exceptions import SecurityError, TemplateError
 from jinja2.ext import Extension, loopcontrols
-from jinja2.filters import do_indent
+from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro, TemplateReference, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from jinja2.tests import TESTS as JINJA_TESTS
+from jinja2.utils import Cycler, Namespace
 
-from runtime.chat.text import TemplateText, joined
+from runtime.chat import formatting, prices
+from runtime.chat.budget import (
+    CALL,
+    ENTRY_BYTES,
+    MACRO,
+    MOST_BITS,
+    NODE,
+    Budget,
+    Exhausted,
+    Group,
+    entries,
+)
+from runtime.chat.filters import filters_of
+from runtime.chat.text import NoText, TemplateText, joined
+from runtime.tokenizer import Watch, unwatched
 
-MOST_STEPS = 1_000_000
-"""Rounds of loops and calls of macros in one rendering: about a second."""
-MOST_CHARACTERS = 1 << 25
-"""Of any text that a template makes: four times the largest request."""
-MOST_BITS = 4096
-"""Of any integer that a template makes."""
-WIDENING = frozenset({"center", "expandtabs", "format_map", "ljust", "rjust", "zfill"})
-"""Methods that make text of any width out of a number; no template of a model needs them."""
-UNBOUNDED = ("batch", "center", "format", "pprint", "slice", "urlize", "wordwrap")
-"""Filters that do the same."""
-WIDEST_INDENT = 100
+MOST_SPREAD = 100
+"""Arguments that `*` may make of a list."""
+LONGEST_TIME = 256
+"""Characters that strftime may make of one."""
+
+METHODS_OF_TEXT = frozenset(
+    {
+        *("capitalize", "casefold", "lower", "swapcase", "title", "translate", "upper"),
+        *("center", "expandtabs", "ljust", "rjust", "zfill", "format", "format_map", "join"),
+        *("count", "endswith", "find", "index", "rfind", "rindex", "startswith", "replace"),
+        *("isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower"),
+        *("isnumeric", "isprintable", "isspace", "istitle", "isupper"),
+        *("lstrip", "removeprefix", "removesuffix", "rstrip", "strip"),
+        *("partition", "rpartition", "rsplit", "split", "splitlines"),
+    }
+)
+PUBLIC: tuple[tuple[type | tuple[type, ...], frozenset[str]], ...] = (
+    (str, METHODS_OF_TEXT),
+    (dict, frozenset({"copy", "fromkeys", "get", "items", "keys", "values"})),
+    ((list, tuple), frozenset({"count", "index", "grouper", "list"})),
+    (LoopContext, frozenset(name for name in vars(LoopContext) if not name.startswith("_"))),
+    (Cycler, frozenset({"current", "next", "reset"})),
+    (Macro, frozenset({"arguments", "caller", "catch_kwargs", "catch_varargs", "name"})),
+    (float, frozenset({"is_integer"})),
+)
+"""What a template may have of which values; of others it may have nothing."""
+
+OPEN = (Namespace, Undefined, BlockReference, TemplateReference)
+"""Values of which it may have all that Jinja's own sandbox gives."""
+
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "in": lambda left, right: left in right,
+    "not in": lambda left, right: left not in right,
+}
+TEST_COMPARISONS = {
+    **{"eq": "==", "equalto": "==", "ne": "!=", "gt": ">", "greaterthan": ">", "ge": ">="},
+    **{"lt": "<", "lessthan": "<", "le": "<=", "in": "in"},
+    **{name: name for name in ("==", "!=", ">", ">=", "<", "<=")},
+}
+"""Tests of Jinja that compare."""
 
 
 class Refusal(TemplateError):
     """What a template raises itself, by raise_exception."""
 
 
+class Variables(Namespace):
+    """Jinja's namespace, which as text does not tell what it holds, since that may be itself."""
+
+    def __repr__(self) -> str:
+        return "<Namespace>"
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """Compiles and runs templates. Immutable once made; any thread may render."""
 
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "**", "%"})
 
     def __init__(self) -> None:
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationTag]
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[loopcontrols, GenerationTag],
+            optimized=False,  # what is folded while compiling would be paid by nobody
         )
         self.code_generator_class = TrackingCodeGenerator
         self._rendering = threading.local()
-        self.own = TemplateText.wholly_own
-        self.filters["tojson"] = _to_json
-        self.filters["indent"] = _indent
-        self.filters["join"] = self._join
-        self.filters["replace"] = self._replace
-        for name in UNBOUNDED:
-            self.filters.pop(name)
+        self.own = lru_cache(4096)(TemplateText.wholly_own)
+        own_filters = filters_of(self)
+        for name, function in {**JINJA_FILTERS, **own_filters}.items():
+            self.filters[name] = self._paid(function, prices.FILTERS.get(name, prices.default))
+        del self.filters["urlize"]  # its time has no bound that is worth the trouble
+        for name, comparison in TEST_COMPARISONS.items():
+            self.tests[name] = self._comparing(comparison)
+        for name in ("lower", "upper"):
+            self.tests[name] = self._of_text(JINJA_TESTS[name])
+        self.tests["none"] = lambda value: value is None or isinstance(value, NoText)
         self.globals.pop("lipsum")
+        self.globals["namespace"] = Variables
         self.globals["raise_exception"] = _refuse
 
     @contextmanager
-    def rendering(self) -> Iterator[None]:
-        """Within it, this thread may do MOST_STEPS steps."""
-        self._rendering.steps = 0
-        yield
+    def rendering(self, watch: Watch = unwatched) -> Iterator[Budget]:
+        """Within it, this thread may use up one budget."""
+        self._rendering.budget = Budget(watch)
+        try:
+            yield self._rendering.budget
+        finally:
+            del self._rendering.budget
 
-    def step(self) -> str:
-        """Count a round of a loop or a call of a macro."""
-        self._rendering.steps += 1
-        if self._rendering.steps > MOST_STEPS:
-            raise SecurityError(f"it did not end within {MOST_STEPS} steps")
-        return ""
+    @property
+    def budget(self) -> Budget:
+        """Of the rendering that this thread does."""
+        budget: Budget = self._rendering.budget
+        return budget
+
+    def step(self, nodes: int) -> bool:
+        """Pay for a block of statements, or for a condition of a loop; always true."""
+        return self.budget.step(nodes)
+
+    def text(self, value: Any) -> str:
+        """A value as it is printed."""
+        if isinstance(value, str):
+            return value
+        budget = self.budget
+        budget.spend(CALL + prices.TEXT * budget.size(value))
+        budget.check(budget.size(value) * prices.WIDTH)
+        return str(budget.made(str(value)))
 
     def concat(self, parts: Iterable[Any]) -> TemplateText:
         """Join what a template puts one behind the other."""
+        budget = self.budget
         texts: list[str] = []
-        characters = 0
+        length = 0
         for part in parts:
-            texts.append(part if isinstance(part, str) else str(part))
-            characters += len(texts[-1])
-            _check_length(characters)
-        return joined(texts)
+            text = part if isinstance(part, str) else self.text(part)
+            texts.append(text)
+            length += len(text)
+            budget.check(2 * length)  # joined, then copied
+            budget.spend(NODE)
+        made = joined(texts)
+        budget.made(made)
+        budget.hold(len(made.own) * ENTRY_BYTES)
+        return made
+
+    def compare(self, left: Any, comparison: str, right: Any) -> Any:
+        """`left == right` and so on; comparing looks at both, all the way down."""
+        budget = self.budget
+        budget.spend(CALL)
+        if comparison in ("in", "not in"):
+            if isinstance(right, str):
+                length = len(left) if isinstance(left, str) else 0
+                budget.spend(prices.searched(len(right), length))
+            elif isinstance(right, dict):
+                budget.spend(budget.size(left))
+            else:
+                each = min(budget.size(left) + 1, budget.size(right))
+                budget.spend(entries(right) * (NODE + each // 8))
+        elif isinstance(left, str | Group) and isinstance(right, str | Group):
+            budget.spend(min(budget.size(left), budget.size(right)))
+        return COMPARISONS[comparison](left, right)
+
+    def sliced(self, obj: Any, start: Any, stop: Any, step: Any) -> Any:
+        """`obj[start:stop:step]`."""
+        self.budget.spend(CALL)
+        return self.budget.made(obj[start:stop:step])
+
+    def spread(self, arguments: Any) -> Any:
+        """What `*` or `**` makes arguments of."""
+        if not isinstance(arguments, list | tuple | dict) or len(arguments) > MOST_SPREAD:
+            raise SecurityError(f"it spreads more than {MOST_SPREAD} arguments, or no list")
+        return arguments
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Compute what may grow without bounds, within bounds."""
-        if operator == "+" and isinstance(left, str | list | tuple):
-            _check_length(len(left) + (len(right) if isinstance(right, str | list | tuple) else 0))
-        elif operator in ("*", "**"):
-            self._check_product(operator, left, right)
+        """Compute what may grow."""
+        budget = self.budget
+        budget.spend(CALL)
+        if isinstance(left, int | float) and isinstance(right, int | float):
+            _check_bits(operator, left, right)
         elif operator == "%" and isinstance(left, str):
-            raise SecurityError("it formats text with %, which is not supported")
-        return super().call_binop(context, operator, left, right)
+            return self.percent(left, right)
+        elif operator == "*":
+            self._pay_repeated(left, right)
+            self._pay_repeated(right, left)
+        elif operator == "-" and isinstance(left, KeysView | ItemsView):
+            raise SecurityError("it takes keys from keys, which is not supported")
+        elif isinstance(left, str) and isinstance(right, str):
+            budget.check((len(left) + len(right)) * prices.WIDTH)
+        return budget.made(super().call_binop(context, operator, left, right))
 
-    def call(self, context: Context, called: Any, *args: Any, **named: Any) -> Any:
-        """Call what a template calls; methods of text may not make it endless."""
+    def call(self, context: Context, called: Any, /, *args: Any, **named: Any) -> Any:
+        """Call what a template calls: its macros, and methods, which pay first."""
+        budget = self.budget
         name, owner = getattr(called, "__name__", ""), getattr(called, "__self__", None)
-        if isinstance(owner, str) and name == "replace" and len(args) >= 2:
-            _check_length(len(owner) + owner.count(args[0]) * len(args[1]))
-        if isinstance(owner, str) and name == "join" and args:
-            return self._join(args[0], owner)
+        if isinstance(owner, str):
+            return self._call_method(context, called, name, owner, args, named)
+        budget.spend(MACRO if isinstance(called, Macro | type) else 2 * CALL)
+        if isinstance(owner, Group):
+            wanted = args if isinstance(owner, dict) else (owner, *args)
+            budget.spend(sum(map(budget.size, wanted)))
+        if isinstance(owner, LoopContext):
+            budget.spend(sum(map(budget.size, args)))
+        if isinstance(called, type) or name in ("copy", "fromkeys"):
+            made = len(named) + entries(owner) + sum(map(entries, args))
+            budget.hold(ENTRY_BYTES * (made + 4))
         return super().call(context, called, *args, **named)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """`obj.attribute`."""
+        self.budget.spend(CALL)
+        return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """`obj[argument]`; a key is looked at as a whole."""
+        budget = self.budget
+        # What is no mapping is asked for an attribute after it failed as one.
+        budget.spend(CALL if isinstance(obj, dict | list | str) else 4 * CALL)
+        if not isinstance(argument, str):
+            budget.spend(budget.size(argument))
+        return super().getitem(obj, argument)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Whether a template may have an attribute."""
-        widens = isinstance(obj, str) and attr in WIDENING
-        return not widens and super().is_safe_attribute(obj, attr, value)
+        if not super().is_safe_attribute(obj, attr, value):
+            return False
+        if isinstance(obj, OPEN):
+            return True
+        return any(isinstance(obj, kind) and attr in names for kind, names in PUBLIC)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """For str.format, a function that fills in whole values and keeps track of the text."""
-        owner = getattr(value, "__self__", None)
-        if not isinstance(owner, str) or getattr(value, "__name__", "") != "format":
+        """For str.format, a function that keeps track of the text."""
+        owner, name = getattr(value, "__self__", None), getattr(value, "__name__", "")
+        if not isinstance(owner, str) or name not in ("format", "format_map"):
             return None
-        return lambda *args, **named: self._format(owner, args, named)
+        text: str = owner
+
+        def filled(*args: Any, **named: Any) -> str:
+            if name == "format_map":
+                (named,), args = args, ()
+            self.budget.spend(CALL + len(text) + text.count("{") * 8 * CALL)
+            fields = formatting.Fields(SandboxedFormatter(self), args, named, self._formatted)
+            return self.concat(fields.fill(text))
+
+        return filled
+
+    def percent(self, template: str, values: Any) -> str:
+        """`template % values`."""
+        self.budget.spend(CALL + len(template) + template.count("%") * 8 * CALL)
+        return self.concat(formatting.percent(template, values, self._formatted))
+
+    def _formatted(self, value: Any) -> str:
+        """A value that is put into a text."""
+        text = self.text(value)
+        self.budget.spend(len(text))
+        return text
+
+    def _call_method(
+        self,
+        context: Context,
+        called: Any,
+        name: str,
+        owner: str,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+    ) -> Any:
+        given = {key: value for key, value in named.items() if key not in CONTEXT}
+        price: prices.Price = prices.METHODS.get(name, prices.default)
+        price(self.budget, owner, *args, **given)
+        if name == "join" and args:
+            return self.concat(_between(owner, args[0]))
+        return self.budget.made(super().call(context, called, *args, **named))
+
+    def _pay_repeated(self, value: Any, count: Any) -> None:
+        if isinstance(value, str | list | tuple) and isinstance(count, int):
+            spans = 0
+            if isinstance(value, TemplateText) and value.own != ((0, len(value)),):
+                spans = len(value.own)
+            times = max(count, 0)
+            width = prices.WIDTH if isinstance(value, str) else 16
+            self.budget.check(times * (len(value) * width + spans * ENTRY_BYTES))
+            self.budget.spend(times * (len(value) + spans * CALL))
+
+    def _paid(self, function: Callable[..., Any], price: prices.Price) -> Callable[..., Any]:
+        """A filter that pays for what it is given, then for what it makes."""
+        injected = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+        @wraps(function)
+        def paid(*args: Any, **named: Any) -> Any:
+            price(self.budget, *args[injected:], **named)
+            return self.budget.made(function(*args, **named))
+
+        return paid
+
+    def _comparing(self, comparison: str) -> Callable[[Any, Any], Any]:
+        return lambda left, right: self.compare(left, comparison, right)
+
+    def _of_text(self, test: Any) -> Callable[[Any], Any]:
+        return lambda value: test(self.text(value))
 
     def _generate(
         self,
@@ -122,56 +332,41 @@ class Sandbox(ImmutableSandboxedEnvironment):
         filename: str | None,
         defer_init: bool = False,
     ) -> str:
-        for node in source.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
-            assert isinstance(node, nodes.For | nodes.Macro | nodes.CallBlock)
-            tick = nodes.Call(nodes.EnvironmentAttribute("step"), [], [], None, None)
-            node.body.insert(0, nodes.Output([tick]).set_lineno(node.lineno))
+        for loop in source.find_all(nodes.For):
+            if loop.test is not None:  # entries that it leaves out run no block
+                paid = _calling("step", nodes.Const(_nodes_of(loop.test)))
+                loop.test = nodes.And(paid, loop.test).set_lineno(loop.lineno)
+        for call in source.find_all((nodes.Call, nodes.Filter, nodes.Test)):
+            assert isinstance(call, nodes.Call | nodes.Filter | nodes.Test)
+            if call.dyn_args is not None:
+                call.dyn_args = _calling("spread", call.dyn_args)
+            if call.dyn_kwargs is not None:
+                call.dyn_kwargs = _calling("spread", call.dyn_kwargs)
         return super()._generate(source, name, filename, defer_init)
 
-    def _format(self, text: str, args: tuple[Any, ...], named: dict[str, Any]) -> str:
-        own = isinstance(text, TemplateText) and text.own == ((0, len(text)),)
-        parts: list[Any] = []
-        values = iter(args)
-        for literal, field, specification, conversion in Formatter().parse(text):
-            parts.append(self.own(literal) if own else literal)
-            if field is None:
-                continue
-            if specification or conversion or not (field == "" or field.isalnum()):
-                raise SecurityError("it formats text in a way that is not supported")
-            if field == "":
-                parts.append(next(values, ""))
-            else:
-                parts.append(args[int(field)] if field.isdigit() else named[field])
-        return self.concat(parts)
 
-    def _replace(self, text: object, old: str, new: str, count: int = -1) -> str:
-        given = text if isinstance(text, str) else str(text)
-        _check_length(len(given) + (given.count(old) * len(new)))
-        return given.replace(old, new, count)
-
-    def _join(self, items: Iterable[Any], separator: str = "", attribute: str | None = None) -> str:
-        parts: list[Any] = []
-        for item in items:
-            if attribute is not None:
-                item = self.getitem(item, attribute)
-            parts += (separator, item) if parts else (item,)
-        return self.concat(parts)
-
-    def _check_product(self, operator: str, left: Any, right: Any) -> None:
-        for text, count in ((left, right), (right, left)):
-            if isinstance(text, str | list | tuple) and isinstance(count, int):
-                _check_length(len(text) * count)
-        if isinstance(left, int) and isinstance(right, int):
-            bits = left.bit_length()
-            if (bits * right if operator == "**" else bits + right.bit_length()) > MOST_BITS:
-                raise SecurityError("it computes too large a number")
+CONTEXT = ("_loop_vars", "_block_vars")
+"""What Jinja hands on with every call."""
 
 
 class TrackingCodeGenerator(CodeGenerator):
-    """Writes the literals of a template as its own text."""
+    """Writes the literals of a template as its own text, and what each block pays."""
+
+    def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
+        block = list(nodes)
+        self.writeline(f"environment.step({sum(map(_nodes_of, block)) + 1})")
+        super().blockvisit(block, frame)
+
+    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
+        if isinstance(node, nodes.TemplateData):
+            return node.data
+        raise nodes.Impossible
 
     def _output_const_repr(self, group: Iterable[Any]) -> str:
         return f"environment.own({''.join(group)!r})"
+
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        self.write("environment.text(")
 
     def visit_Const(self, node: nodes.Const, frame: Frame) -> None:
         value = node.as_const(frame.eval_ctx)
@@ -190,52 +385,99 @@ class TrackingCodeGenerator(CodeGenerator):
             self.write(", ")
         self.write("))")
 
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        left = ""
+        self.write("(")
+        for place, operand in enumerate(node.ops):
+            self.write(" and environment.compare(" if place else "environment.compare(")
+            if place:
+                self.write(left)
+            else:
+                self._visit_looked_at(node.expr, frame)
+            self.write(f", {operators[operand.op]!r}, ")
+            if place < len(node.ops) - 1:  # a < b < c computes b once
+                left = self.temporary_identifier()
+                self.write(f"({left} := ")
+                self.visit(operand.expr, frame)
+                self.write("))")
+            else:
+                self._visit_looked_at(operand.expr, frame)
+                self.write(")")
+        self.write(")")
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        if not isinstance(node.arg, nodes.Slice):
+            self.write("environment.getitem(")
+            self.visit(node.node, frame)
+            self.write(", ")
+            self._visit_looked_at(node.arg, frame)
+            self.write(")")
+            return
+        self.write("environment.sliced(")
+        self.visit(node.node, frame)
+        for bound in (node.arg.start, node.arg.stop, node.arg.step):
+            self.write(", ")
+            if bound is None:
+                self.write("None")
+            else:
+                self.visit(bound, frame)
+        self.write(")")
+
+    def visit_ScopedEvalContextModifier(
+        self, node: nodes.ScopedEvalContextModifier, frame: Frame
+    ) -> None:
+        self.fail("autoescape is for HTML, which no prompt is", node.lineno)
+
+    def _visit_looked_at(self, node: nodes.Expr, frame: Frame) -> None:
+        """An expression that ends up in no text."""
+        if isinstance(node, nodes.Const):
+            super().visit_Const(node, frame)
+        else:
+            self.visit(node, frame)
+
 
 class GenerationTag(Extension):
     """`{% generation %}` marks for training what an assistant said; here it is its content."""
 
     tags = {"generation"}  # noqa: RUF012
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The content of the tag."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The content of the tag, with its own variables."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body).set_lineno(line)
 
 
-@lru_cache(maxsize=16)
-def compiled(source: str) -> Template:
-    """A template, compiled once. Raises what Jinja raises for a source that it cannot read."""
-    return SANDBOX.from_string(source)
+def _calling(name: str, argument: nodes.Expr) -> nodes.Expr:
+    """A call of a method of the environment."""
+    return nodes.Call(nodes.EnvironmentAttribute(name), [argument], [], None, None)
 
 
-def _check_length(length: int) -> None:
-    if length > MOST_CHARACTERS:
-        raise SecurityError(f"it makes a text of more than {MOST_CHARACTERS} characters")
+def _nodes_of(node: nodes.Node) -> int:
+    """Nodes of a statement, without those of the blocks inside it."""
+    return 1 + sum(_nodes_of(child) for child in node.iter_child_nodes(exclude=("body", "else_")))
 
 
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """JSON without the escapes that HTML would need, which Jinja's own filter makes."""
-    if isinstance(indent, int) and indent > WIDEST_INDENT:
-        raise SecurityError("it indents JSON too far")
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+def _between(separator: str, items: Iterable[Any]) -> Iterator[Any]:
+    """Items of a text's method join, which takes nothing but texts."""
+    for place, item in enumerate(items):
+        if not isinstance(item, str):
+            raise TypeError(f"sequence item {place}: expected str instance")
+        if place:
+            yield separator
+        yield item
 
 
-def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
-    if (width if isinstance(width, int) else len(width)) > WIDEST_INDENT:
-        raise SecurityError("it indents text too far")
-    return do_indent(text, width, first, blank)
+def _check_bits(operator: str, left: float, right: float) -> None:
+    if isinstance(left, int) and isinstance(right, int):
+        bits = left.bit_length()
+        made = bits * right if operator == "**" else bits + right.bit_length()
+        if operator in ("*", "**") and made > MOST_BITS:
+            raise Exhausted("it computes too large a number")
 
 
 def _refuse(message: object) -> None:
-    raise Refusal(str(message))
+    raise Refusal(message if isinstance(message, str) else type(message).__name__)
 
 
 SANDBOX = Sandbox()

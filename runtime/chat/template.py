@@ -1,21 +1,54 @@
 """The chat template of one model."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from runtime.chat.sandbox import SANDBOX, Refusal, compiled
+from jinja2 import Template
+
+from runtime.chat.budget import Budget, Interrupted
+from runtime.chat.messages import Message, for_template, plain
+from runtime.chat.sandbox import LONGEST_TIME, SANDBOX, Refusal
+from runtime.chat.syntax import CONTENT, Reads, reads_of
 from runtime.chat.text import TemplateText, joined
 from runtime.errors import InvalidRequest
-from runtime.tokenizer import Tokenizer, Watch, unwatched, well_formed
-
-Message = Mapping[str, Any]
-"""`role` and `content`, and what else a template knows of."""
+from runtime.tokenizer import Tokenizer, Watch, unwatched
 
 SET_BY_US = frozenset(
     {"messages", "add_generation_prompt", "bos_token", "eos_token", "strftime_now"}
 )
 """Variables of every rendering, which no request may set."""
+
+LONGEST_SOURCE = 1 << 18
+"""Characters of a template: ten times those of the longest one known."""
+LONGEST_REASON = 300
+"""Characters of an error that are told."""
+FOR_TOOLS = "tool_use"
+"""Name of the template that a file may have for requests with tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A template that can be run, and what it reads. Immutable."""
+
+    template: Template
+    reads: Reads
+
+
+@lru_cache(maxsize=16)
+def compiled(source: str) -> Compiled:
+    """A template, compiled once. Raises InvalidRequest for a source that cannot be read."""
+    try:
+        if len(source) > LONGEST_SOURCE:
+            raise ValueError(f"it is longer than {LONGEST_SOURCE} characters")
+        return Compiled(SANDBOX.from_string(source), reads_of(SANDBOX.parse(source)))
+    except Exception as error:  # a template may fail in any way
+        raise InvalidRequest(
+            f"the model's chat template cannot be read: {_reason(error)}; serve it with another "
+            "one (--chat-template FILE), or send a prompt to /v1/completions"
+        ) from None
 
 
 class ChatTemplate:
@@ -26,42 +59,51 @@ class ChatTemplate:
     llama.cpp does.
     """
 
-    def __init__(self, tokenizer: Tokenizer, clock: Callable[[], datetime] = datetime.now) -> None:
-        """Take the template of a tokenizer; `clock` is the time that it may ask for.
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        clock: Callable[[], datetime] = datetime.now,
+        *,
+        source: str | None = None,
+    ) -> None:
+        """Take the templates of a tokenizer, or `source` in the place of all of them.
 
-        Raises InvalidRequest where there is none, or one that cannot be read.
+        `clock` is the time that a template may ask for. Raises InvalidRequest where there is no
+        template, or one that cannot be read.
         """
-        if tokenizer.chat_template is None:
+        named = dict(tokenizer.chat_templates) if source is None else {}
+        default = tokenizer.chat_template if source is None else source
+        if default is None:
             raise InvalidRequest(
-                "the model's GGUF has no chat template, so messages cannot be made a prompt; write "
-                "the prompt yourself and send it to /v1/completions, or serve an instruct model"
+                "the model's GGUF has no chat template, so messages cannot be made a prompt; serve "
+                "it with one (--chat-template FILE), write the prompt yourself and send it to "
+                "/v1/completions, or serve an instruct model"
             )
         self._tokenizer = tokenizer
         self._clock = clock
-        try:
-            self._template = compiled(tokenizer.chat_template)
-        except Exception as error:  # a template may fail in any way
-            raise InvalidRequest(
-                f"the model's chat template cannot be read: {_reason(error)}; convert the model "
-                "with another template, or send a prompt to /v1/completions"
-            ) from None
+        self._default = compiled(default)
+        self._named = named
 
     def encode(
         self,
         messages: Sequence[Message],
         *,
         add_generation_prompt: bool = True,
+        continue_final: bool = False,
         variables: Mapping[str, Any] | None = None,
         watch: Watch = unwatched,
     ) -> list[int]:
-        """Tokens of a conversation; `add_generation_prompt` lets the assistant speak next.
+        """Tokens of a conversation; `render` tells of the parameters, and raises the same.
 
-        Raises InvalidRequest where the template refuses the messages or fails, and what `watch`
-        raises, which is told before the rendering how many tokens the user's own texts have.
+        `watch` is also told before the rendering how many tokens the user's own texts have.
         """
         watch(self._tokenizer.least_tokens(_typed_characters(messages)))
         text = self.render(
-            messages, add_generation_prompt=add_generation_prompt, variables=variables
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            continue_final=continue_final,
+            variables=variables,
+            watch=watch,
         )
         return self._tokenizer.encode_prompt(text, text.own, watch=watch)
 
@@ -70,25 +112,42 @@ class ChatTemplate:
         messages: Sequence[Message],
         *,
         add_generation_prompt: bool = True,
+        continue_final: bool = False,
         variables: Mapping[str, Any] | None = None,
+        watch: Watch = unwatched,
     ) -> TemplateText:
-        """The prompt as text. Raises as `encode` does."""
+        """The prompt as text.
+
+        `add_generation_prompt` lets the assistant speak next, `continue_final` lets it go on with
+        the last message, whose text then ends the prompt. `variables` are what else the template is
+        told, such as `tools` or `enable_thinking`. `watch` is called while it is rendered.
+
+        Raises InvalidRequest where the template refuses the messages, fails or wants too much, and
+        what `watch` raises.
+        """
         for name in variables or {}:
             if name in SET_BY_US:
                 raise InvalidRequest(f"chat_template_kwargs may not set {name}")
-        given = {
-            "tools": None,
-            "documents": None,
-            **_well_formed(variables or {}),
-            "messages": _well_formed(messages),
-            "add_generation_prompt": add_generation_prompt,
-            "bos_token": self._token_text(self._tokenizer.bos),
-            "eos_token": self._token_text(self._tokenizer.eos),
-            "strftime_now": lambda format: self._clock().strftime(format),
-        }
+        chosen = self._chosen(variables or {})
         try:
-            with SANDBOX.rendering():
-                return joined((self._template.render(given),))
+            with SANDBOX.rendering(watch) as budget:
+                told = for_template(messages, chosen.reads, budget)
+                mark = _mark_end(told) if continue_final else None
+                given = {
+                    "tools": None,
+                    "documents": None,
+                    **plain(variables or {}, budget),
+                    "messages": told,
+                    "add_generation_prompt": add_generation_prompt and not continue_final,
+                    "bos_token": self._token_text(self._tokenizer.bos),
+                    "eos_token": self._token_text(self._tokenizer.eos),
+                    "strftime_now": lambda format: self._time(str(format), budget),
+                }
+                text = joined((chosen.template.render(given),))
+        except InvalidRequest:
+            raise
+        except Interrupted as interrupted:
+            raise (interrupted.__cause__ or interrupted) from None
         except Refusal as refusal:
             raise InvalidRequest(
                 f"the model's chat template refuses these messages: {_reason(refusal)}"
@@ -97,20 +156,52 @@ class ChatTemplate:
             raise InvalidRequest(
                 f"the model's chat template failed on these messages: {_reason(error)}"
             ) from None
+        return text if mark is None else _cut(text, mark)
+
+    def _chosen(self, variables: Mapping[str, Any]) -> Compiled:
+        source = self._named.get(FOR_TOOLS) if variables.get("tools") else None
+        return self._default if source is None else compiled(source)
+
+    def _time(self, form: str, budget: Budget) -> str:
+        budget.spend(len(form) * LONGEST_TIME)
+        budget.check(len(form) * LONGEST_TIME)
+        return self._clock().strftime(form)
 
     def _token_text(self, token: int | None) -> TemplateText:
         return TemplateText.wholly_own("" if token is None else self._tokenizer.token_text(token))
 
 
-def _well_formed(value: Any) -> Any:
-    """The value with every text in it as UTF-8 can hold it, and none the template's own."""
-    if isinstance(value, str):
-        return well_formed(str.__str__(value))
-    if isinstance(value, Mapping):
-        return {_well_formed(key): _well_formed(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_well_formed(each) for each in value]
-    return value
+def _mark_end(messages: list[dict[str, Any]]) -> str:
+    """Put a mark behind the last message's text, and give the mark."""
+    content = messages[-1][CONTENT] if messages else None
+    if messages and isinstance(content, list):
+        texts = [part for part in content if part.get("type") == "text"]
+        content = texts[-1]["text"] if texts else None
+    if not isinstance(content, str):
+        raise InvalidRequest("there is no last message whose text could be continued")
+    mark = "<continued here>"
+    while mark in content:
+        mark = f"<{mark}>"
+    # Where the space behind it is gone, the template trims, so the end of the text is trimmed too.
+    marked = f"{content}{mark} "
+    if isinstance(messages[-1][CONTENT], list):
+        texts[-1]["text"] = marked
+    else:
+        messages[-1][CONTENT] = marked
+    return mark
+
+
+def _cut(text: TemplateText, mark: str) -> TemplateText:
+    """A prompt up to the mark behind the last message's text."""
+    place = text.rfind(mark)
+    if place < 0:
+        raise InvalidRequest(
+            "the model's chat template does not show the last message as it is, so it cannot be "
+            "continued; leave continue_final_message out"
+        )
+    before = text[:place]
+    trimmed = text[place + len(mark) : place + len(mark) + 1] != " "
+    return joined((before.rstrip() if trimmed else before,))
 
 
 def _typed_characters(messages: Sequence[Message]) -> int:
@@ -118,10 +209,11 @@ def _typed_characters(messages: Sequence[Message]) -> int:
 
     Of other roles' messages they may, as they drop what a model thought.
     """
-    typed = (message["content"] for message in messages if message.get("role") == "user")
+    typed = (message.get(CONTENT) for message in messages if message.get("role") == "user")
     return sum(len(text.strip()) for text in typed if isinstance(text, str))
 
 
 def _reason(error: Exception) -> str:
     """An exception's words on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    words = " ".join(str(error)[: 4 * LONGEST_REASON].split()) or type(error).__name__
+    return words if len(words) <= LONGEST_REASON else f"{words[:LONGEST_REASON]}..."

@@ -45,6 +45,9 @@ class TemplateText(str):
         return joined((other, self)) if isinstance(other, str) else NotImplemented
 
     def __mul__(self, count: SupportsIndex) -> "TemplateText":
+        if self.own in ((), ((0, len(self)),)):
+            text = super().__mul__(count)
+            return TemplateText.wholly_own(text) if self.own else TemplateText(text)
         return joined((self,) * count.__index__())
 
     __rmul__ = __mul__
@@ -81,11 +84,11 @@ class TemplateText(str):
     def removesuffix(self, suffix: str) -> str:
         return self[: -len(suffix)] if suffix and self.endswith(suffix) else self
 
-    def split(self, separator: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
-        return self._found(super().split(separator, maxsplit), separator)
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return self._found(super().split(sep, maxsplit), sep)
 
-    def rsplit(self, separator: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
-        return self._found(super().rsplit(separator, maxsplit), separator)
+    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return self._found(super().rsplit(sep, maxsplit), sep)
 
     def splitlines(self, keepends: bool = False) -> list[str]:
         lines: list[str] = []

@@ -1,7 +1,7 @@
 """The tokenizer of one model. It behaves as llama.cpp does, so prompts give the same tokens."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from gguf.constants import TokenType
@@ -98,6 +98,11 @@ class Tokenizer:
     def chat_template(self) -> str | None:
         """Jinja template that turns messages into a prompt, if the file has one."""
         return self._vocabulary.chat_template
+
+    @property
+    def chat_templates(self) -> Mapping[str, str]:
+        """Templates that the file has beside that one, by their name, such as tool_use."""
+        return self._vocabulary.chat_templates
 
     @property
     def adds_space_prefix(self) -> bool:

@@ -1,6 +1,6 @@
 """What a GGUF says of its tokenizer, checked and completed by the defaults of llama.cpp."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -19,7 +19,7 @@ SPACE = "▁"
 """How SentencePiece writes a space inside a token."""
 FORMAT_VERSION = b"3"
 """Part of every digest: a new way to read a vocabulary must not meet an old cache file."""
-
+NAMED_TEMPLATE = "tokenizer.chat_template."
 
 NO_SCORES = np.zeros(0)
 MERGED_TYPES = (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)
@@ -90,6 +90,8 @@ class Vocabulary:
     """USER_DEFINED tokens that are shown as text, but are typed by nobody but a template."""
     normalization: Normalization
     chat_template: str | None
+    chat_templates: Mapping[str, str]
+    """Further ones, by their name."""
 
     def of_type(self, *types: TokenType) -> Iterator[int]:
         """Ids of the tokens of these types, ascending."""
@@ -178,6 +180,11 @@ def read_vocabulary(file: GGUFFile) -> Vocabulary:
         turn_markers=_turn_markers(file, tokens, types),
         normalization=_normalization(file),
         chat_template=template if isinstance(template, str) else None,
+        chat_templates={
+            key.removeprefix(NAMED_TEMPLATE): value
+            for key, value in file.metadata.items()
+            if key.startswith(NAMED_TEMPLATE) and isinstance(value, str)
+        },
     )
 
 

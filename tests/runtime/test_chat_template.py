@@ -239,35 +239,11 @@ def test_a_model_without_a_template_says_what_to_do(make: Make) -> None:
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ messages.__class__.__mro__ }}", "failed on these messages"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
-        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "steps"),
-        ("{{ range(1000000000) }}", "Range too big"),
-        ("{{ 'a' * 1000000000 }}", "characters"),
-        ("{{ 9 ** 99999999 }}", "too large a number"),
-        ("{{ '%999999999d' % 1 }}", "not supported"),
-        ("{{ '{:999999999}'.format(1) }}", "not supported"),
-        ("{{ 'a'.ljust(999999999) }}", "unsafe"),
-        ("{{ 'a' | indent(999999999, true) }}", "too far"),
-        ("{{ messages | tojson(indent=999999999) }}", "too far"),
-        ("{{ messages | batch(999999999, 1) | list }}", "cannot be read"),
     ],
 )
-def test_what_fails_or_would_never_end_is_an_error_in_a_sentence(
-    make: Make, source: str, reason: str
-) -> None:
+def test_what_fails_is_an_error_in_a_sentence(make: Make, source: str, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason):
         make(source).render(ASKED)
-
-
-@pytest.mark.parametrize(
-    "doubled", ["x + x", "x ~ x", "x.replace('a', x)", "[x, x] | join", "x % 1"]
-)
-def test_text_that_doubles_again_and_again_is_stopped(make: Make, doubled: str) -> None:
-    source = (
-        "{% set ns = namespace(x=messages[0].content) %}{% for i in range(99) %}"
-        f"{{% set x = ns.x %}}{{% set ns.x = {doubled} %}}{{% endfor %}}"
-    )
-    with pytest.raises(InvalidRequest, match=r"characters|not supported"):
-        make(source).render([{"role": "user", "content": "aa"}])
 
 
 def test_a_request_may_not_set_what_is_ours(make: Make) -> None:

@@ -1,0 +1,107 @@
+"""What a template reads of a message, found in its syntax tree."""
+
+from dataclasses import dataclass
+
+from jinja2 import nodes
+
+CONTENT = "content"
+PART_FILTERS = frozenset({"map", "select", "reject", "selectattr", "rejectattr", "first", "last"})
+"""Filters that a template puts on the parts of a content, and that make no sense on a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What a template reads of messages. Immutable."""
+
+    parts: bool
+    """Whether it goes through the parts of a content."""
+    asks_for_text: bool
+    """Whether it asks if a content is a text, and so takes both."""
+    names: frozenset[str]
+    """Every name that it may look up in a message."""
+
+
+def reads_of(source: nodes.Template) -> Reads:
+    """What a template reads, by its syntax tree.
+
+    Variables and parameters of macros that are given a content are followed by their name, without
+    regard to scopes: two variables of one name count as one.
+    """
+    contents = _names_of_contents(source)
+    return Reads(
+        parts=any(_goes_through(node, contents) for node in source.find_all(nodes.Node)),
+        asks_for_text=any(
+            test.name == "string" and _is_content(test.node, contents)
+            for test in source.find_all(nodes.Test)
+        ),
+        names=frozenset(node.attr for node in source.find_all(nodes.Getattr))
+        | frozenset(node.value for node in source.find_all(nodes.Const) if _is_word(node.value)),
+    )
+
+
+def _names_of_contents(source: nodes.Template) -> frozenset[str]:
+    """Names of variables that hold a content at some time."""
+    macros = {macro.name: macro for macro in source.find_all(nodes.Macro)}
+    known: frozenset[str] = frozenset()
+    while True:
+        found = set(known)
+        for assigned in source.find_all(nodes.Assign):
+            if _is_content(assigned.node, known):
+                found |= _names_in(assigned.target)
+        for call in source.find_all(nodes.Call):
+            if isinstance(call.node, nodes.Name) and (macro := macros.get(call.node.name)):
+                for parameter, given in zip(macro.args, call.args, strict=False):
+                    if _is_content(given, known):
+                        found.add(parameter.name)
+                found |= {each.key for each in call.kwargs if _is_content(each.value, known)}
+        if found == known:
+            return known
+        known = frozenset(found)
+
+
+def _names_in(target: nodes.Node) -> set[str]:
+    if isinstance(target, nodes.NSRef):
+        return {target.attr}
+    return {target.name} if isinstance(target, nodes.Name) else set()
+
+
+def _is_content(node: nodes.Node | None, contents: frozenset[str]) -> bool:
+    """Whether an expression may be the content of a message."""
+    match node:
+        case nodes.Name():
+            return node.name in contents
+        case nodes.Getattr():
+            return node.attr == CONTENT or node.attr in contents
+        case nodes.Getitem():
+            return isinstance(node.arg, nodes.Const) and node.arg.value == CONTENT
+        case nodes.Filter():
+            return node.name not in PART_FILTERS and _is_content(node.node, contents)
+        case nodes.CondExpr():
+            return _is_content(node.expr1, contents) or _is_content(node.expr2, contents)
+        case nodes.And() | nodes.Or():
+            return _is_content(node.left, contents) or _is_content(node.right, contents)
+        case nodes.Call(node=nodes.Getattr(attr="get"), args=[nodes.Const(value=name), *_]):
+            return bool(name == CONTENT)
+    return False
+
+
+def _goes_through(node: nodes.Node, contents: frozenset[str]) -> bool:
+    """Whether a node takes the parts of a content one by one."""
+    match node:
+        case nodes.For():
+            return _is_content(node.iter, contents)
+        case nodes.Filter():
+            return node.name in PART_FILTERS and _is_content(node.node, contents)
+        case nodes.Getattr() | nodes.Getitem():  # content[0].text
+            part = node.node
+            return (
+                isinstance(part, nodes.Getitem)
+                and isinstance(part.arg, nodes.Const)
+                and isinstance(part.arg.value, int)
+                and _is_content(part.node, contents)
+            )
+    return False
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and value.isidentifier()
