@@ -1,5 +1,6 @@
 """Bodies of requests while they come in: in memory, bounded over all connections."""
 
+import re
 import threading
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ MOST_CONTROL_BYTES = 1024
 MOST_TRAILER_BYTES = 64 * 1024
 MOST_SIZE_DIGITS = 16
 END_OF_LINE = b"\r\n"
+PLAIN_SIZE = re.compile(rb"([0-9a-fA-F]{1,%d})\r\n" % MOST_SIZE_DIGITS)
 
 
 class BodiesFull(Exception):
@@ -119,6 +121,8 @@ class ChunkedBody:
 
     def _read_size(self, data: bytes, position: int) -> int:
         """Read the line in front of a chunk: its size in hexadecimal digits, and extensions."""
+        if not self._line and (taken := self._read_whole_chunks(data, position)):
+            return taken
         line, taken = self._line_of(data, position, MOST_CONTROL_BYTES)
         if line is not None:
             size, semicolon, _ = line.partition(b";")
@@ -129,6 +133,20 @@ class ChunkedBody:
             self._remaining = int(size, 16)
             self._read = self._read_data if self._remaining else self._read_trailer
         return taken
+
+    def _read_whole_chunks(self, data: bytes, position: int) -> int:
+        """Read at once those that are there with all their bytes, which may be thousands."""
+        start, chunks = position, []
+        while (size := PLAIN_SIZE.match(data, position)) is not None:
+            begin = size.end()
+            end = begin + int(size[1], 16)
+            if begin == end or data[end : end + len(END_OF_LINE)] != END_OF_LINE:
+                break
+            chunks.append(data[begin:end])
+            position = end + len(END_OF_LINE)
+        if chunks:
+            self._buffer.append(b"".join(chunks))
+        return position - start
 
     def _read_data(self, data: bytes, position: int) -> int:
         chunk = data[position : position + self._remaining]
