@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
 from waitress import wasyncore
-from waitress.server import BaseWSGIServer, create_server
+from waitress.adjustments import Adjustments
+from waitress.task import ThreadedTaskDispatcher
 
 from api.errors import Application
 from api.holder import ServedModel
@@ -25,6 +25,7 @@ from api.slots import GenerationSlots, answered_at_once, reserved_threads
 from api.telemetry import logs
 from api.waitress_bodies import BodyMemory
 from api.waitress_channel import Channel
+from api.waitress_listener import Listener
 from api.waitress_parser import Limits
 from runtime.errors import EngineUnavailable, SettingsError
 from runtime.settings import Settings
@@ -34,6 +35,8 @@ CONNECTIONS_PER_THREAD = 8
 """Idle keep-alive connections cost no thread, so more may be open than are answered at once."""
 DESCRIPTORS_LEFT = 64
 """File descriptors that connections leave to the rest of the process."""
+LOOP_SECONDS = 1.0
+"""How often the loop looks for what is overdue, where nothing else wakes it."""
 FLUSH_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 END_LOOK_SECONDS = 0.2
@@ -57,22 +60,30 @@ class Server:
         self._map: dict[int, Any] = {}
         slots = GenerationSlots.of_server(settings)
         threads = slots.count + reserved_threads(answered_at_once(settings))
+        self._dispatcher = ThreadedTaskDispatcher()
+        self._limits = limits_of(settings)
         try:
-            self._server = create_server(
-                app,
-                map=self._map,
+            adjustments = Adjustments(
                 host=settings.host,
                 port=settings.port,
-                threads=threads,
                 connection_limit=connection_limit(threads),
-                # select() ends at 1024 descriptors.
-                asyncore_use_poll=True,
                 # Reading on while a request runs is how a closed connection is seen.
                 channel_request_lookahead=1,
                 max_request_header_size=MOST_HEADER_BYTES,
                 clear_untrusted_proxy_headers=True,
                 ident="rocmforge",
             )
+            listeners = [
+                Listener(
+                    self._limits,
+                    app,
+                    map=self._map,
+                    dispatcher=self._dispatcher,
+                    adj=adjustments,
+                    sockinfo=address,
+                )
+                for address in adjustments.listen
+            ]
         except (OSError, ValueError) as error:
             wasyncore.close_all(self._map)
             raise SettingsError(
@@ -80,10 +91,7 @@ class Server:
                 f"({getattr(error, 'strerror', None) or error}); stop the other program or choose "
                 "another address with --host and --port"
             ) from None
-        listeners = [one for one in self._map.values() if isinstance(one, BaseWSGIServer)]
-        self._limits = limits_of(settings)
-        for listener in listeners:
-            listener.channel_class = partial(Channel, self._limits)
+        self._dispatcher.set_thread_count(threads)
         self._trigger = listeners[0].trigger
         self.host = settings.host
         self.port: int = listeners[0].effective_port
@@ -125,10 +133,11 @@ class Server:
             os.write(wake, b"x")
         os.close(wake)
         self._thread.join()
-        self._server.task_dispatcher.shutdown(timeout=FLUSH_SECONDS)
+        self._dispatcher.shutdown(timeout=FLUSH_SECONDS)
 
     def _run(self) -> None:
-        self._server.run()
+        # select() ends at 1024 descriptors.
+        wasyncore.loop(timeout=LOOP_SECONDS, use_poll=True, map=self._map)
 
     def _close_all(self) -> None:
         for one in list(self._map.values()):
