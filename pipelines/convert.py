@@ -55,7 +55,7 @@ def convert(path: Path, folder: Path, name: str) -> Manifest:
         weights=weights,
         graph_sha256=hashlib.sha256(graph).hexdigest(),
         versions=versions(),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=now(),
     )
     manifest.write(folder)
     return manifest
@@ -79,6 +79,11 @@ def block_formats(file: GGUFFile) -> dict[str, int]:
 def page_layout(spec: ModelSpec) -> PageLayout:
     """Shape of the pool that the model's graph takes."""
     return PageLayout(layers=len(spec.layers), kv_heads=spec.kv_heads, head_dim=spec.head_dim)
+
+
+def now() -> str:
+    """This moment as a manifest has it: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:

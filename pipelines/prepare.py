@@ -1,5 +1,6 @@
 """A GGUF becomes a published model: read, convert, validate, publish."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,57 +8,123 @@ from pathlib import Path
 import msgspec
 
 from pipelines.architectures import describe
-from pipelines.convert import convert
-from pipelines.validation import validate_apart
-from runtime.errors import ModelNotFound, PreparationError
+from pipelines.convert import convert, now, versions
+from pipelines.validation import CHECKS, validate_apart
+from runtime.errors import BrokenModel, ModelNotFound, NameTaken, PreparationError
+from runtime.files import is_file
 from runtime.gguf import GGUFFile
-from runtime.manifest import CheckResult
-from runtime.registry import PublishedModel, Registry, model_name
+from runtime.manifest import MANIFEST_NAME, CheckResult, Manifest
+from runtime.registry import PublishedModel, Registry, expect_name, is_same_model, model_name
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer, TokenizerCache
 
 
-def prepare(gguf: Path, settings: Settings, progress: Callable[[str], None]) -> Path:
+def prepare(
+    gguf: Path,
+    settings: Settings,
+    progress: Callable[[str], None],
+    *,
+    name: str | None = None,
+    replace: bool = False,
+) -> Path:
     """Prepare a GGUF and return its published folder; one that is published already is not redone.
 
-    Whatever version the file has becomes the current one of its name.
-    `progress` is called with the name of each step as it begins. Raises ModelNotFound without
-    such a file; GGUFError or UnsupportedModel before anything is written; PreparationError when a
-    check fails or the disk does, which leaves earlier versions as they are.
+    name: what the model is called; by default as the file is. replace: whether it may become the
+    next version of a model that it does not resemble. Whatever version the file has becomes the
+    current one of its name. `progress` is called with the name of each step as it begins.
+
+    Raises ModelNotFound without such a file; InvalidName, NameTaken, GGUFError or UnsupportedModel
+    before anything is written; PreparationError when a check fails or the disk does, which leaves
+    earlier versions as they are.
     """
-    if not gguf.is_file():
+    if not is_file(gguf):
         raise ModelNotFound(f"{gguf} does not exist; check the path of the GGUF file")
     registry = Registry(settings)
-    if (published := registry.find(gguf)) is not None:
-        return _current(registry, published, gguf)
-    progress(f"Reading {gguf.name}")
-    expect_supported(gguf, settings)
-    name = model_name(gguf)
+    called = model_name(gguf) if name is None else expect_name(name)
     try:
-        with registry.preparing(name):
-            if (published := registry.find(gguf)) is not None:  # by whom we waited for
-                return _current(registry, published, gguf)
-            staging = registry.new_staging(name, "prepare")
+        if (published := registry.prepared_from(gguf, name)) is not None:
+            return _current(registry, published)
+        progress(f"Reading {gguf.name}")
+        expect_supported(gguf, settings)
+        with registry.preparing(called):
+            if (published := registry.prepared_from(gguf, name)) is not None:  # by whom we awaited
+                return _current(registry, published)
+            if not replace:
+                expect_own_name(registry, gguf, called)
+            staging = registry.new_staging(called, "prepare")
             try:
-                progress("Converting")
-                manifest = convert(gguf, staging, name)
-                results = validate_apart(staging, settings, progress)
-                raise_failed(name, results)
+                manifest = link_known(registry, gguf, staging, called)
+                if manifest is None:
+                    progress("Converting")
+                    manifest = convert(gguf, staging, called)
+                    results = validate_apart(staging, settings, progress)
+                    raise_failed(called, results)
+                    manifest = msgspec.structs.replace(manifest, checks=results)
                 progress("Publishing")
-                return registry.publish(staging, msgspec.structs.replace(manifest, checks=results))
+                return registry.publish(staging, manifest)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
-        raise PreparationError(f"{name} cannot be written to {registry.folder}: {error}") from None
+        raise PreparationError(
+            f"{called} cannot be written to {registry.folder}: {error}"
+        ) from None
 
 
-def _current(registry: Registry, published: PublishedModel, gguf: Path) -> Path:
+def _current(registry: Registry, published: PublishedModel) -> Path:
     """A version of this file, made current where another is: who prepares it wants to serve it."""
-    name = published.name
-    current = registry.current(name)
-    if name == model_name(gguf) and (current is None or current.version != published.version):
-        registry.rollback(name, published.version)
+    current = registry.current(published.name)
+    if current is None or current.version != published.version:
+        registry.rollback(published.name, published.version)
     return published.folder
+
+
+def link_known(registry: Registry, gguf: Path, staging: Path, name: str) -> Manifest | None:
+    """Fill a staging folder with links to the files of another name's version of the same content.
+
+    Nothing is checked anew, since the checks read these very files. None, with the folder empty,
+    where there is no such version, or it was made or checked by other programs.
+    """
+    known = registry.find(gguf, name)
+    if known is None or known.manifest.versions != versions():
+        return None
+    weights = known.manifest.weights
+    passed = {check.name for check in known.manifest.checks if check.passed}
+    if passed != CHECKS.keys() or (weights.linked_name is None and not known.is_made_of(gguf)):
+        return None
+    try:
+        known.verify()
+        for file in known.folder.iterdir():
+            if file.name != MANIFEST_NAME:
+                os.link(file, staging / file.name)
+    except (BrokenModel, OSError):
+        for file in staging.iterdir():
+            file.unlink()
+        return None
+    return msgspec.structs.replace(
+        known.manifest,
+        name=name,
+        weights=msgspec.structs.replace(weights, path=str(gguf.resolve())),
+        created_at=now(),
+    )
+
+
+def expect_own_name(registry: Registry, gguf: Path, name: str) -> None:
+    """Raise NameTaken where the versions of a name are of another model than this GGUF.
+
+    A file that was prepared under the name before may become any model. Another file must say that
+    it is of the same architecture, name (general.name) and vocabulary.
+    """
+    versions = [registry.current(name), *registry.versions(name)]
+    published = next(filter(None, versions), None)
+    if published is None or published.is_made_of(gguf):
+        return
+    weights = published.manifest.weights_path(published.folder)
+    if not is_same_model(GGUFFile.open(gguf), GGUFFile.open(weights)):
+        raise NameTaken(
+            f"{name} is already the name of another model, made of "
+            f"{published.manifest.weights.path}; give {gguf} a name of its own with --name, or "
+            f"make it the next version of {name} with --replace"
+        )
 
 
 def expect_supported(gguf: Path, settings: Settings) -> None:

@@ -28,6 +28,18 @@ SERVER = (
 )
 
 
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """Add --name and --replace, for a GGUF that may be published."""
+    parser.add_argument(
+        "--name", help="what the model is called; by default as the file, without .gguf"
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="make the file the next version of a model of this name that it does not resemble",
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add `--name VALUE` for each named field of Settings."""
     group = parser.add_argument_group(

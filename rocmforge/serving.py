@@ -12,7 +12,7 @@ from api.services import Services
 from api.takeover import Takeover
 from rocmforge.model import expect_known, load, prepared, tokenizer_cache
 from runtime.engine import Engine
-from runtime.registry import Registry, version_number
+from runtime.registry import Registry, is_name, version_number
 from runtime.settings import Settings
 
 EXAMPLE = """\
@@ -23,17 +23,19 @@ Ready after {seconds:.1f} s: {name}. Try
 """
 
 
-def serve_model(model: str, settings: Settings) -> None:
+def serve_model(
+    model: str, settings: Settings, *, name: str | None = None, replace: bool = False
+) -> None:
     """Serve until a signal; a GGUF that was not prepared yet is prepared first.
 
     What is served by its published name is followed: the version that becomes current is taken
-    over. A file and a named version (NAME@2) stay what they are.
+    over. A file and a named version (NAME@2) stay what they are. name, replace: as for `prepare`.
     /health answers from the start, while the model is prepared and loaded. Raises ModelNotFound
     before anything is bound, SettingsError for an address that cannot be had, and what preparing
     and loading raise.
     """
     began = time.perf_counter()
-    expect_known(model, settings)
+    expect_known(model, settings, name)
     cache = tokenizer_cache(settings)
     registry = Registry(settings)
     services = Services(
@@ -68,9 +70,9 @@ def serve_model(model: str, settings: Settings) -> None:
 
     def loaded() -> ServedModel:
         _say(f"Loading {model}")
-        folder = prepared(model, settings)
+        folder = prepared(model, settings, name=name, replace=replace)
         served = started(folder)
-        if registry.current(model) is not None:
+        if is_name(model) and registry.current(model) is not None:
             takeover = Takeover(model, registry, services.holder, started)
             threading.Thread(
                 target=takeover.run, args=(folder, services.draining), name="takeover", daemon=True

@@ -31,6 +31,18 @@ class PreparationError(RocmForgeError):
     code = "preparation_failed"
 
 
+class BrokenModel(PreparationError):
+    """A prepared model that cannot be loaded: the message says which file is missing or wrong."""
+
+    code = "broken_model"
+
+
+class NameTaken(PreparationError):
+    """A file would become a version of another model, which has the same name."""
+
+    code = "model_name_taken"
+
+
 class ModelNotFound(RocmForgeError):
     """No published model or file has the name that was asked for."""
 
@@ -90,3 +102,9 @@ class SettingsError(RocmForgeError):
     """An environment variable or command-line option with a value that does not fit."""
 
     code = "invalid_setting"
+
+
+class InvalidName(SettingsError):
+    """A text that cannot be the name of a model, so nothing was looked for under it."""
+
+    code = "invalid_model_name"

@@ -3,10 +3,13 @@
 Nothing here is named by a process id: two containers on one volume may have the same.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
+import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,18 +20,22 @@ PARTIAL_PREFIX = ".rocmforge-partial-"
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, make_folder: bool = True) -> Iterator[None]:
     """Hold the exclusive lock of a lock file, which is made where it is missing; waits for it.
 
     The system frees it when the process ends, however. The last thing that its holder does may be
-    to delete the file or its folder: whoever waits then makes a new one.
+    to delete the file or its folder: whoever waits then makes a new one, or, without `make_folder`,
+    gets FileNotFoundError. Raises OSError.
     """
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = path.open("ab")
-        except FileNotFoundError:  # the folder was deleted in between
-            continue
+        except FileNotFoundError:
+            if make_folder:  # the folder was deleted in between
+                continue
+            raise
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(file, path):
@@ -77,6 +84,54 @@ def remove_abandoned(folder: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(file, partial):
                 partial.unlink()
+
+
+def discard(folder: Path, trash: Path) -> None:
+    """Delete a folder, all of it at once as others see it: it moves to `trash` first.
+
+    trash: a folder of the same file system that holds nothing else. What a killed process left
+    there goes too. Raises OSError where the folder cannot be moved; then it is as it was.
+    """
+    while True:
+        trash.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.rename(trash / secrets.token_hex(8))
+            break
+        except FileNotFoundError:
+            if not os.path.lexists(folder):
+                return
+            # Somebody else has just emptied the trash and removed it.
+    sync(folder.parent)
+    empty_trash(trash)
+
+
+def empty_trash(trash: Path) -> None:
+    """Delete what `discard` has moved to a folder, and that folder; what cannot go stays."""
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path names a file; False for any text that can name none."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):  # too long, a loop of links, a NUL
+        return False
+
+
+def read_file(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file. Raises OSError, also for a pipe, a folder or a larger file."""
+    with open(path, "rb", opener=open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        if status.st_size > most_bytes:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return file.read(most_bytes)
+
+
+def open_at_once(path: str | Path, flags: int) -> int:
+    """A descriptor as the system gives it, but of a pipe without waiting for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def sync(path: Path) -> None:

@@ -4,7 +4,9 @@ A prepared model is a folder with `manifest.json`, `model.onnx` and, where the f
 hard link, the GGUF itself. Everything here is immutable.
 """
 
+import errno
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,13 +14,17 @@ from typing import BinaryIO
 
 import msgspec
 
-from runtime.errors import ModelNotFound, PreparationError
+from runtime.errors import BrokenModel, ModelNotFound
+from runtime.files import open_at_once, read_file
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 GRAPH_NAME = "model.onnx"
 GRAPH_VERSION = "6"
 """Version of the operators a graph is made of: counts up when graphs must be built anew."""
+
+MAX_MANIFEST_BYTES = 1 << 26
+NO_MANIFEST = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 class PageLayout(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,24 +98,28 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def read(cls, folder: Path) -> "Manifest":
         """Read `manifest.json` of a prepared folder.
 
-        Raises ModelNotFound without such a file, PreparationError for one this build cannot use.
+        Raises ModelNotFound without such a file, BrokenModel for anything else that is not the
+        manifest of a model of this build.
         """
         path = folder / MANIFEST_NAME
         try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=cls)
+            manifest = msgspec.json.decode(read_file(path, MAX_MANIFEST_BYTES), type=cls)
         except FileNotFoundError:
             raise ModelNotFound(
                 f"{folder} is not a prepared model: it has no {MANIFEST_NAME}"
             ) from None
-        except msgspec.DecodeError as error:
-            raise PreparationError(
-                f"{path} cannot be read ({error}); prepare the model again"
-            ) from None
+        except OSError as error:
+            raise BrokenModel(f"{path} cannot be read ({error.strerror})") from None
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+            raise BrokenModel(f"{path} cannot be read ({error})") from None
         if manifest.manifest_version != MANIFEST_VERSION:
-            raise PreparationError(
+            raise BrokenModel(
                 f"{path} has version {manifest.manifest_version}, this build reads "
-                f"{MANIFEST_VERSION}; prepare the model again"
+                f"{MANIFEST_VERSION}"
             )
+        linked_name = manifest.weights.linked_name
+        if linked_name is not None and Path(linked_name).name != linked_name:
+            raise BrokenModel(f"{path} names a GGUF outside its folder")
         return manifest
 
     def weights_path(self, folder: Path) -> Path:
@@ -123,11 +133,11 @@ def hold(folder: Path) -> BinaryIO:
     """The open manifest of a prepared folder; while it is open nobody deletes the folder.
 
     It is a shared lock of the system, freed with the process however that ends. Raises
-    ModelNotFound where the folder is gone.
+    ModelNotFound where the folder is gone, BrokenModel where its manifest cannot be opened.
     """
     path = folder / MANIFEST_NAME
     try:
-        file = path.open("rb")
+        file = open(path, "rb", opener=open_at_once)  # noqa: SIM115 who asked closes it
         # Without locks on this file system nobody deletes it either: see held_alone.
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -137,24 +147,28 @@ def hold(folder: Path) -> BinaryIO:
         raise ModelNotFound(
             f"{folder} is not a prepared model: it has no {MANIFEST_NAME}"
         ) from None
+    except OSError as error:
+        raise BrokenModel(f"{path} cannot be read ({error.strerror})") from None
     return file
 
 
 @contextmanager
 def held_alone(folder: Path) -> Iterator[bool]:
-    """Whether no process holds a prepared folder; if so, none begins to while in the block."""
+    """Whether no process holds a prepared folder; if so, none begins to while in the block.
+
+    Nobody holds a folder without a manifest; where that cannot be opened, somebody may.
+    """
     try:
-        file = (folder / MANIFEST_NAME).open("rb+")
-    except FileNotFoundError:
-        yield True
+        descriptor = open_at_once(folder / MANIFEST_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        yield error.errno in NO_MANIFEST
         return
-    except OSError:  # another user's
-        yield False
-        return
-    with file:
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             alone = True
         except OSError:
             alone = False
         yield alone
+    finally:
+        os.close(descriptor)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines.benchmark.child import end_with_parent
 from runtime.errors import BenchmarkError
+from runtime.processes import end_with_parent
 from runtime.settings import PREFIX, Settings
 
 LOOK_SECONDS = 0.005

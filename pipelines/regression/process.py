@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from dagster_pipes import open_dagster_pipes
 
-from pipelines.benchmark.child import end_with_parent
 from pipelines.regression.measurement import Measurement
 from pipelines.regression.task import Task
 from runtime.errors import RocmForgeError
+from runtime.processes import end_with_parent
 from runtime.settings import Settings
 
 COMMAND = (sys.executable, "-m", __name__)

@@ -21,6 +21,16 @@ from runtime.settings import Settings
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
+# What `main` needs takes seconds to import; the process must end with its parent from the start.
+PROGRAM = f"""
+import signal, sys
+from runtime.processes import end_with_parent
+end_with_parent(signal.SIGKILL, parent=int(sys.argv[1]))
+from {__name__} import main
+main()
+"""
+
+
 class Task(msgspec.Struct):
     """What the process is told on its standard input."""
 
@@ -50,7 +60,7 @@ def validate_apart(
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-c", PROGRAM, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -95,7 +105,3 @@ def main() -> None:
 
     for result in run_checks(Path(task.folder), settings, lambda step: say(Message(step=step))):
         say(Message(result=result))
-
-
-if __name__ == "__main__":
-    main()

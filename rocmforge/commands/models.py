@@ -1,8 +1,12 @@
 """List the published models and the versions that are kept of each."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rocmforge.options import add_settings, settings_of
+
+if TYPE_CHECKING:
+    from runtime.registry import PublishedModel
 
 HEADINGS = (
     "NAME",
@@ -26,27 +30,19 @@ def run(options: argparse.Namespace) -> None:
 
     settings = settings_of(options)
     registry = Registry(settings)
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    problems: list[str] = []
     for name in registry.names():
-        current = registry.current(name)
+        current = registry.pointed_at(name)
         for model in registry.versions(name):
             if current is None:
                 state = "retired"
             else:
                 state = "current" if model.version == current.version else "kept"
-            rows.append(
-                (
-                    name,
-                    str(model.version),
-                    f"{state}, loaded" if model.is_loaded() else state,
-                    model.manifest.created_at[:16].replace("T", " "),
-                    model.manifest.architecture,
-                    f"{model.manifest.parameters / 1e6:,.0f} M",
-                    f"{model.manifest.context_length:,}",
-                    f"{model.manifest.weights.size / 1e6:,.0f} MB",
-                    " ".join(model.manifest.block_formats),
-                )
-            )
+            rows.append(_row(model, f"{state}, loaded" if model.is_loaded() else state))
+        for broken in registry.broken(name):
+            rows.append((name, str(broken.version), "broken", *["-"] * (len(HEADINGS) - 3)))
+            problems.append(str(broken.error))
     if not rows:
         print(f"No model is published under {settings.models_folder}: rocmforge prepare MODEL.gguf")
         return
@@ -54,3 +50,20 @@ def run(options: argparse.Namespace) -> None:
     widths = [max(len(row[column]) for row in table) for column in range(len(HEADINGS))]
     for row in table:
         print("  ".join(map(str.ljust, row, widths)).rstrip())
+    for problem in problems:
+        print(f"\n{problem}")
+
+
+def _row(model: "PublishedModel", state: str) -> tuple[str, ...]:
+    manifest = model.manifest
+    return (
+        model.name,
+        str(model.version),
+        state,
+        manifest.created_at[:16].replace("T", " "),
+        manifest.architecture,
+        f"{manifest.parameters / 1e6:,.0f} M",
+        f"{manifest.context_length:,}",
+        f"{manifest.weights.size / 1e6:,.0f} MB",
+        " ".join(manifest.block_formats),
+    )

@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from rocmforge.options import add_settings, settings_of
+from rocmforge.options import add_name, add_settings, settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.gguf", type=Path, help="the file to prepare")
+    add_name(parser)
     add_settings(parser, "home", "device", "threads")
 
 
@@ -15,10 +16,13 @@ def run(options: argparse.Namespace) -> None:
     from pipelines.prepare import prepare
     from rocmforge.progress import shown
     from runtime.errors import ModelNotFound
+    from runtime.files import is_file
 
     settings = settings_of(options)
-    if not options.model.is_file():
+    if not is_file(options.model):
         raise ModelNotFound(f"{options.model} is not a file; name the GGUF to prepare")
     with shown() as report:
-        folder = prepare(options.model, settings, report)
+        folder = prepare(
+            options.model, settings, report, name=options.name, replace=options.replace
+        )
     print(folder)

@@ -1,6 +1,7 @@
-"""Delete a model with all its versions, and give its disk space back.
+"""Delete a model with all its versions, or one version, and give the disk space back.
 
-The GGUF that it was made of stays where it is. A model that a server has loaded is not removed.
+The GGUF that it was made of stays where it is. A model that a server has loaded is not removed,
+and a preparation of it that runs is waited for.
 """
 
 import argparse
@@ -9,11 +10,16 @@ from rocmforge.options import add_settings, settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a published name")
+    parser.add_argument("model", metavar="MODEL", help="a published name, or NAME@VERSION")
     add_settings(parser, "home")
 
 
 def run(options: argparse.Namespace) -> None:
-    from runtime.registry import Registry
+    from runtime.errors import ModelNotFound
+    from runtime.registry import Registry, version_of
 
-    Registry(settings_of(options)).remove(options.model)
+    name, separator, version = options.model.partition("@")
+    number = version_of(version)
+    if separator and not number:
+        raise ModelNotFound(f"{version!r} is no version; `rocmforge models` lists them")
+    Registry(settings_of(options)).remove(name, number or None)

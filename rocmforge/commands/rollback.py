@@ -1,6 +1,7 @@
 """Go back to an earlier version of a model.
 
-Without a version it is the one before the current; of a retired model the newest comes back.
+Without a version it is what was current before; of a retired model comes back what was current at
+last. The version's files are read first, so that it can be loaded.
 Servers of the model take the version over while they run.
 """
 

@@ -2,15 +2,17 @@
 
 import argparse
 
-from rocmforge.options import SERVER, add_settings, settings_of
+from rocmforge.options import SERVER, add_name, add_settings, settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
+    add_name(parser)
     add_settings(parser, *SERVER)
 
 
 def run(options: argparse.Namespace) -> None:
     from rocmforge.serving import serve_model
 
-    serve_model(options.model, settings_of(options))
+    settings = settings_of(options)
+    serve_model(options.model, settings, name=options.name, replace=options.replace)

@@ -136,6 +136,7 @@ def test_commands_on_a_model_run_as_they_are_shown(tmp_path: Path) -> None:
 
     np.save(tmp_path / "t.npy", np.arange(3, 9))
     for seed in range(3):  # so that there are versions to go back to
+        (tmp_path / "model.gguf").unlink(missing_ok=True)  # a version may be a link to it
         write_tiny_llama(tmp_path / "model.gguf", seed=seed)
         run(["prepare", "model.gguf"])
     commands = [arguments_of(one) for one in OURS]

@@ -1,10 +1,12 @@
 """`rocmforge serve NAME` follows the version that is current, over real HTTP and under load."""
 
+import hashlib
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import requests
 
 from pipelines.convert import convert
@@ -48,6 +50,8 @@ def publish(settings: Settings, path: Path, seed: int, *, broken: bool = False) 
     manifest = convert(write_tiny_llama(path, seed=seed), staging, "tiny")
     if broken:
         (staging / GRAPH_NAME).write_bytes(b"broken")
+        sha256 = hashlib.sha256(b"broken").hexdigest()
+        manifest = msgspec.structs.replace(manifest, graph_sha256=sha256)
     registry.publish(staging, manifest)
 
 

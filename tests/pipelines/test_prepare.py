@@ -2,20 +2,30 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipelines import prepare as prepare_room
 from pipelines.prepare import prepare
 from pipelines.validation import CHECKS
-from runtime.errors import GGUFError, ModelNotFound, PreparationError, UnsupportedModel
+from runtime.errors import (
+    GGUFError,
+    InvalidName,
+    ModelNotFound,
+    NameTaken,
+    PreparationError,
+    UnsupportedModel,
+)
 from runtime.manifest import Manifest
 from runtime.registry import Registry, model_name
+from runtime.session import Session
 from runtime.settings import Settings
-from tests.models import write_tiny_llama
+from tests.models import byte_level_vocabulary, write_tiny_llama
 from tests.pipelines.faults import convert_wrongly
 
 # Plain forks: the children import nothing anew and end before they could meet a foreign thread.
@@ -131,6 +141,94 @@ def test_preparing_one_file_at_once_publishes_it_once(tmp_path: Path, settings: 
     with ProcessPoolExecutor(3, mp_context=FORK) as pool:
         folders = set(pool.map(prepare_in_child, [path] * 3, [settings.home] * 3))
     assert folders == {settings.models_folder / "tiny" / "versions" / "1"}
+
+
+def test_a_renamed_copy_is_published_under_its_own_name(tmp_path: Path, settings: Settings) -> None:
+    """Of the very files that were checked, so nothing is converted or checked again."""
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    first = prepare(path, settings, silent)
+    copy = Path(shutil.copy(path, tmp_path / "renamed.gguf"))
+    steps: list[str] = []
+    folder = prepare(copy, settings, steps.append)
+    assert folder == settings.models_folder / "renamed" / "versions" / "1"
+    assert steps == ["Reading renamed.gguf", "Publishing"]
+    original, renamed = Manifest.read(first), Manifest.read(folder)
+    assert (renamed.name, renamed.weights.path) == ("renamed", str(copy))
+    assert renamed.checks == original.checks
+    for file in ("model.onnx", "tiny.gguf"):
+        assert (folder / file).samefile(first / file)
+    registry = Registry(settings)
+    assert [model.label for model in registry.models()] == ["renamed@1", "tiny@1"]
+    assert registry.resolve(copy) == registry.resolve("renamed") == folder
+    Session(folder, settings=settings)
+    registry.remove("tiny")
+    Session(folder, settings=settings)
+
+
+def test_a_copy_of_what_was_checked_by_other_programs_is_checked_anew(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    first = prepare(path, settings, silent)
+    manifest = Manifest.read(first)
+    older = {**manifest.versions, "rocmforge": "0.0.1"}
+    msgspec.structs.replace(manifest, versions=older).write(first)
+    steps: list[str] = []
+    prepare(Path(shutil.copy(path, tmp_path / "renamed.gguf")), settings, steps.append)
+    assert "Converting" in steps
+
+
+def test_one_file_may_have_several_names(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    first = prepare(path, settings, silent, name="first")
+    assert prepare(path, settings, silent) == first
+    second = prepare(path, settings, silent, name="second")
+    assert [first.parts[-3], second.parts[-3]] == ["first", "second"]
+    with pytest.raises(InvalidName):
+        prepare(path, settings, silent, name="../second")
+
+
+def test_two_files_of_one_name_are_versions_of_one_model_only_where_asked(
+    tmp_path: Path, settings: Settings
+) -> None:
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+    first = prepare(write_tiny_llama(tmp_path / "a" / "model.gguf"), settings, silent)
+    other = write_tiny_llama(tmp_path / "b" / "model.gguf", seed=2, layers=1)
+    alike = write_tiny_llama(tmp_path / "c" / "model.gguf", seed=3)
+    words = byte_level_vocabulary(words=("Ġa", "xyz"))
+    write_tiny_llama(other, seed=2, vocabulary=words)
+    registry = Registry(settings)
+    with pytest.raises(NameTaken, match=r"a/model\.gguf.*--name.*--replace"):
+        prepare(other, settings, silent)
+    assert registry.resolve("model") == first
+    assert [model.version for model in registry.versions("model")] == [1]
+    assert prepare(other, settings, silent, name="other").parts[-3:] == ("other", "versions", "1")
+    assert prepare(alike, settings, silent).name == "2"
+    registry.remove("other")
+    assert prepare(other, settings, silent, replace=True).name == "3"
+
+
+def test_a_file_that_was_replaced_is_the_next_version_whatever_it_holds(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    prepare(path, settings, silent)
+    path.unlink()
+    write_tiny_llama(path, vocabulary=byte_level_vocabulary(words=("Ġa", "xyz")))
+    assert prepare(path, settings, silent).name == "2"
+
+
+@pytest.mark.parametrize("lost", ["model.onnx", "manifest.json"])
+def test_a_broken_version_is_prepared_anew(tmp_path: Path, settings: Settings, lost: str) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    first = prepare(path, settings, silent)
+    (first / lost).unlink()
+    steps: list[str] = []
+    folder = prepare(path, settings, steps.append)
+    assert "Converting" in steps
+    assert Registry(settings).resolve("tiny") == folder
+    Session(folder, settings=settings)
 
 
 @pytest.mark.parametrize(

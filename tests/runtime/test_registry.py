@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pipelines.convert import convert
-from runtime.errors import ModelNotFound, PreparationError
+from runtime.errors import BrokenModel, ModelNotFound, PreparationError
 from runtime.manifest import CheckResult, Manifest
 from runtime.registry import Registry
 from runtime.session import Session
@@ -50,10 +50,13 @@ def test_files_resolve_to_what_was_made_of_them(tmp_path: Path, settings: Settin
     with pytest.raises(ModelNotFound, match="rocmforge prepare"):
         registry.resolve(path)
     folder = publish(settings, path, "tiny")
-    copy = Path(shutil.copy(path, tmp_path / "copy.gguf"))
+    (tmp_path / "elsewhere").mkdir()
+    copy = Path(shutil.copy(path, tmp_path / "elsewhere" / "tiny.gguf"))
     (tmp_path / "link.gguf").symlink_to(path)
     for same in (path, copy, tmp_path / "link.gguf"):
         assert registry.resolve(same) == folder
+    with pytest.raises(ModelNotFound, match="rocmforge prepare"):
+        registry.resolve(shutil.copy(path, tmp_path / "copy.gguf"))
     os.utime(path, ns=(1, 1))
     assert registry.resolve(path) == folder
 
@@ -88,8 +91,11 @@ def test_a_broken_manifest_hides_only_its_own_version(tmp_path: Path, settings: 
     (second / "manifest.json").write_text("{")
     registry = Registry(settings)
     assert [model.version for model in registry.versions("tiny")] == [1]
+    assert [model.version for model in registry.broken("tiny")] == [2]
     assert registry.resolve(path) == first
     assert registry.models() == []
+    with pytest.raises(BrokenModel, match=r"tiny@2 cannot be loaded: .*manifest\.json"):
+        registry.resolve("tiny")
 
 
 def test_a_failed_check_cannot_be_published(tmp_path: Path, settings: Settings) -> None:
@@ -213,3 +219,115 @@ def test_a_removed_model_leaves_nothing_but_its_gguf(tmp_path: Path, settings: S
     assert path.stat().st_nlink == 1
     with pytest.raises(ModelNotFound, match="no model is called tiny"):
         registry.remove("tiny")
+
+
+def test_a_rollback_goes_to_what_was_current_before(tmp_path: Path, settings: Settings) -> None:
+    """Not to the number before, which one may have gone back from."""
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    registry = Registry(settings)
+    for going_back in ({}, {"version": 1}):
+        publish(settings, path, "tiny")
+        publish(settings, path, "tiny")
+        assert registry.rollback("tiny", **going_back).version == 1
+        publish(settings, path, "tiny")
+        assert [model.version for model in registry.versions("tiny")] == [3, 2, 1]
+        previous = registry.previous("tiny")
+        assert previous is not None
+        assert previous.version == 1
+        assert registry.rollback("tiny").version == 1
+        registry.remove("tiny")
+
+
+def test_a_retired_model_comes_back_as_it_was(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    registry = Registry(settings)
+    for _ in range(3):
+        publish(settings, path, "tiny")
+    registry.rollback("tiny", 2)
+    registry.retire("tiny")
+    assert registry.rollback("tiny").version == 2
+    assert registry.rollback("tiny").version == 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b"[" * 10_000, b"null"])
+def test_without_its_history_a_model_goes_back_by_number(
+    tmp_path: Path, settings: Settings, content: bytes | None
+) -> None:
+    """As models of earlier builds, which have none."""
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    for _ in range(3):
+        publish(settings, path, "tiny")
+    history = settings.models_folder / "tiny" / "history.json"
+    history.unlink()
+    if content is not None:
+        history.write_bytes(content)
+    registry = Registry(settings)
+    assert [registry.rollback("tiny").version for _ in range(2)] == [2, 1]
+
+
+def test_before_a_version_is_what_was_current_before_it(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    registry = Registry(settings)
+
+    def before(version: int) -> int | None:
+        model = registry.previous("tiny", version)
+        return None if model is None else model.version
+
+    for _ in range(3):
+        publish(settings, path, "tiny")
+    assert [before(version) for version in (1, 2, 3)] == [None, 1, 2]
+    registry.rollback("tiny", 1)
+    publish(settings, path, "tiny")
+    assert [before(version) for version in (1, 4, 3)] == [None, 1, 2]
+
+
+def test_a_model_that_is_looked_at_needs_no_right_to_write(
+    tmp_path: Path, settings: Settings
+) -> None:
+    """On a read-only file system nothing can be opened for writing; a lock does not need to."""
+    publish(settings, write_tiny_llama(tmp_path / "tiny.gguf"), "tiny")
+    opened: list[int] = []
+    watching = True
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event == "open" and isinstance(arguments[2], int):
+            opened.append(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+    sys.addaudithook(watch)
+    registry = Registry(settings)
+    (model,) = registry.models()
+    assert not model.is_loaded()
+    assert registry.resolve("tiny") == model.folder
+    watching = False
+    assert opened
+    assert set(opened) == {0}
+
+
+def test_a_removal_waits_for_a_preparation(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    publish(settings, path, "tiny")
+    registry = Registry(settings)
+    program = "import sys; from pathlib import Path; from runtime.registry import Registry; "
+    program += "from runtime.settings import Settings; print(flush=True); "
+    program += "Registry(Settings(home=Path(sys.argv[1]))).remove('tiny'); print('gone')"
+    with registry.preparing("tiny"):
+        staging = registry.new_staging("tiny", "prepare")
+        child = subprocess.Popen(
+            [sys.executable, "-c", program, str(settings.home)], stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert registry.publish(staging, convert(path, staging, "tiny")).is_dir()
+    assert child.stdout.read() == b"gone\n"
+    assert child.wait() == 0
+    assert list(settings.models_folder.iterdir()) == []
+
+
+def test_what_a_killed_removal_left_goes_with_the_next(tmp_path: Path, settings: Settings) -> None:
+    publish(settings, write_tiny_llama(tmp_path / "tiny.gguf"), "tiny")
+    left = settings.models_folder / ".removed" / "0123"
+    left.mkdir(parents=True)
+    (left / "model.onnx").write_bytes(b"")
+    assert Registry(settings).names() == ["tiny"]
+    Registry(settings).remove("tiny")
+    assert list(settings.models_folder.iterdir()) == []

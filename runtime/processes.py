@@ -1,0 +1,20 @@
+"""Child processes that do not outlive the process that started them."""
+
+import ctypes
+import os
+import signal
+
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def end_with_parent(number: signal.Signals = signal.SIGTERM, *, parent: int | None = None) -> None:
+    """Have Linux send this process a signal when the thread that started it ends; see prctl(2).
+
+    Called by the child itself, be it between fork and exec. parent: its parent's process id, where
+    that may have ended before this call; the signal then comes at once.
+    """
+    _libc.prctl(PR_SET_PDEATHSIG, int(number))
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), number)

@@ -1,0 +1,18 @@
+"""The published models on disk, which every part of ROCmForge shares."""
+
+from runtime.registry.identity import is_same_model
+from runtime.registry.names import expect_name, is_name, model_name
+from runtime.registry.registry import Registry
+from runtime.registry.version import BrokenVersion, PublishedModel, version_number, version_of
+
+__all__ = [
+    "BrokenVersion",
+    "PublishedModel",
+    "Registry",
+    "expect_name",
+    "is_name",
+    "is_same_model",
+    "model_name",
+    "version_number",
+    "version_of",
+]

@@ -1,0 +1,236 @@
+"""What is published: `<models folder>/<name>/versions/<n>`, and `current` that points at one.
+
+A model without `current` is retired: its versions stay, and a rollback brings it back.
+"""
+
+import os
+from pathlib import Path
+
+from runtime.errors import ModelNotFound
+from runtime.files import is_file
+from runtime.manifest import MANIFEST_NAME, Manifest
+from runtime.registry.history import History, read_history
+from runtime.registry.names import expect_name, is_name, model_name
+from runtime.registry.version import (
+    BrokenVersion,
+    PublishedModel,
+    content_sha256,
+    read_version,
+    version_number,
+    version_of,
+)
+from runtime.settings import Settings
+
+CURRENT = "current"
+VERSIONS = "versions"
+
+
+class Catalog:
+    """Reads the models folder, and writes nothing. Immutable, safe for concurrent threads.
+
+    A name is checked before a path is made of it: what takes one raises InvalidName. What is given
+    as a PublishedModel has its files; other versions are in `broken`, and harm nothing.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.folder = settings.models_folder
+
+    def names(self) -> list[str]:
+        """Every model that has a version, retired and broken ones included."""
+        return [
+            folder.name
+            for folder in folders_in(self.folder)
+            if is_name(folder.name) and self._version_folders(folder.name)
+        ]
+
+    def models(self) -> list[PublishedModel]:
+        """The current version of every model, by name."""
+        return [model for name in self.names() if (model := self.current(name)) is not None]
+
+    def current(self, name: str) -> PublishedModel | None:
+        """The version of a model that is served; None where there is none."""
+        model = self.pointed_at(name)
+        return model if isinstance(model, PublishedModel) else None
+
+    def pointed_at(self, name: str) -> PublishedModel | BrokenVersion | None:
+        """The version that `current` names, whole or not; None where the model is retired."""
+        number = self._current_number(name)
+        return None if number is None else read_version(name, self._version_folder(name, number))
+
+    def versions(self, name: str) -> list[PublishedModel]:
+        """Every version of a model that has its files, the newest first."""
+        return [model for model in self._versions(name) if isinstance(model, PublishedModel)]
+
+    def broken(self, name: str) -> list[BrokenVersion]:
+        """Every version of a model that cannot be loaded, the newest first."""
+        return [model for model in self._versions(name) if isinstance(model, BrokenVersion)]
+
+    def version(self, name: str, version: int) -> PublishedModel:
+        """One version of a model.
+
+        Raises ModelNotFound where it is not kept, BrokenModel where it cannot be loaded.
+        """
+        found = self._versions(name)
+        for model in found:
+            if model.version == version:
+                return _whole(model)
+        known = ", ".join(str(model.version) for model in found) or "none"
+        raise ModelNotFound(f"{name} has no version {version}; kept: {known}")
+
+    def previous(self, name: str, version: int | None = None) -> PublishedModel | None:
+        """What was current before a version, by default before the current one.
+
+        It has its files and fits this build. Of a retired model it is what was current at last.
+        """
+        candidates = self._before(name, version)
+        return next((model for model in candidates if model.fits), None)
+
+    def resolve(self, model: str | Path) -> Path:
+        """Folder of a published name, of `NAME@VERSION`, or of a GGUF that was published before.
+
+        A prepared folder itself is taken as it is.
+
+        Raises BrokenModel for a version that cannot be loaded, ModelNotFound for anything else, a
+        GGUF that must be prepared first included.
+        """
+        path = Path(model)
+        if (published := self._named(str(model))) is not None:
+            if not published.fits:
+                source = published.manifest.weights.path
+                raise ModelNotFound(
+                    f"{model} was prepared by another build; run `rocmforge prepare {source}`"
+                )
+            return published.folder
+        if is_file(path / MANIFEST_NAME):
+            return path.absolute()
+        if is_file(path):
+            if (known := self.prepared_from(path)) is not None:
+                return known.folder
+            raise ModelNotFound(f"{model} is not prepared yet; run `rocmforge prepare {model}`")
+        if is_name(str(model)) and self._version_folders(str(model)):
+            raise ModelNotFound(f"{model} is retired; run `rocmforge rollback {model}` to serve it")
+        known_names = ", ".join(model.name for model in self.models()) or "none"
+        raise ModelNotFound(
+            f"{model} is neither a GGUF file nor a published model; published: {known_names}"
+        )
+
+    def prepared_from(self, path: Path, name: str | None = None) -> PublishedModel | None:
+        """The newest version, fit for this build, that a GGUF file stands for.
+
+        It has the file's content, and the name: by default that of the file, or another under which
+        this very file was published. A copy elsewhere stands for a model of its own.
+        """
+        known = self.find(path, model_name(path) if name is None else name)
+        if known is None or known.name == (model_name(path) if name is None else name):
+            return known
+        return known if name is None and known.is_made_of(path) else None
+
+    def find(self, path: Path, name: str) -> PublishedModel | None:
+        """The newest version, fit for this build, that has the content of this GGUF.
+
+        One of `name` if there is one; else one that was made of this very file; else any.
+        The same file of the same size and time is known at once; else content decides.
+        """
+        path = path.resolve()
+        status = path.stat()
+        candidates = [
+            model
+            for each in self.names()
+            for model in self.versions(each)
+            if model.manifest.weights.size == status.st_size and model.fits
+        ]
+        candidates.sort(key=lambda model: (model.name != name, not model.is_made_of(path)))
+        sha256 = ""
+        for model in candidates:
+            weights = model.manifest.weights
+            if weights.modified_ns == status.st_mtime_ns and model.is_the_file(path):
+                return model
+            sha256 = sha256 or content_sha256(path)
+            if weights.sha256 == sha256:
+                return model
+        return None
+
+    def same_as(self, manifest: Manifest) -> PublishedModel | None:
+        """The newest version of a model that was made of the same GGUF by the same programs."""
+        return next(
+            (
+                model
+                for model in self.versions(manifest.name)
+                if model.manifest.weights.sha256 == manifest.weights.sha256
+                and model.manifest.graph_sha256 == manifest.graph_sha256
+                and model.manifest.versions == manifest.versions
+            ),
+            None,
+        )
+
+    def _home(self, name: str) -> Path:
+        """Where a model stands. Raises InvalidName: every path of a name is made here."""
+        return self.folder / expect_name(name)
+
+    def _version_folder(self, name: str, version: int) -> Path:
+        return self._home(name) / VERSIONS / str(version)
+
+    def _version_folders(self, name: str) -> list[Path]:
+        """The folders of a model's versions, whatever is in them, the newest first."""
+        folders = [each for each in folders_in(self._home(name) / VERSIONS) if version_number(each)]
+        return sorted(folders, key=version_number, reverse=True)
+
+    def _versions(self, name: str) -> list[PublishedModel | BrokenVersion]:
+        found = (read_version(name, folder) for folder in self._version_folders(name))
+        return [model for model in found if model is not None]
+
+    def _current_number(self, name: str) -> int | None:
+        """The version that `current` names; None where it is missing or names none."""
+        try:
+            target = Path(os.readlink(self._home(name) / CURRENT))
+        except OSError:
+            return None
+        number = version_number(target)
+        return number if target == Path(VERSIONS, str(number)) else None
+
+    def _named(self, model: str) -> PublishedModel | None:
+        """The version that NAME or NAME@VERSION means; None where it names no model."""
+        name, separator, version = model.partition("@")
+        if not is_name(name):
+            return None
+        if separator:
+            number = version_of(version)
+            return self.version(name, number) if number and self._version_folders(name) else None
+        pointed_at = self.pointed_at(name)
+        return None if pointed_at is None else _whole(pointed_at)
+
+    def _history(self, name: str) -> History:
+        """What was current, up to what is; where that is not known, every earlier version."""
+        current = self._current_number(name)
+        history = read_history(self._home(name))
+        if history is None:  # of an earlier build, or lost
+            numbers = sorted(model.version for model in self.versions(name))
+            history = History(tuple(n for n in numbers if current is None or n < current))
+        return history if current is None else history.until(current)
+
+    def _before(self, name: str, version: int | None) -> list[PublishedModel]:
+        """What was current before a version, the newest first; see `previous`."""
+        whole = {model.version: model for model in self.versions(name)}
+        numbers = self._history(name).versions
+        version = self._current_number(name) if version is None else version
+        if version in numbers:
+            numbers = numbers[: numbers.index(version)]
+        elif version is not None:
+            numbers = tuple(n for n in sorted(whole) if n < version)
+        return [whole[n] for n in reversed(numbers) if n in whole]
+
+
+def _whole(model: PublishedModel | BrokenVersion) -> PublishedModel:
+    """The version itself. Raises BrokenModel where it cannot be loaded."""
+    if isinstance(model, BrokenVersion):
+        raise model.error
+    return model
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Subfolders by name; none where the folder itself cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+    except OSError:
+        return []

@@ -1,0 +1,25 @@
+"""Whether two GGUF files hold the same model, be it in other weights or another format."""
+
+from runtime.gguf import GGUFFile, StringArray
+
+NAME_KEY = "general.name"
+TOKENS_KEY = "tokenizer.ggml.tokens"
+
+
+def is_same_model(one: GGUFFile, other: GGUFFile) -> bool:
+    """Whether both say that they are of one architecture, one name and one vocabulary.
+
+    A file that does not say its name may be anything.
+    """
+    names = one.metadata.get(NAME_KEY), other.metadata.get(NAME_KEY)
+    return (
+        one.architecture == other.architecture
+        and bool(names[0])
+        and names[0] == names[1]
+        and _tokens(one) == _tokens(other)
+    )
+
+
+def _tokens(file: GGUFFile) -> object:
+    tokens = file.metadata.get(TOKENS_KEY)
+    return tokens.raw if isinstance(tokens, StringArray) else tokens

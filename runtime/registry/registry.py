@@ -1,0 +1,219 @@
+"""Publishes, rolls back and removes models.
+
+A version is made in a staging folder on the same file system and appears by one rename, so a
+half-made model is never seen; it is deleted by one rename as well. `current` is replaced the same
+way.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from runtime.errors import BrokenModel, ModelNotFound, PreparationError
+from runtime.files import discard, empty_trash, locked, sync
+from runtime.manifest import Manifest, held_alone
+from runtime.packed_weights import remove_packed
+from runtime.registry.catalog import CURRENT, VERSIONS, Catalog, folders_in
+from runtime.registry.version import BrokenVersion, PublishedModel, check_files, version_number
+from runtime.settings import Settings
+
+PREPARE_LOCK, PUBLISH_LOCK = "prepare.lock", "publish.lock"
+TRASH = ".removed"
+"""Below the models folder; no model can have this name."""
+
+
+class Registry(Catalog):
+    """Changes the models folder as well. Immutable, safe for concurrent threads and processes."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._packed_folder = settings.packed_folder
+        self._keep_versions = settings.keep_versions
+
+    @contextmanager
+    def preparing(self, name: str) -> Iterator[None]:
+        """Hold the right to prepare a model; a second preparation of it waits here."""
+        with locked(self._home(name) / PREPARE_LOCK):
+            yield
+
+    def new_staging(self, name: str, owner: str) -> Path:
+        """An empty folder to make a version in. What `owner` left behind there is removed."""
+        folder = self._home(name) / "staging" / owner
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def stagings(self, name: str) -> list[Path]:
+        """Folders in which versions of a model are being made, or were left behind."""
+        return folders_in(self._home(name) / "staging")
+
+    def publish(self, staging: Path, manifest: Manifest) -> Path:
+        """Make a staging folder the current version of its model and return its new place.
+
+        Everything is on disk before it becomes visible. Of the versions the newest
+        `settings.keep_versions` stay, and those that are loaded somewhere. Raises
+        PreparationError where a check of the manifest failed or a file is not what was checked.
+        """
+        name = manifest.name
+        home = self._home(name)
+        failed = [check for check in manifest.checks if not check.passed]
+        if failed:
+            raise PreparationError(f"{name} is not published: {failed[0].summary}")
+        try:
+            check_files(staging, manifest)
+        except BrokenModel as error:
+            raise PreparationError(f"{name} is not published: {error}") from None
+        versions = home / VERSIONS
+        versions.mkdir(parents=True, exist_ok=True)
+        manifest.write(staging)
+        for file in staging.iterdir():
+            sync(file)
+        sync(staging)
+        with self._changing(name):
+            known = [version_number(entry) for entry in versions.iterdir()]
+            version = 1 + max([*known, self._history(name).newest], default=0)
+            folder = self._version_folder(name, version)
+            staging.rename(folder)
+            sync(versions)
+            self._point(name, version)
+            self._prune(name)
+        return folder
+
+    def rollback(self, name: str, version: int | None = None) -> PublishedModel:
+        """Make another version current, by default what was current before, and give it.
+
+        Its files are read before, so that it can be loaded; by default the newest that can. A
+        running server takes it over; of a retired model comes back what was current at last.
+        Raises ModelNotFound where there is none, BrokenModel where the named one cannot be loaded.
+        """
+        with self._changing(name):
+            if version is not None:
+                wanted = self.version(name, version)
+                if not wanted.fits:
+                    raise ModelNotFound(f"version {version} of {name} is of another build")
+                wanted.verify()
+            else:
+                wanted = self._before_that_loads(name)
+            self._point(name, wanted.version)
+        return wanted
+
+    def retire(self, name: str) -> None:
+        """Offer a model no longer. Its versions stay, and servers that have loaded one go on."""
+        with self._changing(name):
+            self._clear_current(name)
+            sync(self._home(name))
+
+    def remove(self, name: str, version: int | None = None) -> None:
+        """Delete a model with all its versions, or one of them, and give its disk space back.
+
+        It waits for a preparation of the model. Raises ModelNotFound for an unknown one,
+        PreparationError where a process has it loaded or the version is the current one.
+        """
+        home = self._home(name)
+        if version is not None:
+            self._remove_version(name, version)
+            return
+        with ExitStack() as held:
+            self._lock(name, PREPARE_LOCK, held)
+            self._lock(name, PUBLISH_LOCK, held)
+            folders = self._version_folders(name)
+            models = self._versions(name)
+            for folder in folders:
+                self._expect_alone(name, folder, held)
+            # As the last thing under the locks, which go along.
+            discard(home, self.folder / TRASH)
+        if not folders:
+            raise _unknown(name)
+        self._remove_packed(models)
+
+    def _remove_version(self, name: str, version: int) -> None:
+        with self._changing(name), ExitStack() as held:
+            models = [model for model in self._versions(name) if model.version == version]
+            if not models:
+                self.version(name, version)
+            (model,) = models
+            if self._current_number(name) == version:
+                if isinstance(model, PublishedModel):
+                    raise PreparationError(
+                        f"{name}@{version} is not removed: it is the current version; "
+                        f"go to another with `rocmforge rollback {name}` first"
+                    )
+                self._clear_current(name)
+            self._expect_alone(name, model.folder, held)
+            discard(model.folder, self.folder / TRASH)
+        self._remove_packed(models)
+
+    def _before_that_loads(self, name: str) -> PublishedModel:
+        for model in self._before(name, None):
+            if model.fits:
+                with suppress(BrokenModel):
+                    model.verify()
+                    return model
+        known = ", ".join(self.names()) or "none"
+        raise ModelNotFound(f"{name} has no earlier version to go back to; models: {known}")
+
+    def _point(self, name: str, version: int) -> None:
+        """Let `current` be a version, by one rename."""
+        home = self._home(name)
+        current = self._current_number(name)
+        self._history(name).until(version).write(home)
+        link = home / f"{CURRENT}.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path(VERSIONS, str(version)), target_is_directory=True)
+        if current is None:
+            self._clear_current(name)  # what is no link of ours may be a folder
+        link.replace(home / CURRENT)
+        sync(home)
+
+    def _clear_current(self, name: str) -> None:
+        """Delete `current`, whatever stands there."""
+        current = self._home(name) / CURRENT
+        if current.is_dir() and not current.is_symlink():
+            discard(current, self.folder / TRASH)
+        else:
+            current.unlink(missing_ok=True)
+
+    def _prune(self, name: str) -> None:
+        """Delete the versions behind the newest whole ones, but none that is current or loaded."""
+        current, whole = self._current_number(name), 0
+        for model in self._versions(name):
+            if whole >= self._keep_versions and model.version != current:
+                with held_alone(model.folder) as alone:
+                    if alone:
+                        discard(model.folder, self.folder / TRASH)
+                self._remove_packed([model])
+            whole += isinstance(model, PublishedModel)
+        empty_trash(self.folder / TRASH)
+
+    def _expect_alone(self, name: str, folder: Path, held: ExitStack) -> None:
+        if not held.enter_context(held_alone(folder)):
+            raise PreparationError(
+                f"{name} is not removed: version {folder.name} is loaded; stop its server first"
+            )
+
+    def _remove_packed(self, gone: Sequence[PublishedModel | BrokenVersion]) -> None:
+        """Delete the packed copies of weights that only these versions had."""
+        left = {
+            model.manifest.weights.sha256 for name in self.names() for model in self.versions(name)
+        }
+        for model in gone:
+            if model.manifest is not None and model.manifest.weights.sha256 not in left:
+                remove_packed(self._packed_folder, model.manifest.weights.sha256)
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        """Hold the right to change which versions a model has."""
+        with ExitStack() as held:
+            self._lock(name, PUBLISH_LOCK, held)
+            yield
+
+    def _lock(self, name: str, lock: str, held: ExitStack) -> None:
+        try:
+            held.enter_context(locked(self._home(name) / lock, make_folder=False))
+        except (FileNotFoundError, NotADirectoryError):
+            raise _unknown(name) from None
+
+
+def _unknown(name: str) -> ModelNotFound:
+    return ModelNotFound(f"no model is called {name}; `rocmforge models` lists them")

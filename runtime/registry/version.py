@@ -1,0 +1,170 @@
+"""One version of a published model: whole, or broken with the reason."""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from runtime.errors import BrokenModel, ModelNotFound
+from runtime.files import file_sha256, read_file
+from runtime.manifest import GRAPH_NAME, GRAPH_VERSION, Manifest, held_alone
+
+MAX_GRAPH_BYTES = 1 << 28
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedModel:
+    """One version of a model whose files are there. Immutable."""
+
+    name: str
+    version: int
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def label(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def fits(self) -> bool:
+        """Whether this build can run it."""
+        return self.manifest.versions.get("graph") == GRAPH_VERSION
+
+    def is_loaded(self) -> bool:
+        """Whether some process has it loaded at this moment."""
+        with held_alone(self.folder) as alone:
+            return not alone
+
+    def is_made_of(self, path: Path) -> bool:
+        """Whether it was made of the file at this path, whatever stands there now."""
+        return self.manifest.weights.path == str(path.resolve())
+
+    def is_the_file(self, path: Path) -> bool:
+        """Whether it was made of the file at this path, or reads that very file."""
+        try:
+            return self.is_made_of(path) or path.samefile(self.manifest.weights_path(self.folder))
+        except OSError:  # one of them is just being deleted
+            return False
+
+    def verify(self) -> None:
+        """Raise BrokenModel unless its graph and its GGUF are what was published.
+
+        The GGUF is read through where its time is another than that of the preparation.
+        """
+        try:
+            check_files(self.folder, self.manifest)
+            check_content(self.folder, self.manifest)
+        except BrokenModel as error:
+            raise _told(self.name, self.version, self.manifest, error) from None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenVersion:
+    """A version that cannot be loaded. Immutable."""
+
+    name: str
+    version: int
+    folder: Path
+    error: BrokenModel
+    """What is wrong and what to do about it."""
+    manifest: Manifest | None
+    """None where it is the manifest that cannot be read."""
+
+    def is_loaded(self) -> bool:
+        """Whether some process that loaded it before it broke still has it loaded."""
+        with held_alone(self.folder) as alone:
+            return not alone
+
+
+def read_version(name: str, folder: Path) -> PublishedModel | BrokenVersion | None:
+    """The version that stands in a folder; None where the folder is gone. Raises nothing."""
+    version = version_number(folder)
+    manifest: Manifest | None = None
+    try:
+        manifest = Manifest.read(folder)
+        check_files(folder, manifest)
+    except (ModelNotFound, BrokenModel) as error:
+        if not os.path.lexists(folder):
+            return None
+        told = _told(name, version, manifest, error)
+        return BrokenVersion(name, version, folder, told, manifest)
+    return PublishedModel(name, version, folder, manifest)
+
+
+def _told(name: str, version: int, manifest: Manifest | None, error: Exception) -> BrokenModel:
+    source = "MODEL.gguf" if manifest is None else manifest.weights.path
+    return BrokenModel(
+        f"{name}@{version} cannot be loaded: {error}; `rocmforge prepare {source}` makes it anew, "
+        f"`rocmforge remove {name}@{version}` gives its space back"
+    )
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raise BrokenModel where a file of a prepared folder is missing or of another size.
+
+    The graph, some kilobytes, is compared whole; the GGUF by its size.
+    """
+    try:
+        graph = read_file(folder / GRAPH_NAME, MAX_GRAPH_BYTES)
+    except OSError as error:
+        raise BrokenModel(f"its graph {GRAPH_NAME} {_reason(error)}") from None
+    if hashlib.sha256(graph).hexdigest() != manifest.graph_sha256:
+        raise BrokenModel(f"its graph {GRAPH_NAME} is not the one that was published")
+    path = manifest.weights_path(folder)
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise BrokenModel(f"its GGUF {path} {_reason(error)}") from None
+    if size != manifest.weights.size:
+        raise BrokenModel(f"its GGUF {path} has {size} bytes instead of {manifest.weights.size}")
+
+
+def check_content(folder: Path, manifest: Manifest) -> None:
+    """Raise BrokenModel where the GGUF of a prepared folder has another content.
+
+    It is read through only where its time is another than that of the preparation.
+    """
+    weights, path = manifest.weights, manifest.weights_path(folder)
+    try:
+        changed = (
+            path.stat().st_mtime_ns != weights.modified_ns
+            and content_sha256(path) != weights.sha256
+        )
+    except OSError as error:
+        raise BrokenModel(f"its GGUF {path} {_reason(error)}") from None
+    if changed:
+        raise BrokenModel(f"its GGUF {path} has changed since it was prepared")
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, read once for each of its states. Raises OSError."""
+    status = path.stat()
+    return _sha256_in_state(
+        path, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    )
+
+
+@lru_cache(maxsize=16)
+def _sha256_in_state(path: Path, state: tuple[int, ...]) -> str:
+    return file_sha256(path)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Why a file cannot be used, as the end of a sentence about it."""
+    if isinstance(error, FileNotFoundError):
+        return "is missing"
+    return f"cannot be read ({getattr(error, 'strerror', None) or error})"
+
+
+def version_of(text: str) -> int:
+    """The version that a text names; 0 where it names none."""
+    return int(text) if VERSION.fullmatch(text) else 0
+
+
+def version_number(folder: Path) -> int:
+    """The version that a published folder is; 0 where it is none."""
+    return version_of(folder.name)
