@@ -9,10 +9,17 @@ from typing import Any, Self
 import msgspec
 
 from api.request_body import decode
-from api.schemas import LARGEST_SEED, GenerateRequest, Number, Prompt, sampling, whole
+from api.schemas import (
+    LARGEST_SEED,
+    GenerateRequest,
+    Number,
+    Prompt,
+    sampling,
+    stop_strings,
+    whole,
+)
 from runtime.errors import InvalidRequest
 
-MOST_STOPS = 4
 DEFAULT_MAX_TOKENS = 16
 SEEDS = 2**64
 NO_LIMIT = -1
@@ -83,8 +90,6 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
     generate: GenerateRequest
     model: str | None
     """None for whichever is served."""
-    stops: tuple[str, ...]
-    """Strings before which the text ends."""
     stream: bool
     """Whether the answer comes token by token."""
     include_usage: bool
@@ -108,9 +113,9 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
                 ),
                 ignore_eos=bool(given.ignore_eos),
                 parse_special=parse_special,
+                stops=stop_strings(given.stop),
             ),
             given.model or None,
-            stop_strings(given.stop),
             bool(given.stream),
             bool(given.stream_options and given.stream_options.include_usage),
         )
@@ -221,16 +226,6 @@ def _prompt(given: str | list[str | int | list[int]]) -> str | tuple[int, ...]:
             "own, which are answered side by side"
         )
     return tuple(tokens)
-
-
-def stop_strings(given: str | list[str] | None) -> tuple[str, ...]:
-    """The strings before which a text ends. Raises InvalidRequest for too many or an empty one."""
-    stops = (given,) if isinstance(given, str) else tuple(given or ())
-    if len(stops) > MOST_STOPS:
-        raise InvalidRequest(f"stop must be at most {MOST_STOPS} strings, not {len(stops)}")
-    if "" in stops:
-        raise InvalidRequest("stop must not be an empty string")
-    return stops
 
 
 def seed_of(given: Number) -> int:

@@ -12,6 +12,8 @@ from runtime.sampler import SamplingParameters
 Number = int | float
 LARGEST = 2**63 - 1
 LARGEST_SEED = 2**64 - 1
+MOST_STOP_CHARACTERS = 1 << 14
+"""Of all stop strings of a request: each takes some memory for as long as it runs."""
 
 
 def whole(name: str, value: Number, least: int, most: int = LARGEST) -> int:
@@ -41,6 +43,19 @@ def _shown(value: Number) -> str:
     return str(value)[:MOST_SHOWN]
 
 
+def stop_strings(given: str | list[str] | None) -> tuple[str, ...]:
+    """The strings before which a text ends; an empty one ends none, as in llama.cpp.
+
+    Raises InvalidRequest where they are too long together.
+    """
+    stops = (given,) if isinstance(given, str) else tuple(given or ())
+    if sum(map(len, stops)) > MOST_STOP_CHARACTERS:
+        raise InvalidRequest(
+            f"stop must have at most {MOST_STOP_CHARACTERS} characters in all", field="stop"
+        )
+    return tuple(filter(None, stops))
+
+
 class GenerateBody(msgspec.Struct, frozen=True):
     """JSON body of both generate routes. null means the default; unknown keys are ignored."""
 
@@ -51,6 +66,8 @@ class GenerateBody(msgspec.Struct, frozen=True):
     top_p: Number | None = None
     seed: Number | None = None
     """Our extension: fixes the draws of a sampled request."""
+    stop: str | list[str] | None = None
+    """Our extension: strings before which the text ends."""
     parse_special: bool | None = None
     """Our extension, as in llama.cpp: whether the prompt may name control tokens; by default so."""
     stream: bool | None = None
@@ -79,6 +96,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     """Whether to go on after a token that ends the generation."""
     parse_special: bool = True
     """Whether a prompt that is a text may name control tokens."""
+    stops: tuple[str, ...] = ()
+    """Strings before which the text ends."""
 
     @classmethod
     def parse(cls, body: bytes) -> "GenerateRequest":
@@ -94,6 +113,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
             100 if given.max_tokens is None else whole("max_tokens", given.max_tokens, 1),
             sampling(given.temperature, top_k, given.top_p, seed, default_top_p=0.9),
             parse_special=given.parse_special is not False,
+            stops=stop_strings(given.stop),
         )
 
 

@@ -8,8 +8,8 @@ from typing import Protocol
 import falcon
 import msgspec
 
+from api.answer_text import AnswerText
 from api.exchange import Exchange
-from runtime.detokenizer import StreamDecoder
 from runtime.generation import FinishReason, Generation, TokenOutput
 
 CONTENT_TYPE = "text/event-stream"
@@ -42,19 +42,21 @@ def event_bytes(event: msgspec.Struct) -> bytes:
 class TokenEvents:
     """Writes the outputs of a request as events of /generate/stream. Owned by one thread."""
 
-    def __init__(self, request_id: int, decoder: StreamDecoder) -> None:
+    def __init__(self, request_id: int, text: AnswerText) -> None:
         self._request_id = request_id
-        self._decoder = decoder
+        self._text = text
 
     def __call__(self, output: TokenOutput) -> bytes:
-        """The event of one output."""
+        """The event of one output; tokens that come after a stop have none."""
         ended = output.finish_reason is not None
-        text = "" if output.token is None else self._decoder.feed(output.token)
-        if ended:
-            text += self._decoder.flush()
-        return event_bytes(
-            TokenEvent(self._request_id, output.token, text, ended, output.finish_reason)
-        )
+        if self._text.stopped:
+            return self._event(None, "", FinishReason.STOP) if ended else b""
+        added = self._text.add(output)
+        return self._event(output.token, added, self._text.finish_reason if ended else None)
+
+    def _event(self, token: int | None, text: str, reason: FinishReason | None) -> bytes:
+        ended = reason is not None
+        return event_bytes(TokenEvent(self._request_id, token, text, ended, reason))
 
     def failure(self) -> bytes:
         """The last event of a request whose text cannot be made."""

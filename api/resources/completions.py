@@ -2,12 +2,12 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 
 import falcon
 import msgspec
 
 from api import sse
+from api.answer_text import AnswerText
 from api.completions import (
     Choice,
     Completion,
@@ -25,7 +25,7 @@ from api.holder import ServedModel
 from api.request_body import read_json_body
 from api.resources.readable import Readable
 from api.services import Services
-from runtime.generation import FinishReason, Generation, TokenOutput
+from runtime.generation import FinishReason, TokenOutput
 
 DONE = b"data: [DONE]\n\n"
 
@@ -74,8 +74,8 @@ class OpenAIWriter(ABC):
         self._wanted = wanted
         self._name = name
         self._created = int(time.time())  # noqa: TID251
-        self._decoder = text_decoder(exchange.model.tokenizer, wanted.stops)
-        self._token_count = 0
+        decoder = text_decoder(exchange.model.tokenizer, wanted.generate.stops)
+        self._text = AnswerText(exchange.generation, decoder, exchange.finish)
 
     def respond(
         self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float
@@ -94,26 +94,19 @@ class OpenAIWriter(ABC):
 
         Raises GenerationFailed.
         """
-        generation = self._exchange.generation
-        if not self._wanted.stops:
-            # Nothing is to be decided before the end, so this thread need not wake for each token.
-            generation.wait()
-        text = "".join(map(self._text, _outputs(generation)))
-        if self._failure is not None:
-            raise GenerationFailed(self._failure)
-        return self._whole(text, self._finish_reason)
+        return self._whole(self._text.whole(), self._finish_reason)
 
     def __call__(self, output: TokenOutput) -> bytes:
         """The chunks of one output: one for each token, and at the end usage and [DONE].
 
         Tokens that come after a stop string, before the engine has ended the request, have none.
         """
-        shown = not self._decoder.stopped
-        text = self._text(output)
+        shown = not self._text.stopped
+        text = self._text.add(output)
         if output.finish_reason is None:
             return self._chunk(text, None) if shown else b""
-        if self._failure is not None:
-            return self._error(self._failure)
+        if self._text.failure is not None:
+            return self._error(self._text.failure)
         last = self._chunk(text, self._finish_reason)
         if self._wanted.include_usage:
             last += self._usage_chunk()
@@ -145,40 +138,19 @@ class OpenAIWriter(ABC):
         """What stands for the counts in all chunks before the last."""
         return None if self._wanted.include_usage else msgspec.UNSET
 
-    def _text(self, output: TokenOutput) -> str:
-        """What an output adds to the text. At a stop string the engine is told to end."""
-        text = ""
-        if output.token is not None and not self._decoder.stopped:
-            self._token_count += 1
-            text = self._decoder.feed(output.token)
-            if self._decoder.stopped:
-                self._exchange.finish()
-        if output.finish_reason is not None:
-            text += self._decoder.flush()
-        return text
-
     @property
     def _finish_reason(self) -> str | None:
-        """Why the text ends: at its stop string, however the engine came to its own end."""
-        reason = self._exchange.generation.finish_reason
-        ends_early = self._decoder.stopped or reason is FinishReason.EOS
-        return FinishReason.STOP if ends_early else reason
-
-    @property
-    def _failure(self) -> str | None:
-        """Why there is no whole text, if there is none."""
-        generation = self._exchange.generation
-        if generation.finish_reason is FinishReason.FAILED and not self._decoder.stopped:
-            return f"the generation failed: {generation.error}"
-        return None
+        """Why the text ends; OpenAI has one word for stops and end tokens."""
+        reason = self._text.finish_reason
+        return FinishReason.STOP if reason is FinishReason.EOS else reason
 
     def _usage(self) -> Usage:
         generation = self._exchange.generation
         prompt_count = len(generation.prompt_tokens)
         return Usage(
             prompt_count,
-            self._token_count,
-            prompt_count + self._token_count,
+            self._text.token_count,
+            prompt_count + self._text.token_count,
             TokenDetails(generation.prefix_hit_tokens),
         )
 
@@ -238,14 +210,6 @@ def expect_served(name: str | None, model: ServedModel) -> None:
     """Raise UnknownModel where another model is asked for than the one that is served."""
     if name not in (None, model.name):
         raise UnknownModel(f"the model {name} is not served here; the one that is: {model.name}")
-
-
-def _outputs(generation: Generation) -> Iterator[TokenOutput]:
-    """Every output of a request, to its last."""
-    while (output := generation.next_output()) is not None:
-        yield output
-        if output.finish_reason is not None:
-            return
 
 
 def _describe(model: ServedModel) -> ModelObject:

@@ -4,13 +4,12 @@ import falcon
 import msgspec
 
 from api import sse
-from api.errors import GenerationFailed
+from api.answer_text import AnswerText
 from api.exchange import Exchange, begin
-from api.generation_state import answer, text_decoder
+from api.generation_state import text_decoder
 from api.request_body import read_json_body
-from api.schemas import GenerateRequest
+from api.schemas import GenerateAnswer, GenerateRequest
 from api.services import Services
-from runtime.generation import FinishReason
 
 
 class _GenerateRoute:
@@ -19,10 +18,13 @@ class _GenerateRoute:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def _begin(self, request: falcon.Request) -> Exchange:
+    def _begin(self, request: falcon.Request) -> tuple[Exchange, AnswerText]:
         services = self._services
         wanted = GenerateRequest.parse(read_json_body(request, services.settings.max_body_bytes))
-        return begin(services, request, wanted, services.model_for_new_work())
+        exchange = begin(services, request, wanted, services.model_for_new_work())
+        with exchange.closed_on_failure():
+            decoder = text_decoder(exchange.model.tokenizer, wanted.stops)
+            return exchange, AnswerText(exchange.generation, decoder, exchange.finish)
 
 
 class GenerateResource(_GenerateRoute):
@@ -30,15 +32,15 @@ class GenerateResource(_GenerateRoute):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate and answer once."""
-        exchange = self._begin(req)
-        generation = exchange.generation
+        exchange, text = self._begin(req)
         try:
-            generation.wait()
+            whole = text.whole()
         finally:
             exchange.close()
-        if generation.finish_reason is FinishReason.FAILED:
-            raise GenerationFailed(f"the generation failed: {generation.error}")
-        resp.data = msgspec.json.encode(answer(generation, exchange.model.tokenizer))
+        generation = exchange.generation
+        tokens = generation.tokens[: text.token_count]
+        answer = GenerateAnswer(generation.request_id, whole, tokens, True, text.finish_reason)
+        resp.data = msgspec.json.encode(answer)
 
 
 class GenerateStreamResource(_GenerateRoute):
@@ -46,9 +48,8 @@ class GenerateStreamResource(_GenerateRoute):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate and send each token as it comes."""
-        exchange = self._begin(req)
+        exchange, text = self._begin(req)
         with exchange.closed_on_failure():
-            decoder = text_decoder(exchange.model.tokenizer)
-            events = sse.TokenEvents(exchange.generation.request_id, decoder)
+            events = sse.TokenEvents(exchange.generation.request_id, text)
             ping_seconds = self._services.ping_seconds
             sse.answer_stream(req, resp, exchange, events, ping_seconds=ping_seconds)

@@ -2,11 +2,13 @@
 
 import json
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import requests
 
+from runtime.detokenizer import StreamDecoder
 from tests.api.conftest import Serve
 from tests.api.document import code_blocks
 from tests.api.serving import SECONDS, Serving, eventually
@@ -179,6 +181,55 @@ def test_a_stop_string_ends_the_text_before_it(serving: Serving) -> None:
     assert sent[-1]["choices"][0]["finish_reason"] == "stop"
     # Tokens after the stop string have no chunk; the end has one of its own.
     assert len(sent) == stop.token_count + 1
+
+
+@dataclass
+class ControlToken:
+    """A sampled answer in which a control token comes, which ends nothing by itself."""
+
+    fields: dict[str, Any]
+    name: str
+    before: str
+    token_count: int
+
+
+@pytest.fixture
+def control(serving: Serving) -> ControlToken:
+    tokenizer = serving.model.tokenizer
+    for seed in range(100):
+        fields: dict[str, Any] = {"max_tokens": 60, "temperature": 2.0, "top_p": 1.0, "seed": seed}
+        tokens = serving.generate(**fields, top_k=1000).json()["tokens"]
+        place = next((i for i, token in enumerate(tokens) if token in (1, 2)), 0)
+        if place > 1:
+            before = StreamDecoder(tokenizer, continues=True)
+            text = "".join(map(before.feed, tokens[:place]))
+            return ControlToken(fields, tokenizer.token_text(tokens[place]), text, place + 1)
+    raise AssertionError("no control token came")
+
+
+def test_a_stop_that_names_a_control_token_stops_at_it(
+    serving: Serving, control: ControlToken
+) -> None:
+    fields = {**control.fields, "stop": ["never seen", control.name]}
+    answer = completed(serving, prompt="hello", **fields)
+    assert answer["choices"][0]["text"] == control.before
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["usage"]["completion_tokens"] == control.token_count
+    sent = streamed(serving, prompt="hello", **fields)
+    assert text_of(sent) == control.before
+    assert sent[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_generate_stops_too(serving: Serving, control: ControlToken) -> None:
+    fields = {**control.fields, "top_k": 1000, "stop": control.name}
+    answer = serving.generate(**fields).json()
+    assert (answer["text"], answer["finish_reason"]) == (control.before, "stop")
+    assert len(answer["tokens"]) == control.token_count
+    lines = serving.stream(**fields).iter_lines()
+    sent = [json.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
+    assert "".join(event["text"] for event in sent) == control.before
+    assert [event["token"] for event in sent] == [*answer["tokens"], None]
+    assert [event["finish_reason"] for event in sent[-2:]] == [None, "stop"]
 
 
 def test_a_stop_string_that_never_comes_changes_nothing(serving: Serving) -> None:

@@ -23,7 +23,7 @@ def test_defaults_are_those_of_the_document() -> None:
 
 def test_null_means_the_default_and_unknown_keys_are_ignored() -> None:
     assert parse(max_tokens=None, temperature=None, top_k=None, top_p=None, seed=None) == parse()
-    assert parse(stream=True, user="x", stop={"deep": [1]}) == parse()
+    assert parse(stream=True, user="x", suffix={"deep": [1]}) == parse()
 
 
 def test_every_parameter_is_taken() -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.answer_text import AnswerText
 from api.sse import PING, EventStream, TokenEvent, TokenEvents, event_bytes
 from runtime.detokenizer import StreamDecoder
 from runtime.generation import FinishReason, Generation, TokenOutput
@@ -24,7 +25,10 @@ def stream(
 ) -> EventStream:
     return EventStream(
         generation,
-        TokenEvents(generation.request_id, StreamDecoder(tokenizer, continues=True)),
+        TokenEvents(
+            generation.request_id,
+            AnswerText(generation, StreamDecoder(tokenizer, continues=True), lambda: None),
+        ),
         ping_seconds=0.01,
         on_close=lambda: (closed if closed is not None else []).append("closed"),
     )

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.detokenizer import StopMatcher, StreamDecoder
+from runtime.detokenizer import StreamDecoder
 from runtime.gguf import GGUFFile
 from runtime.tokenizer import Tokenizer
 from tests.models import byte_level_vocabulary, sentencepiece_vocabulary, write_tiny_llama
+from tests.runtime.test_stops import cut
 
 
 @pytest.fixture(scope="module")
@@ -80,58 +81,6 @@ def test_decode_of_bytes_is_the_utf_8_of_python(byte_level: Tokenizer, data: byt
     assert byte_level.decode(byte_tokens(data)) == data.decode("utf-8", "replace")
 
 
-def cut(text: str, stops: list[str]) -> str:
-    """The definition: the text before the stop string that is complete first, then longest."""
-    for end in range(1, len(text) + 1):
-        complete = [stop for stop in stops if text[:end].endswith(stop)]
-        if complete:
-            return text[: end - max(map(len, complete))]
-    return text
-
-
-def pieces(matcher: StopMatcher, *texts: str) -> list[str]:
-    return [*(matcher.feed(text) for text in texts), matcher.flush()]
-
-
-def test_text_before_a_stop_string_is_given_and_nothing_after_it() -> None:
-    matcher = StopMatcher(["\n\n", "END"])
-    assert pieces(matcher, "one", " two\n\nthree", "four") == ["one", " two", "", ""]
-    assert matcher.matched
-
-
-def test_what_may_begin_a_stop_string_is_held_back_until_it_is_known() -> None:
-    matcher = StopMatcher(["</end>"])
-    assert pieces(matcher, "a <", "/", "en", "tity") == ["a ", "", "", "</entity", ""]
-    assert pieces(matcher, "b </en") == ["b ", "</en"]
-    assert not matcher.matched
-    assert pieces(matcher, "c</", "e", "nd> d") == ["c", "", "", ""]
-    assert matcher.matched
-
-
-def test_a_false_start_may_hold_the_true_one() -> None:
-    assert pieces(StopMatcher(["aab"]), "xa", "a", "a", "b") == ["x", "", "a", "", ""]
-
-
-def test_the_stop_string_that_is_complete_first_ends_the_text() -> None:
-    assert pieces(StopMatcher(["abcd", "bc"]), "xabcd") == ["xa", ""]
-    assert pieces(StopMatcher(["bc", "abc"]), "xabcd") == ["x", ""]
-
-
-@given(
-    texts=st.lists(st.text("ab\n", max_size=6), max_size=12),
-    stops=st.lists(st.text("ab\n", min_size=1, max_size=5), max_size=4),
-)
-def test_where_the_pieces_part_does_not_matter(texts: list[str], stops: list[str]) -> None:
-    matcher = StopMatcher(stops)
-    given_out = pieces(matcher, *texts)
-    whole = "".join(texts)
-    assert "".join(given_out) == cut(whole, stops)
-    assert matcher.matched == any(stop in whole for stop in stops)
-    # Held text is never more than a stop string's beginning.
-    longest = max(map(len, stops), default=1)
-    assert len(given_out[-1]) < longest
-
-
 @pytest.mark.parametrize("kind", ["byte_level", "sentencepiece"])
 @given(data=st.data())
 def test_joined_stream_is_decode_cut_at_the_stop(
@@ -157,3 +106,30 @@ def test_a_stop_string_is_found_across_tokens_and_the_bytes_of_a_character(
     assert texts == ["a", *[""] * 7]
     assert decoder.stopped
     assert decoder.flush() == ""
+
+
+def streamed(tokenizer: Tokenizer, tokens: list[int], *stops: str) -> tuple[str, bool]:
+    """The text of the tokens and whether it came to a stop."""
+    decoder = StreamDecoder(tokenizer, stops=stops)
+    text = "".join(map(decoder.feed, tokens)) + decoder.flush()
+    return text, decoder.stopped
+
+
+def test_a_stop_that_names_a_control_token_ends_the_text_at_it(byte_level: Tokenizer) -> None:
+    a, b = byte_tokens(b"ab")
+    start, end = 1, 2
+    assert streamed(byte_level, [a, start, b], "<|im_start|>") == ("a", True)
+    assert streamed(byte_level, [a, end, b], "<|im_start|>") == ("ab", False)
+    assert streamed(byte_level, [a, start, b, b], "<|im_start|>b") == ("a", True)
+    assert streamed(byte_level, [a, b, end, start], "b<|im_end|><|im_start|>", "x") == ("a", True)
+    assert streamed(byte_level, [a, b, end, a], "b<|im_end|>b", "x") == ("aba", False)
+    # Written out in characters it is plain text.
+    assert streamed(byte_level, byte_tokens(b"<|im_end|>b"), "<|im_end|>") == ("<|im_end|>b", False)
+    # Control tokens that no stop names part no stop string.
+    assert streamed(byte_level, [a, start, b], "ab") == ("", True)
+
+
+def test_an_unfinished_character_before_a_control_token_that_stops_is_dropped(
+    byte_level: Tokenizer,
+) -> None:
+    assert streamed(byte_level, [*byte_tokens(b"a\xf0\x9f"), 2], "<|im_end|>") == ("a", True)
