@@ -327,7 +327,8 @@ def test_the_served_model_is_listed(serve: Serve, serving: Serving) -> None:
     assert list(model) == ["id", "object", "created", "owned_by"]
     assert (model["id"], model["object"]) == ("tiny", "model")
     assert serving.get("/v1/models/tiny").json() == model
-    for name in ("other", "some/other", ""):
+    assert serving.get("/v1/models/").json() == listed
+    for name in ("other", "some/other"):
         response = serving.get(f"/v1/models/{name}")
         assert response.status_code == 404
         assert response.json()["error"]["type"] == "invalid_request_error"
