@@ -7,7 +7,7 @@ from typing import Any
 from api.schemas import DiscoveredModel
 from runtime.errors import GGUFError
 from runtime.gguf import GGUFFile
-from runtime.registry import PublishedModel, Registry
+from runtime.registry import Catalog, PublishedModel
 
 
 class Discovery:
@@ -17,15 +17,15 @@ class Discovery:
     that read the same one store equal values.
     """
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
         self._seen: dict[tuple[Path, int, int], dict[str, Any]] = {}
 
     def __call__(self) -> Sequence[DiscoveredModel]:
         """The models of this moment."""
         return [
             DiscoveredModel(*self._file(model), name=model.name, version=model.version)
-            for model in self._registry.models()
+            for model in self._catalog.models()
         ]
 
     def _file(self, model: PublishedModel) -> tuple[str, int, dict[str, Any]]:

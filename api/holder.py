@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 from api.errors import NoModel
+from runtime.background import start_once
 from runtime.engine import Engine
 from runtime.errors import EngineUnavailable
 from runtime.statistics import EngineStatistics
@@ -128,7 +130,7 @@ class ModelHolder:
                 draining=state.draining + before,
             )
         for old in before:
-            threading.Thread(target=self._drain, args=(old,), name="replaced", daemon=True).start()
+            start_once("replaced", partial(self._drain, old))
         return model
 
     def stop(self) -> bool:

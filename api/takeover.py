@@ -1,53 +1,98 @@
 """A running server takes over the version of its model that becomes current."""
 
 import logging
-import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from api.holder import ModelHolder, ServedModel
 from runtime.errors import RocmForgeError
-from runtime.registry import Registry
+from runtime.registry import BrokenVersion, Catalog
 
 LOOK_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 1.0
+MAX_PAUSE_SECONDS = 300.0
+"""Between two attempts to load a version: the pause doubles from the first to this."""
 
 log = logging.getLogger("rocmforge.takeover")
 
 
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    """A version that could not be loaded, and when to try again."""
+
+    folder: Path
+    pause: float
+    next_attempt: float
+
+
 class Takeover:
-    """Looks every second which version of a model is current. Owned by its own thread.
+    """Looks which version of a model is current. Owned by the thread that calls `look`.
 
     Another one is loaded beside the one that is served and then held instead of it. One that cannot
-    be loaded is told in the log once, and the one before goes on; a retired model goes on too.
+    be loaded is tried again after pauses that grow; what is wrong is told in the log when it
+    changes, and the one before goes on. A retired model goes on too.
     """
 
     def __init__(
         self,
         name: str,
-        registry: Registry,
+        catalog: Catalog,
         holder: ModelHolder,
         load: Callable[[Path], ServedModel],
+        served: Path,
     ) -> None:
-        """Follow `name`; `load` makes a model of a version's folder."""
+        """Follow `name`; `load` makes a model of a version's folder, `served` is the first one."""
         self._name = name
-        self._registry = registry
+        self._catalog = catalog
         self._holder = holder
         self._load = load
+        self._served = served
+        self._retry: _Retry | None = None
+        self._told: tuple[Path, str] | None = None
 
-    def run(self, served: Path, ended: threading.Event) -> None:
-        """Follow from the folder that is served until `ended` is set."""
-        while not ended.wait(LOOK_SECONDS):
-            current = self._registry.current(self._name)
-            if current is not None and current.folder != served:
-                served = current.folder
-                self._take_over(served)
+    def look(self, now: float) -> None:
+        """Take over what is current, where it is another; `now` is in seconds of any clock."""
+        current = self._catalog.pointed_at(self._name)
+        if current is None:
+            return
+        if isinstance(current, BrokenVersion):
+            self._tell(current.folder, str(current.error))
+        elif current.folder == self._served:
+            self._retry = self._told = None
+        elif not self._waits(current.folder, now):
+            self._take_over(current.folder, now)
 
-    def _take_over(self, folder: Path) -> None:
+    def _waits(self, folder: Path, now: float) -> bool:
+        retry = self._retry
+        return retry is not None and retry.folder == folder and now < retry.next_attempt
+
+    def _take_over(self, folder: Path, now: float) -> None:
+        before = self._retry
+        if before is None or before.folder != folder:
+            pause = FIRST_PAUSE_SECONDS
+        else:
+            pause = min(2 * before.pause, MAX_PAUSE_SECONDS)
+        self._retry = _Retry(folder, pause, now + pause)
         try:
             model = self._holder.replace(lambda: self._load(folder))
         except RocmForgeError as error:
-            log.error("version %s of %s is not served: %s", folder.name, self._name, error)
-        except Exception:
-            log.exception("version %s of %s cannot be loaded", folder.name, self._name)
+            self._tell(folder, str(error))
+        except BaseException as error:  # a panic of Rust code is no Exception
+            self._tell(folder, repr(error), error)
         else:
+            self._served = folder
+            self._retry = self._told = None
             log.info("serving %s from now on", model.label)
+
+    def _tell(self, folder: Path, message: str, error: BaseException | None = None) -> None:
+        """Log why a version is not served, once for as long as it stays so."""
+        if self._told != (folder, message):
+            self._told = folder, message
+            log.error(
+                "version %s of %s is not served: %s",
+                folder.name,
+                self._name,
+                message,
+                exc_info=error,
+            )

@@ -1,6 +1,5 @@
 """The server as the command line starts it: the port first, then the model."""
 
-import threading
 import time
 from pathlib import Path
 
@@ -9,10 +8,11 @@ from api.discovery import Discovery
 from api.holder import ServedModel
 from api.server import serve
 from api.services import Services
-from api.takeover import Takeover
+from api.takeover import LOOK_SECONDS, Takeover
 from rocmforge.model import expect_known, load, prepared, tokenizer_cache
+from runtime.background import BackgroundLoop
 from runtime.engine import Engine
-from runtime.registry import Registry, is_name, version_number
+from runtime.registry import Catalog, is_name, version_number
 from runtime.settings import Settings
 
 EXAMPLE = """\
@@ -37,10 +37,10 @@ def serve_model(
     began = time.perf_counter()
     expect_known(model, settings, name)
     cache = tokenizer_cache(settings)
-    registry = Registry(settings)
+    catalog = Catalog(settings)
     services = Services(
         settings=settings,
-        models=Discovery(registry),
+        models=Discovery(catalog),
         cache_statistics=cache.statistics,
     )
     address: list[str] = []
@@ -72,10 +72,13 @@ def serve_model(
         _say(f"Loading {model}")
         folder = prepared(model, settings, name=name, replace=replace)
         served = started(folder)
-        if is_name(model) and registry.current(model) is not None:
-            takeover = Takeover(model, registry, services.holder, started)
-            threading.Thread(
-                target=takeover.run, args=(folder, services.draining), name="takeover", daemon=True
+        if is_name(model) and catalog.current(model) is not None:
+            takeover = Takeover(model, catalog, services.holder, started, folder)
+            BackgroundLoop(
+                "takeover",
+                lambda: takeover.look(time.monotonic()),
+                seconds=LOOK_SECONDS,
+                ended=services.draining,
             ).start()
         return served
 

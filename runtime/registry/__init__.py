@@ -1,5 +1,6 @@
 """The published models on disk, which every part of ROCmForge shares."""
 
+from runtime.registry.catalog import Catalog
 from runtime.registry.identity import is_same_model
 from runtime.registry.names import expect_name, is_name, model_name
 from runtime.registry.registry import Registry
@@ -7,6 +8,7 @@ from runtime.registry.version import BrokenVersion, PublishedModel, version_numb
 
 __all__ = [
     "BrokenVersion",
+    "Catalog",
     "PublishedModel",
     "Registry",
     "expect_name",

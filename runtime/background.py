@@ -1,0 +1,59 @@
+"""Work that goes on in a thread of its own, whatever goes wrong in between."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger("rocmforge.background")
+
+
+class BackgroundLoop:
+    """Calls a function again and again in a daemon thread, which nothing that it raises ends.
+
+    What it raises goes to the log once for each kind (type and errno), until it has returned again.
+    Its state belongs to that thread.
+    """
+
+    def __init__(
+        self, name: str, body: Callable[[], None], *, seconds: float, ended: threading.Event
+    ) -> None:
+        """name: of the thread; seconds: between two calls; ended: set when it shall end."""
+        self._name = name
+        self._body = body
+        self._seconds = seconds
+        self._ended = ended
+        self._told: set[tuple[type[BaseException], int | None]] = set()
+
+    def start(self) -> threading.Thread:
+        """Begin, in a new thread."""
+        thread = threading.Thread(target=self.run, name=self._name, daemon=True)
+        thread.start()
+        return thread
+
+    def run(self) -> None:
+        """Call the function in this thread, until `ended` is set."""
+        while not self._ended.wait(self._seconds):
+            try:
+                self._body()
+            except BaseException as error:  # a panic of Rust code is no Exception
+                kind = type(error), getattr(error, "errno", None)
+                if kind not in self._told:
+                    self._told.add(kind)
+                    log.exception("%s failed and goes on", self._name)
+            else:
+                self._told.clear()
+
+
+def start_once(name: str, body: Callable[[], None]) -> None:
+    """Call a function once in a daemon thread; what it raises goes to the log."""
+
+    def run() -> None:
+        try:
+            body()
+        except BaseException:
+            log.exception("%s failed", name)
+
+    try:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    except RuntimeError:  # the system gives no more threads
+        log.exception("%s was not begun", name)
