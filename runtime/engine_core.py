@@ -2,8 +2,6 @@
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Protocol
@@ -202,33 +200,32 @@ class EngineCore:
         samples: list[list[int]] = []
         at = 0
         for row in sampled:
-            tokens: list[int] = []
-            with self._alone(row):
-                tokens = self._sample(row, logits, at)
-            samples.append(tokens)
+            try:
+                samples.append(self._sample(row, logits, at))
+            except BaseException as problem:
+                samples.append([])
+                self._fail(row, problem)
             at += row.logits
         self.recorder.step_done(sum(len(tokens) for tokens in samples))
         for row, tokens in zip(sampled, samples, strict=True):
             if tokens:
-                with self._alone(row):
+                try:
                     self._accept(self._live[row.sequence.request_id], row, tokens)
+                except BaseException as problem:
+                    self._fail(row, problem)
 
-    @contextmanager
-    def _alone(self, row: PlannedRow) -> Iterator[None]:
-        """Whatever goes wrong within it ends the row's request, and no other."""
-        try:
-            yield
-        except BaseException as problem:
-            request_id = row.sequence.request_id
-            if (live := self._live.get(request_id)) is None:
-                raise  # it went wrong at its end, when the pages were given back
-            if isinstance(problem, FloatingPointError):
-                log.error("the logits of request %d are not finite", request_id)
-                error = NOT_FINITE
-            else:
-                log.exception("request %d failed", request_id)
-                error = REQUEST_FAILED
-            self._end(live, FinishReason.FAILED, error=error)
+    def _fail(self, row: PlannedRow, problem: BaseException) -> None:
+        """End a row's request, and no other. Raises `problem` where the end is what failed."""
+        request_id = row.sequence.request_id
+        if (live := self._live.get(request_id)) is None:
+            raise problem
+        if isinstance(problem, FloatingPointError):
+            log.error("the logits of request %d are not finite", request_id)
+            error = NOT_FINITE
+        else:
+            log.error("request %d failed", request_id, exc_info=problem)
+            error = REQUEST_FAILED
+        self._end(live, FinishReason.FAILED, error=error)
 
     def _sample(self, row: PlannedRow, logits: Logits, at: int) -> list[int]:
         """A row's next tokens, one at least, from its logits at `at` onward.

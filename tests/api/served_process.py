@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from api import server as server_module
 from api.app import create_app
 from api.holder import ServedModel
-from api.server import serve
+from api.server import Server, serve
 from api.services import Services
 from runtime import engine as engine_module
 from runtime.engine import Engine
@@ -26,11 +27,15 @@ from tests.held_session import HeldSession
 
 LOADED_LATE = "the model is loaded when the server ends already"
 SIGNAL_ELSEWHERE = "the main thread takes no signal"
+CLOSING_HANGS = "the server is never closed"
 
 
 def main(prepared: Path, gguf: Path, given: dict[str, float], fault: str) -> None:
     """Serve until the end that is tested."""
     engine_module.STOP_SECONDS = given.pop("stop_seconds", engine_module.STOP_SECONDS)
+    if fault == CLOSING_HANGS:
+        server_module.LAST_RESORT_SECONDS = 0.5
+        Server.close = lambda self: threading.Event().wait()  # type: ignore[method-assign,assignment]
     settings = Settings(port=0, cache_tokens=1024, threads=1, max_connections=8, **given)  # type: ignore[arg-type]
     services = Services(settings=settings)
 

@@ -20,7 +20,7 @@ from api.server import Server
 from api.services import Services
 from runtime.errors import SettingsError
 from runtime.settings import Settings
-from tests.api.served_process import LOADED_LATE, SIGNAL_ELSEWHERE
+from tests.api.served_process import CLOSING_HANGS, LOADED_LATE, SIGNAL_ELSEWHERE
 from tests.api.serving import SECONDS, Serving, eventually
 from tests.faults.points import (
     POINTS,
@@ -167,6 +167,14 @@ def test_a_signal_ends_the_process_also_where_a_step_never_ends(start: Start) ->
     out, _ = server.process.communicate(timeout=SECONDS)
     assert server.process.returncode == 1
     assert "ended" not in out
+
+
+def test_whatever_hangs_at_the_end_ends_with_the_stacks_of_all_threads(start: Start) -> None:
+    server = start(0.1, fault=CLOSING_HANGS)
+    server.process.send_signal(signal.SIGTERM)
+    _, err = server.process.communicate(timeout=SECONDS)
+    assert server.process.returncode == 1
+    assert "most recent call first" in err
 
 
 def test_a_signal_that_another_thread_takes_is_not_lost(start: Start) -> None:
