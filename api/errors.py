@@ -82,6 +82,7 @@ ANSWERS: dict[str, Answer] = {
     "version_not_supported": Answer(505),
     "queue_full": Answer(503, "queue_full"),
     "engine_unavailable": Answer(503, "engine_unavailable"),
+    "weights_changed": Answer(503, "engine_unavailable"),
     "bodies_full": Answer(503, "queue_full"),
 }
 """Every code that an answer may have. A code that is not here is the server's own: 500."""

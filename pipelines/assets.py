@@ -85,7 +85,7 @@ def onnx_model(
     with failures_shown():
         folder = preparation.registry.new_staging(name, RUN_OWNER + context.run.run_id)
         try:
-            manifest = convert(path, folder, name)
+            manifest = convert(path, folder, name, weights_copy=preparation.settings.weights_copy)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -1,7 +1,6 @@
-"""GGUF -> a prepared folder: the graph, the manifest and a hard link to the GGUF."""
+"""GGUF -> a prepared folder: the graph, the manifest, the GGUF itself and its checksums."""
 
 import hashlib
-import os
 from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,17 +13,20 @@ import onnxruntime
 from pipelines.architectures import ModelSpec, describe
 from pipelines.fusion import fuse
 from pipelines.graph import DOMAIN, build
+from pipelines.weights_file import store
+from runtime.checksums import CHECKSUMS_NAME, read_through
 from runtime.errors import PreparationError
-from runtime.files import file_sha256
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, GRAPH_VERSION, Manifest, PageLayout, WeightsFile
+from runtime.settings import WeightsCopy
 
 
-def convert(path: Path, folder: Path, name: str) -> Manifest:
-    """Write model.onnx, manifest.json and a link to the GGUF into an existing, empty folder.
+def convert(path: Path, folder: Path, name: str, *, weights_copy: WeightsCopy = "auto") -> Manifest:
+    """Write a prepared model into an existing, empty folder.
 
-    Raises GGUFError or UnsupportedModel before anything is written, and PreparationError when
-    the file is being written to meanwhile.
+    weights_copy: as what the GGUF comes into the folder (`store`). Raises GGUFError or
+    UnsupportedModel before anything is written, and PreparationError when the file is being written
+    to meanwhile or cannot be copied.
     """
     # A link of a model cache points at a blob; the graph names its weights as the blob is called.
     path = path.resolve()
@@ -33,15 +35,22 @@ def convert(path: Path, folder: Path, name: str) -> Manifest:
     before = path.stat()
     graph = graph_of(spec, file).SerializeToString(deterministic=True)
     (folder / GRAPH_NAME).write_bytes(graph)
+    stored_as = store(path, folder, weights_copy)
+    linked_name = None if stored_as == "outside" else path.name
+    sha256, checksums = read_through(path if linked_name is None else folder / linked_name)
+    (folder / CHECKSUMS_NAME).write_bytes(checksums.encode())
     weights = WeightsFile(
         path=str(path),
-        linked_name=path.name if _link(path, folder / path.name) else None,
+        linked_name=linked_name,
+        stored_as=stored_as,
         size=before.st_size,
-        sha256=file_sha256(path),
+        sha256=sha256,
         modified_ns=before.st_mtime_ns,
     )
     after = path.stat()
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or (
+        checksums.size != before.st_size
+    ):
         raise PreparationError(f"{path} is still being written; prepare it when it is complete")
     manifest = Manifest(
         name=name,
@@ -99,12 +108,3 @@ def versions() -> dict[str, str]:
         "onnxruntime": onnxruntime.__version__,
         "gguf": version(gguf.__name__),
     }
-
-
-def _link(path: Path, link: Path) -> bool:
-    """Hard-link the GGUF; not possible from another file system or for another user's file."""
-    try:
-        os.link(path, link)
-    except OSError:
-        return False
-    return True

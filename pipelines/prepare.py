@@ -53,10 +53,10 @@ def prepare(
                 expect_own_name(registry, gguf, called)
             staging = registry.new_staging(called, "prepare")
             try:
-                manifest = link_known(registry, gguf, staging, called)
+                manifest = link_known(registry, gguf, staging, called, settings)
                 if manifest is None:
                     progress("Converting")
-                    manifest = convert(gguf, staging, called)
+                    manifest = convert(gguf, staging, called, weights_copy=settings.weights_copy)
                     results = validate_apart(staging, settings, progress)
                     raise_failed(called, results)
                     manifest = msgspec.structs.replace(manifest, checks=results)
@@ -78,11 +78,14 @@ def _current(registry: Registry, published: PublishedModel) -> Path:
     return published.folder
 
 
-def link_known(registry: Registry, gguf: Path, staging: Path, name: str) -> Manifest | None:
+def link_known(
+    registry: Registry, gguf: Path, staging: Path, name: str, settings: Settings
+) -> Manifest | None:
     """Fill a staging folder with links to the files of another name's version of the same content.
 
     Nothing is checked anew, since the checks read these very files. None, with the folder empty,
-    where there is no such version, or it was made or checked by other programs.
+    where there is no such version, or it was made or checked by other programs, or has the user's
+    own file where a copy is asked for.
     """
     known = registry.find(gguf, name)
     if known is None or known.manifest.versions != versions():
@@ -90,6 +93,8 @@ def link_known(registry: Registry, gguf: Path, staging: Path, name: str) -> Mani
     weights = known.manifest.weights
     passed = {check.name for check in known.manifest.checks if check.passed}
     if passed != CHECKS.keys() or (weights.linked_name is None and not known.is_made_of(gguf)):
+        return None
+    if settings.weights_copy == "copy" and weights.stored_as not in ("reflink", "copy"):
         return None
     try:
         known.verify()

@@ -18,6 +18,7 @@ from rocmforge.commands import (
     score,
     serve,
     settings,
+    verify,
 )
 from rocmforge.streams import open_standard_streams, output_failure
 from runtime.errors import RocmForgeError, SettingsError
@@ -27,6 +28,7 @@ COMMANDS = (
     prepare,
     inspect,
     models,
+    verify,
     rollback,
     remove,
     chat,

@@ -5,7 +5,6 @@ from pathlib import Path
 from rocmforge.apart import prepare_apart
 from runtime.errors import ModelNotFound, SettingsError
 from runtime.files import is_file
-from runtime.gguf import GGUFFile
 from runtime.registry import Registry, expect_name
 from runtime.session import Session
 from runtime.settings import Settings
@@ -53,5 +52,4 @@ def tokenizer_cache(settings: Settings) -> TokenizerCache:
 def load(folder: Path, settings: Settings, cache: TokenizerCache) -> tuple[Session, Tokenizer]:
     """The session of a prepared model and its tokenizer."""
     session = Session(folder, settings=settings)
-    weights = GGUFFile.open(session.manifest.weights_path(folder))
-    return session, Tokenizer.from_gguf(weights, cache)
+    return session, Tokenizer.from_gguf(session.weights.gguf, cache)

@@ -25,6 +25,7 @@ SERVER = (
     "stall_timeout",
     "drain_timeout",
     "log_level",
+    "weights_copy",
 )
 
 

@@ -1,7 +1,7 @@
 """What pipelines hand to the runtime: the description of a prepared model.
 
-A prepared model is a folder with `manifest.json`, `model.onnx` and, where the file system allows a
-hard link, the GGUF itself. Everything here is immutable.
+A prepared model is a folder with `manifest.json`, `model.onnx`, the checksums of the GGUF and,
+where the file system allows it, the GGUF itself. Everything here is immutable.
 """
 
 import errno
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import msgspec
 
@@ -25,6 +25,11 @@ GRAPH_VERSION = "6"
 
 MAX_MANIFEST_BYTES = 1 << 26
 NO_MANIFEST = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+
+StoredAs = Literal["reflink", "copy", "link", "outside"]
+"""A file of our own, with the user's blocks or without; the user's own, linked; or elsewhere.
+
+The first two stay what they are whatever the user does with the file."""
 
 
 class PageLayout(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +53,9 @@ class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     """Absolute path of the file that was converted."""
     linked_name: str | None
-    """Its name inside the prepared folder, or None where no hard link could be made."""
+    """Its name inside the prepared folder, or None where it stays outside."""
+    stored_as: StoredAs | None = None
+    """What stands in the folder; None in manifests of earlier builds."""
     size: int
     """Bytes."""
     sha256: str
@@ -123,7 +130,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return manifest
 
     def weights_path(self, folder: Path) -> Path:
-        """The GGUF to map: the link in the prepared folder, else the converted file itself."""
+        """The GGUF to map: the file in the prepared folder, else the converted file itself."""
         if self.weights.linked_name is not None:
             return folder / self.weights.linked_name
         return Path(self.weights.path)

@@ -1,22 +1,24 @@
 """A packed copy of a model's matrices in one file that every session maps.
 
 The file is a cache: named by the content of the GGUF and by the layout, written once, shared by
-all processes through the page cache, and free to be deleted. Where it cannot be written, the
-kernels read the GGUF's own rows, only slower.
+all processes through the page cache, and free to be deleted. Its checksums stand at its end. Where
+it cannot be written, the kernels read the GGUF's own rows, only slower.
 """
 
 import contextlib
 import logging
-import mmap
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.checksums import Checksums, ChecksumsOf
+from runtime.files import locked, replacing
 from runtime.gguf import GGUFFile, TensorInfo
+from runtime.mapped_file import MappedFile
 from runtime.ops.packing import layout_name, pack, packed_shape
 
 ALIGNMENT = 4096
@@ -38,28 +40,75 @@ class _Place:
     def end(self) -> int:
         return self.offset + int(np.prod(self.shape))
 
+    @property
+    def aligned_end(self) -> int:
+        return -(-self.end // ALIGNMENT) * ALIGNMENT
 
-def packed_weights(weights: Path, sha256: str, folder: Path) -> PackedArrays:
-    """Read-only maps of every matrix that can be packed, by tensor name; made where missing.
 
-    weights: the GGUF; sha256: of its content; folder: where packed copies are kept. Empty where
-    the copy cannot be written.
+@dataclass(frozen=True, slots=True)
+class PackedWeights:
+    """A packed copy that is mapped. Immutable."""
+
+    file: MappedFile
+    arrays: PackedArrays
+    """Read-only maps of the packed matrices, by tensor name."""
+
+    def discard(self) -> bool:
+        """Delete a damaged copy; whether it is gone, so that the next load makes it anew."""
+        try:
+            named, ours = self.file.path.stat(), os.fstat(self.file.file.fileno())
+            if (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino):
+                self.file.path.unlink()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+
+def packed_weights(
+    gguf: GGUFFile, sha256: str, folder: Path, check: Callable[[], None] | None = None
+) -> PackedWeights | None:
+    """The packed copy of every matrix that can be packed, made where it is missing or cut short.
+
+    sha256: of the GGUF's content; folder: where packed copies are kept; check: raises where the
+    GGUF is not what it was, before a copy of it is kept. Two processes that need the same copy make
+    it once. None where there is nothing to pack, or the copy cannot be written.
     """
-    file = GGUFFile.open(weights)
-    places = _places(file)
+    places = _places(gguf)
     if not places:
-        return {}
-    path = folder / f"{sha256[:32]}.{layout_name()}.packed"
+        return None
+    path = packed_path(folder, sha256)
     try:
-        if not path.is_file() or path.stat().st_size != places[-1].end:
-            _write(path, file, places)
-        mapped = _map(path)
+        mapped = _open(path, places[-1].aligned_end)
+        if mapped is None:
+            lock = path.with_name(f"{path.name}.lock")
+            with locked(lock):
+                try:
+                    mapped = _open(path, places[-1].aligned_end)  # by whom we waited for
+                    if mapped is None:
+                        _write(path, gguf, places, check)
+                        mapped = _open(path, places[-1].aligned_end)
+                finally:
+                    lock.unlink(missing_ok=True)
     except OSError as error:
         log.warning("weights run unpacked, which is slower: %s cannot be written: %s", path, error)
-        return {}
-    return {
-        place.tensor.name: mapped[place.offset : place.end].reshape(place.shape) for place in places
+        return None
+    if mapped is None:
+        log.warning(
+            "weights run unpacked, which is slower: %s does not hold what was written", path
+        )
+        return None
+    arrays = {
+        place.tensor.name: mapped.data[place.offset : place.end].reshape(place.shape)
+        for place in places
     }
+    return PackedWeights(mapped, arrays)
+
+
+def packed_path(folder: Path, sha256: str) -> Path:
+    """Where the packed copy of a GGUF of this content stands, in this machine's layout."""
+    return folder / f"{sha256[:32]}.{layout_name()}.packed"
 
 
 def remove_packed(folder: Path, sha256: str) -> None:
@@ -71,56 +120,60 @@ def remove_packed(folder: Path, sha256: str) -> None:
 def _places(file: GGUFFile) -> list[_Place]:
     """Where each matrix stands in the packed file, in the order of the GGUF."""
     places: list[_Place] = []
-    offset = 0
     for tensor in file.tensors.values():
         if len(tensor.shape) not in (2, 3):
             continue
         matrices = tensor.shape[0] if len(tensor.shape) == 3 else 1
         shape = packed_shape(tensor.format, tensor.rows, tensor.columns, matrices=matrices)
         if shape is not None:
-            places.append(_Place(tensor, offset, shape))
-            offset = -(-places[-1].end // ALIGNMENT) * ALIGNMENT
+            places.append(_Place(tensor, places[-1].aligned_end if places else 0, shape))
     return places
 
 
-def _write(path: Path, file: GGUFFile, places: list[_Place]) -> None:
-    """Pack into a file beside `path` and rename it: nobody maps a half-written one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+def _open(path: Path, size: int) -> MappedFile | None:
+    """Map a packed copy of so many bytes before its checksums; None where it is missing or cut."""
     try:
-        with partial.open("wb") as target:
-            for place in places:
-                packed = np.empty(place.shape, np.uint8)
-                pack(place.tensor.format, file.data(place.tensor.name), packed)
-                target.seek(place.offset)
-                target.write(packed.data)
-            _read_back(partial, target)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        mapped = MappedFile.open(path)
+    except (FileNotFoundError, ValueError):
+        return None
+    checksums = None
+    if mapped.state.size == size + Checksums.encoded_size(size):
+        checksums = Checksums.decode(mapped.data[size:].tobytes())
+    if checksums is None or checksums.size != size:
+        mapped.close()
+        return None
+    mapped.checksums = checksums
+    mapped.use_large_pages()
+    return mapped
 
 
-def _map(path: Path) -> NDArray[np.uint8]:
-    """A file as an array, in large pages where the system has any for files.
+def _write(
+    path: Path, file: GGUFFile, places: list[_Place], check: Callable[[], None] | None
+) -> None:
+    """Pack into a file that appears under its name when it is whole."""
+    checksums = ChecksumsOf()
+    with replacing(path) as target:
+        for place in places:
+            content = np.zeros(place.aligned_end - place.offset, np.uint8)
+            packed = content[: place.end - place.offset].reshape(place.shape)
+            pack(place.tensor.format, file.data(place.tensor.name), packed)
+            checksums.add(content)
+            target.write(content.data)
+        target.write(checksums.result().encode())
+        if check is not None:
+            check()
+    _read_back(path)
 
-    Weights that are read from end to end in small pages wait for the table of pages: a tenth to a
-    fifth of what memory could give.
-    """
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    with contextlib.suppress(OSError):  # a kernel without large pages
-        mapped.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(mapped, np.uint8)
 
-
-def _read_back(path: Path, written: BinaryIO) -> None:
+def _read_back(path: Path) -> None:
     """Let the system keep a file in large pages: what was written it holds in small ones.
 
-    Only what is read through such a map as `_map` makes comes in large ones, so the pages of the
+    Only what is read through a map that asks for large ones comes in them, so the pages of the
     writing are given up first.
     """
-    written.flush()
-    os.fsync(written.fileno())
+    mapped = MappedFile.open(path)
     with contextlib.suppress(OSError):  # a file system that takes no advice
-        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    _map(path)[::LARGE_PAGE].max()
+        os.posix_fadvise(mapped.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    mapped.use_large_pages()
+    mapped.data[::LARGE_PAGE].max()
+    mapped.close()

@@ -23,13 +23,13 @@ from runtime.device import (
     select_device,
 )
 from runtime.errors import DeviceError, PreparationError, UnsupportedModel
-from runtime.files import file_sha256
-from runtime.manifest import GRAPH_NAME, Manifest, WeightsFile, hold
+from runtime.manifest import GRAPH_NAME, Manifest, hold
 from runtime.ops.library import library_path
-from runtime.packed_weights import PackedArrays, packed_weights
+from runtime.packed_weights import PackedArrays
 from runtime.sampler import Logits, StepLogits
 from runtime.settings import Settings
 from runtime.step import StepInputs, largest_step
+from runtime.weights import Weights
 
 WEIGHTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 ONNX_RUNTIME_WARNINGS_OFF = 3
@@ -44,23 +44,6 @@ ROCM_PROVIDER: Provider = (
 CPU_PROVIDER: Provider = ("CPUExecutionProvider", {})
 
 
-def check_weights(path: Path, expected: WeightsFile) -> None:
-    """Raise PreparationError unless the GGUF is still the one that was prepared.
-
-    The content is hashed only where size and time differ from the manifest's.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise PreparationError(f"the weights {path} cannot be read: {error.strerror}") from None
-    if status.st_size == expected.size and status.st_mtime_ns == expected.modified_ns:
-        return
-    if status.st_size != expected.size or file_sha256(path) != expected.sha256:
-        raise PreparationError(
-            f"{path} has changed since it was prepared; run `rocmforge prepare {expected.path}`"
-        )
-
-
 class Session:
     """A loaded model and its page pool. Owned by the thread that calls `run`.
 
@@ -72,8 +55,8 @@ class Session:
     profile_prefix: where given, ONNX Runtime writes each operator's times to a file whose name
     begins so; it costs some of the speed that it measures.
 
-    Raises ModelNotFound, PreparationError (files that do not fit), UnsupportedModel (what the GPU's
-    kernels cannot) or DeviceError.
+    Raises ModelNotFound, PreparationError (files that do not fit), WeightsChanged (files that are
+    written to meanwhile), UnsupportedModel (what the GPU's kernels cannot) or DeviceError.
     """
 
     def __init__(
@@ -81,16 +64,17 @@ class Session:
     ) -> None:
         weakref.finalize(self, hold(folder).close)
         self.manifest = Manifest.read(folder)
-        weights = self.manifest.weights_path(folder)
-        check_weights(weights, self.manifest.weights)
+        self.weights = Weights.open(folder, self.manifest)
+        """The files that it computes with, and the watch over them."""
+        weakref.finalize(self, self.weights.close)
         self.device = select_device(settings.device)
         try:
-            self._load(folder, weights, settings, profile_prefix)
+            self._load(folder, settings, profile_prefix)
         except UnsupportedModel as error:
             if self.device.gpu is None or settings.device == "rocm":
                 raise
             self.device = cpu_instead(error)
-            self._load(folder, weights, settings, profile_prefix)
+            self._load(folder, settings, profile_prefix)
         self._bound: BoundStep | None = None
         self.page_count = -(-(settings.cache_tokens or CPU_CACHE_TOKENS) // settings.page_size)
         """Pages of the pool."""
@@ -99,14 +83,13 @@ class Session:
             self._pool: PagePool = HostPool(self._pool_shape(self.page_count, settings.page_size))
         else:
             self._pool = self._device_pool(settings)
+        self.weights.watch()
 
-    def _load(
-        self, folder: Path, weights: Path, settings: Settings, profile_prefix: Path | None
-    ) -> None:
+    def _load(self, folder: Path, settings: Settings, profile_prefix: Path | None) -> None:
         """Make the session on the device. On the CPU it borrows the packed weights' maps."""
         packed: PackedArrays = {}
         if self.device.gpu is None:
-            packed = packed_weights(weights, self.manifest.weights.sha256, settings.packed_folder)
+            packed = self.weights.packed(settings.packed_folder)
         # The session borrows these maps and values: they live as long as it does.
         self._packed = packed
         self._values = {
@@ -114,7 +97,7 @@ class Session:
         }
         self._session = _open(
             folder / GRAPH_NAME,
-            weights.parent,
+            self.manifest.weights_path(folder).parent,
             self._values,
             settings,
             self.device.gpu,
@@ -162,15 +145,27 @@ class Session:
                 )
         return DevicePool(self._pool_shape(self.page_count, page_size))
 
+    def check(self) -> None:
+        """Raise WeightsChanged where the weights are no longer those that were loaded.
+
+        Any thread may call it. On a GPU they are in its memory, where no file changes them.
+        """
+        if self.device.gpu is None:
+            self.weights.check()
+
     def run(self, inputs: StepInputs) -> NDArray[np.float32]:
-        """Compute one step: logits float32 [R, V], valid until the next call."""
+        """Compute one step: logits float32 [R, V], valid until the next call.
+
+        Raises WeightsChanged instead of giving what may come of other weights.
+        """
         logits: NDArray[np.float32] = self._compute(inputs, "cpu").numpy()
         return logits
 
     def step(self, inputs: StepInputs) -> Logits:
         """Compute one step: logits of R rows to sample from, valid until the next call.
 
-        On a GPU they stay there, and each row's largest are looked for there.
+        On a GPU they stay there, and each row's largest are looked for there. Raises WeightsChanged
+        as `run` does.
         """
         if self._search is None:
             return StepLogits(self.run(inputs))
@@ -181,7 +176,10 @@ class Session:
         if self._bound is None or not self._bound.fits(inputs):
             self._bound = None  # its memory is free for the next
             self._bound = BoundStep(self._session, inputs, self._pool, logits_device)
-        return self._bound.run(inputs)
+        try:
+            return self._bound.run(inputs)
+        finally:
+            self.check()
 
     def end_profiling(self) -> Path:
         """Finish the profile and give its file: JSON in the form of Chrome's trace events."""

@@ -40,6 +40,7 @@ def _text(description: str) -> Meta:
     return Meta(description=description)
 
 
+WeightsCopy = Literal["auto", "link", "copy"]
 TimesWorse = Annotated[float, Meta(gt=1, le=1000)]
 
 
@@ -58,6 +59,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_versions: Annotated[
         int, _count("versions of a model that stay published; older ones go unless loaded")
     ] = 5
+    weights_copy: Annotated[
+        WeightsCopy,
+        _text(
+            "how a version keeps its GGUF: auto shares blocks where the file system can, else it "
+            "links the file; copy shares blocks or copies; link links"
+        ),
+    ] = "auto"
     benchmark_cron: Annotated[
         str, _text("when Dagster measures every published model, in cron's five fields and UTC")
     ] = "0 3 * * *"

@@ -128,8 +128,9 @@ def _computed_values(
     options.intra_op_num_threads = settings.thread_count
     options.add_session_config_entry(WEIGHTS_FOLDER_OPTION, str(file.path.parent))
     options.register_custom_ops_library(str(library_path()))
-    packed = packed_weights(file.path, manifest.weights.sha256, settings.packed_folder)
-    kept = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in packed.items()}
+    packed = packed_weights(file, manifest.weights.sha256, settings.packed_folder)
+    arrays = {} if packed is None else packed.arrays
+    kept = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
     for name, value in kept.items():
         options.add_initializer(name, value)
     session = ort.InferenceSession(

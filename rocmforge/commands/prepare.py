@@ -9,7 +9,7 @@ from rocmforge.options import add_name, add_settings, settings_of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.gguf", type=Path, help="the file to prepare")
     add_name(parser)
-    add_settings(parser, "home", "device", "threads")
+    add_settings(parser, "home", "device", "threads", "weights_copy")
 
 
 def run(options: argparse.Namespace) -> None:

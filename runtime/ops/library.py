@@ -39,6 +39,17 @@ def native_library() -> ctypes.CDLL:
         ctypes.c_void_p,
     ]
     library.rocmforge_pack.restype = None
+    library.rocmforge_add_checksum.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.POINTER(ctypes.c_uint32),
+    ]
+    library.rocmforge_add_checksum.restype = None
+    library.rocmforge_guard_range.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t]
+    library.rocmforge_guard_faults.argtypes = [ctypes.c_int]
+    library.rocmforge_guard_faults.restype = ctypes.c_int64
+    library.rocmforge_close_guard.argtypes = [ctypes.c_int]
+    library.rocmforge_close_guard.restype = None
     library.rocmforge_hip_add_kernel.argtypes = [
         *([ctypes.c_char_p] * 4),
         *([ctypes.c_int64] * 2),

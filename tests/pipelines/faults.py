@@ -10,6 +10,7 @@ from onnx import ModelProto, NodeProto
 
 from pipelines.convert import convert
 from runtime.manifest import GRAPH_NAME, Manifest
+from runtime.settings import WeightsCopy
 
 
 def plant(folder: Path, fault: Callable[[ModelProto], None]) -> None:
@@ -34,8 +35,10 @@ def double_scale(model: ModelProto) -> None:
     attributes["scale"].f *= 2.0
 
 
-def convert_wrongly(path: Path, folder: Path, name: str) -> Manifest:
+def convert_wrongly(
+    path: Path, folder: Path, name: str, *, weights_copy: WeightsCopy = "auto"
+) -> Manifest:
     """`convert` as it would be with a wrong scale in one layer."""
-    convert(path, folder, name)
+    convert(path, folder, name, weights_copy=weights_copy)
     plant(folder, double_scale)
     return Manifest.read(folder)

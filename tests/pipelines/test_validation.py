@@ -138,7 +138,8 @@ def test_one_wrong_scale_in_a_tensor_is_named_with_its_row(
     scale = np.frombuffer(content, np.float16, 1, at) * np.float16(-4)
     content[at : at + 2] = scale.tobytes()
     damaged.write_bytes(content)
-    packed_weights(damaged, Manifest.read(folder).weights.sha256, settings.packed_folder)
+    sha256 = Manifest.read(folder).weights.sha256
+    packed_weights(GGUFFile.open(damaged), sha256, settings.packed_folder)
     name, summary = failure(validate(folder, settings))
     assert name == "logits"
     assert f"row 3 of {step} " in summary

@@ -1,24 +1,33 @@
 import os
+import resource
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from runtime.files import locked
 from runtime.gguf import GGUFFile
 from runtime.ops.packing import pack, packed_shape
-from runtime.packed_weights import packed_weights
+from runtime.packed_weights import PackedArrays, packed_path, packed_weights
 from tests.models import write_tiny_llama
 from tests.tiny_models import TINY_MODELS, write_tiny_model
 
 SHA = "0123456789abcdef" * 4
 
 
+def arrays_of(model: Path, folder: Path) -> PackedArrays:
+    packed = packed_weights(GGUFFile.open(model), SHA, folder)
+    return {} if packed is None else packed.arrays
+
+
 def test_every_matrix_of_a_packed_format_is_packed_and_no_vector(
     tiny_gguf: Path, tmp_path: Path
 ) -> None:
     file = GGUFFile.open(tiny_gguf)
-    arrays = packed_weights(tiny_gguf, SHA, tmp_path)
+    arrays = arrays_of(tiny_gguf, tmp_path)
     matrices = {name for name, info in file.tensors.items() if len(info.shape) == 2}
     assert arrays.keys() == matrices
     for name, array in arrays.items():
@@ -38,25 +47,25 @@ def test_experts_are_packed_where_each_begins_with_a_panel(
     if not is_packed:  # rows of the down matrices are no whole blocks then
         experts = replace(experts, formats={"ffn_down_exps": "F32"})
     model = write_tiny_model(tmp_path / "experts.gguf", experts)
-    arrays = packed_weights(model, SHA, tmp_path)
+    arrays = arrays_of(model, tmp_path)
     assert ("blk.0.ffn_gate_exps.weight" in arrays) is is_packed
 
 
 def test_the_copy_is_written_once_and_mapped_from_then_on(tiny_gguf: Path, tmp_path: Path) -> None:
-    packed_weights(tiny_gguf, SHA, tmp_path)
+    arrays_of(tiny_gguf, tmp_path)
     (path,) = tmp_path.iterdir()
     before = path.stat()
-    again = packed_weights(tiny_gguf, SHA, tmp_path)
+    again = arrays_of(tiny_gguf, tmp_path)
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert list(tmp_path.iterdir()) == [path]
     assert not any(array.flags.writeable for array in again.values())
 
 
 def test_a_copy_that_was_cut_short_is_made_again(tiny_gguf: Path, tmp_path: Path) -> None:
-    expected = {name: a.copy() for name, a in packed_weights(tiny_gguf, SHA, tmp_path).items()}
+    expected = {name: a.copy() for name, a in arrays_of(tiny_gguf, tmp_path).items()}
     (path,) = tmp_path.iterdir()
     os.truncate(path, path.stat().st_size // 2)
-    again = packed_weights(tiny_gguf, SHA, tmp_path)
+    again = arrays_of(tiny_gguf, tmp_path)
     assert all(np.array_equal(again[name], array) for name, array in expected.items())
 
 
@@ -64,11 +73,77 @@ def test_without_a_place_to_write_the_model_runs_unpacked(
     tiny_gguf: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "packed").write_text("a file where the folder should be")
-    assert packed_weights(tiny_gguf, SHA, tmp_path / "packed") == {}
+    assert arrays_of(tiny_gguf, tmp_path / "packed") == {}
     assert "slower" in caplog.text
 
 
 def test_a_model_without_packed_formats_makes_no_file(tmp_path: Path) -> None:
     model = write_tiny_llama(tmp_path / "plain.gguf", format="F32")
-    assert packed_weights(model, SHA, tmp_path / "packed") == {}
+    assert arrays_of(model, tmp_path / "packed") == {}
     assert not (tmp_path / "packed").exists()
+
+
+def test_a_copy_whose_checksums_are_damaged_is_made_again(tiny_gguf: Path, tmp_path: Path) -> None:
+    arrays_of(tiny_gguf, tmp_path)
+    (path,) = tmp_path.iterdir()
+    written = path.read_bytes()
+    path.write_bytes(written[:-1] + bytes([written[-1] ^ 1]))
+    arrays_of(tiny_gguf, tmp_path)
+    assert path.read_bytes() == written
+
+
+def test_what_was_written_to_meanwhile_is_not_kept(tiny_gguf: Path, tmp_path: Path) -> None:
+    class Changed(Exception):
+        pass
+
+    def check() -> None:
+        raise Changed
+
+    with pytest.raises(Changed):
+        packed_weights(GGUFFile.open(tiny_gguf), SHA, tmp_path, check)
+    assert not list(tmp_path.glob("*.packed"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_second_process_waits_for_the_copy_and_takes_it(tiny_gguf: Path, tmp_path: Path) -> None:
+    path = packed_path(tmp_path, SHA)
+    found: list[PackedArrays] = []
+    second = threading.Thread(target=lambda: found.append(arrays_of(tiny_gguf, tmp_path)))
+    with locked(path.with_name(f"{path.name}.lock")):
+        second.start()
+        first = arrays_of_another(tiny_gguf, tmp_path / "elsewhere")
+        (tmp_path / "elsewhere" / path.name).replace(path)
+        place = path.stat()
+    second.join()
+    assert path.stat() == place
+    assert found[0].keys() == first.keys()
+
+
+def arrays_of_another(model: Path, folder: Path) -> PackedArrays:
+    """What the process before made: nobody waits for it, as the folder is another."""
+    return arrays_of(model, folder)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file grows beyond 64 KiB: a write fails as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_on_a_full_disk_the_model_runs_unpacked_and_nothing_stays(
+    tiny_gguf: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert arrays_of(tiny_gguf, tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
+    assert "slower" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_cache_serves_the_copy_it_has(tiny_gguf: Path, tmp_path: Path) -> None:
+    expected = arrays_of(tiny_gguf, tmp_path).keys()
+    tmp_path.chmod(0o555)
+    assert arrays_of(tiny_gguf, tmp_path).keys() == expected

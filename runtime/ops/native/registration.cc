@@ -1,4 +1,5 @@
 // What the library exports: the operators for ONNX Runtime, and the choice of instruction set.
+#include "export.h"
 #include "hip/operators/gated_activation.h"
 #include "hip/operators/grouped_quant_matmul.h"
 #include "hip/operators/layer_norm.h"
@@ -23,8 +24,6 @@
 #include "operators/rotary_angles.h"
 #include "operators/rotary_page_write.h"
 #include "operators/row_lookup.h"
-
-#define ROCMFORGE_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace rocmforge {
 namespace {

@@ -3,11 +3,10 @@
 #include <cstring>
 #include <sstream>
 
+#include "../export.h"
 #include "candidates.h"
 #include "device_memory.h"
 #include "kernel.h"
-
-#define ROCMFORGE_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace rocmforge::hip {
 namespace {

@@ -1,0 +1,146 @@
+"""Checksums of a weights file, one of each mebibyte: whether it is still what was written."""
+
+import ctypes
+import hashlib
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.ops.library import native_library
+
+CHECKSUMS_NAME = "weights.sums"
+"""Of the file in a prepared folder that holds the GGUF's checksums."""
+CHUNK = 1 << 20
+"""Bytes that one checksum is of."""
+LANES = 4
+"""A checksum is so many CRC-32C, each of every fourth 8 bytes."""
+SPREAD = 8
+"""Chunks that are looked at where reading all would take too long."""
+BEGIN = 0xFFFFFFFF
+MAGIC = b"RFSUMS01"
+HEADER = struct.Struct("<8sQQ")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checksums:
+    """Checksums of a file's content. Immutable."""
+
+    size: int
+    """Bytes of the content."""
+    sums: NDArray[np.uint32]
+    """[chunks, LANES]"""
+
+    @classmethod
+    def of(cls, data: NDArray[np.uint8]) -> "Checksums":
+        """The checksums of contiguous bytes."""
+        adding = ChecksumsOf()
+        adding.add(data)
+        return adding.result()
+
+    @staticmethod
+    def encoded_size(size: int) -> int:
+        """Bytes of the stored checksums of so many bytes."""
+        return HEADER.size + (-(-size // CHUNK) + 1) * LANES * 4
+
+    def encode(self) -> bytes:
+        """As it is stored, with a checksum of itself at the end."""
+        stored = HEADER.pack(MAGIC, self.size, CHUNK) + self.sums.astype("<u4").tobytes()
+        return stored + _sum(np.frombuffer(stored, np.uint8)).astype("<u4").tobytes()
+
+    @classmethod
+    def decode(cls, stored: bytes) -> "Checksums | None":
+        """What was stored; None where these are not the bytes that were written."""
+        own = LANES * 4
+        if len(stored) < HEADER.size + own or stored[: len(MAGIC)] != MAGIC:
+            return None
+        _, size, chunk = HEADER.unpack_from(stored)
+        if chunk != CHUNK or len(stored) != cls.encoded_size(size):
+            return None
+        content = np.frombuffer(stored[:-own], np.uint8)
+        if stored[-own:] != _sum(content).astype("<u4").tobytes():
+            return None
+        sums = np.frombuffer(content[HEADER.size :], "<u4").astype(np.uint32)
+        return cls(size, sums.reshape(-1, LANES))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Checksums | None":
+        """Those of a prepared folder's GGUF; None where there are none that can be read."""
+        try:
+            return cls.decode((folder / CHECKSUMS_NAME).read_bytes())
+        except OSError:
+            return None
+
+    def damaged(self, data: NDArray[np.uint8], chunks: Iterable[int] | None = None) -> int | None:
+        """Place in bytes of the first chunk that differs, of all or of those named; None if none.
+
+        data: the content, uint8 [size].
+        """
+        for chunk in range(len(self.sums)) if chunks is None else chunks:
+            start = chunk * CHUNK
+            if not np.array_equal(_sum(data[start : start + CHUNK]), self.sums[chunk]):
+                return start
+        return None
+
+    def spread(self) -> tuple[int, ...]:
+        """Chunks all over the content, the first and the last among them."""
+        places = np.linspace(0, len(self.sums) - 1, SPREAD + 1)
+        return tuple(np.unique(places.astype(int)).tolist())
+
+    def chunks_of(self, start: int, end: int) -> range:
+        """The chunks that these bytes lie in."""
+        return range(start // CHUNK, -(-end // CHUNK))
+
+
+class ChecksumsOf:
+    """The checksums of bytes that come in pieces. Owned by one thread.
+
+    Every piece but the last has a multiple of 32 bytes.
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._sums: list[NDArray[np.uint32]] = []
+
+    def add(self, data: NDArray[np.uint8]) -> None:
+        """Go on with contiguous bytes."""
+        at = 0
+        while at < len(data):
+            room = CHUNK - self._size % CHUNK
+            if room == CHUNK:
+                self._sums.append(np.full(LANES, BEGIN, np.uint32))
+            piece = data[at : at + room]
+            _add(piece, self._sums[-1])
+            at += len(piece)
+            self._size += len(piece)
+
+    def result(self) -> Checksums:
+        """The checksums of all that came."""
+        return Checksums(self._size, np.array(self._sums, np.uint32).reshape(-1, LANES))
+
+
+def read_through(path: Path) -> tuple[str, Checksums]:
+    """SHA-256 in hexadecimal and checksums of a file, which is read once. Raises OSError."""
+    digest, adding = hashlib.sha256(), ChecksumsOf()
+    buffer = bytearray(CHUNK)
+    view = np.frombuffer(buffer, np.uint8)
+    with path.open("rb") as file:
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+            adding.add(view[:count])
+    return digest.hexdigest(), adding.result()
+
+
+def _sum(data: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    sums = np.full(LANES, BEGIN, np.uint32)
+    _add(data, sums)
+    return sums
+
+
+def _add(data: NDArray[np.uint8], sums: NDArray[np.uint32]) -> None:
+    native_library().rocmforge_add_checksum(
+        data.ctypes.data, len(data), sums.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32))
+    )

@@ -1,0 +1,191 @@
+"""The weights of a loaded model, mapped from their files, and the watch over those files."""
+
+import logging
+import os
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from runtime.checksums import CHUNK, Checksums
+from runtime.errors import PreparationError, WeightsChanged
+from runtime.files import file_sha256
+from runtime.gguf import GGUFFile
+from runtime.manifest import Manifest
+from runtime.mapped_file import MappedFile
+from runtime.ops.map_guard import MapGuard
+from runtime.packed_weights import PackedArrays, PackedWeights, packed_weights
+
+CHUNKS_AT_ONCE = 8
+BYTES_PER_SECOND = 1 << 30
+"""Of the check that runs beside requests: a thirtieth of what memory gives to them."""
+NICENESS = 10
+
+log = logging.getLogger("rocmforge.session")
+
+
+class Weights:
+    """The mapped files that a model computes with.
+
+    They are right as long as `check` raises nothing. It notices three things: the system says that
+    a file was written to or cut short; a map was read where its file has no bytes any more; the
+    checksums of what is mapped, which a thread of ours computes once, are not those that were
+    written. Any thread may call it; the first damage that is found stays.
+    """
+
+    def __init__(self, mapped: MappedFile, manifest: Manifest) -> None:
+        """Take over a GGUF that is mapped; use `Weights.open` for a prepared folder."""
+        self._name = manifest.name
+        self._sha256 = manifest.weights.sha256
+        self._mapped = mapped
+        self._guard = MapGuard()
+        self._guard.add(mapped.data)
+        self._packed: PackedWeights | None = None
+        self._looking = threading.Lock()
+        self._damage: tuple[str, bool] | None = None
+        self._closed = threading.Event()
+        self._checking: threading.Thread | None = None
+        self.gguf = GGUFFile(mapped.path, mapped.mapping)
+
+    @classmethod
+    def open(cls, folder: Path, manifest: Manifest) -> "Weights":
+        """Map the GGUF of a prepared folder.
+
+        Its size and time are compared with the manifest's, and chunks all over it with their
+        checksums; all of it where its time is another. Raises PreparationError where it is not what
+        was prepared.
+        """
+        path, expected = manifest.weights_path(folder), manifest.weights
+        again = f"run `rocmforge prepare {expected.path}`"
+        try:
+            mapped = MappedFile.open(path)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise PreparationError(
+                f"the weights {path} cannot be read: {reason}; {again}"
+            ) from None
+        mapped.checksums = Checksums.read(folder)
+        same_time = mapped.state.modified_ns == expected.modified_ns
+        if mapped.state.size != expected.size:
+            intact = False
+        elif mapped.checksums is not None and mapped.checksums.size == expected.size:
+            chunks = mapped.checksums.spread() if same_time else None
+            intact = mapped.checksums.damaged(mapped.data, chunks) is None
+        else:
+            intact = same_time or file_sha256(path) == expected.sha256
+        if not intact:
+            mapped.close()
+            raise PreparationError(f"{path} has changed since it was prepared; {again}")
+        return cls(mapped, manifest)
+
+    def packed(self, folder: Path) -> PackedArrays:
+        """Maps of the matrices that can be packed, by name; empty where there can be no copy.
+
+        folder: where packed copies are kept. Raises WeightsChanged.
+        """
+        self._packed = packed_weights(self.gguf, self._sha256, folder, self.check)
+        if self._packed is None:
+            return {}
+        self._guard.add(self._packed.file.data)
+        return self._packed.arrays
+
+    def watch(self) -> None:
+        """Begin to watch a model that is loaded.
+
+        Guards the maps that ONNX Runtime has made too, and begins to compute the checksums of all
+        that is computed with, beside whatever runs.
+        """
+        for mapped in self._files():
+            self._guard.add(mapped.data)
+        self._checking = threading.Thread(target=self._compare, name="weights", daemon=True)
+        self._checking.start()
+
+    def check(self) -> None:
+        """Raise WeightsChanged where what was computed so far may come of other weights.
+
+        Costs some microseconds where nothing happened. A file that was written to is read whole.
+        """
+        if self._closed.is_set() or (
+            self._damage is None
+            and self._guard.faults == 0
+            and all(mapped.is_untouched() for mapped in self._files())
+        ):
+            return
+        with self._looking:
+            for mapped in self._files():
+                if self._damage is None and (damage := mapped.damage()) is not None:
+                    self._note(mapped, damage)
+            if self._damage is None and self._guard.faults:
+                self._note(self._mapped, "cannot be read any more")
+        if self._damage is not None:
+            message, reloadable = self._damage
+            raise WeightsChanged(message, reloadable=reloadable)
+
+    def wait_until_compared(self) -> None:
+        """Wait for the checksums of everything that is mapped; then `check` says what they gave."""
+        if self._checking is not None and self._checking is not threading.current_thread():
+            self._checking.join()
+
+    def close(self) -> None:
+        """Watch no more; the maps go when nobody uses them."""
+        self._closed.set()
+        self.wait_until_compared()
+        self._guard.close()
+        for mapped in self._files():
+            mapped.close()
+
+    def _files(self) -> tuple[MappedFile, ...]:
+        return (self._mapped,) if self._packed is None else (self._mapped, self._packed.file)
+
+    def _note(self, mapped: MappedFile, damage: str) -> None:
+        """Keep the first damage that was found; called under the lock."""
+        if self._packed is not None and mapped is self._packed.file:
+            gone = self._packed.discard()
+            log.error("the packed copy %s %s%s", mapped.path, damage, "" if gone else "; delete it")
+            next_load = "is made anew when it is loaded again" if gone else "cannot be deleted"
+            self._damage = (
+                f"the packed copy of the weights of {self._name} is damaged and {next_load}",
+                gone,
+            )
+        else:
+            log.error("the weights %s: the file %s", mapped.path, damage)
+            self._damage = (
+                f"the weights of {self._name} on disk are no longer those that were loaded; "
+                "prepare the model again",
+                False,
+            )
+
+    def _compare(self) -> None:
+        """Compare all that is computed with, with its checksums; run by a thread of its own."""
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        for mapped, chunks in self._parts():
+            for at in range(0, len(chunks), CHUNKS_AT_ONCE):
+                began = time.monotonic()
+                some = chunks[at : at + CHUNKS_AT_ONCE]
+                assert mapped.checksums is not None
+                place = mapped.checksums.damaged(mapped.content, some)
+                if place is not None:
+                    with self._looking:
+                        if self._damage is None:
+                            self._note(mapped, f"is damaged at byte {place}")
+                    return
+                pause = len(some) * CHUNK / BYTES_PER_SECOND - (time.monotonic() - began)
+                if self._closed.wait(max(0.0, pause)):
+                    return
+
+    def _parts(self) -> list[tuple[MappedFile, list[int]]]:
+        """The files that have checksums, and the chunks of each that are computed with."""
+        packed = self._packed
+        parts = []
+        if packed is not None and packed.file.checksums is not None:
+            parts.append((packed.file, list(range(len(packed.file.checksums.sums)))))
+        if self._mapped.checksums is not None:
+            unpacked = {
+                chunk
+                for info in self.gguf.tensors.values()
+                if packed is None or info.name not in packed.arrays
+                for chunk in self._mapped.checksums.chunks_of(info.offset, info.offset + info.size)
+            }
+            parts.append((self._mapped, sorted(unpacked)))
+        return parts
