@@ -15,6 +15,13 @@ from api.resources.health import HealthResource, ReadyResource
 from api.resources.metrics import MetricsResource
 from api.resources.models import ModelsResource
 from api.resources.requests import CancelResource, RequestsResource, StatusResource
+from api.resources.tokens import (
+    ApplyTemplateResource,
+    DetokenizeResource,
+    RenderChatResource,
+    RenderCompletionResource,
+    TokenizeResource,
+)
 from api.resources.traces import TracesResource
 from api.services import Services
 
@@ -38,6 +45,11 @@ def create_app(services: Services) -> errors.Application:
     app.add_route("/traces", TracesResource(services))
     app.add_route("/v1/completions", CompletionsResource(services))
     app.add_route("/v1/chat/completions", ChatCompletionsResource(services))
+    app.add_route("/v1/completions/render", RenderCompletionResource(services))
+    app.add_route("/v1/chat/completions/render", RenderChatResource(services))
+    app.add_route("/tokenize", TokenizeResource(services))
+    app.add_route("/detokenize", DetokenizeResource(services))
+    app.add_route("/apply-template", ApplyTemplateResource(services))
     app.add_route("/v1/models", OpenAIModelsResource(services))
     app.add_route("/v1/models/{name:path}", OpenAIModelResource(services))
     return app

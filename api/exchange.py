@@ -1,25 +1,20 @@
 """One generation over HTTP: from a body that was read to the end of its answer."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import falcon
 
-from api.errors import ClientGone
+from api.client import Client
 from api.holder import ServedModel
-from api.schemas import Conversation, GenerateRequest
+from api.prompts import prompt_tokens
+from api.schemas import GenerateRequest
 from api.services import Services
 from api.telemetry.logs import AccessEntry
 from api.telemetry.tracing import remote_parent
-from runtime.chat import ChatTemplate
-from runtime.errors import EngineUnavailable, QueueFull
+from runtime.errors import EngineUnavailable
 from runtime.generation import Generation
-from runtime.tokenizer import Tokenizer, Watch
-
-WATCH_CLIENT = "rocmforge.watch_client"
-"""Key of the WSGI environment: calls a function as soon as the client is gone (see server)."""
 
 
 class Exchange:
@@ -78,25 +73,19 @@ def begin(
     entry: AccessEntry = request.context.access
     if services.settings.log_prompts:
         entry.prompt = str(wanted.prompt)
-    if not services.slots.acquire():
-        raise QueueFull(
-            f"all {services.slots.count} generation requests that this server answers at once "
-            f"are busy, which is all that {services.slots.setting} allows; try again later"
-        )
-    client_gone = threading.Event()
-    watch: Callable[[Callable[[], None]], None] = request.env.get(WATCH_CLIENT, _never)
+    services.slots.take()
     try:
-        watch(client_gone.set)
+        client = Client(request)
         context = remote_parent(_lower_case_headers(request))
         try:
-            generation = _submit(model, wanted, context, client_gone)
+            generation = _submit(model, wanted, context, client)
         except EngineUnavailable:
             newer = services.model_for_new_work()
             if newer is model:
                 raise
             # Another version was taken over since the model was looked up.
             model = newer
-            generation = _submit(model, wanted, context, client_gone)
+            generation = _submit(model, wanted, context, client)
     except BaseException:
         services.slots.release()
         raise
@@ -104,42 +93,23 @@ def begin(
     with exchange.closed_on_failure():
         entry.generation = generation
         services.requests.add(generation, entry.x_request_id, model)
-        watch(exchange.abort)
+        client.when_gone(exchange.abort)
     return exchange
 
 
-def _never(client_gone: Callable[[], None]) -> None:
-    """Stands for WATCH_CLIENT where the server cannot tell."""
-
-
 def _submit(
-    model: ServedModel, wanted: GenerateRequest, context: object, client_gone: threading.Event
+    model: ServedModel, wanted: GenerateRequest, context: object, client: Client
 ) -> Generation:
-    def watch(tokens: int) -> None:
-        if client_gone.is_set():
-            raise ClientGone("the client has gone")
-        model.engine.check_prompt_length(tokens, at_least=True)
-
     sampling = wanted.sampling
     if sampling.top_k > model.engine.vocabulary_size:
         sampling = replace(sampling, top_k=model.engine.vocabulary_size)
     return model.engine.submit(
-        _prompt_tokens(wanted, model.tokenizer, watch),
+        prompt_tokens(wanted, model, client),
         sampling,
         wanted.max_tokens,
         ignore_eos=wanted.ignore_eos,
         context=context,
     )
-
-
-def _prompt_tokens(wanted: GenerateRequest, tokenizer: Tokenizer, watch: Watch) -> Sequence[int]:
-    prompt = wanted.prompt
-    if isinstance(prompt, Conversation):
-        template = ChatTemplate(tokenizer)
-        return template.encode(prompt.messages, variables=prompt.variables, watch=watch)
-    if isinstance(prompt, str):
-        return tokenizer.encode(prompt, parse_special=wanted.parse_special, watch=watch)
-    return prompt
 
 
 def _lower_case_headers(request: falcon.Request) -> dict[str, str]:

@@ -1,7 +1,10 @@
 """How many generation requests may be answered at once."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from runtime.errors import QueueFull
 from runtime.settings import Settings
 
 MOST_RESERVED_THREADS = 16
@@ -62,6 +65,23 @@ class GenerationSlots:
                 return False
             self._in_use += 1
             return True
+
+    def take(self) -> None:
+        """Take a slot. Raises QueueFull where there is none."""
+        if not self.acquire():
+            raise QueueFull(
+                f"all {self.count} generation requests that this server answers at once are busy, "
+                f"which is all that {self.setting} allows; try again later"
+            )
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Within it, a slot is taken. Raises QueueFull where there is none."""
+        self.take()
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Give a slot back."""

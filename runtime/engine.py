@@ -131,13 +131,9 @@ class Engine:
         ContextLengthExceeded for one that fills the context; QueueFull; EngineUnavailable.
         """
         prompt = tuple(prompt_tokens)
-        if not prompt:
-            raise InvalidRequest("the prompt has no tokens; send at least one character")
-        self.check_prompt_length(len(prompt))
+        self.check_prompt(prompt)
         if max_tokens < 1:
             raise InvalidRequest("max_tokens must be at least 1")
-        if not (min(prompt) >= 0 and max(prompt) < self.vocabulary_size):
-            raise InvalidRequest(f"a token id is not between 0 and {self.vocabulary_size - 1}")
         max_tokens = min(max_tokens, self.context_length - len(prompt))
         with self._submitting:
             if not self._accepting or not self.running:
@@ -162,6 +158,14 @@ class Engine:
             self._core.recorder.request_submitted()
             self._inbox.put(generation)
         return generation
+
+    def check_prompt(self, tokens: AnySequence[int]) -> None:
+        """Raise what `submit` raises for a prompt that it does not take."""
+        if not tokens:
+            raise InvalidRequest("the prompt has no tokens; send at least one character")
+        self.check_prompt_length(len(tokens))
+        if not (min(tokens) >= 0 and max(tokens) < self.vocabulary_size):
+            raise InvalidRequest(f"a token id is not between 0 and {self.vocabulary_size - 1}")
 
     def check_prompt_length(self, tokens: int, *, at_least: bool = False) -> None:
         """Raise ContextLengthExceeded where a prompt of so many tokens leaves no room."""

@@ -228,6 +228,13 @@ class Tokenizer:
                 return byte_level_bytes(text)
         return b""
 
+    def token_piece(self, token: int) -> bytes:
+        """Bytes of a token, an id inside the vocabulary, as it is shown by itself.
+
+        Other than `token_bytes` this gives the names of control tokens.
+        """
+        return self.token_bytes(token) or self.token_text(token).encode()
+
     def decode(self, tokens: Iterable[int]) -> str:
         """Text of the tokens, without a space that encoding put in front.
 

@@ -7,7 +7,7 @@ import pytest
 from falcon.testing import TestClient
 
 from api.app import create_app
-from api.exchange import WATCH_CLIENT
+from api.client import WATCH_CLIENT
 from tests.api.serving import Serving
 
 

@@ -1,0 +1,33 @@
+"""Whether the client of a request still waits for its answer."""
+
+import threading
+from collections.abc import Callable
+
+import falcon
+
+from api.errors import ClientGone
+
+WATCH_CLIENT = "rocmforge.watch_client"
+"""Key of the WSGI environment: calls a function as soon as the client is gone (see server)."""
+
+
+class Client:
+    """The client of one request. The server's thread notes that it goes; any thread may ask."""
+
+    def __init__(self, request: falcon.Request) -> None:
+        self._watch: Callable[[Callable[[], None]], None] = request.env.get(WATCH_CLIENT, _never)
+        self._gone = threading.Event()
+        self._watch(self._gone.set)
+
+    def expect_waiting(self, tokens: int = 0) -> None:
+        """Raise ClientGone where nobody waits any more; watches what makes tokens of a text."""
+        if self._gone.is_set():
+            raise ClientGone("the client has gone")
+
+    def when_gone(self, callback: Callable[[], None]) -> None:
+        """From now on only this is called when the client goes, at once if it has gone already."""
+        self._watch(callback)
+
+
+def _never(client_gone: Callable[[], None]) -> None:
+    """Stands for WATCH_CLIENT where the server cannot tell."""

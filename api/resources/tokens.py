@@ -1,0 +1,132 @@
+"""Routes that show what the model is given, and generate nothing.
+
+POST /tokenize, /detokenize and /apply-template, which are llama.cpp's, and POST
+/v1/completions/render and /v1/chat/completions/render, which are vLLM's.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import falcon
+import msgspec
+
+from api.chat import ChatRequest
+from api.client import Client
+from api.completions import CompletionRequest, OpenAIRequest
+from api.holder import ServedModel
+from api.prompts import prompt_text, prompt_tokens
+from api.request_body import decode, read_json_body
+from api.resources.completions import expect_served
+from api.schemas import Conversation
+from api.services import Services
+from api.tokens import (
+    DetokenizeAnswer,
+    DetokenizeBody,
+    Piece,
+    RenderedRequest,
+    TemplateAnswer,
+    TokenizeAnswer,
+    TokenizeBody,
+)
+from runtime.errors import InvalidRequest
+from runtime.tokenizer import Tokenizer
+
+
+class TokenResource(ABC):
+    """A POST that the tokenizer answers. It takes a slot, since its work may be as long."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer once."""
+        services = self._services
+        body = read_json_body(req, services.settings.max_body_bytes)
+        model = services.model_for_new_work()
+        name = req.context.access.x_request_id
+        with services.slots.taken():
+            resp.data = msgspec.json.encode(self._answer(body, model, Client(req), name))
+
+    @abstractmethod
+    def _answer(self, body: bytes, model: ServedModel, client: Client, name: str) -> Any:
+        """What is answered to a body, of a request with this name."""
+
+
+class TokenizeResource(TokenResource):
+    """POST /tokenize: the tokens of a text."""
+
+    def _answer(self, body: bytes, model: ServedModel, client: Client, name: str) -> TokenizeAnswer:
+        given = decode(body, TokenizeBody)
+        tokenizer = model.tokenizer
+        parts = [given.content] if isinstance(given.content, str) else given.content or []
+        tokens: list[int] = []
+        for index, part in enumerate(parts):
+            if isinstance(part, int):
+                tokens.append(_known(part, tokenizer))
+                continue
+            tokens += tokenizer.encode(
+                part,
+                add_special=bool(given.add_special) and index == 0,
+                parse_special=given.parse_special is not False,
+                watch=client.expect_waiting,
+            )
+        if given.with_pieces:
+            return TokenizeAnswer([Piece.of(t, tokenizer.token_piece(t)) for t in tokens])
+        return TokenizeAnswer(tokens)
+
+
+class DetokenizeResource(TokenResource):
+    """POST /detokenize: the text of tokens, in which control tokens stand by their names."""
+
+    def _answer(
+        self, body: bytes, model: ServedModel, client: Client, name: str
+    ) -> DetokenizeAnswer:
+        tokenizer = model.tokenizer
+        tokens = [_known(token, tokenizer) for token in decode(body, DetokenizeBody).tokens or ()]
+        text = b"".join(map(tokenizer.token_piece, tokens))
+        return DetokenizeAnswer(text.decode("utf-8", "replace"))
+
+
+class ApplyTemplateResource(TokenResource):
+    """POST /apply-template: the prompt that the model's template makes of messages."""
+
+    def _answer(self, body: bytes, model: ServedModel, client: Client, name: str) -> TemplateAnswer:
+        conversation = ChatRequest.parse(body).generate.prompt
+        assert isinstance(conversation, Conversation)
+        return TemplateAnswer(prompt_text(conversation, model, client))
+
+
+class RenderCompletionResource(TokenResource):
+    """POST /v1/completions/render: what that route would ask the engine for."""
+
+    def _answer(
+        self, body: bytes, model: ServedModel, client: Client, name: str
+    ) -> list[RenderedRequest]:
+        return [_rendered(CompletionRequest.parse(body), model, client, f"cmpl-{name}")]
+
+
+class RenderChatResource(TokenResource):
+    """POST /v1/chat/completions/render: what that route would ask the engine for."""
+
+    def _answer(
+        self, body: bytes, model: ServedModel, client: Client, name: str
+    ) -> RenderedRequest:
+        return _rendered(ChatRequest.parse(body), model, client, f"chatcmpl-{name}")
+
+
+def _rendered(
+    wanted: OpenAIRequest, model: ServedModel, client: Client, name: str
+) -> RenderedRequest:
+    expect_served(wanted.model, model)
+    tokens = tuple(prompt_tokens(wanted.generate, model, client))
+    model.engine.check_prompt(tokens)
+    room = model.engine.context_length - len(tokens)
+    return RenderedRequest.of(wanted, tokens, model=model.name, name=name, room=room)
+
+
+def _known(token: int, tokenizer: Tokenizer) -> int:
+    """The token. Raises InvalidRequest where the vocabulary has none of this id."""
+    if not 0 <= token < tokenizer.vocabulary_size:
+        most = tokenizer.vocabulary_size - 1
+        raise InvalidRequest(f"a token id is not between 0 and {most}")
+    return token

@@ -1,0 +1,101 @@
+"""Bodies of the routes that look inside: tokens of texts, texts of tokens, prompts as rendered.
+
+Sources: tools/server/README.md of llama.cpp for /tokenize, /detokenize and /apply-template, and
+vllm/entrypoints/serve/render of vLLM for the routes that end with /render.
+"""
+
+from typing import Any
+
+import msgspec
+
+from api.completions import OpenAIRequest
+
+
+class TokenizeBody(msgspec.Struct, frozen=True):
+    """JSON body of POST /tokenize; null means the default."""
+
+    content: str | list[str | int] | None = None
+    """A text, or texts and token ids that follow each other."""
+    add_special: bool | None = None
+    """Whether BOS and EOS are added where the model wants them, to a first text; by default not."""
+    parse_special: bool | None = None
+    """Whether a text may name control tokens; by default so."""
+    with_pieces: bool | None = None
+    """Whether each token comes with its text."""
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A token and its text, or its bytes where they are no whole characters."""
+
+    id: int
+    piece: str | list[int]
+
+    @classmethod
+    def of(cls, token: int, text: bytes) -> "Piece":
+        """The piece of a token with these bytes."""
+        try:
+            return cls(token, text.decode())
+        except UnicodeDecodeError:
+            return cls(token, list(text))
+
+
+class TokenizeAnswer(msgspec.Struct, frozen=True):
+    """Answer of POST /tokenize."""
+
+    tokens: list[int] | list[Piece]
+
+
+class DetokenizeBody(msgspec.Struct, frozen=True):
+    """JSON body of POST /detokenize."""
+
+    tokens: list[int] | None = None
+
+
+class DetokenizeAnswer(msgspec.Struct, frozen=True):
+    """Answer of POST /detokenize."""
+
+    content: str
+
+
+class TemplateAnswer(msgspec.Struct, frozen=True):
+    """Answer of POST /apply-template."""
+
+    prompt: str
+
+
+class RenderedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a body of a completion asks the engine for, in vLLM's words."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    features: None = None
+    """vLLM's place for images; there are none here."""
+    sampling_params: dict[str, Any]
+    model: str
+    stream: bool
+    stream_options: dict[str, Any] | None
+    cache_salt: None = None
+    priority: int = 0
+
+    @classmethod
+    def of(
+        cls, wanted: OpenAIRequest, tokens: tuple[int, ...], *, model: str, name: str, room: int
+    ) -> "RenderedRequest":
+        """A checked request with the tokens of its prompt; `room` are those left for the answer."""
+        sampling = wanted.generate.sampling
+        return cls(
+            request_id=name,
+            token_ids=tokens,
+            sampling_params={
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": sampling.top_k,
+                "seed": sampling.seed,
+                "stop": list(wanted.generate.stops),
+                "ignore_eos": wanted.generate.ignore_eos,
+                "max_tokens": min(wanted.generate.max_tokens, room),
+            },
+            model=model,
+            stream=wanted.stream,
+            stream_options={"include_usage": wanted.include_usage} if wanted.stream else None,
+        )

@@ -1,0 +1,113 @@
+"""Routes that show what the model is given: they agree with what is generated from."""
+
+from typing import Any
+
+import pytest
+
+from tests.api.serving import Serving
+
+MESSAGES = [{"role": "user", "content": "hello <|im_end|>"}]
+PROMPT = "<|im_start|>user\nhello <|im_end|><|im_end|>\n<|im_start|>assistant\n"
+
+
+def asked(serving: Serving, path: str, **body: Any) -> Any:
+    response = serving.post(path, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_a_text_has_tokens_and_they_have_its_text(serving: Serving) -> None:
+    text = "<|im_start|>hello the world, é 漢"
+    tokens = asked(serving, "/tokenize", content=text)["tokens"]
+    assert tokens == serving.model.tokenizer.encode(text, add_special=False, parse_special=True)
+    assert asked(serving, "/detokenize", tokens=tokens) == {"content": text}
+    typed = asked(serving, "/tokenize", content=text, parse_special=False)["tokens"]
+    assert len(typed) > len(tokens)
+    assert asked(serving, "/detokenize", tokens=typed) == {"content": text}
+
+
+def test_texts_and_tokens_may_follow_each_other(serving: Serving) -> None:
+    one, other = (asked(serving, "/tokenize", content=text)["tokens"] for text in ("hello", "é"))
+    mixed = asked(serving, "/tokenize", content=["hello", 1, 2, "é"])["tokens"]
+    assert mixed == [*one, 1, 2, *other]
+
+
+def test_pieces_are_texts_or_the_bytes_of_parts_of_characters(serving: Serving) -> None:
+    pieces = asked(serving, "/tokenize", content="<|im_end|>hellé", with_pieces=True)["tokens"]
+    assert [list(piece) for piece in pieces] == [["id", "piece"]] * len(pieces)
+    assert pieces[0] == {"id": 2, "piece": "<|im_end|>"}
+    assert [piece["piece"] for piece in pieces[1:]] == ["hell", [0xC3], [0xA9]]
+
+
+@pytest.mark.parametrize(("path", "nothing"), [("tokenize", "tokens"), ("detokenize", "content")])
+def test_nothing_given_is_nothing(serving: Serving, path: str, nothing: str) -> None:
+    empty: dict[str, Any] = {"tokens": [], "content": ""}
+    assert asked(serving, f"/{path}") == {nothing: empty[nothing]}
+    given = "content" if path == "tokenize" else "tokens"
+    assert asked(serving, f"/{path}", **{given: empty[given]}) == {nothing: empty[nothing]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/tokenize", {"content": 5}),
+        ("/tokenize", {"content": ["a", 100_000]}),
+        ("/tokenize", {"content": ["a", -1]}),
+        ("/detokenize", {"tokens": [100_000]}),
+        ("/detokenize", {"tokens": "hello"}),
+        ("/apply-template", {"messages": []}),
+        ("/v1/completions/render", {"prompt": ""}),
+        ("/v1/completions/render", {"prompt": [100_000]}),
+        ("/v1/completions/render", {"prompt": "x" * 10_000}),
+        ("/v1/chat/completions/render", {"messages": [{"role": "user", "content": "x" * 10_000}]}),
+    ],
+)
+def test_what_does_not_fit_is_refused(serving: Serving, path: str, body: dict[str, Any]) -> None:
+    assert serving.post(path, json=body).status_code == 400
+
+
+def test_messages_become_the_prompt_of_the_template(serving: Serving) -> None:
+    assert asked(serving, "/apply-template", messages=MESSAGES) == {"prompt": PROMPT}
+
+
+def test_a_chat_is_rendered_as_it_is_generated_from(serving: Serving) -> None:
+    body = {"messages": MESSAGES, "max_tokens": 3, "stop": ["a", "b"], "top_k": 7, "seed": 5}
+    rendered = asked(serving, "/v1/chat/completions/render", **body)
+    assert rendered["request_id"].startswith("chatcmpl-")
+    assert (rendered["model"], rendered["stream"], rendered["features"]) == ("tiny", False, None)
+    assert rendered["sampling_params"] == {
+        **{"temperature": 1.0, "top_p": 1.0, "top_k": 7, "seed": 5},
+        **{"stop": ["a", "b"], "ignore_eos": False, "max_tokens": 3},
+    }
+    assert serving.session.steps == 0
+    generated = asked(serving, "/v1/chat/completions", **body)
+    assert generated["usage"]["prompt_tokens"] == len(rendered["token_ids"])
+    # What was typed is text: only the template's own control tokens are there.
+    assert [token for token in rendered["token_ids"] if token in (1, 2)] == [1, 2, 1]
+    text = asked(serving, "/detokenize", tokens=rendered["token_ids"])["content"]
+    assert text == PROMPT
+
+
+def test_a_completion_is_rendered_as_it_is_generated_from(serving: Serving) -> None:
+    body = {"prompt": "<|im_start|>hello", "max_tokens": 5, "stream": True}
+    (rendered,) = asked(serving, "/v1/completions/render", **body)
+    assert rendered["token_ids"] == asked(serving, "/tokenize", content=body["prompt"])["tokens"]
+    assert rendered["request_id"].startswith("cmpl-")
+    assert rendered["stream_options"] == {"include_usage": False}
+    (given,) = asked(serving, "/v1/completions/render", prompt=[1, 5, 6], max_tokens=100_000)
+    assert given["token_ids"] == [1, 5, 6]
+    assert given["sampling_params"]["max_tokens"] == serving.model.engine.context_length - 3
+    wrong = serving.post("/v1/completions/render", json={"prompt": "a", "model": "other"})
+    assert wrong.status_code == 404
+
+
+def test_they_take_slots(serving: Serving) -> None:
+    slots = serving.services.slots
+    while slots.acquire():
+        pass
+    for path in ("/tokenize", "/detokenize", "/apply-template", "/v1/completions/render"):
+        assert serving.post(path, json={"messages": MESSAGES, "prompt": "a"}).status_code == 503
+    for _ in range(slots.count):
+        slots.release()
+    assert asked(serving, "/tokenize", content="a")["tokens"]
+    assert slots.in_use == 0
