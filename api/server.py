@@ -53,7 +53,8 @@ _Ends: TypeAlias = "queue.SimpleQueue[BaseException | None]"
 class Server:
     """An HTTP server and its thread. The constructor binds; `start` begins to answer.
 
-    Owned by the thread that makes it. Raises SettingsError where the address cannot be had.
+    Owned by the thread that makes it. Raises SettingsError where the address or the
+    threads cannot be had.
     """
 
     def __init__(self, app: Application, settings: Settings) -> None:
@@ -91,7 +92,15 @@ class Server:
                 f"({getattr(error, 'strerror', None) or error}); stop the other program or choose "
                 "another address with --host and --port"
             ) from None
-        self._dispatcher.set_thread_count(threads)
+        try:
+            self._dispatcher.set_thread_count(threads)
+        except RuntimeError:
+            wasyncore.close_all(self._map)
+            self._dispatcher.set_thread_count(0)
+            raise SettingsError(
+                f"the system does not allow the {threads} threads that the server takes; lower "
+                "--max-connections"
+            ) from None
         self._trigger = listeners[0].trigger
         self.host = settings.host
         self.port: int = listeners[0].effective_port

@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -72,10 +73,13 @@ class Services:
             object.__setattr__(self, name, part)
 
     def finished(self, generation: Generation) -> None:
-        """Note the end of a request (runtime.engine.EngineObserver)."""
-        self.requests.finished(generation)
-        self.durations.finished(generation)
-        self.tracer.finished(generation)
+        """Note the end of a request (runtime.engine.EngineObserver).
+
+        Where one part fails the others are told nonetheless; what it raised is raised at the end.
+        """
+        with ExitStack() as parts:
+            for part in (self.tracer, self.durations, self.requests):  # the last is told first
+                parts.callback(part.finished, generation)
 
     def statistics(self) -> EngineStatistics:
         """The counts of every engine there was, all zero without one."""

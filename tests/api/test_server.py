@@ -266,6 +266,22 @@ def test_an_address_that_is_not_ours_is_a_clear_error(host: str) -> None:
         Server(create_app(Services(settings=settings)), settings)
 
 
+def test_threads_that_the_system_does_not_allow_are_a_clear_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+
+    def start_few(thread: threading.Thread) -> None:
+        if thread.name == "waitress-5":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_few)
+    settings = Settings(port=0)
+    with pytest.raises(SettingsError, match="--max-connections"):
+        Server(create_app(Services(settings=settings)), settings)
+
+
 def test_closing_frees_the_port(settings: Settings) -> None:
     services = Services(settings=Settings(port=0, home=settings.home, max_connections=1))
     server = Server(create_app(services), services.settings)

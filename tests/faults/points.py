@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from api.request_log import RequestLog
 from api.telemetry.metrics import RequestDurations
 from runtime.drafts import PromptLookup
 from runtime.engine_core import EngineCore
@@ -201,6 +202,11 @@ POINTS = (
         "the observer raises",
         Hurts.NOBODY,
         _replaced(RequestDurations, "finished", _observes_victim, ValueError(SECRET)),
+    ),
+    FaultPoint(
+        "the list of requests raises",
+        Hurts.NOBODY,
+        _replaced(RequestLog, "finished", _observes_victim, MemoryError()),
     ),
     FaultPoint(
         "the observer asks to exit",

@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from api.services import Services
 from runtime.engine import DIED, Engine
@@ -27,10 +31,20 @@ GREEDY = SamplingParameters(temperature=0.0)
 TOKENS = 24
 
 
+LIMITS: tuple[dict[str, object], ...] = (
+    {},
+    {"token_budget": 7},
+    {"cache_tokens": 96, "page_size": 8, "token_budget": 32},
+    {"max_batch_size": 2, "prompt_lookup": False},
+)
+RECOVERABLE = tuple(point for point in POINTS if point.hurts is not Hurts.ENGINE)
+
+
 class Running:
     """An engine over a real session, whose steps the test holds."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, **changes: object) -> None:
+        settings = msgspec.structs.replace(settings, **changes)
         self.session = HeldSession(Session(folder, settings=settings))
         self.engine = Engine(
             self.session,
@@ -117,3 +131,33 @@ def test_a_fault_hurts_nobody_but_whom_it_must(
     assert engine.failure is None
     engine._core.check_integrity()
     assert engine.statistics().pages_used == 0
+
+
+@given(st.lists(st.sampled_from(RECOVERABLE), min_size=3, max_size=8), st.sampled_from(LIMITS))
+@hypothesis_settings(max_examples=12, suppress_health_check=list(HealthCheck))
+def test_faults_in_any_order_leave_an_engine_whole_that_is_short_of_pages_and_places(
+    prepared: Path,
+    settings: Settings,
+    expected: list[tuple[int, ...]],
+    points: list[FaultPoint],
+    limits: dict[str, object],
+) -> None:
+    running = Running(prepared, settings, **limits)
+    for point in points:
+        with pytest.MonkeyPatch.context() as patch:
+            point.arm(patch, running.session)
+            generations = [running.victim(), *running.neighbours(), running.victim()]
+            for generation in generations:
+                assert generation.wait(HELD_SECONDS)
+        running.session.fault = None
+        hurt = [g for g in generations if g.finish_reason is FinishReason.FAILED]
+        if point.hurts is Hurts.NOBODY:
+            assert hurt == []
+        if point.hurts is not Hurts.STEP:
+            assert [g.tokens for g in generations[1:-1]] == expected
+    assert running.engine.stop()
+    assert running.engine.failure is None
+    running.engine._core.check_integrity()
+    counted = running.engine.statistics()
+    assert counted.pages_used == 0
+    assert counted.started == counted.completed + counted.failed == 5 * len(points)
