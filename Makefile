@@ -106,7 +106,7 @@ dagster: setup ## open the pipelines in Dagster's own UI, on this machine only
 	mkdir -p "$$home" && exec 9>"$$home/running.lock" && { flock --nonblock 9 || { \
 	echo "Dagster runs over $$home already: open it in the browser, or end it first" >&2; exit 1; }; } && \
 	cp deploy/dagster.yaml "$$home/dagster.yaml" && export DAGSTER_HOME="$$home" && \
-	exec $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 $(ARGS)
+	$(BIN)/python -m pipelines.lost_runs && exec $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 $(ARGS)
 
 $(VENV)/installed-gpu-build: pyproject.toml requirements.lock | $(VENV)/installed
 	@echo "== installing the GPU kernels' compiler (Triton, 200 MB)"

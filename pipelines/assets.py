@@ -1,4 +1,4 @@
-"""gguf_file -> onnx_model -> published_model, one partition a GGUF file: a face on plain functions.
+"""The assets gguf_file -> onnx_model -> published_model, one partition for each GGUF file.
 
 Between the last two stand the blocking checks; see checks.py.
 """
@@ -18,7 +18,7 @@ from pipelines import pictures
 from pipelines.architectures import describe
 from pipelines.convert import block_formats, convert
 from pipelines.prepare import expect_supported, raise_failed
-from pipelines.resources import ModelPreparation
+from pipelines.resources import MACHINE_POOL, ModelPreparation
 from pipelines.validation import CHECKS
 from runtime.errors import ModelNotFound, PreparationError, RocmForgeError
 from runtime.files import file_sha256
@@ -30,25 +30,22 @@ from runtime.registry import PublishedModel, model_name
 warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec")
 
 GROUP = "models"
-STAGING = "folder"
 RUN_OWNER = "run-"
-
-POOL = "preparation"
-"""Of steps that use the whole machine; it holds one at a time, see deploy/dagster.yaml."""
+PARTITION_TAG = "dagster/partition"
+CONVERSION_TAG = "rocmforge/conversion"
+"""The id of the run whose converted model a run publishes."""
 
 PARTITIONS = "gguf_model"
 gguf_models = dg.DynamicPartitionsDefinition(name=PARTITIONS)
 
 
-@dg.asset(partitions_def=gguf_models, group_name=GROUP, kinds={"file"}, pool=POOL)
+@dg.asset(partitions_def=gguf_models, group_name=GROUP, kinds={"file"}, pool=MACHINE_POOL)
 def gguf_file(
     context: dg.AssetExecutionContext, preparation: ModelPreparation
 ) -> dg.MaterializeResult[None]:
     """A GGUF in the folder of incoming files that this build can run."""
-    path = preparation.gguf(context.partition_key)
-    with failures_shown():
-        if not path.is_file():
-            raise ModelNotFound(f"{path} does not exist; put the GGUF file there")
+    with failures_shown(), preparation.machine():
+        path = preparation.gguf(partition_key(context))
         expect_supported(path, preparation.settings)
         file = GGUFFile.open(path)
         spec = describe(file)
@@ -73,16 +70,22 @@ def gguf_file(
     )
 
 
-@dg.asset(partitions_def=gguf_models, group_name=GROUP, kinds={"onnx"}, deps=[gguf_file], pool=POOL)
+@dg.asset(
+    partitions_def=gguf_models,
+    group_name=GROUP,
+    kinds={"onnx"},
+    deps=[gguf_file],
+    pool=MACHINE_POOL,
+)
 def onnx_model(
     context: dg.AssetExecutionContext, preparation: ModelPreparation
 ) -> dg.MaterializeResult[None]:
     """The graph over the GGUF's own weights, in a staging folder that nobody serves."""
-    path = preparation.gguf(context.partition_key)
-    name = model_name(path)
-    remove_left_behind(context, preparation, name)
     began = time.perf_counter()
-    with failures_shown():
+    with failures_shown(), preparation.machine():
+        path = preparation.gguf(partition_key(context))
+        name = model_name(path)
+        remove_left_behind(context, preparation, name)
         folder = preparation.registry.new_staging(name, RUN_OWNER + context.run.run_id)
         try:
             manifest = convert(path, folder, name, weights_copy=preparation.settings.weights_copy)
@@ -92,8 +95,7 @@ def onnx_model(
     graph = folder / GRAPH_NAME
     return dg.MaterializeResult(
         metadata={
-            STAGING: dg.MetadataValue.path(folder),
-            "graph": dg.MetadataValue.path(graph),
+            "name": name,
             "seconds": rounded(time.perf_counter() - began),
             "graph_bytes": graph.stat().st_size,
             "weights_bytes": manifest.weights.size,
@@ -106,27 +108,40 @@ def onnx_model(
     )
 
 
-@dg.asset(partitions_def=gguf_models, group_name=GROUP, kinds={"onnx"}, deps=[onnx_model])
+@dg.asset(
+    partitions_def=gguf_models,
+    group_name=GROUP,
+    kinds={"onnx"},
+    deps=[onnx_model],
+    pool=MACHINE_POOL,
+)
 def published_model(
     context: dg.AssetExecutionContext, preparation: ModelPreparation
 ) -> dg.MaterializeResult[None]:
     """The version that is served from now on; earlier ones stay."""
+    registry = preparation.registry
     with failures_shown():
-        staging = staging_folder(context)
+        staging = staging_folder(context, preparation)
         manifest = Manifest.read(staging)
         raise_failed(manifest.name, manifest.checks)
         unchecked = CHECKS.keys() - {check.name for check in manifest.checks}
         if unchecked:
             raise PreparationError(f"{manifest.name} was not checked: {sorted(unchecked)}")
-        folder = preparation.registry.publish(staging, manifest)
+        same = registry.same_as(manifest)
+        if same is None:
+            folder = registry.publish(staging, manifest)
+        else:
+            folder = registry.rollback(same.name, same.version).folder
+            shutil.rmtree(staging, ignore_errors=True)
     return dg.MaterializeResult(
         metadata={
             "name": manifest.name,
             "version": int(folder.name),
-            STAGING: dg.MetadataValue.path(folder),
+            "is_new": same is None,
+            "folder": dg.MetadataValue.path(folder),
             "weights": dg.MetadataValue.path(manifest.weights_path(folder)),
             "checks": check_table(manifest),
-            "kept_versions": version_table(preparation.registry.versions(manifest.name)),
+            "kept_versions": version_table(registry.versions(manifest.name)),
             "serve": dg.MetadataValue.md(f"`rocmforge serve {manifest.name}`"),
             "go_back": dg.MetadataValue.md(
                 f"`rocmforge rollback {manifest.name}`, or the job `rollback_model`"
@@ -145,28 +160,50 @@ def failures_shown() -> Iterator[None]:
         raise dg.Failure(description=str(error), allow_retries=False) from None
 
 
-def staging_folder(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Path:
-    """Where the latest onnx_model of this partition stands, be it of this run or an earlier one."""
-    records = context.instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=onnx_model.key, asset_partitions=[context.partition_key]),
-        limit=1,
-    ).records
-    event = records[0].asset_materialization if records else None
-    folder = Path(str(event.metadata[STAGING].value)) if event is not None else None
-    if folder is None or not folder.is_dir():
-        raise PreparationError("there is no converted model; materialize onnx_model first")
-    return folder
+def partition_key(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
+    """The partition of a run. Raises ModelNotFound for a run that was started without one."""
+    if not context.has_partition_key:
+        raise ModelNotFound(
+            "the run has no partition; launch it again and choose the model as its partition"
+        )
+    key: str = context.partition_key
+    return key
+
+
+def staging_folder(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
+    preparation: ModelPreparation,
+) -> Path:
+    """Where the converted model stands: that of the run's tag, else the latest of its partition.
+
+    Raises PreparationError where there is none, or a later run has published or replaced it.
+    """
+    key = partition_key(context)
+    conversion = context.run.tags.get(CONVERSION_TAG)
+    if conversion is None:
+        records = context.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=onnx_model.key, asset_partitions=[key]), limit=1
+        ).records
+        conversion = records[0].run_id if records else ""
+    name = model_name(Path(f"{key}.gguf"))
+    for folder in preparation.registry.stagings(name):
+        if folder.name == RUN_OWNER + conversion:
+            return folder
+    raise PreparationError("there is no converted model to publish; materialize onnx_model first")
 
 
 def remove_left_behind(
     context: dg.AssetExecutionContext, preparation: ModelPreparation, name: str
 ) -> None:
-    """Remove what runs that are over have left in the model's staging."""
+    """Remove what earlier runs left in the model's staging, but for what is yet to be published."""
     for folder in preparation.registry.stagings(name):
-        if folder.name.startswith(RUN_OWNER):
-            run = context.instance.get_run_by_id(folder.name.removeprefix(RUN_OWNER))
-            if run is None or run.is_finished:
-                shutil.rmtree(folder, ignore_errors=True)
+        if not folder.name.startswith(RUN_OWNER):
+            continue
+        run_id = folder.name.removeprefix(RUN_OWNER)
+        publishing = context.instance.get_runs(dg.RunsFilter(tags={CONVERSION_TAG: run_id}))
+        runs = [context.instance.get_run_by_id(run_id), *publishing]
+        if all(run is None or run.is_finished for run in runs):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def block_format_table(file: GGUFFile) -> dg.TableMetadataValue:

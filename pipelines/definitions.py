@@ -6,10 +6,10 @@ import dagster as dg
 
 from pipelines.assets import gguf_file, onnx_model, published_model
 from pipelines.checks import onnx_model_checks
-from pipelines.jobs import prepare_model, rollback_model
+from pipelines.jobs import prepare_model, publish_model, rollback_model
 from pipelines.regression.schedule import regression
 from pipelines.resources import ModelPreparation
-from pipelines.sensors import gguf_files
+from pipelines.sensors import converted_models, gguf_files
 
 
 def preparation() -> dg.Definitions:
@@ -17,8 +17,8 @@ def preparation() -> dg.Definitions:
     return dg.Definitions(
         assets=[gguf_file, onnx_model, published_model],
         asset_checks=[onnx_model_checks],
-        jobs=[prepare_model, rollback_model],
-        sensors=[gguf_files],
+        jobs=[prepare_model, publish_model, rollback_model],
+        sensors=[gguf_files, converted_models],
     )
 
 

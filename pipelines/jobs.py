@@ -1,16 +1,35 @@
-"""The jobs that a person or a sensor starts: prepare a model, go back to an earlier version."""
+"""The jobs: convert a model, check and publish it, go back to an earlier version.
+
+Converting and publishing are two jobs, since Dagster notes every check of a run when the run is
+planned: of a file that cannot be converted all checks would stand as failed, in front of those
+of other models.
+"""
 
 import dagster as dg
 
 from pipelines.assets import failures_shown, gguf_file, onnx_model, published_model
 from pipelines.resources import ModelPreparation
+from runtime.errors import ModelNotFound
 from runtime.registry import model_name
+
+PUBLISHING_FIRST = {"dagster/priority": "1"}
+"""Of runs that wait, one that publishes what is converted goes before the next conversion."""
 
 prepare_model = dg.define_asset_job(
     "prepare_model",
-    selection=dg.AssetSelection.assets(gguf_file, onnx_model, published_model),
-    description="Convert a GGUF, check it against the exact model and publish it.",
+    selection=dg.AssetSelection.assets(gguf_file, onnx_model).without_checks(),
+    description="Convert a GGUF; the sensor converted_models then starts publish_model.",
 )
+publish_model = dg.define_asset_job(
+    "publish_model",
+    selection=dg.AssetSelection.checks_for_assets(onnx_model)
+    | dg.AssetSelection.assets(published_model),
+    description="Check a converted model against the exact model and publish it.",
+    tags=PUBLISHING_FIRST,
+)
+
+
+PLACEHOLDER = "NAME"
 
 
 class Rollback(dg.Config):
@@ -28,13 +47,15 @@ def point_to_version(
 ) -> None:
     """Make a version current; servers of the model take it over while they run."""
     with failures_shown():
+        if config.model == PLACEHOLDER:
+            published = ", ".join(preparation.registry.names()) or "none"
+            raise ModelNotFound(
+                f"write a model's name for {PLACEHOLDER} in the launchpad; published: {published}"
+            )
         model = preparation.registry.rollback(config.model, config.version)
     context.log.info(f"{model.name} is version {model.version} now")
-    keys = [
-        key
-        for key in preparation.partition_keys()
-        if model_name(preparation.gguf(key)) == model.name
-    ]
+    files = preparation.incoming().files
+    keys = [key for key, path in files.items() if model_name(path) == model.name]
     context.log_event(
         dg.AssetObservation(
             published_model.key,
@@ -49,8 +70,8 @@ def point_to_version(
     )
 
 
-# The Launchpad opens with it; null goes back by one.
-TO_FILL_IN = {"ops": {"point_to_version": {"config": {"model": "NAME", "version": None}}}}
+# The launchpad opens with it; null goes back by one.
+TO_FILL_IN = {"ops": {"point_to_version": {"config": {"model": PLACEHOLDER, "version": None}}}}
 
 
 @dg.job(

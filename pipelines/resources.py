@@ -1,20 +1,35 @@
 """What the assets work with: the settings, the folder of GGUF files and the registry."""
 
 import re
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 
-from runtime.registry import Registry
+from runtime.errors import ModelNotFound
+from runtime.files import locked
+from runtime.registry import Registry, model_name
 from runtime.settings import Settings
 
 # What Dagster refuses in a partition's key.
 NO_KEY = re.compile(r"\.\.\.|[\0\a\b\f\n\r\t\v]")
 
+MACHINE_POOL = "machine"
+"""The pool of steps that use the whole machine; of their runs one goes at a time."""
 
-def is_partition_key(stem: str) -> bool:
-    """Whether Dagster takes a file's name as a partition's key."""
-    return NO_KEY.search(stem) is None
+
+@dataclass(frozen=True, slots=True)
+class IncomingFiles:
+    """The folder of GGUF files at one moment. Immutable."""
+
+    files: Mapping[str, Path]
+    """By partition key: the file's name without its suffix."""
+    ignored: tuple[str, ...]
+    """A phrase for each entry that looks like a GGUF and is none that can be prepared."""
 
 
 class ModelPreparation(dg.ConfigurableResource[None]):
@@ -33,11 +48,51 @@ class ModelPreparation(dg.ConfigurableResource[None]):
         """The published models."""
         return Registry(self.settings)
 
-    def gguf(self, partition_key: str) -> Path:
-        """The file that a partition stands for."""
-        return self.settings.incoming_folder / f"{partition_key}.gguf"
+    def incoming(self) -> IncomingFiles:
+        """The files of this moment: what ends in .gguf, in any case, and is not hidden."""
+        files: dict[str, Path] = {}
+        names: dict[str, str] = {}
+        ignored: list[str] = []
+        for path in sorted(self.settings.incoming_folder.glob("[!.]*")):
+            if path.suffix.lower() != ".gguf":
+                continue
+            problem = _problem(path)
+            other = names.setdefault(model_name(path), path.name)
+            if problem is None and other != path.name:
+                problem = f"would be published under the same name as {other}; rename it"
+            if problem is None:
+                files[path.stem] = path
+            else:
+                ignored.append(f"{path.name!r} {problem}")
+        return IncomingFiles(files, tuple(ignored))
 
-    def partition_keys(self) -> list[str]:
-        """A key for every GGUF file in the folder, but for hidden ones."""
-        paths = self.settings.incoming_folder.glob("[!.]*.gguf")
-        return sorted(path.stem for path in paths if is_partition_key(path.stem))
+    def gguf(self, partition_key: str) -> Path:
+        """The file that a partition stands for. Raises ModelNotFound where there is none."""
+        incoming = self.incoming()
+        if (path := incoming.files.get(partition_key)) is not None:
+            return path
+        folder = self.settings.incoming_folder
+        told = "".join(f"; {each}" for each in incoming.ignored)
+        raise ModelNotFound(f"{partition_key}.gguf is no file in {folder}; put it there{told}")
+
+    @contextmanager
+    def machine(self) -> Iterator[None]:
+        """Hold this machine's processors alone, among the steps of all runs; waits for them.
+
+        The queue of runs lets one go at a time; what is started from a terminal passes it by.
+        """
+        with locked(self.settings.home / f"machine-{socket.gethostname()}.lock"):
+            yield
+
+
+def _problem(path: Path) -> str | None:
+    """Why an entry of the folder cannot be prepared; None where it can be, or has just gone."""
+    if NO_KEY.search(path.stem) is not None:
+        return "has '...' or a control character in its name, which Dagster takes for no partition"
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if stat.S_ISREG(mode):
+        return None
+    return "is a folder" if stat.S_ISDIR(mode) else "is no regular file"

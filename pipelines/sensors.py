@@ -1,14 +1,19 @@
-"""Watches the folder of GGUF files: what is new is prepared, what is gone is retired."""
+"""Watch the folder of GGUF files, and publish what was converted."""
 
 from pathlib import Path
 
 import dagster as dg
 import msgspec
 
-from pipelines.assets import PARTITIONS, gguf_models
-from pipelines.jobs import prepare_model
+from pipelines.assets import CONVERSION_TAG, PARTITION_TAG, PARTITIONS, gguf_models
+from pipelines.jobs import prepare_model, publish_model
 from pipelines.resources import ModelPreparation
+from runtime.errors import TruncatedGGUF
+from runtime.gguf import GGUFFile
 from runtime.registry import Registry, model_name
+
+PATIENCE_TICKS = 10
+"""Ticks for which a file that ends too early may stay as it is: a copy may have paused."""
 
 
 class SeenFile(msgspec.Struct):
@@ -16,9 +21,19 @@ class SeenFile(msgspec.Struct):
 
     size: int
     modified_ns: int
+    path: str = ""
+    unchanged_ticks: int = 0
     is_requested: bool = False
     """Whether a run was asked for at this size and time."""
     is_missing: bool = False
+
+
+class Cursor(msgspec.Struct):
+    """What the sensor keeps from one tick to the next."""
+
+    ticks: int = 0
+    """Part of a run's key: a file that comes back as it was is a new wish."""
+    files: dict[str, SeenFile] = {}
 
 
 @dg.sensor(
@@ -40,54 +55,97 @@ def gguf_files(
     folder = preparation.settings.incoming_folder
     if not folder.is_dir():
         return dg.SkipReason(f"{folder} does not exist; put GGUF files there")
-    seen = msgspec.json.decode(context.cursor or "{}", type=dict[str, SeenFile])
-    now = {key: _look(preparation.gguf(key)) for key in preparation.partition_keys()}
-    known = set(context.instance.get_dynamic_partitions(PARTITIONS))
+    before = _cursor(context.cursor)
+    incoming = preparation.incoming()
+    after = Cursor(ticks=before.ticks + 1)
+    told = list(incoming.ignored)
     requests: list[dg.RunRequest] = []
-    cursor: dict[str, SeenFile] = {}
-    for key, file in now.items():
+    for key, path in incoming.files.items():
+        file = _look(path, before.files.get(key))
         if file is None:
             continue
-        before = seen.get(key)
-        cursor[key] = file
-        if before is not None and (before.size, before.modified_ns) == (
-            file.size,
-            file.modified_ns,
-        ):
-            if not before.is_requested:
-                requests.append(
-                    dg.RunRequest(run_key=f"{key}@{file.modified_ns}", partition_key=key)
-                )
-            file.is_requested = True
+        after.files[key] = file
+        if not file.unchanged_ticks or file.is_requested:
+            continue
+        if file.unchanged_ticks < PATIENCE_TICKS and _is_truncated(path):
+            told.append(f"{path.name!r} ends earlier than its header says; waiting for the rest")
+            continue
+        file.is_requested = True
+        run_key = f"{key}@{file.modified_ns}#{after.ticks}"
+        requests.append(dg.RunRequest(run_key=run_key, partition_key=key))
     gone: list[str] = []
-    for key in seen.keys() - cursor.keys():
-        if seen[key].is_missing:
+    for key in before.files.keys() - after.files.keys():
+        if before.files[key].is_missing:
             gone.append(key)
-            _retire(context, preparation.registry, preparation.gguf(key))
+            _retire(context, preparation.registry, Path(before.files[key].path))
         else:
-            cursor[key] = msgspec.structs.replace(seen[key], is_missing=True)
-    new = [request.partition_key for request in requests if request.partition_key not in known]
+            after.files[key] = msgspec.structs.replace(before.files[key], is_missing=True)
+    for each in told:
+        context.log.info(each)
+    known = set(context.instance.get_dynamic_partitions(PARTITIONS))
+    new = sorted({str(request.partition_key) for request in requests} - known)
     return dg.SensorResult(
         run_requests=requests,
+        skip_reason=None if requests else "; ".join(told) or "nothing is new",
         dynamic_partitions_requests=[
-            *([gguf_models.build_add_request([key for key in new if key])] if new else []),
+            *([gguf_models.build_add_request(new)] if new else []),
             *([gguf_models.build_delete_request(sorted(known & set(gone)))] if gone else []),
         ],
-        cursor=msgspec.json.encode(cursor).decode(),
+        cursor=msgspec.json.encode(after).decode(),
     )
 
 
-def _look(path: Path) -> SeenFile | None:
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.SUCCESS,
+    monitored_jobs=[prepare_model],
+    request_job=publish_model,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Checks and publishes what prepare_model has converted.",
+)
+def converted_models(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
+    """A run of publish_model for the model of each run that has converted one."""
+    run = context.dagster_run
+    key = run.tags.get(PARTITION_TAG)
+    if key is None:
+        return dg.SkipReason("the run has no partition")
+    return dg.RunRequest(run_key=run.run_id, partition_key=key, tags={CONVERSION_TAG: run.run_id})
+
+
+def _cursor(text: str | None) -> Cursor:
+    """What the last tick noted; nothing where an earlier build noted it in another form."""
+    try:
+        return msgspec.json.decode(text or "{}", type=Cursor)
+    except msgspec.DecodeError:
+        return Cursor()
+
+
+def _look(path: Path, before: SeenFile | None) -> SeenFile | None:
+    """The file now, and for how long it is so; None where it has gone since it was listed."""
     try:
         status = path.stat()
-    except OSError:  # gone since the folder was listed, or a link to nothing
+    except OSError:
         return None
-    return SeenFile(size=status.st_size, modified_ns=status.st_mtime_ns)
+    now = SeenFile(size=status.st_size, modified_ns=status.st_mtime_ns, path=str(path.resolve()))
+    if before is not None and (before.size, before.modified_ns) == (now.size, now.modified_ns):
+        now.unchanged_ticks = before.unchanged_ticks + 1
+        now.is_requested = before.is_requested
+    return now
+
+
+def _is_truncated(path: Path) -> bool:
+    try:
+        GGUFFile.open(path)
+    except TruncatedGGUF:
+        return True
+    except Exception:  # the run says what is wrong with it
+        return False
+    return False
 
 
 def _retire(context: dg.SensorEvaluationContext, registry: Registry, path: Path) -> None:
     """Withdraw the model of a file that is gone, unless it was last made of another file."""
     current = registry.current(model_name(path))
-    if current is not None and current.manifest.weights.path == str(path.resolve()):
+    if current is not None and current.manifest.weights.path == str(path):
         registry.retire(current.name)
         context.log.info(f"{path} is gone: {current.name} is retired")

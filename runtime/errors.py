@@ -19,6 +19,12 @@ class GGUFError(RocmForgeError):
     code = "invalid_gguf"
 
 
+class TruncatedGGUF(GGUFError):
+    """A GGUF file that ends earlier than its header says: a copy of it may be under way."""
+
+    code = "truncated_gguf"
+
+
 class UnsupportedModel(RocmForgeError):
     """A readable model that this build cannot run: the message names what it lacks."""
 

@@ -10,7 +10,14 @@ import msgspec
 from dagster._core.errors import DagsterPipesExecutionError
 from pydantic import Field
 
-from pipelines.assets import GROUP, failures_shown, gguf_models, published_model, rounded
+from pipelines.assets import (
+    GROUP,
+    failures_shown,
+    gguf_models,
+    partition_key,
+    published_model,
+    rounded,
+)
 from pipelines.benchmark.figures import Spread
 from pipelines.benchmark.report import markdown_table
 from pipelines.benchmark.workloads import Plan
@@ -21,12 +28,9 @@ from pipelines.regression.judge import Verdict
 from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement
 from pipelines.regression.process import COMMAND, Order, Outcome, plain
 from pipelines.regression.task import PREVIOUS, task_of
-from pipelines.resources import ModelPreparation
+from pipelines.resources import MACHINE_POOL, ModelPreparation
 from runtime.errors import BenchmarkError
 from runtime.registry import model_name
-
-POOL = "benchmark"
-"""Holds one step at a time; see deploy/dagster.yaml."""
 
 
 class Benchmarking(dg.Config):
@@ -57,16 +61,16 @@ class Benchmarking(dg.Config):
     group_name=GROUP,
     kinds={"benchmark"},
     deps=[published_model],
-    pool=POOL,
+    pool=MACHINE_POOL,
 )
 def benchmark_result(
     context: dg.AssetExecutionContext, config: Benchmarking, preparation: ModelPreparation
 ) -> dg.MaterializeResult[None]:
     """How fast the published version is served, beside the version before it."""
     settings = preparation.settings
-    with failures_shown():
+    with failures_shown(), preparation.machine():
         task = task_of(
-            published_name(context.partition_key),
+            published_name(partition_key(context)),
             config.against,
             settings,
             config.plan_of_block(),
@@ -92,7 +96,7 @@ def no_regression(
 ) -> dg.AssetCheckResult:
     """No figure is certainly worse than the version or the nights before, by more than allowed."""
     with failures_shown():
-        history = History(preparation.settings, published_name(context.partition_key))
+        history = History(preparation.settings, published_name(partition_key(context)))
         records = history.records()
         if not records:
             raise BenchmarkError(f"{history.path} has no measurement; run benchmark_result first")

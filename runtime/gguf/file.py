@@ -10,7 +10,7 @@ import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
-from runtime.errors import GGUFError, UnsupportedModel
+from runtime.errors import GGUFError, TruncatedGGUF, UnsupportedModel
 from runtime.gguf.header import HeaderReader
 from runtime.gguf.values import TensorInfo, Value
 
@@ -54,7 +54,9 @@ class GGUFFile:
                 mapping = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise GGUFError(f"{path} does not exist; check the path of the GGUF file") from None
-        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        except ValueError:  # an empty file cannot be mapped
+            raise TruncatedGGUF(f"{path} is empty; get the file again") from None
+        except OSError as error:
             raise GGUFError(f"{path} cannot be read as a GGUF file ({error})") from None
         return cls(path, mapping)
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from runtime.errors import GGUFError
+from runtime.errors import GGUFError, TruncatedGGUF
 from runtime.gguf.keys import mistyped_key
 from runtime.gguf.values import LENGTH, StringArray, TensorInfo, Value
 
@@ -49,6 +49,9 @@ class HeaderReader:
 
     def _fail(self, field: str, problem: str) -> NoReturn:
         raise GGUFError(f"{self._path}: {field} {problem}; get the file again or convert it anew")
+
+    def _truncated(self, field: str, problem: str) -> NoReturn:
+        raise TruncatedGGUF(f"{self._path}: {field} {problem}; get the rest of the file")
 
     def header(self) -> tuple[int, int, int]:
         """Version, number of tensors, number of metadata values."""
@@ -104,7 +107,7 @@ class HeaderReader:
                 self._fail(field, f"has rows that are no whole number of {kind.name} blocks")
             size = math.prod(shape) // block * block_bytes
             if start + offset + size > self._size:
-                self._fail(field, f"ends past the end of the file ({self._size} bytes)")
+                self._truncated(field, f"ends past the end of the file ({self._size} bytes)")
             tensors[name] = TensorInfo(name, kind.name, shape, start + offset, size)
         end = 0
         for info in sorted(tensors.values(), key=lambda info: info.offset):
@@ -173,9 +176,9 @@ class HeaderReader:
                     self._fail(field, f"holds a string of {length} bytes")
                 position += 8 + length
         except struct.error:
-            self._fail(field, "runs past the end of the file")
+            self._truncated(field, "runs past the end of the file")
         if position > self._size:
-            self._fail(field, "runs past the end of the file")
+            self._truncated(field, "runs past the end of the file")
         self._position = position
         return StringArray(self._view[start:position], count, f"{self._path}: {field}")
 
@@ -204,4 +207,4 @@ class HeaderReader:
     def _expect_room(self, count: int, size: int, field: str) -> None:
         """Fail unless `count` elements of at least `size` bytes fit into the rest of the file."""
         if count * size > self._size - self._position:
-            self._fail(field, "runs past the end of the file")
+            self._truncated(field, "runs past the end of the file")

@@ -1,4 +1,4 @@
-"""The Dagster face: the whole graph in this process, with a tiny model."""
+"""The whole graph of Dagster in this process, with a tiny model."""
 
 import base64
 import os
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipelines.convert import convert
 from pipelines.definitions import definitions
 from pipelines.prepare import prepare
 from pipelines.resources import ModelPreparation
-from pipelines.sensors import gguf_files
+from pipelines.sensors import PATIENCE_TICKS, converted_models, gguf_files
 from pipelines.validation import CHECKS, validate_apart
 from runtime.manifest import CheckResult
 from runtime.registry import Registry
@@ -43,31 +44,69 @@ def incoming(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
     return settings.incoming_folder
 
 
-def prepare_model(instance: dg.DagsterInstance, key: str, *steps: str) -> dg.ExecuteInProcessResult:
-    """Run the job, or only some assets of it, for one partition."""
-    instance.add_dynamic_partitions("gguf_model", [key])
-    job = definitions().resolve_job_def("prepare_model")
-    return job.execute_in_process(
-        instance=instance,
-        partition_key=key,
-        raise_on_error=False,
-        asset_selection=[dg.AssetKey(step) for step in steps] or None,
-    )
+@dataclass(frozen=True)
+class Preparation:
+    """The runs of a partition: prepare_model, then publish_model where that succeeded."""
+
+    runs: tuple[dg.ExecuteInProcessResult, ...]
+
+    @property
+    def success(self) -> bool:
+        return len(self.runs) == 2 and all(run.success for run in self.runs)
+
+    def outcomes(self) -> dict[str, bool]:
+        """What each check came to that ran."""
+        return {
+            each.check_name: each.passed
+            for each in self.evaluations()
+            if each.severity is dg.AssetCheckSeverity.ERROR
+        }
+
+    def evaluations(self) -> list[dg.AssetCheckEvaluation]:
+        return [each for run in self.runs for each in run.get_asset_check_evaluations()]
+
+    def metadata(self, step: str) -> dict[str, dg.MetadataValue]:
+        (event,) = [each for run in self.runs for each in run.asset_materializations_for_node(step)]
+        return dict(event.metadata)
+
+    def reason(self) -> str:
+        return reason(self.runs[-1])
 
 
-def outcomes(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
-    return {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
-
-
-def reason(result: dg.ExecuteInProcessResult) -> str:
-    (failed,) = [event for event in result.all_events if event.is_step_failure]
+def reason(run: dg.ExecuteInProcessResult) -> str:
+    """The sentence with which a run failed."""
+    (failed,) = [event for event in run.all_events if event.is_step_failure]
     assert failed.step_failure_data.user_failure_data is not None
     return str(failed.step_failure_data.user_failure_data.description)
 
 
-def metadata(result: dg.ExecuteInProcessResult, step: str) -> dict[str, dg.MetadataValue]:
-    (event,) = result.asset_materializations_for_node(step)
-    return dict(event.metadata)
+def run_job(
+    instance: dg.DagsterInstance, job: str, key: str, tags: dict[str, str] | None = None
+) -> dg.ExecuteInProcessResult:
+    instance.add_dynamic_partitions("gguf_model", [key])
+    return (
+        definitions()
+        .resolve_job_def(job)
+        .execute_in_process(instance=instance, partition_key=key, raise_on_error=False, tags=tags)
+    )
+
+
+def prepare_model(instance: dg.DagsterInstance, key: str) -> Preparation:
+    """Run prepare_model, and publish_model as its sensor asks for it."""
+    converted = run_job(instance, "prepare_model", key)
+    if not converted.success:
+        return Preparation((converted,))
+    request = converted_models(
+        dg.build_run_status_sensor_context(
+            sensor_name="converted_models",
+            dagster_instance=instance,
+            dagster_run=converted.dagster_run,
+            dagster_event=converted.get_run_success_event(),
+        )
+    )
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == key
+    return Preparation((converted, run_job(instance, "publish_model", key, dict(request.tags))))
 
 
 def test_a_gguf_becomes_a_published_model(
@@ -76,18 +115,18 @@ def test_a_gguf_becomes_a_published_model(
     write_tiny_llama(incoming / "tiny.gguf", format="Q4_0", embedding_format="Q8_0")
     result = prepare_model(instance, "tiny")
     assert result.success
-    assert outcomes(result) == dict.fromkeys(CHECKS, True)
+    assert result.outcomes() == dict.fromkeys(CHECKS, True)
     (model,) = Registry(settings).models()
     assert (model.name, model.version) == ("tiny", 1)
     assert [check.name for check in model.manifest.checks] == list(CHECKS)
 
-    formats = metadata(result, "gguf_file")["block_formats"]
+    formats = result.metadata("gguf_file")["block_formats"]
     assert isinstance(formats, dg.TableMetadataValue)
     assert [record.data["format"] for record in formats.records] == ["Q4_0", "Q8_0", "F32"]
-    operators = metadata(result, "onnx_model")["operators"]
+    operators = result.metadata("onnx_model")["operators"]
     assert isinstance(operators, dg.TableMetadataValue)
     assert operators.records[0].data == {"operator": "NormQuantMatMul", "count": 5}
-    assert metadata(result, "published_model")["version"].value == 1
+    assert result.metadata("published_model")["version"].value == 1
 
 
 @pytest.mark.sample
@@ -96,10 +135,10 @@ def test_the_sample_model_goes_through_the_whole_graph(
 ) -> None:
     (incoming / "sample.gguf").symlink_to(sample_model)
     result = prepare_model(instance, "sample")
-    assert outcomes(result) == dict.fromkeys(CHECKS, True)
+    assert result.outcomes() == dict.fromkeys(CHECKS, True)
     (model,) = Registry(settings).models()
     assert model.manifest.weights.size == sample_model.stat().st_size
-    assert metadata(result, "published_model")["version"].value == 1
+    assert result.metadata("published_model")["version"].value == 1
 
 
 def test_a_planted_fault_is_named_and_keeps_the_published_version(
@@ -115,10 +154,16 @@ def test_a_planted_fault_is_named_and_keeps_the_published_version(
     monkeypatch.setattr(assets, "convert", convert_wrongly)
     result = prepare_model(instance, "tiny")
     assert not result.success
-    assert outcomes(result) == {
-        name: name in ("structure", "session", "tokenizer") for name in CHECKS
+    assert result.outcomes() == {
+        "structure": True,
+        "session": True,
+        "tokenizer": True,
+        "logits": False,
     }
-    summaries = {e.check_name: e.description for e in result.get_asset_check_evaluations()}
+    assert {each.check_name: each.description for each in result.evaluations()}[
+        "greedy"
+    ] == "not run, since logits failed"
+    summaries = {e.check_name: e.description for e in result.evaluations()}
     assert "blk.1.attention" in str(summaries["logits"])
     assert [model.version for model in Registry(settings).models()] == [1]
 
@@ -129,7 +174,7 @@ def test_a_corrupt_gguf_fails_in_one_sentence(
     (incoming / "garbage.gguf").write_bytes(b"GGUF" + bytes(range(200)))
     result = prepare_model(instance, "garbage")
     assert not result.success
-    assert "garbage.gguf" in reason(result)
+    assert "garbage.gguf" in result.reason()
     assert not settings.models_folder.exists()
 
 
@@ -137,7 +182,7 @@ def test_an_unsupported_model_is_refused_by_name(
     instance: dg.DagsterInstance, incoming: Path
 ) -> None:
     write_tiny_llama(incoming / "q8.gguf", format="Q8_1")
-    assert "block format Q8_1" in reason(prepare_model(instance, "q8"))
+    assert "block format Q8_1" in prepare_model(instance, "q8").reason()
 
 
 def test_what_runs_left_behind_is_removed_by_the_next(
@@ -145,9 +190,9 @@ def test_what_runs_left_behind_is_removed_by_the_next(
 ) -> None:
     write_tiny_llama(incoming / "tiny.gguf")
     registry = Registry(settings)
-    assert prepare_model(instance, "tiny", "gguf_file", "onnx_model").success
+    assert run_job(instance, "prepare_model", "tiny").success
     (first,) = registry.stagings("tiny")
-    assert prepare_model(instance, "tiny", "onnx_model").success
+    assert run_job(instance, "prepare_model", "tiny").success
     (second,) = registry.stagings("tiny")
     assert first != second
 
@@ -179,7 +224,7 @@ def test_a_new_file_is_prepared_once_when_it_is_stable(
     first = look(instance)
     assert asked_for(first) == []
     second = look(instance, first.cursor)
-    assert asked_for(second) == [f"tiny@{path.stat().st_mtime_ns}"]
+    assert asked_for(second) == [f"tiny@{path.stat().st_mtime_ns}#2"]
     assert instance.get_dynamic_partitions("gguf_model") == ["tiny"]
     assert asked_for(look(instance, second.cursor)) == []
 
@@ -206,7 +251,123 @@ def test_a_changed_file_is_prepared_again(instance: dg.DagsterInstance, incoming
     write_tiny_llama(path, seed=2)
     os.utime(path, ns=(1, 1))
     cursor = look(instance, cursor).cursor
-    assert asked_for(look(instance, cursor)) == ["tiny@1"]
+    assert asked_for(look(instance, cursor)) == ["tiny@1#4"]
+
+
+def test_a_file_that_leaves_and_comes_back_is_prepared_again(
+    instance: dg.DagsterInstance, incoming: Path, settings: Settings
+) -> None:
+    path = write_tiny_llama(incoming / "tiny.gguf")
+    second = look(instance, look(instance).cursor)
+    assert prepare_model(instance, "tiny").success
+    path.rename(incoming.parent / "away.gguf")
+    cursor = look(instance, look(instance, second.cursor).cursor).cursor
+    assert Registry(settings).current("tiny") is None
+    (incoming.parent / "away.gguf").rename(path)
+    again = look(instance, look(instance, cursor).cursor)
+    assert len(asked_for(again)) == 1
+    assert asked_for(again) != asked_for(second)
+    assert prepare_model(instance, "tiny").success
+    current = Registry(settings).current("tiny")
+    assert current is not None
+    assert current.version == 1
+
+
+def test_an_unchanged_file_publishes_no_further_version(
+    instance: dg.DagsterInstance, incoming: Path, settings: Settings
+) -> None:
+    write_tiny_llama(incoming / "tiny.gguf")
+    results = [prepare_model(instance, "tiny") for _ in range(3)]
+    assert [each.metadata("published_model")["is_new"].value for each in results] == [
+        True,
+        False,
+        False,
+    ]
+    registry = Registry(settings)
+    assert [model.version for model in registry.versions("tiny")] == [1]
+    assert registry.stagings("tiny") == []
+
+
+def test_a_file_that_ends_too_early_is_waited_for_and_then_told(
+    instance: dg.DagsterInstance, incoming: Path
+) -> None:
+    path = write_tiny_llama(incoming / "tiny.gguf")
+    path.write_bytes(path.read_bytes()[:-1000])
+    cursor = None
+    for _ in range(PATIENCE_TICKS):
+        result = look(instance, cursor)
+        cursor = result.cursor
+        assert asked_for(result) == []
+    assert "'tiny.gguf' ends earlier than its header says" in str(result.skip_reason)
+    assert len(asked_for(look(instance, cursor))) == 1
+    assert "tiny.gguf" in prepare_model(instance, "tiny").reason()
+
+
+def test_what_cannot_be_prepared_is_told_in_the_tick(
+    instance: dg.DagsterInstance, incoming: Path
+) -> None:
+    (incoming / "folder.gguf").mkdir()
+    os.mkfifo(incoming / "pipe.gguf")
+    (incoming / "dangling.gguf").symlink_to(incoming / "nothing")
+    (incoming / "a...b.gguf").write_bytes(b"GGUF")
+    (incoming / "same name.gguf").write_bytes(b"GGUF")
+    (incoming / "same+name.gguf").write_bytes(b"GGUF")
+    (incoming / ".hidden.gguf").write_bytes(b"GGUF")
+    (incoming / "notes.txt").write_bytes(b"GGUF")
+    told = str(look(instance).skip_reason)
+    assert "'folder.gguf' is a folder" in told
+    assert "'pipe.gguf' is no regular file" in told
+    assert "'dangling.gguf' cannot be read" in told
+    assert "'a...b.gguf' has '...'" in told
+    assert "'same+name.gguf' would be published under the same name as same name.gguf" in told
+    assert "hidden" not in told
+    assert "notes" not in told
+
+
+def test_the_suffix_may_be_in_upper_case(
+    instance: dg.DagsterInstance, incoming: Path, settings: Settings
+) -> None:
+    write_tiny_llama(incoming / "Tiny.GGUF")
+    result = look(instance, look(instance).cursor)
+    assert [request.partition_key for request in result.run_requests or ()] == ["Tiny"]
+    assert prepare_model(instance, "Tiny").success
+    assert [model.name for model in Registry(settings).models()] == ["Tiny"]
+
+
+@pytest.mark.parametrize("job", ["prepare_model", "publish_model", "benchmark_models"])
+def test_a_job_without_a_partition_says_so_in_one_sentence(
+    instance: dg.DagsterInstance, incoming: Path, job: str
+) -> None:
+    result = (
+        definitions()
+        .resolve_job_def(job)
+        .execute_in_process(instance=instance, raise_on_error=False)
+    )
+    assert not result.success
+    assert "the run has no partition" in reason(result)
+
+
+def test_a_rollback_with_the_launchpads_own_values_says_what_to_write(
+    instance: dg.DagsterInstance, incoming: Path
+) -> None:
+    job = definitions().resolve_job_def("rollback_model")
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+    assert reason(result) == ("write a model's name for NAME in the launchpad; published: none")
+
+
+def test_a_file_that_fails_leaves_the_checks_of_other_models_as_they_are(
+    instance: dg.DagsterInstance, incoming: Path
+) -> None:
+    """Dagster shows the newest note of a check over all models, and notes checks when it plans."""
+    write_tiny_llama(incoming / "good.gguf")
+    assert prepare_model(instance, "good").success
+    (incoming / "broken.gguf").write_bytes(b"GGUF" + bytes(200))
+    assert not prepare_model(instance, "broken").success
+    for name in CHECKS:
+        key = dg.AssetCheckKey(dg.AssetKey("onnx_model"), name)
+        (newest,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        assert newest.partition == "good"
+        assert newest.status.value == "SUCCEEDED"
 
 
 def test_the_model_of_a_file_that_is_gone_is_retired(
@@ -285,10 +446,10 @@ def test_pictures_and_tables_are_in_the_metadata(
     write_tiny_llama(incoming / "tiny.gguf", layers=3)
     result = prepare_model(instance, "tiny")
     found = {
-        **{f"gguf_file.{key}": value for key, value in metadata(result, "gguf_file").items()},
+        **{f"gguf_file.{key}": value for key, value in result.metadata("gguf_file").items()},
         **{
             f"{check.check_name}.{key}": value
-            for check in result.get_asset_check_evaluations()
+            for check in result.evaluations()
             for key, value in check.metadata.items()
         },
     }
@@ -302,7 +463,7 @@ def test_pictures_and_tables_are_in_the_metadata(
     for key in drawn:
         encoded = str(found[key].value).rpartition(",")[2].removesuffix(")")
         assert base64.b64decode(encoded).startswith(b"\x89PNG")
-    checks = metadata(result, "published_model")["checks"]
+    checks = result.metadata("published_model")["checks"]
     assert isinstance(checks, dg.TableMetadataValue)
     assert [record.data["check"] for record in checks.records] == list(CHECKS)
 
@@ -328,7 +489,7 @@ def test_a_full_disk_fails_in_one_sentence_and_keeps_the_published_version(
         write_tiny_llama(path, seed=2)
         result = prepare_model(instance, "tiny")
         assert not result.success
-        assert "No space left on device" in reason(result)
+        assert "No space left on device" in result.reason()
         registry = Registry(settings)
         assert [model.version for model in registry.models()] == [1]
         filler.unlink()
@@ -369,9 +530,13 @@ def test_a_killed_check_process_is_the_failure_of_its_check(
     monkeypatch.setattr(checks, "validate_apart", killed)
     result = prepare_model(instance, "tiny")
     assert not result.success
-    found = outcomes(result)
-    assert [name for name in CHECKS if found[name]] == ["structure", "session", "tokenizer"]
-    summaries = {e.check_name: e.description for e in result.get_asset_check_evaluations()}
+    assert result.outcomes() == {
+        "structure": True,
+        "session": True,
+        "tokenizer": True,
+        "logits": False,
+    }
+    summaries = {e.check_name: e.description for e in result.evaluations()}
     assert "ended with status -9" in str(summaries["logits"])
 
 
