@@ -17,7 +17,7 @@ import onnx
 from pipelines import pictures
 from pipelines.architectures import describe
 from pipelines.convert import block_formats, convert
-from pipelines.prepare import expect_supported, raise_failed
+from pipelines.prepare import expect_own_name, expect_supported, make_current, raise_failed
 from pipelines.resources import MACHINE_POOL, ModelPreparation
 from pipelines.validation import CHECKS
 from runtime.errors import ModelNotFound, PreparationError, RocmForgeError
@@ -47,6 +47,7 @@ def gguf_file(
     with failures_shown(), preparation.machine():
         path = preparation.gguf(partition_key(context))
         expect_supported(path, preparation.settings)
+        expect_own_name(preparation.registry, path, model_name(path))
         file = GGUFFile.open(path)
         spec = describe(file)
         sha256 = file_sha256(path)
@@ -131,7 +132,7 @@ def published_model(
         if same is None:
             folder = registry.publish(staging, manifest)
         else:
-            folder = registry.rollback(same.name, same.version).folder
+            folder = make_current(registry, same)
             shutil.rmtree(staging, ignore_errors=True)
     return dg.MaterializeResult(
         metadata={

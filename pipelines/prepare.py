@@ -43,12 +43,12 @@ def prepare(
     called = model_name(gguf) if name is None else expect_name(name)
     try:
         if (published := registry.prepared_from(gguf, name)) is not None:
-            return _current(registry, published)
+            return make_current(registry, published)
         progress(f"Reading {gguf.name}")
         expect_supported(gguf, settings)
         with registry.preparing(called):
             if (published := registry.prepared_from(gguf, name)) is not None:  # by whom we awaited
-                return _current(registry, published)
+                return make_current(registry, published)
             if not replace:
                 expect_own_name(registry, gguf, called)
             staging = registry.new_staging(called, "prepare")
@@ -70,8 +70,8 @@ def prepare(
         ) from None
 
 
-def _current(registry: Registry, published: PublishedModel) -> Path:
-    """A version of this file, made current where another is: who prepares it wants to serve it."""
+def make_current(registry: Registry, published: PublishedModel) -> Path:
+    """The folder of a version, which becomes current: who prepares a file wants to serve it."""
     current = registry.current(published.name)
     if current is None or current.version != published.version:
         registry.rollback(published.name, published.version)

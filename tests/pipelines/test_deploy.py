@@ -89,12 +89,13 @@ def test_a_model_is_prepared_with_its_history_in_postgresql(
     shutil.copy(DEPLOY / "dagster-postgres.yaml", tmp_path / "dagster.yaml")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         instance.add_dynamic_partitions("gguf_model", ["tiny"])
-        job = definitions().resolve_job_def("prepare_model")
-        assert job.execute_in_process(instance=instance, partition_key="tiny").success
+        for name in ("prepare_model", "publish_model"):
+            job = definitions().resolve_job_def(name)
+            assert job.execute_in_process(instance=instance, partition_key="tiny").success
     # Another process would find all of it, with nothing but the address.
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        (run,) = instance.get_runs()
-        assert run.status is dg.DagsterRunStatus.SUCCESS
+        runs = instance.get_runs()
+        assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS] * 2
         event = instance.get_latest_materialization_event(dg.AssetKey("published_model"))
         assert event is not None
         assert event.asset_materialization is not None
@@ -206,7 +207,13 @@ def test_a_gpu_is_asked_for_only_where_the_device_is_one() -> None:
     assert tag["container_config"]["resources"]["limits"] == {"amd.com/gpu": "1"}
 
 
-def test_benchmarks_run_one_at_a_time_under_every_instance() -> None:
+def test_runs_that_use_the_whole_machine_go_one_at_a_time_under_every_instance() -> None:
     for path in DEPLOY.glob("dagster*.yaml"):
         pools = yaml.safe_load(path.read_text())["concurrency"]["pools"]
-        assert pools == {"granularity": "op", "default_limit": 1}
+        assert pools == {"granularity": "run", "default_limit": 1}
+    loaded = definitions()
+    for name in ("prepare_model", "publish_model", "benchmark_models"):
+        pools = {
+            pool for node in loaded.resolve_job_def(name).nodes for pool in node.definition.pools
+        }
+        assert "machine" in pools
