@@ -7,7 +7,7 @@ from pathlib import Path
 
 from api.holder import ModelHolder, ServedModel
 from runtime.errors import RocmForgeError
-from runtime.registry import BrokenVersion, Catalog
+from runtime.registry import BrokenVersion, PublishedModel
 
 LOOK_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 1.0
@@ -31,20 +31,24 @@ class Takeover:
 
     Another one is loaded beside the one that is served and then held instead of it. One that cannot
     be loaded is tried again after pauses that grow; what is wrong is told in the log when it
-    changes, and the one before goes on. A retired model goes on too.
+    changes, and the one before goes on. A retired model goes on too. The one that is served is
+    loaded again where its engine has stopped because its weights had changed.
     """
 
     def __init__(
         self,
         name: str,
-        catalog: Catalog,
+        current: Callable[[], PublishedModel | BrokenVersion | None],
         holder: ModelHolder,
         load: Callable[[Path], ServedModel],
         served: Path,
     ) -> None:
-        """Follow `name`; `load` makes a model of a version's folder, `served` is the first one."""
+        """Follow what `current` says of a model called `name`.
+
+        `load` makes a model of a version's folder, `served` is the first one.
+        """
         self._name = name
-        self._catalog = catalog
+        self._current = current
         self._holder = holder
         self._load = load
         self._served = served
@@ -53,15 +57,19 @@ class Takeover:
 
     def look(self, now: float) -> None:
         """Take over what is current, where it is another; `now` is in seconds of any clock."""
-        current = self._catalog.pointed_at(self._name)
+        current = self._current()
         if current is None:
             return
         if isinstance(current, BrokenVersion):
             self._tell(current.folder, str(current.error))
-        elif current.folder == self._served:
+        elif current.folder == self._served and not self._has_stopped():
             self._retry = self._told = None
         elif not self._waits(current.folder, now):
             self._take_over(current.folder, now)
+
+    def _has_stopped(self) -> bool:
+        model = self._holder.model
+        return model is not None and model.engine.weights_changed is not None
 
     def _waits(self, folder: Path, now: float) -> bool:
         retry = self._retry

@@ -12,7 +12,7 @@ from api.takeover import LOOK_SECONDS, Takeover
 from rocmforge.model import expect_known, load, prepared, tokenizer_cache
 from runtime.background import BackgroundLoop
 from runtime.engine import Engine
-from runtime.registry import Catalog, is_name, version_number
+from runtime.registry import Catalog, is_name, read_version, version_number
 from runtime.settings import Settings
 
 EXAMPLE = """\
@@ -29,7 +29,8 @@ def serve_model(
     """Serve until a signal; a GGUF that was not prepared yet is prepared first.
 
     What is served by its published name is followed: the version that becomes current is taken
-    over. A file and a named version (NAME@2) stay what they are. name, replace: as for `prepare`.
+    over. A file and a named version (NAME@2) stay what they are. A version whose files changed is
+    loaded again as soon as they are right. name, replace: as for `prepare`.
     /health answers from the start, while the model is prepared and loaded. Raises ModelNotFound
     before anything is bound, SettingsError for an address that cannot be had, and what preparing
     and loading raise.
@@ -72,14 +73,20 @@ def serve_model(
         _say(f"Loading {model}")
         folder = prepared(model, settings, name=name, replace=replace)
         served = started(folder)
-        if is_name(model) and catalog.current(model) is not None:
-            takeover = Takeover(model, catalog, services.holder, started, folder)
-            BackgroundLoop(
-                "takeover",
-                lambda: takeover.look(time.monotonic()),
-                seconds=LOOK_SECONDS,
-                ended=services.draining,
-            ).start()
+        follows = is_name(model) and catalog.current(model) is not None
+        takeover = Takeover(
+            served.name,
+            lambda: catalog.pointed_at(model) if follows else read_version(served.name, folder),
+            services.holder,
+            started,
+            folder,
+        )
+        BackgroundLoop(
+            "takeover",
+            lambda: takeover.look(time.monotonic()),
+            seconds=LOOK_SECONDS,
+            ended=services.draining,
+        ).start()
         return served
 
     def ready(served: ServedModel) -> None:

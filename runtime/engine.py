@@ -11,7 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime.engine_core import EngineCore, EngineObserver, StepRunner
-from runtime.errors import ContextLengthExceeded, EngineUnavailable, InvalidRequest, QueueFull
+from runtime.errors import (
+    ContextLengthExceeded,
+    EngineUnavailable,
+    InvalidRequest,
+    QueueFull,
+    WeightsChanged,
+)
 from runtime.generation import FinishReason, Generation
 from runtime.sampler import SamplingParameters
 from runtime.settings import Settings
@@ -19,6 +25,8 @@ from runtime.statistics import EngineStatistics
 
 STOP_SECONDS = 10.0
 """How much longer than its drain an engine may take to stop: the step it is in has to end."""
+IDLE_LOOK_SECONDS = 1.0
+"""How often an engine without requests looks at its weights."""
 DIED = "the engine has died; the server's log says why"
 STUCK = "the engine hangs and is given up"
 
@@ -66,6 +74,8 @@ class Engine:
         """time.monotonic() when the thread began its present round; None while it waits for one."""
         self.failure: str | None = None
         """Why the engine's thread died, if it did."""
+        self.weights_changed: WeightsChanged | None = None
+        """Why it stopped of its own accord: what it computes with is no longer what was loaded."""
 
     @property
     def context_length(self) -> int:
@@ -136,6 +146,8 @@ class Engine:
             raise InvalidRequest("max_tokens must be at least 1")
         max_tokens = min(max_tokens, self.context_length - len(prompt))
         with self._submitting:
+            if (changed := self.weights_changed) is not None:
+                raise WeightsChanged(str(changed))
             if not self._accepting or not self.running:
                 raise EngineUnavailable("the engine takes no requests now; try again later")
             if self.stalled:
@@ -207,9 +219,15 @@ class Engine:
         try:
             while not self._stopping():
                 self._take_in(block=core.idle and self._stop_at is None)
+                if core.idle:  # else each step looks
+                    core.check_weights()
                 core.end_overdue()
                 core.step()
             self._fail_all("the server is shutting down")
+        except WeightsChanged as error:
+            log.error("the engine stops: %s", error)
+            self.weights_changed = error
+            self._fail_all(str(error))
         except BaseException as error:  # SystemExit and what a library in Rust throws included
             self.failure = f"{type(error).__name__}: {error}"
             log.exception("the engine died")
@@ -221,10 +239,13 @@ class Engine:
         return time.monotonic() >= self._stop_at or (self._core.idle and self._inbox.empty())
 
     def _take_in(self, *, block: bool) -> None:
-        """Handle all that has been asked for; with `block`, wait for something first."""
+        """Handle all that has been asked for; with `block`, wait a while for something first."""
         self._busy_since = None if block else time.monotonic()
         while block or not self._inbox.empty():
-            item = self._inbox.get()
+            try:
+                item = self._inbox.get(timeout=IDLE_LOOK_SECONDS if block else None)
+            except queue.Empty:
+                return
             self._busy_since = time.monotonic()
             block = False
             if isinstance(item, Generation):

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from typing import Protocol
 
 from runtime.drafts import PromptLookup
+from runtime.errors import WeightsChanged
 from runtime.generation import NANOSECONDS, FinishReason, Generation, TokenOutput
 from runtime.manifest import Manifest
 from runtime.pace import Pace
@@ -42,6 +43,9 @@ class StepRunner(Protocol):
     @property
     def page_count(self) -> int:
         """Pages of the KV cache."""
+
+    def check(self) -> None:
+        """Raise WeightsChanged where the weights are no longer those that were loaded."""
 
     def step(self, inputs: StepInputs) -> Logits:
         """Compute one step: logits of R rows to sample from, valid until the next call."""
@@ -144,6 +148,10 @@ class EngineCore:
         for live in list(self._live.values()):
             live.generation.abandon(error)
 
+    def check_weights(self) -> None:
+        """Raise WeightsChanged where the weights are no longer those that were loaded."""
+        self._session.check()
+
     def check_integrity(self) -> None:
         """Raise AssertionError unless pages, sequences and requests agree."""
         self._scheduler.check_integrity()
@@ -154,7 +162,8 @@ class EngineCore:
     def step(self) -> None:
         """Plan a step, compute it and hand out its tokens; without requests, do nothing.
 
-        Raises RuntimeError where MOST_FAILED_STEPS failed in a row.
+        Raises RuntimeError where MOST_FAILED_STEPS failed in a row, WeightsChanged where the
+        weights are no longer those that were loaded.
         """
         plan = self._scheduler.plan(self._pace.patience)
         if plan is None:
@@ -166,6 +175,8 @@ class EngineCore:
         try:
             logits = self._session.step(plan.inputs())
             unsound = _unsound(plan, logits)
+        except WeightsChanged:
+            raise
         except Exception as error:
             log.exception("a step failed")
             self._fail_step(plan, OUT_OF_MEMORY if isinstance(error, MemoryError) else STEP_FAILED)

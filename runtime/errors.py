@@ -49,19 +49,6 @@ class NameTaken(PreparationError):
     code = "model_name_taken"
 
 
-class WeightsChanged(RocmForgeError):
-    """The weights of a loaded model are no longer what they were: it computes nothing more.
-
-    `reloadable`: whether loading the same version again gives the right weights.
-    """
-
-    code = "weights_changed"
-
-    def __init__(self, message: str, *, reloadable: bool = False) -> None:
-        super().__init__(message)
-        self.reloadable = reloadable
-
-
 class ModelNotFound(RocmForgeError):
     """No published model or file has the name that was asked for."""
 
@@ -115,6 +102,19 @@ class EngineUnavailable(RocmForgeError):
     """The engine is not started, is stopping, or has died."""
 
     code = "engine_unavailable"
+
+
+class WeightsChanged(EngineUnavailable):
+    """The weights of a loaded model are no longer what they were: it computes nothing more.
+
+    `reloadable`: whether loading the same version again gives the right weights.
+    """
+
+    code = "weights_changed"
+
+    def __init__(self, message: str, *, reloadable: bool = False) -> None:
+        super().__init__(message)
+        self.reloadable = reloadable
 
 
 class SettingsError(RocmForgeError):

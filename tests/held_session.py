@@ -40,6 +40,9 @@ class HeldSession:
     def page_count(self) -> int:
         return self._session.page_count
 
+    def check(self) -> None:
+        self._session.check()
+
     def step(self, inputs: StepInputs) -> Logits:
         with self._changed:
             self._waiting += 1

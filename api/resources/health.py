@@ -22,7 +22,10 @@ class HealthResource(Readable):
         self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer 503 only where a restart may help: the engine died, hangs or never came up."""
+        """Answer 503 where the engine died, hangs or never came up, or its weights have changed.
+
+        Then a restart may help; for the last of them `checks.engine.reason` says what else does.
+        """
         holder = self._services.holder
         model = holder.model
         healthy = model is not None and works(model)
@@ -54,7 +57,11 @@ class ReadyResource(Readable):
         """Answer 503 while loading, while draining and without a working engine."""
         model = self._services.holder.model
         if model is None or not works(model) or self._services.draining.is_set():
-            answer_error(req, resp, "engine_unavailable", "Service Unavailable")
+            changed = model.engine.weights_changed if model is not None else None
+            if changed is None:
+                answer_error(req, resp, "engine_unavailable", "Service Unavailable")
+            else:
+                answer_error(req, resp, changed.code, str(changed))
         else:
             resp.data = msgspec.json.encode({"ready": True, "service": SERVICE})
 
@@ -76,6 +83,8 @@ def checks(model: ServedModel | None, now: EngineStatistics) -> dict[str, Any]:
         },
         "gpu": gpu_check(*(model.gpu_memory(), model.cpu_reason) if model else (None,)),
     }
+    if model is not None and model.engine.weights_changed is not None:
+        found["engine"]["reason"] = str(model.engine.weights_changed)
     if model is not None:
         found["model"] = {"name": model.name, "version": model.version}
         found["requests"] = {"active": now.active, "queued": now.queued}

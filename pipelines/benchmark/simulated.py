@@ -36,6 +36,9 @@ class SimulatedSession:
         self._sampled = 0
         self.begin = threading.Event()
 
+    def check(self) -> None:
+        """Nothing: it has no weights."""
+
     def step(self, inputs: StepInputs) -> StepLogits:
         """Logits of R rows, always the same."""
         self.begin.wait()

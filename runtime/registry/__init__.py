@@ -4,7 +4,13 @@ from runtime.registry.catalog import Catalog
 from runtime.registry.identity import is_same_model
 from runtime.registry.names import expect_name, is_name, model_name
 from runtime.registry.registry import Registry
-from runtime.registry.version import BrokenVersion, PublishedModel, version_number, version_of
+from runtime.registry.version import (
+    BrokenVersion,
+    PublishedModel,
+    read_version,
+    version_number,
+    version_of,
+)
 
 __all__ = [
     "BrokenVersion",
@@ -15,6 +21,7 @@ __all__ = [
     "is_name",
     "is_same_model",
     "model_name",
+    "read_version",
     "version_number",
     "version_of",
 ]

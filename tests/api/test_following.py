@@ -35,7 +35,13 @@ class Server:
         served = self.registry.resolve("tiny")
         self.holder.load(lambda: self._load(served))
         self.loads.clear()
-        self.takeover = Takeover("tiny", self.registry, self.holder, self._load, served)
+        self.takeover = Takeover(
+            "tiny",
+            lambda: self.registry.pointed_at("tiny"),
+            self.holder,
+            self._load,
+            served,
+        )
 
     @property
     def served(self) -> int | None:
