@@ -27,7 +27,7 @@ from api.waitress_bodies import BodyMemory
 from api.waitress_channel import Channel
 from api.waitress_listener import Listener
 from api.waitress_parser import Limits
-from runtime.errors import EngineUnavailable, SettingsError
+from runtime.errors import EngineUnavailable, RocmForgeError, SettingsError
 from runtime.settings import Settings
 
 MOST_HEADER_BYTES = 64 * 1024
@@ -120,6 +120,11 @@ class Server:
         return any(channel.busy for channel in channels)
 
     @property
+    def running(self) -> bool:
+        """Whether its thread runs; nobody is answered any more without it."""
+        return self._thread.is_alive()
+
+    @property
     def held_body_bytes(self) -> int:
         """Bytes of requests' bodies that are held now."""
         return self._limits.memory.held_bytes
@@ -133,6 +138,8 @@ class Server:
         deadline = time.monotonic() + FLUSH_SECONDS
         while self.busy and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
+        if not self.running:
+            return
         # Sockets belong to the loop's thread, so it closes them; its loop ends with the last one.
         # An answer may wake it before we do; then the trigger is closed, but not our copy of it.
         wake = os.dup(self._trigger.trigger)
@@ -145,8 +152,11 @@ class Server:
         self._dispatcher.shutdown(timeout=FLUSH_SECONDS)
 
     def _run(self) -> None:
-        # select() ends at 1024 descriptors.
-        wasyncore.loop(timeout=LOOP_SECONDS, use_poll=True, map=self._map)
+        try:
+            # select() ends at 1024 descriptors.
+            wasyncore.loop(timeout=LOOP_SECONDS, use_poll=True, map=self._map)
+        except Exception:
+            log.exception("the HTTP server cannot go on")
 
     def _close_all(self) -> None:
         for one in list(self._map.values()):
@@ -184,7 +194,7 @@ def serve(
     not waited for: its clients are told, and the process ends here with status 1.
 
     Raises SettingsError where the address cannot be had, EngineUnavailable where the engine has
-    died, and whatever `load` raises.
+    died, RocmForgeError where the HTTP server's own thread has ended, and whatever `load` raises.
     """
     logs.configure(services.settings)
     server = Server(app, services.settings)
@@ -199,7 +209,7 @@ def serve(
                 target=_load, args=(services, load, ready, ends), name="loading", daemon=True
             )
             loading.start()
-        failure = _wait_for_end(ends, services)
+        failure = _wait_for_end(ends, services, server)
         has_stopped = _drain(server, services)
     if not has_stopped:
         _leave()
@@ -209,13 +219,17 @@ def serve(
         raise failure
 
 
-def _wait_for_end(ends: _Ends, services: Services) -> BaseException | None:
+def _wait_for_end(ends: _Ends, services: Services, server: Server) -> BaseException | None:
     """Wait for a reason to end; None for a signal.
 
     It looks again and again, since a signal does not always wake this thread: the system may give
     it to one that is just being made.
     """
     while not _has_died(services):
+        if not server.running:
+            return RocmForgeError(
+                "the HTTP server has ended; the log says why, start the server again"
+            )
         with suppress(queue.Empty):
             return ends.get(timeout=END_LOOK_SECONDS)
     return _death()

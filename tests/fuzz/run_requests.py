@@ -5,6 +5,7 @@ cache pages must be back. A request that is answered wrongly is made smaller and
 """
 
 import argparse
+import logging
 import tempfile
 import time
 from collections import Counter, deque
@@ -24,8 +25,14 @@ WARM_UP = 150
 """Requests after which everything that is kept for later requests has been made."""
 REMEMBERED = 30
 """Requests before a failure that are told, since a neighbour's fault may come late."""
+FEW_THREADS = ("--max-batch-size", "4", "--max-queue-length", "8")
+"""A thread's stack is memory once a request went deep in it: with few all have been used soon."""
+LOOK_EACH = 500
 MORE_BYTES = 48 << 20
 """Anonymous memory that may have been added: allocators keep what was free once."""
+
+
+log = logging.getLogger(__name__)
 
 
 class Target:
@@ -35,12 +42,13 @@ class Target:
         self._model = model
         self._folder = folder
         self.statuses: Counter[int] = Counter()
-        self.before: Vitals | None = None
+        self.held: list[Vitals] = []
+        """After the warm-up, and again and again."""
         self._last: deque[Sent] = deque(maxlen=REMEMBERED)
         self._start()
 
     def _start(self) -> None:
-        self.server = LiveServer(self._model, self._folder, *options_of(CACHE_TOKENS))
+        self.server = LiveServer(self._model, self._folder, *options_of(CACHE_TOKENS, *FEW_THREADS))
         self.server.wait_until_ready()
         self._client = Client(self.server)
         self.neighbour = Neighbour(self.server)
@@ -66,15 +74,16 @@ class Target:
             wrong, self.neighbour = self.neighbour.failure, Neighbour(self.server)
             raise AssertionError(f"the neighbour: {wrong}; the last requests: {list(self._last)}")
         self.count += 1
-        if self.count == WARM_UP:
-            self.before = self.server.vitals()
+        if self.count == WARM_UP or self.count % LOOK_EACH == 0:
+            self.held.append(self.server.vitals())
+            log.info("%6d requests: %s", self.count, self.held[-1])
 
     def expect_all_back(self) -> tuple[Vitals, Vitals]:
-        """Vitals after the warm-up and now. Raises AssertionError where more is held now."""
+        """Vitals at half the run and now. Raises AssertionError where more is held now."""
         self.neighbour.stop()
         self._client.close()
         after = self.server.wait_until_idle()
-        before = self.before or after
+        before = self.held[len(self.held) // 2]
         assert after.threads <= before.threads, f"threads: {before} then {after}"
         assert after.descriptors <= before.descriptors, f"descriptors: {before} then {after}"
         assert after.anonymous <= before.anonymous + MORE_BYTES, f"memory: {before} then {after}"
@@ -111,6 +120,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="a GGUF or a published model, instead of a tiny random one")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -126,7 +136,7 @@ def main() -> None:
         f"{sum(target.statuses.values())} requests in {time.monotonic() - began:.0f} s: {statuses}"
     )
     print(f"the neighbour streamed {target.neighbour.streams} times, each time the same text")
-    print(f"held after {WARM_UP} requests: {before}\nheld at the end: {after}")
+    print(f"held at half of them: {before}\nheld at the end: {after}")
 
 
 if __name__ == "__main__":

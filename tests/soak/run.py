@@ -21,6 +21,8 @@ from tests.soak.trend import Trend, trend
 FIGURES = ("resident", "anonymous", "threads", "descriptors", "pages")
 MEBIBYTE = 1 << 20
 CACHE_TOKENS = 4096
+FEW_THREADS = ("--max-batch-size", "16", "--max-queue-length", "16")
+"""So that all have been used when the samples begin."""
 MOST_BYTES_AN_HOUR = 32 * MEBIBYTE
 """Growth of anonymous memory over the second half of a long run that passes: a leak of a kilobyte
 a request is ten times that."""
@@ -135,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = options.model or fetch(Settings.from_environment().cache_folder, print)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with live_server(model, folder, *options_of(CACHE_TOKENS)) as server:
+        with live_server(model, folder, *options_of(CACHE_TOKENS, *FEW_THREADS)) as server:
             soaked = soak(
                 server,
                 seconds=60 * options.minutes,

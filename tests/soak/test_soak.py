@@ -7,7 +7,7 @@ import pytest
 
 from tests.live.server import Vitals, live_server, options_of
 from tests.models import write_tiny_llama
-from tests.soak.run import BEGIN, END, MEBIBYTE, Soaked, document, soak, table
+from tests.soak.run import BEGIN, END, FEW_THREADS, MEBIBYTE, Soaked, document, soak, table
 from tests.soak.trend import slope
 
 CALM = Vitals(
@@ -23,7 +23,7 @@ CALM = Vitals(
 @pytest.mark.slow
 def test_all_comes_back_after_mixed_traffic(tmp_path: Path) -> None:
     model = write_tiny_llama(tmp_path / "tiny.gguf")
-    with live_server(model, tmp_path, *options_of(2048)) as server:
+    with live_server(model, tmp_path, *options_of(2048, *FEW_THREADS)) as server:
         soaked = soak(server, seconds=10, every=1, clients=6, warm_up=5)
     # Seconds say nothing of a slope; what is held before and after does.
     assert soaked.faults(most_bytes_an_hour=float("inf")) == []
