@@ -19,6 +19,7 @@ from api.schemas import (
     whole,
 )
 from runtime.errors import InvalidRequest
+from runtime.finite_json import finite_json
 
 DEFAULT_MAX_TOKENS = 16
 SEEDS = 2**64
@@ -204,7 +205,7 @@ def check_only(name: str, value: Any, only: Any) -> None:
         return
     if only is None and (value is False or value == ""):
         return
-    default = msgspec.json.encode(only).decode()
+    default = finite_json(only).decode()
     raise InvalidRequest(
         f"{name} is not supported: leave it out, or send its default, {default}", field=name
     )

@@ -1,6 +1,7 @@
 """The models of this machine, as GET /models lists them."""
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,17 @@ class Discovery:
         key = (path, status.st_size, status.st_mtime_ns)
         if key not in self._seen:
             try:
-                metadata = GGUFFile.open(path).scalars()
+                metadata = _finite(GGUFFile.open(path).scalars())
             except GGUFError:
                 metadata = {}
             self._seen[key] = metadata
         return str(path), status.st_size, self._seen[key]
+
+
+def _finite(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Without the numbers that JSON has no text for."""
+    return {
+        key: value
+        for key, value in metadata.items()
+        if not isinstance(value, float) or isfinite(value)
+    }

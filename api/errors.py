@@ -10,6 +10,7 @@ import falcon
 import msgspec
 
 from runtime.errors import InvalidRequest, RocmForgeError
+from runtime.finite_json import finite_json
 
 RETRY_AFTER_SECONDS = 1
 INTERNAL_ERROR = "the server failed to answer this request; its log says why"
@@ -121,8 +122,8 @@ class OpenAIErrorBody(msgspec.Struct, frozen=True):
 def error_body(path: str, code: str, message: str, field: str | None = None) -> bytes:
     """The JSON of an error, in the form that the path's clients know."""
     if (path + "/").startswith("/v1/"):
-        return msgspec.json.encode(OpenAIErrorBody(OpenAIError.of(code, message, field)))
-    return msgspec.json.encode({"error": message, "status": "error"})
+        return finite_json(OpenAIErrorBody(OpenAIError.of(code, message, field)))
+    return finite_json({"error": message, "status": "error"})
 
 
 def answer_error(

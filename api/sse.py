@@ -10,6 +10,7 @@ import msgspec
 
 from api.answer_text import AnswerText
 from api.exchange import Exchange
+from runtime.finite_json import finite_json
 from runtime.generation import FinishReason, Generation, TokenOutput
 
 CONTENT_TYPE = "text/event-stream"
@@ -33,7 +34,7 @@ class TokenEvent(msgspec.Struct, frozen=True):
 
 def event_bytes(event: msgspec.Struct) -> bytes:
     r"""The event as one `data:` line. JSON escapes newlines, and here also what is not ASCII."""
-    encoded = msgspec.json.encode(event)
+    encoded = finite_json(event)
     if not encoded.isascii():
         encoded = json.dumps(msgspec.json.decode(encoded), separators=(",", ":")).encode()
     return b"data: " + encoded + b"\n\n"

@@ -16,6 +16,7 @@ import msgspec
 
 from runtime.errors import BrokenModel, ModelNotFound
 from runtime.files import open_at_once, read_file
+from runtime.finite_json import finite_json
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -97,8 +98,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[CheckResult, ...] = ()
 
     def write(self, folder: Path) -> None:
-        """Write `manifest.json` into the folder."""
-        encoded = msgspec.json.format(msgspec.json.encode(self), indent=2)
+        """Write `manifest.json` into the folder. Raises ValueError for a number not finite."""
+        encoded = msgspec.json.format(finite_json(self), indent=2)
         (folder / MANIFEST_NAME).write_bytes(encoded + b"\n")
 
     @classmethod

@@ -25,6 +25,7 @@ from api.holder import ServedModel
 from api.request_body import read_json_body
 from api.resources.readable import Readable
 from api.services import Services
+from runtime.finite_json import finite_json
 from runtime.generation import FinishReason, TokenOutput
 
 DONE = b"data: [DONE]\n\n"
@@ -85,7 +86,7 @@ class OpenAIWriter(ABC):
             sse.answer_stream(request, response, self._exchange, self, ping_seconds=ping_seconds)
             return
         try:
-            response.data = msgspec.json.encode(self.answer())
+            response.data = finite_json(self.answer())
         finally:
             self._exchange.close()
 
@@ -190,7 +191,7 @@ class OpenAIModelsResource(Readable):
         """List it."""
         model = self._services.holder.model
         listed = () if model is None else (_describe(model),)
-        resp.data = msgspec.json.encode(ModelList(data=listed))
+        resp.data = finite_json(ModelList(data=listed))
 
 
 class OpenAIModelResource(Readable):
@@ -203,7 +204,7 @@ class OpenAIModelResource(Readable):
         """Describe the model of that name."""
         model = self._services.holder.ready_model()
         expect_served(name, model)
-        resp.data = msgspec.json.encode(_describe(model))
+        resp.data = finite_json(_describe(model))
 
 
 def expect_served(name: str | None, model: ServedModel) -> None:

@@ -1,7 +1,6 @@
 """POST /generate and POST /generate/stream."""
 
 import falcon
-import msgspec
 
 from api import sse
 from api.answer_text import AnswerText
@@ -10,6 +9,7 @@ from api.generation_state import text_decoder
 from api.request_body import read_json_body
 from api.schemas import GenerateAnswer, GenerateRequest
 from api.services import Services
+from runtime.finite_json import finite_json
 
 
 class _GenerateRoute:
@@ -40,7 +40,7 @@ class GenerateResource(_GenerateRoute):
         generation = exchange.generation
         tokens = generation.tokens[: text.token_count]
         answer = GenerateAnswer(generation.request_id, whole, tokens, True, text.finish_reason)
-        resp.data = msgspec.json.encode(answer)
+        resp.data = finite_json(answer)
 
 
 class GenerateStreamResource(_GenerateRoute):

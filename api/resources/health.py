@@ -3,12 +3,12 @@
 from typing import Any
 
 import falcon
-import msgspec
 
 from api.errors import answer_error
 from api.holder import GpuMemory, ModelStatus, ServedModel
 from api.resources.readable import Readable
 from api.services import VERSION, Services
+from runtime.finite_json import finite_json
 from runtime.statistics import EngineStatistics
 
 SERVICE = "rocmforge"
@@ -37,7 +37,7 @@ class HealthResource(Readable):
         else:
             broken = not healthy
         resp.status = 503 if broken else 200
-        resp.data = msgspec.json.encode(
+        resp.data = finite_json(
             {
                 "status": "healthy" if healthy else "unhealthy",
                 "service": SERVICE,
@@ -63,7 +63,7 @@ class ReadyResource(Readable):
             else:
                 answer_error(req, resp, changed.code, str(changed))
         else:
-            resp.data = msgspec.json.encode({"ready": True, "service": SERVICE})
+            resp.data = finite_json({"ready": True, "service": SERVICE})
 
 
 def works(model: ServedModel) -> bool:

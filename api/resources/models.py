@@ -1,10 +1,10 @@
 """GET /models."""
 
 import falcon
-import msgspec
 
 from api.resources.readable import Readable
 from api.services import Services
+from runtime.finite_json import finite_json
 
 
 class ModelsResource(Readable):
@@ -16,7 +16,7 @@ class ModelsResource(Readable):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List the models."""
         cache = self._services.cache_statistics()
-        resp.data = msgspec.json.encode(
+        resp.data = finite_json(
             {
                 "models": list(self._services.models()),
                 "tokenizer_cache": {

@@ -4,7 +4,6 @@ import re
 import threading
 
 import falcon
-import msgspec
 
 from api.generation_state import answer
 from api.request_log import RunningEntry
@@ -13,6 +12,7 @@ from api.schemas import RunningRequest
 from api.services import Services
 from api.slots import answered_at_once, reserved_threads
 from runtime.errors import InvalidRequest
+from runtime.finite_json import finite_json
 
 CANCEL_SECONDS = 1.0
 """How long an answer may wait for a cancelled request to end: a usual step takes less."""
@@ -28,7 +28,7 @@ class RequestsResource(Readable):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List the running requests, oldest first."""
         running = [_describe(entry) for entry in self._services.requests.running()]
-        resp.data = msgspec.json.encode({"requests": running})
+        resp.data = finite_json({"requests": running})
 
 
 class StatusResource(Readable):
@@ -42,7 +42,7 @@ class StatusResource(Readable):
         model = self._services.holder.ready_model()
         found = self._services.requests.find(parse_request_id(request_id))
         state = found.generation if isinstance(found, RunningEntry) else found
-        resp.data = msgspec.json.encode(answer(state, found.tokenizer or model.tokenizer))
+        resp.data = finite_json(answer(state, found.tokenizer or model.tokenizer))
 
 
 class CancelResource:
@@ -61,7 +61,7 @@ class CancelResource:
         if isinstance(found, RunningEntry):
             self._abort(found)
         state = found.generation if isinstance(found, RunningEntry) else found
-        resp.data = msgspec.json.encode(answer(state, found.tokenizer or model.tokenizer))
+        resp.data = finite_json(answer(state, found.tokenizer or model.tokenizer))
 
     def _abort(self, entry: RunningEntry) -> None:
         entry.model.engine.abort(entry.generation.request_id)

@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import falcon
-import msgspec
 
 from api.chat import ChatRequest
 from api.client import Client
@@ -29,6 +28,7 @@ from api.tokens import (
     TokenizeBody,
 )
 from runtime.errors import InvalidRequest
+from runtime.finite_json import finite_json
 from runtime.tokenizer import Tokenizer
 
 
@@ -45,7 +45,7 @@ class TokenResource(ABC):
         model = services.model_for_new_work()
         name = req.context.access.x_request_id
         with services.slots.taken():
-            resp.data = msgspec.json.encode(self._answer(body, model, Client(req), name))
+            resp.data = finite_json(self._answer(body, model, Client(req), name))
 
     @abstractmethod
     def _answer(self, body: bytes, model: ServedModel, client: Client, name: str) -> Any:

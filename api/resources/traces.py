@@ -3,12 +3,12 @@
 import re
 
 import falcon
-import msgspec
 
 from api.resources.readable import Readable
 from api.services import Services
 from api.telemetry.trace_json import documented_json, otlp_json
 from runtime.errors import InvalidRequest
+from runtime.finite_json import finite_json
 
 COUNT = re.compile(r"[0-9]{1,18}")
 
@@ -27,7 +27,7 @@ class TracesResource(Readable):
         as_otlp = parse_format(req.get_param("format"))
         traces = self._services.traces.newest(limit, clear=clear)
         spans = [span for trace in traces for span in trace]
-        resp.data = msgspec.json.encode(otlp_json(spans) if as_otlp else documented_json(spans))
+        resp.data = finite_json(otlp_json(spans) if as_otlp else documented_json(spans))
 
 
 def parse_limit(text: str | None) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from runtime.files import read_file, write_whole
+from runtime.finite_json import finite_json
 
 HISTORY_NAME = "history.json"
 MAX_ENTRIES = 1000
@@ -32,7 +33,7 @@ class History(msgspec.Struct, frozen=True):
 
     def write(self, home: Path) -> None:
         """Write it into a model's folder. Raises OSError."""
-        write_whole(home / HISTORY_NAME, msgspec.json.encode(self))
+        write_whole(home / HISTORY_NAME, finite_json(self))
 
 
 def read_history(home: Path) -> History | None:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from runtime.files import write_whole
+from runtime.finite_json import finite_json
 from runtime.ops.gpu.manifest import (
     COMPILED,
     MANIFEST_NAME,
@@ -127,7 +128,7 @@ def build(
         kernels = _build_arch(arch, out, jobs, assembly)
         targets[arch] = Target(warp_size=TARGETS[arch], digest=wanted, kernels=kernels)
         manifest = KernelManifest(MANIFEST_VERSION, triton.__version__, targets)
-        encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+        encoded = msgspec.json.format(finite_json(manifest), indent=1)
         write_whole(out / MANIFEST_NAME, encoded)
     assert manifest is not None
     return manifest
