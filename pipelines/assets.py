@@ -15,8 +15,8 @@ import dagster as dg
 import onnx
 
 from pipelines import pictures
-from pipelines.architectures import describe
-from pipelines.convert import block_formats, convert
+from pipelines.conversion.architectures import describe
+from pipelines.conversion.convert import block_formats, convert
 from pipelines.prepare import expect_own_name, expect_supported, make_current, raise_failed
 from pipelines.resources import MACHINE_POOL, ModelPreparation
 from pipelines.validation import CHECKS

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines.architectures import describe
-from pipelines.convert import convert, now, versions
+from pipelines.conversion.architectures import describe
+from pipelines.conversion.convert import convert, now, versions
 from pipelines.validation import CHECKS, validate_apart
 from runtime.errors import BrokenModel, ModelNotFound, NameTaken, PreparationError
 from runtime.files import is_file

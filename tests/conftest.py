@@ -6,7 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from rocmforge.sample import fetch
 from runtime.gguf import GGUFFile
 from runtime.settings import Settings

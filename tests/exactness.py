@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from pipelines.architectures import describe
-from pipelines.convert import convert, graph_of, page_layout
-from pipelines.reference import ReferenceModel
+from pipelines.conversion.architectures import describe
+from pipelines.conversion.convert import convert, graph_of, page_layout
 from pipelines.validation.comparison import log_softmax
+from pipelines.validation.reference import ReferenceModel
 from runtime.gguf import GGUFFile
 from runtime.session import Session
 from runtime.settings import Settings

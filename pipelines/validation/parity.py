@@ -9,8 +9,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from pipelines.reference import ReferenceModel, Values, empty_pool, feeds
 from pipelines.validation.comparison import largest_row_error, relative_error
+from pipelines.validation.reference import ReferenceModel, Values, empty_pool, feeds
 from runtime.gguf import GGUFFile
 from runtime.manifest import Manifest
 from runtime.ops.library import library_path

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from pipelines.graph import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET
+from pipelines.conversion.graph import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET
 from pipelines.validation.outcome import CheckFailed, Outcome
 from pipelines.validation.subject import Subject
 from runtime.gguf import GGUFFile, TensorInfo

@@ -10,10 +10,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from pipelines.architectures import ModelSpec, describe
-from pipelines.convert import graph_of, page_layout
-from pipelines.reference import ReferenceModel
+from pipelines.conversion.architectures import ModelSpec, describe
+from pipelines.conversion.convert import graph_of, page_layout
 from pipelines.validation.parity import OperatorError, operator_errors
+from pipelines.validation.reference import ReferenceModel
 from pipelines.validation.steps import PAGE_SIZE, one_row, pages_for, rows
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, Manifest
@@ -34,7 +34,7 @@ class Subject:
     """A converted model and what its checks compare it with. Owned by one thread.
 
     The exact model is evaluated operator by operator, and each matrix dequantized when it is used,
-    so that any size fits: see pipelines.reference. It is evaluated twice in all.
+    so that any size fits: see pipelines.validation.reference. It is evaluated twice in all.
     """
 
     def __init__(self, folder: Path, settings: Settings) -> None:

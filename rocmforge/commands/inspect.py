@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from pipelines.summary import summarize
+    from pipelines.conversion.summary import summarize
 
     summary = summarize(options.model)
     formats = (f"{name} {share:.1%}" for name, share in summary.block_formats.items())

@@ -10,7 +10,7 @@ import pytest
 
 from api.holder import ModelHolder, ServedModel
 from api.takeover import MAX_PAUSE_SECONDS, Takeover
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from runtime.engine import Engine
 from runtime.errors import DeviceError
 from runtime.gguf import GGUFFile

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from api.holder import ServedModel
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from runtime.engine import Engine
 from runtime.errors import PreparationError
 from runtime.gguf import GGUFFile

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from rocmforge.scoring import score
 from runtime.settings import Settings
 from tests.pipelines.test_golden_logits import ROUNDED, golden_error

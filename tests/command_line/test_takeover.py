@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import requests
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from rocmforge.__main__ import main
 from runtime.manifest import GRAPH_NAME
 from runtime.registry import Registry

@@ -11,9 +11,9 @@ from types import FrameType
 
 import numpy as np
 
-from pipelines.architectures import describe
-from pipelines.convert import convert, graph_of
-from pipelines.summary import summarize
+from pipelines.conversion.architectures import describe
+from pipelines.conversion.convert import convert, graph_of
+from pipelines.conversion.summary import summarize
 from pipelines.validation.structure import check_graph, check_weights
 from runtime.errors import RocmForgeError
 from runtime.gguf import GGUFFile

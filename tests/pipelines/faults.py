@@ -8,7 +8,7 @@ import msgspec
 import onnx
 from onnx import ModelProto, NodeProto
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from runtime.manifest import GRAPH_NAME, Manifest
 from runtime.settings import WeightsCopy
 

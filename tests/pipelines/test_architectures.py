@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.architectures import Experts, FeedForward, Layer, Linear, ModelSpec, describe
+from pipelines.conversion.architectures import (
+    Experts,
+    FeedForward,
+    Layer,
+    Linear,
+    ModelSpec,
+    describe,
+)
 from runtime.errors import GGUFError, UnsupportedModel
 from runtime.gguf import GGUFFile
 from tests.models import write_tiny_llama

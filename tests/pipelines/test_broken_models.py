@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.architectures import describe
-from pipelines.convert import graph_of
+from pipelines.conversion.architectures import describe
+from pipelines.conversion.convert import graph_of
 from pipelines.validation.structure import check_graph, check_weights
 from runtime.errors import RocmForgeError
 from runtime.gguf import GGUFFile

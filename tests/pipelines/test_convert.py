@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from runtime.errors import GGUFError, PreparationError, UnsupportedModel
 from runtime.manifest import Manifest
 from tests.models import write_tiny_llama

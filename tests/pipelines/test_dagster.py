@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from pipelines import assets, checks
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from pipelines.definitions import definitions
 from pipelines.prepare import prepare
 from pipelines.resources import ModelPreparation

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from onnx import ModelProto
 
-from pipelines.architectures import describe
-from pipelines.convert import graph_of, page_layout
-from pipelines.fusion import fuse
-from pipelines.graph import DOMAIN, build
-from pipelines.reference import ReferenceModel
+from pipelines.conversion.architectures import describe
+from pipelines.conversion.convert import graph_of, page_layout
+from pipelines.conversion.fusion import fuse
+from pipelines.conversion.graph import DOMAIN, build
+from pipelines.validation.reference import ReferenceModel
 from pipelines.validation.steps import one_row
 from runtime.gguf import GGUFFile
 from tests.models import write_tiny_llama

@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipelines.architectures import ARCHITECTURES, describe
-from pipelines.convert import convert, graph_of, page_layout
-from pipelines.reference import ReferenceModel
+from pipelines.conversion.architectures import ARCHITECTURES, describe
+from pipelines.conversion.convert import convert, graph_of, page_layout
+from pipelines.validation.reference import ReferenceModel
 from runtime.gguf import GGUFFile
 from runtime.session import Session
 from runtime.settings import Settings

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.architectures import describe
-from pipelines.convert import page_layout
-from pipelines.graph import DOMAIN, OPSET, build
-from pipelines.reference import ReferenceModel
+from pipelines.conversion.architectures import describe
+from pipelines.conversion.convert import page_layout
+from pipelines.conversion.graph import DOMAIN, OPSET, build
+from pipelines.validation.reference import ReferenceModel
 from runtime.gguf import GGUFFile
 from runtime.step import StepInputs
 from tests.models import write_tiny_llama

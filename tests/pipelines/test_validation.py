@@ -8,9 +8,8 @@ import onnx
 import pytest
 from onnx import ModelProto
 
-from pipelines import reference
-from pipelines.convert import convert
-from pipelines.validation import CHECKS, validate, validate_apart
+from pipelines.conversion.convert import convert
+from pipelines.validation import CHECKS, reference, validate, validate_apart
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, CheckResult, Manifest
 from runtime.packed_weights import packed_weights

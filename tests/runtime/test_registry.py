@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from runtime.errors import BrokenModel, ModelNotFound, PreparationError
 from runtime.manifest import CheckResult, Manifest
 from runtime.registry import Registry

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from rocmforge.__main__ import main
 from runtime.errors import BrokenModel, ModelNotFound, PreparationError
 from runtime.registry import Registry

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from rocmforge.scoring import score
 from runtime.engine import Engine
 from runtime.generation import Generation

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from runtime.checksums import CHUNK, Checksums
 from runtime.errors import PreparationError, WeightsChanged
 from runtime.manifest import Manifest

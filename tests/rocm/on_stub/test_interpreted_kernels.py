@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from runtime.session import Session
 from runtime.settings import Settings
 from tests.ops.gpu.interpreter import run_program_by_program

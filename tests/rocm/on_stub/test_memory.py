@@ -8,7 +8,7 @@ import pytest
 
 from api.holder import ServedModel
 from api.resources.health import checks
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from runtime.engine import Engine
 from runtime.errors import DeviceError
 from runtime.gguf import GGUFFile

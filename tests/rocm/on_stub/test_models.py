@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from runtime.errors import UnsupportedModel
 from runtime.manifest import GRAPH_NAME
 from runtime.ops.gpu.variants import CANDIDATES

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from rocmforge.sample import fetch
 from runtime.engine import Engine
 from runtime.session import Session

@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from pipelines.graph import DOMAIN
+from pipelines.conversion.graph import DOMAIN
 from runtime.manifest import PageLayout
 from runtime.ops import experts, reference
 from runtime.step import StepInputs

@@ -7,7 +7,7 @@ through all layers by aliasing, which also orders each layer's write before the 
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from pipelines.architectures import (
+from pipelines.conversion.architectures import (
     Experts,
     FeedForward,
     LatentAttention,
@@ -17,8 +17,8 @@ from pipelines.architectures import (
     QueryTemperature,
     Rotary,
 )
-from pipelines.latent_attention import LatentAttentionNodes
-from pipelines.nodes import Attribute, Nodes
+from pipelines.conversion.latent_attention import LatentAttentionNodes
+from pipelines.conversion.nodes import Attribute, Nodes
 from runtime.gguf import GGUFFile, TensorInfo
 from runtime.manifest import GRAPH_VERSION
 from runtime.ops.reference import DOMAIN as DOMAIN

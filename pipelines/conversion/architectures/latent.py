@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from pipelines.architectures.directory import Keys, Tensors
-from pipelines.architectures.spec import LatentAttention, Linear
+from pipelines.conversion.architectures.directory import Keys, Tensors
+from pipelines.conversion.architectures.spec import LatentAttention, Linear
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pipelines.architectures.directory import Keys, Tensors
-from pipelines.architectures.spec import Choice
-from pipelines.architectures.table import Routing
+from pipelines.conversion.architectures.directory import Keys, Tensors
+from pipelines.conversion.architectures.spec import Choice
+from pipelines.conversion.architectures.table import Routing
 
 SOFTMAX, SIGMOID = 1, 2
 """Of `expert_gating_func`."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.architectures.directory import Keys, Tensors
-from pipelines.architectures.spec import Rotary
-from pipelines.architectures.table import Architecture
+from pipelines.conversion.architectures.directory import Keys, Tensors
+from pipelines.conversion.architectures.spec import Rotary
+from pipelines.conversion.architectures.table import Architecture
 from runtime.errors import GGUFError
 
 SCALINGS = ("none", "linear", "yarn", "longrope")

@@ -6,8 +6,8 @@ on the queries: the pages hold the latent behind the shared part of the key, onc
 the second makes of the mixed latents what the heads answer.
 """
 
-from pipelines.architectures import LatentAttention
-from pipelines.nodes import Nodes
+from pipelines.conversion.architectures import LatentAttention
+from pipelines.conversion.nodes import Nodes
 
 
 class LatentAttentionNodes:

@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from pipelines.architectures import Linear
+from pipelines.conversion.architectures import Linear
 from runtime.gguf import TensorInfo
 from runtime.ops.reference import DOMAIN
 

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from pipelines.architectures.spec import Linear
+from pipelines.conversion.architectures.spec import Linear
 from runtime.errors import GGUFError, UnsupportedModel
 from runtime.gguf import GGUFFile, StringArray, TensorInfo
 from runtime.ops.library import block_formats

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.architectures import describe
+from pipelines.conversion.architectures import describe
 from runtime.errors import RocmForgeError
 from runtime.gguf import GGUFFile, StringArray
 from runtime.tokenizer import Tokenizer

@@ -1,10 +1,10 @@
 """A GGUF file -> ModelSpec, or one error that names what does not fit or is not supported."""
 
-from pipelines.architectures.choice import choice
-from pipelines.architectures.directory import Keys, Tensors
-from pipelines.architectures.latent import LatentShape
-from pipelines.architectures.rotation import latent_scale, rotaries, windows
-from pipelines.architectures.spec import (
+from pipelines.conversion.architectures.choice import choice
+from pipelines.conversion.architectures.directory import Keys, Tensors
+from pipelines.conversion.architectures.latent import LatentShape
+from pipelines.conversion.architectures.rotation import latent_scale, rotaries, windows
+from pipelines.conversion.architectures.spec import (
     Experts,
     FeedForward,
     LatentAttention,
@@ -14,7 +14,7 @@ from pipelines.architectures.spec import (
     QueryTemperature,
     Rotary,
 )
-from pipelines.architectures.table import ARCHITECTURES, Architecture
+from pipelines.conversion.architectures.table import ARCHITECTURES, Architecture
 from runtime.errors import UnsupportedModel
 from runtime.gguf import GGUFFile, TensorInfo
 

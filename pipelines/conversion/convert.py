@@ -10,10 +10,10 @@ import gguf
 import onnx
 import onnxruntime
 
-from pipelines.architectures import ModelSpec, describe
-from pipelines.fusion import fuse
-from pipelines.graph import DOMAIN, build
-from pipelines.weights_file import store
+from pipelines.conversion.architectures import ModelSpec, describe
+from pipelines.conversion.fusion import fuse
+from pipelines.conversion.graph import DOMAIN, build
+from pipelines.conversion.weights_file import store
 from runtime.checksums import CHECKSUMS_NAME, read_through
 from runtime.errors import PreparationError
 from runtime.gguf import GGUFFile

@@ -1,0 +1,13 @@
+"""What a GGUF holds, as a frozen ModelSpec: one declarative row a family, the rest inferred."""
+
+from pipelines.conversion.architectures.describe import describe as describe
+from pipelines.conversion.architectures.spec import Choice as Choice
+from pipelines.conversion.architectures.spec import Experts as Experts
+from pipelines.conversion.architectures.spec import FeedForward as FeedForward
+from pipelines.conversion.architectures.spec import LatentAttention as LatentAttention
+from pipelines.conversion.architectures.spec import Layer as Layer
+from pipelines.conversion.architectures.spec import Linear as Linear
+from pipelines.conversion.architectures.spec import ModelSpec as ModelSpec
+from pipelines.conversion.architectures.spec import QueryTemperature as QueryTemperature
+from pipelines.conversion.architectures.spec import Rotary as Rotary
+from pipelines.conversion.architectures.table import ARCHITECTURES as ARCHITECTURES
