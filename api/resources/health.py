@@ -68,7 +68,8 @@ class ReadyResource(Readable):
 
 def works(model: ServedModel) -> bool:
     """Whether the model's engine runs and gets on."""
-    return model.engine.running and not model.engine.stalled
+    engine = model.engine
+    return engine.running and not engine.stalled and engine.failure is None
 
 
 def checks(model: ServedModel | None, now: EngineStatistics) -> dict[str, Any]:
