@@ -17,7 +17,7 @@ NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 PACKAGES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs test test-fast tokenizer-cases exactness fuzz fuzz-requests soak \
+.PHONY: help setup format check docs test test-fast tokenizer-cases templates exactness fuzz fuzz-requests soak \
 	sanitize serve bench dagster \
 	gpu-kernels gpu-check lock wheel clean
 
@@ -75,6 +75,9 @@ test-fast: $(VENV)/installed-dev $(LIBRARY) ## the tests of a few seconds that n
 
 tokenizer-cases: $(VENV)/installed $(LIBRARY) ## run llama.cpp's own cases of tokenizers (downloads 73 MB once)
 	@PYTHONPATH=. $(BIN)/python tests/runtime/llama_cpp_cases.py
+
+templates: $(VENV)/installed $(LIBRARY) ## compare llama.cpp's 70 chat templates with transformers' rendering (downloads 73 MB once)
+	@PYTHONPATH=. $(BIN)/python -m tests.runtime.template_cases $(ARGS)
 
 serve: setup ## serve the sample model, or MODEL=file.gguf; ARGS='--port 9000' is handed on
 	@exec $(BIN)/rocmforge serve "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)

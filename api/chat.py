@@ -1,7 +1,8 @@
 """Bodies of OpenAI's chat completions API, as far as it is served here.
 
 Source of names, defaults and ranges: OpenAI's API reference, "Create chat completion". `top_k`,
-`ignore_eos` and `chat_template_kwargs` are extensions that other servers have too.
+`ignore_eos` and what the template is told (`chat_template_kwargs`, `continue_final_message` and
+so on) are extensions that other servers have too.
 """
 
 from typing import Any, Self
@@ -24,55 +25,61 @@ ONLY_VALUES: dict[str, Any] = {
     "functions": [],
     "response_format": {"type": "text"},
     "modalities": ["text"],
+    "chat_template": None,
 }
 """Fields that would change the answer and are not served: their default, which alone is taken."""
 
-
-class ContentPart(msgspec.Struct, frozen=True):
-    """A part of a message; text alone is served."""
-
-    type: str
-    text: str | None = None
-
-
-class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One message, as the template gets it. Of other fields none is handed on."""
-
-    role: str
-    content: str | list[ContentPart] | None = None
-    name: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
-
-    def for_template(self) -> dict[str, Any]:
-        """The fields that are set; the parts of a content as one text."""
-        fields = msgspec.structs.asdict(self)
-        given = {name: value for name, value in fields.items() if value is not None}
-        return {**given, "content": self._text()}
-
-    def _text(self) -> str:
-        if not isinstance(self.content, list):
-            return self.content or ""
-        for part in self.content:
-            if part.type != "text" or part.text is None:
-                raise InvalidRequest(
-                    f"a message has a part of type {part.type!r}; only text is served"
-                )
-        return "".join(part.text or "" for part in self.content)
+FOR_THE_TEMPLATE = ("reasoning_effort", "enable_thinking", "documents")
+"""Fields that the template is told of, as variables that `chat_template_kwargs` may name too."""
 
 
 class ChatBody(OpenAIBody, frozen=True, kw_only=True):
     """JSON body of POST /v1/chat/completions. Unknown keys are ignored."""
 
-    messages: list[ChatMessage]
+    messages: list[dict[str, Any]]
     max_completion_tokens: Number | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    enable_thinking: bool | None = None
+    documents: list[dict[str, Any]] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template: Any = None
     top_logprobs: Any = None
     tools: Any = None
     functions: Any = None
     response_format: Any = None
     modalities: Any = None
+
+    def conversation(self) -> Conversation:
+        """What the template is told. Raises InvalidRequest naming the field that does not fit."""
+        if not self.messages:
+            raise InvalidRequest("messages must hold at least one message")
+        for place, message in enumerate(self.messages):
+            _check_message(place, message)
+        told = {name: getattr(self, name) for name in FOR_THE_TEMPLATE}
+        variables = {name: value for name, value in told.items() if value is not None}
+        continue_final = self._continues()
+        return Conversation(
+            tuple(self.messages),
+            {**variables, **(self.chat_template_kwargs or {})},
+            self.add_generation_prompt is not False and not continue_final,
+            continue_final,
+        )
+
+    def _continues(self) -> bool:
+        """Whether the answer goes on with the last message, as an assistant's is by default."""
+        if self.continue_final_message and self.add_generation_prompt:
+            raise InvalidRequest(
+                "continue_final_message and add_generation_prompt exclude each other; send one"
+            )
+        if self.continue_final_message is not None:
+            return self.continue_final_message
+        last = self.messages[-1]
+        if any(last.get(name) is True for name in ("prefix", "partial")):
+            return True
+        is_begun = last["role"] == "assistant" and bool(last.get("content"))
+        return is_begun and not last.get("tool_calls") and self.add_generation_prompt is None
 
 
 class ChatRequest(OpenAIRequest, frozen=True):
@@ -83,11 +90,7 @@ class ChatRequest(OpenAIRequest, frozen=True):
         """Read a request body. Raises InvalidRequest naming the field that does not fit."""
         given = decode(body, ChatBody)
         given.check(ONLY_VALUES)
-        if not given.messages:
-            raise InvalidRequest("messages must hold at least one message")
-        messages = tuple(message.for_template() for message in given.messages)
-        conversation = Conversation(messages, given.chat_template_kwargs or {})
-        return cls.of(given, conversation, _max_tokens(given))
+        return cls.of(given, given.conversation(), _max_tokens(given))
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):
@@ -152,3 +155,16 @@ def _max_tokens(given: ChatBody) -> int:
         if (limit := getattr(given, name)) is not None:
             return limit_of(name, limit)
     return WHOLE_CONTEXT
+
+
+def _check_message(place: int, message: dict[str, Any]) -> None:
+    """Refuse a message whose role or content is of another type than OpenAI's."""
+    if not isinstance(message.get("role"), str):
+        raise InvalidRequest(f"messages[{place}].role must be a text")
+    content = message.get("content")
+    if content is not None and not isinstance(content, str | list):
+        raise InvalidRequest(f"messages[{place}].content must be a text, an array of parts or null")
+    for name in ("tool_calls", "function_call"):
+        kind, told = (list, "an array") if name == "tool_calls" else (dict, "an object")
+        if message.get(name) is not None and not isinstance(message[name], kind):
+            raise InvalidRequest(f"messages[{place}].{name} must be {told} or null")

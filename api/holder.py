@@ -51,6 +51,8 @@ class ServedModel:
     """Seconds since 1970."""
     version: int | None = None
     """Its published version, where it has one."""
+    chat_template: str | None = None
+    """What makes chats prompts in place of the templates of its file."""
 
     @property
     def label(self) -> str:

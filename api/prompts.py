@@ -21,8 +21,14 @@ def prompt_tokens(wanted: GenerateRequest, model: ServedModel, client: Client) -
 
     prompt = wanted.prompt
     if isinstance(prompt, Conversation):
-        template = ChatTemplate(model.tokenizer)
-        return template.encode(prompt.messages, variables=prompt.variables, watch=watch)
+        template = ChatTemplate(model.tokenizer, source=model.chat_template)
+        return template.encode(
+            prompt.messages,
+            add_generation_prompt=prompt.add_generation_prompt,
+            continue_final=prompt.continue_final,
+            variables=prompt.variables,
+            watch=watch,
+        )
     if isinstance(prompt, str):
         return model.tokenizer.encode(prompt, parse_special=wanted.parse_special, watch=watch)
     return prompt
@@ -30,7 +36,12 @@ def prompt_tokens(wanted: GenerateRequest, model: ServedModel, client: Client) -
 
 def prompt_text(conversation: Conversation, model: ServedModel, client: Client) -> str:
     """The text of a conversation's prompt. Raises InvalidRequest and ClientGone, as above."""
-    text = ChatTemplate(model.tokenizer).render(
-        conversation.messages, variables=conversation.variables, watch=client.expect_waiting
+    template = ChatTemplate(model.tokenizer, source=model.chat_template)
+    text = template.render(
+        conversation.messages,
+        add_generation_prompt=conversation.add_generation_prompt,
+        continue_final=conversation.continue_final,
+        variables=conversation.variables,
+        watch=client.expect_waiting,
     )
     return str.__str__(text)

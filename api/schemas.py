@@ -80,6 +80,10 @@ class Conversation(msgspec.Struct, frozen=True):
     messages: tuple[dict[str, Any], ...]
     variables: dict[str, Any]
     """What else the template is told."""
+    add_generation_prompt: bool = True
+    """Whether the assistant speaks next."""
+    continue_final: bool = False
+    """Whether the answer goes on with the last message."""
 
 
 Prompt = str | tuple[int, ...] | Conversation

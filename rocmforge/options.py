@@ -24,6 +24,7 @@ SERVER = (
     "request_timeout",
     "stall_timeout",
     "drain_timeout",
+    "chat_template",
     "log_level",
     "weights_copy",
 )

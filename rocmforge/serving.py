@@ -11,6 +11,7 @@ from api.services import Services
 from api.takeover import LOOK_SECONDS, Takeover
 from rocmforge.model import expect_known, load, prepared, tokenizer_cache
 from runtime.background import BackgroundLoop
+from runtime.chat import source_of
 from runtime.engine import Engine
 from runtime.registry import Catalog, is_name, read_version, version_number
 from runtime.settings import Settings
@@ -37,6 +38,7 @@ def serve_model(
     """
     began = time.perf_counter()
     expect_known(model, settings, name)
+    template = source_of(settings.chat_template)
     cache = tokenizer_cache(settings)
     catalog = Catalog(settings)
     services = Services(
@@ -67,6 +69,7 @@ def serve_model(
             session.gpu_memory,
             version=version_number(folder),
             cpu_reason=session.device.reason,
+            chat_template=template,
         )
 
     def loaded() -> ServedModel:

@@ -154,6 +154,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout: Annotated[
         float, _seconds("seconds that running requests are given at shutdown")
     ] = 30.0
+    chat_template: Annotated[
+        Path | None,
+        _text("file with a Jinja template that makes chats prompts; by default the model's own"),
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         _text("least severe level that is logged"),

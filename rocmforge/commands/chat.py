@@ -20,20 +20,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before all else")
     add_sampling(parser, temperature=0.7, max_tokens=2**31 - 1, of="of each answer")
-    add_settings(parser, *SESSION, "cache_tokens")
+    add_settings(parser, *SESSION, "cache_tokens", "chat_template")
 
 
 def run(options: argparse.Namespace) -> None:
     from rocmforge.generating import writing
     from rocmforge.model import prepared
-    from runtime.chat import ChatTemplate
+    from runtime.chat import ChatTemplate, source_of
 
     settings = settings_of(options)
     sampling = sampling_of(options)
+    source = source_of(settings.chat_template)
     with writing(prepared(options.model, settings), settings) as writer:
-        _converse(
-            writer, ChatTemplate(writer.tokenizer), options.system, sampling, options.max_tokens
-        )
+        template = ChatTemplate(writer.tokenizer, source=source)
+        _converse(writer, template, options.system, sampling, options.max_tokens)
 
 
 def _converse(

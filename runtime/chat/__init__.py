@@ -1,5 +1,5 @@
 """Messages to a prompt's tokens, by the chat template that stands in a GGUF."""
 
-from runtime.chat.template import ChatTemplate
+from runtime.chat.template import ChatTemplate, source_of
 
-__all__ = ["ChatTemplate"]
+__all__ = ["ChatTemplate", "source_of"]

@@ -95,7 +95,7 @@ def _part(part: Any) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
     kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind is None or kind not in TEXT_PARTS:
+    if not isinstance(kind, str) or kind not in TEXT_PARTS:
         raise InvalidRequest(f"a message has a part of type {kind!r}; only text is served")
     text = part.get(TEXT_PARTS[kind])
     if not isinstance(text, str):

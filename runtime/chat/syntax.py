@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from jinja2 import nodes
 
 CONTENT = "content"
-PART_FILTERS = frozenset({"map", "select", "reject", "selectattr", "rejectattr", "first", "last"})
-"""Filters that a template puts on the parts of a content, and that make no sense on a text."""
+OF_ATTRIBUTES = frozenset({"selectattr", "rejectattr"})
+"""Filters that make no sense on a text; nor does `map` with an attribute."""
+OF_ENTRIES = OF_ATTRIBUTES | {"first", "last", "map", "select", "reject"}
+"""Filters that give no content when they are put on one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def _is_content(node: nodes.Node | None, contents: frozenset[str]) -> bool:
         case nodes.Getitem():
             return isinstance(node.arg, nodes.Const) and node.arg.value == CONTENT
         case nodes.Filter():
-            return node.name not in PART_FILTERS and _is_content(node.node, contents)
+            return node.name not in OF_ENTRIES and _is_content(node.node, contents)
         case nodes.CondExpr():
             return _is_content(node.expr1, contents) or _is_content(node.expr2, contents)
         case nodes.And() | nodes.Or():
@@ -91,15 +93,21 @@ def _goes_through(node: nodes.Node, contents: frozenset[str]) -> bool:
         case nodes.For():
             return _is_content(node.iter, contents)
         case nodes.Filter():
-            return node.name in PART_FILTERS and _is_content(node.node, contents)
-        case nodes.Getattr() | nodes.Getitem():  # content[0].text
-            part = node.node
-            return (
-                isinstance(part, nodes.Getitem)
-                and isinstance(part.arg, nodes.Const)
-                and isinstance(part.arg.value, int)
-                and _is_content(part.node, contents)
-            )
+            by_attribute = any(each.key == "attribute" for each in node.kwargs)
+            is_of_parts = node.name in OF_ATTRIBUTES or (node.name == "map" and by_attribute)
+            return is_of_parts and _is_content(node.node, contents)
+        case nodes.Getattr() | nodes.Getitem():
+            return _is_entry(node.node, contents)
+    return False
+
+
+def _is_entry(node: nodes.Node, contents: frozenset[str]) -> bool:
+    """Whether an expression is one part of a content, as `content[0]` is."""
+    match node:
+        case nodes.Getitem(arg=nodes.Const(value=int())):
+            return _is_content(node.node, contents)
+        case nodes.Filter(name="first" | "last"):
+            return _is_content(node.node, contents)
     return False
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Template
@@ -13,7 +14,7 @@ from runtime.chat.messages import Message, for_template, plain
 from runtime.chat.sandbox import LONGEST_TIME, SANDBOX, Refusal
 from runtime.chat.syntax import CONTENT, Reads, reads_of
 from runtime.chat.text import TemplateText, joined
-from runtime.errors import InvalidRequest
+from runtime.errors import InvalidRequest, SettingsError
 from runtime.tokenizer import Tokenizer, Watch, unwatched
 
 SET_BY_US = frozenset(
@@ -49,6 +50,27 @@ def compiled(source: str) -> Compiled:
             f"the model's chat template cannot be read: {_reason(error)}; serve it with another "
             "one (--chat-template FILE), or send a prompt to /v1/completions"
         ) from None
+
+
+def source_of(path: Path | None) -> str | None:
+    """The template that stands in a file, which then can be read as one; None where there is none.
+
+    Raises SettingsError, as for any wrong value of the setting.
+    """
+    if path is None:
+        return None
+    try:
+        source = path.read_text(encoding="utf-8")
+        compiled(source)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"--chat-template takes a file with a Jinja template: {path} cannot be read ({error})"
+        ) from None
+    except InvalidRequest:
+        raise SettingsError(
+            f"--chat-template takes a file with a Jinja template, which {path} is not"
+        ) from None
+    return source
 
 
 class ChatTemplate:

@@ -4,6 +4,7 @@ Only there may a control token be. Whatever loses this knowledge on its way thro
 plain `str`, and counts as typed by a user.
 """
 
+import operator
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any, SupportsIndex
@@ -56,7 +57,7 @@ class TemplateText(str):
         if isinstance(key, slice):
             start, stop, step = key.indices(len(self))
             return self._part(start, max(start, stop)) if step == 1 else super().__getitem__(key)
-        index = key.__index__()
+        index = operator.index(key)
         index += len(self) if index < 0 else 0
         if not 0 <= index < len(self):
             raise IndexError("string index out of range")

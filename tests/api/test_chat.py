@@ -216,3 +216,84 @@ def test_a_template_that_fails_is_told(
 def test_any_json_is_a_request_or_refused(body: Any) -> None:
     with contextlib.suppress(InvalidRequest):
         ChatRequest.parse(msgspec.json.encode(body))
+
+
+def told(**fields: Any) -> Any:
+    """What a body tells the template."""
+    body = msgspec.json.encode({"messages": MESSAGES, **fields})
+    return ChatRequest.parse(body).generate.prompt
+
+
+def test_fields_that_the_template_knows_reach_it() -> None:
+    fields = {"reasoning_effort": "low", "enable_thinking": False, "documents": [{"text": "x"}]}
+    assert told(**fields).variables == fields
+    more = {"chat_template_kwargs": {"reasoning_effort": "high", "thinking": True}}
+    assert told(**fields, **more).variables == {**fields, **more["chat_template_kwargs"]}
+    assert told(reasoning_effort=None).variables == {}
+
+
+ANSWERED = [*MESSAGES, {"role": "assistant", "content": "It"}]
+PREFIXED = [*MESSAGES, {"role": "assistant", "content": "It", "prefix": True}]
+CALLED = [*MESSAGES, {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "continues", "begins"),
+    [
+        ({}, False, True),
+        ({"add_generation_prompt": False}, False, False),
+        ({"continue_final_message": True}, True, False),
+        ({"messages": ANSWERED}, True, False),
+        ({"messages": ANSWERED, "add_generation_prompt": True}, False, True),
+        ({"messages": ANSWERED, "add_generation_prompt": False}, False, False),
+        ({"messages": ANSWERED, "continue_final_message": False}, False, True),
+        ({"messages": PREFIXED, "add_generation_prompt": True}, True, False),
+        ({"messages": CALLED}, False, True),
+    ],
+)
+def test_who_speaks_next(fields: dict[str, Any], continues: bool, begins: bool) -> None:
+    conversation = told(**fields)
+    assert (conversation.continue_final, conversation.add_generation_prompt) == (continues, begins)
+
+
+def test_the_answer_to_an_assistants_message_goes_on_with_it(serving: Serving) -> None:
+    answer = chat(serving, messages=ANSWERED).json()
+    begun = "<|im_start|>user\nhello the world<|im_end|>\n<|im_start|>assistant\nIt"
+    tokens = serving.model.tokenizer.encode(begun, parse_special=True)
+    assert answer["usage"]["prompt_tokens"] == len(tokens)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"messages": [{"role": 7, "content": "a"}]}, r"messages\[0\].role must be a text"),
+        ({"messages": [{"role": "user", "content": {}}]}, r"messages\[0\].content must be"),
+        ({"messages": [{"role": "tool", "tool_calls": {}}]}, r"messages\[0\].tool_calls must be"),
+        ({"chat_template": "{{ 1 }}"}, "chat_template is not supported"),
+        ({"continue_final_message": True, "add_generation_prompt": True}, "exclude each other"),
+    ],
+)
+def test_what_no_template_can_take_is_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        told(**fields)
+
+
+def test_a_value_nested_deep_is_the_clients_fault(serving: Serving) -> None:
+    for depth in (100, 600, 950, 3000):
+        nested = "[" * depth + "]" * depth
+        for body in (
+            '{"messages":[{"role":"user","content":"a"}],"chat_template_kwargs":{"x":%s}}',
+            '{"messages":[{"role":"user","content":"a","tool_calls":%s}]}',
+            '{"messages":[{"role":"user","content":"a","other":%s}]}',
+        ):
+            headers = {"Content-Type": "application/json"}
+            response = serving.post("/v1/chat/completions", data=body % nested, headers=headers)
+            assert response.status_code == 400, response.text
+
+
+def test_a_template_of_the_server_stands_in_for_the_models_own(serve: Serve) -> None:
+    serving = serve()
+    model = replace(serving.model, chat_template="{{ messages[0].content }}")
+    serving.services.holder.load(lambda: model)
+    tokens = serving.model.tokenizer.encode("hello the world")
+    assert chat(serving).json()["usage"]["prompt_tokens"] == len(tokens)

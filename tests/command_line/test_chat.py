@@ -94,3 +94,27 @@ def test_an_interrupt_at_the_prompt_ends_it_cleanly(model: Path, home: Path) -> 
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, "Traceback" in errors) == (0, False)
+
+
+def test_a_template_of_ones_own_makes_the_prompts(talk: Talk, tmp_path: Path) -> None:
+    file = tmp_path / "template.jinja"
+    file.write_text("hello {{ messages[-1].content }}")
+    other = talk("hello", more=(*GREEDY, "--chat-template", str(file)))
+    assert other.strip()
+    assert other != talk("hello")
+
+
+@pytest.mark.parametrize("source", [None, b"{% if %}", b"\xff"])
+def test_a_file_that_is_no_template_is_told(
+    model: Path,
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    source: bytes | None,
+) -> None:
+    file = tmp_path / "template.jinja"
+    if source is not None:
+        file.write_bytes(source)
+    options = ["--home", str(home), "--chat-template", str(file)]
+    assert main(["chat", str(model), *options]) == 2
+    assert "--chat-template takes a file with a Jinja template" in capsys.readouterr().err

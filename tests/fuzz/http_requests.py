@@ -11,7 +11,7 @@ from urllib.parse import quote_from_bytes
 
 from hypothesis import strategies as st
 
-from api.chat import ChatBody, ChatMessage
+from api.chat import ChatBody
 from api.completions import CompletionBody
 from api.schemas import GenerateBody
 
@@ -98,12 +98,11 @@ SCHEMAS = st.sampled_from(
         {"minimum": 1e308, "maximum": -1},
     ]
 )
-REQUIRED = ("role", "content")
 MESSAGES = st.lists(
     st.fixed_dictionaries(
         {"role": ROLES, "content": TEXTS | st.none() | PARTS | ANYTHING},
         optional={
-            **{name: ANYTHING for name in ChatMessage.__struct_fields__ if name not in REQUIRED},
+            **dict.fromkeys(("name", "reasoning_content", "tool_call_id", "thinking"), ANYTHING),
             "tool_calls": CALLS | ANYTHING,
             "reasoning": ANYTHING,
             "prefix": st.booleans(),

@@ -4,10 +4,7 @@ The vocabularies and cases stand in the source package of llama-cpp-python (73 M
 downloads once into the cache folder. A case passes where our tokens are the ones listed.
 """
 
-import subprocess
 import sys
-import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +16,8 @@ from rich.table import Table
 from runtime.gguf import GGUFFile
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
+from tests.llama_cpp_source import fetch
 
-REQUIREMENT = "llama-cpp-python==0.3.36"
 MODELS = "vendor/llama.cpp/models/ggml-vocab-"
 SEPARATOR = "\n__ggml_vocab_test__\n"
 
@@ -37,27 +34,6 @@ class Outcome:
     passed: int
     cases: int
     """0 where the package has a vocabulary alone."""
-
-
-def fetch(folder: Path) -> Path:
-    """The folder of the vocabularies, downloaded where it is not there yet."""
-    placed = folder / REQUIREMENT
-    if not placed.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            work = Path(name)
-            options = ["--no-deps", "--no-binary", "llama-cpp-python", "--dest", str(work)]
-            command = [sys.executable, "-m", "pip", "download", *options, REQUIREMENT]
-            subprocess.run(command, stdout=sys.stderr, check=True)
-            (archive,) = work.glob("*.tar.gz")
-            unpacked = work / "vocabularies"
-            unpacked.mkdir()
-            with tarfile.open(archive) as members:
-                for member in members:
-                    if MODELS in member.name and (file := members.extractfile(member)):
-                        (unpacked / Path(member.name).name).write_bytes(file.read())
-            unpacked.rename(placed)
-    return placed
 
 
 def outcomes(folder: Path) -> Iterator[Outcome]:
@@ -94,7 +70,9 @@ def main() -> None:
     """Print the table; the exit status is 1 where a case fails."""
     table = Table("vocabulary", "kind", "tokens", "load", "passed", "cases", show_edge=False)
     total = [0, 0]
-    for one in outcomes(fetch(Settings.from_environment().cache_folder / "tokenizer-cases")):
+    for one in outcomes(
+        fetch(Settings.from_environment().cache_folder / "tokenizer-cases", MODELS)
+    ):
         counts = (f"{one.passed}", f"{one.cases}") if one.cases else ("-", "-")
         table.add_row(one.name, one.kind, f"{one.tokens:,}", f"{one.seconds:.2f} s", *counts)
         total = [total[0] + one.passed, total[1] + one.cases]
