@@ -22,6 +22,8 @@ TEXTS = (
     "🦙 👨‍👩‍👧 …—“q” ‘x’ !? ?! ...",
     "<sentinel:12> IMGIMGABZ <|im_start|> </s> [MASK]",
 )
+MONOTONOUS = (" ", "a", "ab", "1", "\n", " \n", "x\n", "!", "e\u0301", "\u0301", "漢", "🦙", "a ")
+"""Pieces that a text may repeat until the work of a careless tokenizer has no end."""
 WORDS = ("▁the", "▁hello", "▁world", "▁it", "▁into", "ing", "▁camel", "case", "▁na", "ve")
 LEARNED = 700
 

@@ -1,6 +1,6 @@
 """The chat template of one model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -117,9 +117,10 @@ class ChatTemplate:
     ) -> list[int]:
         """Tokens of a conversation; `render` tells of the parameters, and raises the same.
 
-        `watch` is also told before the rendering how many tokens the user's own texts have.
+        `watch` is also told before the rendering how many tokens there are at least: those of the
+        user's own texts, and one for each message, since no template lets turns run together.
         """
-        watch(self._tokenizer.least_tokens(_typed_characters(messages)))
+        watch(max(len(messages), self._tokenizer.least_tokens(_typed_characters(messages))))
         text = self.render(
             messages,
             add_generation_prompt=add_generation_prompt,
@@ -231,8 +232,16 @@ def _typed_characters(messages: Sequence[Message]) -> int:
 
     Of other roles' messages they may, as they drop what a model thought.
     """
-    typed = (message.get(CONTENT) for message in messages if message.get("role") == "user")
-    return sum(len(text.strip()) for text in typed if isinstance(text, str))
+    contents = (message.get(CONTENT) for message in messages if message.get("role") == "user")
+    return sum(len(text.strip()) for content in contents for text in _texts(content))
+
+
+def _texts(content: object) -> Iterator[str]:
+    """The texts of a message's content, which is one or a list of parts."""
+    for part in content if isinstance(content, list) else (content,):
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if isinstance(text, str):
+            yield text
 
 
 def _reason(error: Exception) -> str:

@@ -64,9 +64,11 @@ EXAONE_MOE = (
     rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?(?:\p{{L}}\p{{M}}*(?: \p{{L}}\p{{M}}*)*)+|{DIGIT}"
     rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]?|\s*[\r\n]|" + SPACES
 )
-JAIS_2 = words_and_digits(DIGITS_BY_3).removesuffix(SPACES) + "|".join(
-    [*(rf"\s{{{2**power}}}(?!\S)" for power in range(9, 1, -1)), r"\s{1,2}(?!\S)", r"\s"]
-)
+JAIS_2 = words_and_digits(DIGITS_BY_3).removesuffix(SPACES).replace(
+    # Inside white space that has been cut before, no line end comes: it is not looked for again.
+    r"|\s*[\r\n]+|",
+    r"|(?<![^\S\r\n])\s*[\r\n]+|",
+) + "|".join([*(rf"\s{{{2**power}}}(?!\S)" for power in range(9, 1, -1)), r"\s{1,2}(?!\S)", r"\s"])
 """White space in powers of two."""
 TEKKEN = cased_words_and_digits(DIGIT)
 GPT_4O = cased_words_and_digits(DIGITS_BY_3, CONTRACTIONS + "?")

@@ -262,3 +262,30 @@ def test_unpaired_surrogates_become_replacement_characters(make: Make) -> None:
     template = make(CHATML)
     assert "a\ufffdb" in template.render([{"role": "user", "content": "a\ud800b"}])
     assert template.encode([{"role": "user", "content": "\ud83d\ude00"}])
+
+
+class TooMany(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "user", "content": "a" * 2000}],
+        [{"role": "user", "content": [{"type": "text", "text": "a" * 2000}]}],
+        [{"role": "assistant", "content": "a"}] * 120,
+    ],
+)
+def test_messages_that_cannot_fit_are_known_before_they_are_rendered(
+    make: Make, messages: list[dict[str, Any]]
+) -> None:
+    template = make("{{ raise_exception('it was rendered') }}")
+
+    def watch(tokens: int) -> None:
+        if tokens > 100:
+            raise TooMany
+
+    with pytest.raises(TooMany):
+        template.encode(messages, watch=watch)
+    with pytest.raises(InvalidRequest, match="it was rendered"):
+        template.encode(ASKED, watch=watch)

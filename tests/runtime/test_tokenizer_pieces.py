@@ -14,10 +14,9 @@ from runtime.tokenizer import Tokenizer, pieces
 from runtime.tokenizer.pieces import SpecialTokens, prompt_matches
 from runtime.tokenizer.splits import SPLIT_RULES
 from tests.models import Vocabulary, byte_level_vocabulary, write_tiny_llama
-from tests.tokenizer_cases import TEXTS, vocabularies
+from tests.tokenizer_cases import MONOTONOUS, TEXTS, vocabularies
 
 LONG = 20_000
-MONOTONOUS = (" ", "a", "ab", "1", "\n", " \n", "x\n", "!", "e\u0301", "\u0301", "漢", "🦙", "a ")
 SIGNS = st.text(alphabet="ab<|>", min_size=1, max_size=5)
 
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
 from runtime.gguf import GGUFFile
@@ -55,6 +57,17 @@ def test_no_split_takes_ever_longer_over_a_monotonous_text(text: str) -> None:
     # An expression that looks ahead from every place takes minutes for this.
     for pre in {rule: pre for pre, rule in SPLIT_RULES.items()}.values():
         assert "".join(pieces(pre, repeated)) == repeated
+
+
+@given(text=st.text(alphabet=[*" \t\n\ra1!", "\u00a0"]), spaces=st.integers(0, 1100))
+def test_white_space_in_powers_of_two_ends_at_line_ends_as_written_without_looking_back(
+    text: str, spaces: int
+) -> None:
+    text = text.replace("\t", " " * spaces, 1)
+    plain = SPLIT_RULES["jais-2"].expressions[0].replace(r"(?<![^\S\r\n])", "")
+    assert plain != SPLIT_RULES["jais-2"].expressions[0]
+    words = pre_tokenizers.Split(Regex(plain), "isolated").pre_tokenize_str(text)
+    assert pieces("jais-2", text) == [word for word, _ in words]
 
 
 def test_a_word_ends_where_its_case_changes_in_every_script() -> None:

@@ -1,5 +1,8 @@
 """How long a vocabulary of 150,000 tokens takes to load, without and with its cache.
 
+And how the time of encoding grows with a text: for each kind of tokenizer and each split, the worst
+of many texts.
+
 PYTHONPATH=. python tests/runtime/tokenizer_benchmark.py
 """
 
@@ -14,6 +17,8 @@ from gguf import TokenType
 
 from runtime.gguf import GGUFFile
 from runtime.tokenizer import Tokenizer, TokenizerCache
+from runtime.tokenizer.splits import SPLIT_RULES
+from tests import tokenizer_cases as cases
 from tests.models import (
     Vocabulary,
     byte_level_vocabulary,
@@ -22,6 +27,7 @@ from tests.models import (
 )
 
 TOKENS = 150_000
+LENGTHS = (100_000, 200_000)
 ROUNDS = 5
 
 
@@ -72,6 +78,35 @@ def seconds(path: Path, folder: Path | None) -> float:
     return time.perf_counter() - began
 
 
+def encoding_seconds(tokenizer: Tokenizer, text: str) -> float:
+    """Of the processor, the best of three."""
+    best = float("inf")
+    for _ in range(3):
+        began = time.process_time()
+        tokenizer.encode(text, parse_special=True)
+        best = min(best, time.process_time() - began)
+    return best
+
+
+def print_growth(folder: Path) -> None:
+    """Print for each distinct tokenizer its worst text by time, and by growth from n to 2 n."""
+    distinct = {(v.model, SPLIT_RULES.get(v.pre)): v for _, v in cases.vocabularies()}
+    for vocabulary in distinct.values():
+        path = write_tiny_llama(folder / "grown.gguf", vocabulary=vocabulary, layers=1)
+        tokenizer = Tokenizer.from_gguf(GGUFFile.open(path))
+        slowest, steepest = (0.0, ""), (0.0, "")
+        for text in cases.MONOTONOUS:
+            half, whole = (
+                encoding_seconds(tokenizer, (text * length)[:length]) for length in LENGTHS
+            )
+            slowest = max(slowest, (whole, text))
+            steepest = max(steepest, (whole / half, text))
+        print(
+            f"{vocabulary.model} {vocabulary.pre}: {slowest[0]:.2f} s for {LENGTHS[1]} characters "
+            f"{slowest[1]!r}; {steepest[0]:.2f} times for twice as many {steepest[1]!r}"
+        )
+
+
 def main() -> None:
     """Print the medians."""
     with tempfile.TemporaryDirectory() as name:
@@ -82,6 +117,7 @@ def main() -> None:
             seconds(path, folder)
             warm = median(seconds(path, folder) for _ in range(ROUNDS))
             print(f"{kind}: {len(vocabulary.tokens)} tokens: cold {cold:.2f} s, warm {warm:.2f} s")
+        print_growth(Path(name))
 
 
 if __name__ == "__main__":
