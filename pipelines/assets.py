@@ -132,7 +132,7 @@ def published_model(
         if same is None:
             folder = registry.publish(staging, manifest)
         else:
-            folder = make_current(registry, same)
+            folder = make_current(registry, same, preparation.settings)
             shutil.rmtree(staging, ignore_errors=True)
     return dg.MaterializeResult(
         metadata={

@@ -17,6 +17,7 @@ from runtime.manifest import MANIFEST_NAME, CheckResult, Manifest
 from runtime.registry import PublishedModel, Registry, expect_name, is_same_model, model_name
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer, TokenizerCache
+from runtime.verification import verify_packed
 
 
 def prepare(
@@ -43,12 +44,12 @@ def prepare(
     called = model_name(gguf) if name is None else expect_name(name)
     try:
         if (published := registry.prepared_from(gguf, name)) is not None:
-            return make_current(registry, published)
+            return make_current(registry, published, settings)
         progress(f"Reading {gguf.name}")
         expect_supported(gguf, settings)
         with registry.preparing(called):
             if (published := registry.prepared_from(gguf, name)) is not None:  # by whom we awaited
-                return make_current(registry, published)
+                return make_current(registry, published, settings)
             if not replace:
                 expect_own_name(registry, gguf, called)
             staging = registry.new_staging(called, "prepare")
@@ -70,8 +71,12 @@ def prepare(
         ) from None
 
 
-def make_current(registry: Registry, published: PublishedModel) -> Path:
-    """The folder of a version, which becomes current: who prepares a file wants to serve it."""
+def make_current(registry: Registry, published: PublishedModel, settings: Settings) -> Path:
+    """The folder of a version, which becomes current: who prepares a file wants to serve it.
+
+    A packed copy of its weights that is damaged is made again.
+    """
+    verify_packed(published.folder, published.manifest, settings.packed_folder)
     current = registry.current(published.name)
     if current is None or current.version != published.version:
         registry.rollback(published.name, published.version)
