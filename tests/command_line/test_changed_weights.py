@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from runtime.manifest import Manifest
 from runtime.packed_weights import packed_path
 from runtime.registry import Registry

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.convert import convert
+from pipelines.conversion.convert import convert
 from rocmforge.__main__ import main
 from runtime.manifest import Manifest
 from runtime.packed_weights import packed_path
