@@ -1,33 +1,24 @@
-"""Waitress around the application: binding, the loop's thread, signals and a graceful end."""
+"""Waitress around the application: binding, the loop's thread and closing."""
 
-import faulthandler
 import logging
 import os
-import queue
 import resource
-import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any, NoReturn, TypeAlias
+from contextlib import suppress
+from typing import Any
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
 from api.errors import Application
-from api.holder import ServedModel
-from api.services import Services
 from api.slots import GenerationSlots, answered_at_once, reserved_threads
-from api.telemetry import logs
 from api.waitress_bodies import BodyMemory
 from api.waitress_channel import Channel
 from api.waitress_listener import Listener
 from api.waitress_parser import Limits
-from runtime.errors import EngineUnavailable, RocmForgeError, SettingsError
+from runtime.errors import SettingsError
 from runtime.settings import Settings
 
 MOST_HEADER_BYTES = 64 * 1024
@@ -39,15 +30,8 @@ LOOP_SECONDS = 1.0
 """How often the loop looks for what is overdue, where nothing else wakes it."""
 FLUSH_SECONDS = 2.0
 LOOK_SECONDS = 0.05
-END_LOOK_SECONDS = 0.2
-LAST_RESORT_SECONDS = 60.0
-"""Longest that the end may take beyond the drain: engines stop and answers are sent in less."""
 
 log = logging.getLogger("rocmforge.api")
-
-
-_Ends: TypeAlias = "queue.SimpleQueue[BaseException | None]"
-"""Why to end: None for a signal."""
 
 
 class Server:
@@ -176,141 +160,3 @@ def connection_limit(threads: int) -> int:
     if descriptors == resource.RLIM_INFINITY:
         return wanted
     return max(1, min(wanted, descriptors - DESCRIPTORS_LEFT))
-
-
-def serve(
-    app: Application,
-    services: Services,
-    *,
-    load: Callable[[], ServedModel] | None = None,
-    announce: Callable[[str], None] = print,
-    ready: Callable[[ServedModel], None] | None = None,
-) -> None:
-    """Serve until SIGTERM, SIGINT or the engine's death, then drain. Call it in the main thread.
-
-    The port is bound first and `announce` told where; then `load` runs in a thread of its own
-    while /health and /ready answer, and `ready` is told of the model. At the end running requests
-    get `drain_timeout` seconds; a second signal ends the process at once. An engine that hangs is
-    not waited for: its clients are told, and the process ends here with status 1.
-
-    Raises SettingsError where the address cannot be had, EngineUnavailable where the engine has
-    died, RocmForgeError where the HTTP server's own thread has ended, and whatever `load` raises.
-    """
-    logs.configure(services.settings)
-    server = Server(app, services.settings)
-    # A SimpleQueue may be written in a signal handler, also while this thread waits in get().
-    ends: _Ends = queue.SimpleQueue()
-    with _signals_put_none(ends):
-        server.start()
-        log.info("listening on %s", server.url)
-        announce(f"listening on {server.url}")
-        if load is not None:
-            loading = threading.Thread(
-                target=_load, args=(services, load, ready, ends), name="loading", daemon=True
-            )
-            loading.start()
-        failure = _wait_for_end(ends, services, server)
-        has_stopped = _drain(server, services)
-    if not has_stopped:
-        _leave()
-    if failure is None and _has_died(services):
-        failure = _death()
-    if failure is not None:
-        raise failure
-
-
-def _wait_for_end(ends: _Ends, services: Services, server: Server) -> BaseException | None:
-    """Wait for a reason to end; None for a signal.
-
-    It looks again and again, since a signal does not always wake this thread: the system may give
-    it to one that is just being made.
-    """
-    while not _has_died(services):
-        if not server.running:
-            return RocmForgeError(
-                "the HTTP server has ended; the log says why, start the server again"
-            )
-        with suppress(queue.Empty):
-            return ends.get(timeout=END_LOOK_SECONDS)
-    return _death()
-
-
-def _has_died(services: Services) -> bool:
-    """Whether the engine of the served model is dead, which only a new process mends."""
-    model = services.holder.model
-    return model is not None and model.engine.failure is not None
-
-
-def _death() -> EngineUnavailable:
-    return EngineUnavailable("the engine has died; the log says why, start the server again")
-
-
-def _load(
-    services: Services,
-    load: Callable[[], ServedModel],
-    ready: Callable[[ServedModel], None] | None,
-    ends: _Ends,
-) -> None:
-    try:
-        model = services.holder.load(load)
-        if services.draining.is_set():
-            model.engine.stop()
-            return
-        log.info("ready: %s", model.label)
-        if ready is not None:
-            ready(model)
-    except BaseException as error:
-        log.error("the model cannot be served: %s", error)
-        ends.put(error)
-
-
-def _drain(server: Server, services: Services) -> bool:
-    """Take no new work, let running requests end, then stop the engine and the server.
-
-    False where the engine does not end.
-    """
-    services.draining.set()
-    running = services.slots.in_use
-    log.info("shutting down; %d requests are running", running)
-    timeout = services.settings.drain_timeout
-    # Ends the process whatever hangs, also where no Python runs any more.
-    faulthandler.dump_traceback_later(
-        min(timeout + LAST_RESORT_SECONDS, threading.TIMEOUT_MAX), exit=True
-    )
-    deadline = time.monotonic() + timeout
-    while services.slots.in_use and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
-    log.info("stopping the engine")
-    has_stopped = services.holder.stop()
-    server.close()
-    log.info("stopped")
-    faulthandler.cancel_dump_traceback_later()
-    return has_stopped
-
-
-def _leave() -> NoReturn:
-    """End the process with no look at its threads: one that hangs in C would meet its teardown."""
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(1)
-
-
-@contextmanager
-def _signals_put_none(ends: _Ends) -> Iterator[None]:
-    """Within it, the first SIGTERM or SIGINT puts None; the second ends the process."""
-    seen = False
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal seen
-        if seen:
-            os._exit(128 + number)
-        seen = True
-        ends.put(None)
-
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, on_signal) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

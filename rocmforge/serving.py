@@ -6,7 +6,7 @@ from pathlib import Path
 from api.app import create_app
 from api.discovery import Discovery
 from api.holder import ServedModel
-from api.server import serve
+from api.serve import serve
 from api.services import Services
 from api.takeover import LOOK_SECONDS, Takeover
 from rocmforge.model import expect_known, load, prepared, tokenizer_cache

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from api import server as server_module
+from api import serve as serve_module
 from api.app import create_app
 from api.holder import ServedModel
-from api.server import Server, serve
+from api.serve import serve
+from api.server import Server
 from api.services import Services
 from runtime import engine as engine_module
 from runtime.engine import Engine
@@ -27,6 +28,7 @@ from tests.held_session import HeldSession
 
 LOADED_LATE = "the model is loaded when the server ends already"
 SIGNAL_ELSEWHERE = "the main thread takes no signal"
+NO_STDERR = "standard error is closed"
 CLOSING_HANGS = "the server is never closed"
 
 
@@ -34,7 +36,7 @@ def main(prepared: Path, gguf: Path, given: dict[str, float], fault: str) -> Non
     """Serve until the end that is tested."""
     engine_module.STOP_SECONDS = given.pop("stop_seconds", engine_module.STOP_SECONDS)
     if fault == CLOSING_HANGS:
-        server_module.LAST_RESORT_SECONDS = 0.5
+        serve_module.LAST_RESORT_SECONDS = 0.5
         Server.close = lambda self: threading.Event().wait()  # type: ignore[method-assign,assignment]
     settings = Settings(port=0, cache_tokens=1024, threads=1, max_connections=8, **given)  # type: ignore[arg-type]
     services = Services(settings=settings)
@@ -57,6 +59,8 @@ def main(prepared: Path, gguf: Path, given: dict[str, float], fault: str) -> Non
         if sys.stdin.readline():
             session.let_go()
 
+    if fault == NO_STDERR:
+        sys.stderr = None  # as Python does where it is closed
     if fault == SIGNAL_ELSEWHERE:
         threading.Thread(target=threading.Event().wait, daemon=True).start()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -20,7 +20,7 @@ from api.server import Server
 from api.services import Services
 from runtime.errors import SettingsError
 from runtime.settings import Settings
-from tests.api.served_process import CLOSING_HANGS, LOADED_LATE, SIGNAL_ELSEWHERE
+from tests.api.served_process import CLOSING_HANGS, LOADED_LATE, NO_STDERR, SIGNAL_ELSEWHERE
 from tests.api.serving import SECONDS, Serving, eventually
 from tests.faults.points import (
     POINTS,
@@ -175,6 +175,13 @@ def test_whatever_hangs_at_the_end_ends_with_the_stacks_of_all_threads(start: St
     _, err = server.process.communicate(timeout=SECONDS)
     assert server.process.returncode == 1
     assert "most recent call first" in err
+
+
+def test_a_server_without_standard_error_ends_as_any_other(start: Start) -> None:
+    server = start(fault=NO_STDERR)
+    server.process.send_signal(signal.SIGTERM)
+    out, _ = server.process.communicate(timeout=SECONDS)
+    assert (server.process.returncode, out) == (0, "ended\n")
 
 
 def test_a_signal_that_another_thread_takes_is_not_lost(start: Start) -> None:

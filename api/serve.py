@@ -1,0 +1,175 @@
+"""A server's life in its process: loading, signals, the drain and the exit."""
+
+import faulthandler
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn, TypeAlias
+
+from api.errors import Application
+from api.holder import ServedModel
+from api.server import LOOK_SECONDS, Server
+from api.services import Services
+from api.telemetry import logs
+from runtime.errors import EngineUnavailable, RocmForgeError
+
+END_LOOK_SECONDS = 0.2
+LAST_RESORT_SECONDS = 60.0
+"""Longest that the end may take beyond the drain: engines stop and answers are sent in less."""
+
+log = logging.getLogger("rocmforge.api")
+
+_Ends: TypeAlias = "queue.SimpleQueue[BaseException | None]"
+"""Why to end: None for a signal."""
+
+
+def serve(
+    app: Application,
+    services: Services,
+    *,
+    load: Callable[[], ServedModel] | None = None,
+    announce: Callable[[str], None] = print,
+    ready: Callable[[ServedModel], None] | None = None,
+) -> None:
+    """Serve until SIGTERM, SIGINT or the engine's death, then drain. Call it in the main thread.
+
+    The port is bound first and `announce` told where; then `load` runs in a thread of its own
+    while /health and /ready answer, and `ready` is told of the model. At the end running requests
+    get `drain_timeout` seconds; a second signal ends the process at once. An engine that hangs is
+    not waited for: its clients are told, and the process ends here with status 1.
+
+    Raises SettingsError where the address cannot be had, EngineUnavailable where the engine has
+    died, RocmForgeError where the HTTP server's own thread has ended, and whatever `load` raises.
+    """
+    logs.configure(services.settings)
+    server = Server(app, services.settings)
+    # A SimpleQueue may be written in a signal handler, also while this thread waits in get().
+    ends: _Ends = queue.SimpleQueue()
+    with _signals_put_none(ends):
+        server.start()
+        log.info("listening on %s", server.url)
+        announce(f"listening on {server.url}")
+        if load is not None:
+            loading = threading.Thread(
+                target=_load, args=(services, load, ready, ends), name="loading", daemon=True
+            )
+            loading.start()
+        failure = _wait_for_end(ends, services, server)
+        has_stopped = _drain(server, services)
+    if not has_stopped:
+        _leave()
+    if failure is None and _has_died(services):
+        failure = _death()
+    if failure is not None:
+        raise failure
+
+
+def _wait_for_end(ends: _Ends, services: Services, server: Server) -> BaseException | None:
+    """Wait for a reason to end; None for a signal.
+
+    It looks again and again, since a signal does not always wake this thread: the system may give
+    it to one that is just being made.
+    """
+    while not _has_died(services):
+        if not server.running:
+            return RocmForgeError(
+                "the HTTP server has ended; the log says why, start the server again"
+            )
+        with suppress(queue.Empty):
+            return ends.get(timeout=END_LOOK_SECONDS)
+    return _death()
+
+
+def _has_died(services: Services) -> bool:
+    """Whether the engine of the served model is dead, which only a new process mends."""
+    model = services.holder.model
+    return model is not None and model.engine.failure is not None
+
+
+def _death() -> EngineUnavailable:
+    return EngineUnavailable("the engine has died; the log says why, start the server again")
+
+
+def _load(
+    services: Services,
+    load: Callable[[], ServedModel],
+    ready: Callable[[ServedModel], None] | None,
+    ends: _Ends,
+) -> None:
+    try:
+        model = services.holder.load(load)
+        if services.draining.is_set():
+            model.engine.stop()
+            return
+        log.info("ready: %s", model.label)
+        if ready is not None:
+            ready(model)
+    except BaseException as error:
+        log.error("the model cannot be served: %s", error)
+        ends.put(error)
+
+
+def _drain(server: Server, services: Services) -> bool:
+    """Take no new work, let running requests end, then stop the engine and the server.
+
+    False where the engine does not end.
+    """
+    services.draining.set()
+    running = services.slots.in_use
+    log.info("shutting down; %d requests are running", running)
+    timeout = services.settings.drain_timeout
+    _end_after(timeout + LAST_RESORT_SECONDS)
+    deadline = time.monotonic() + timeout
+    while services.slots.in_use and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+    log.info("stopping the engine")
+    has_stopped = services.holder.stop()
+    server.close()
+    log.info("stopped")
+    faulthandler.cancel_dump_traceback_later()
+    return has_stopped
+
+
+def _end_after(seconds: float) -> None:
+    """End the process by then whatever hangs, also where no Python runs any more.
+
+    It tells where all threads are; without a standard error to tell it to it is left out.
+    """
+    with suppress(RuntimeError, ValueError, OSError, AttributeError):
+        faulthandler.dump_traceback_later(min(seconds, threading.TIMEOUT_MAX), exit=True)
+
+
+def _leave() -> NoReturn:
+    """End the process with no look at its threads: one that hangs in C would meet its teardown."""
+    with suppress(Exception):  # a stream that is closed or full keeps nobody here
+        logging.shutdown()
+        sys.stdout.flush()
+    os._exit(1)
+
+
+@contextmanager
+def _signals_put_none(ends: _Ends) -> Iterator[None]:
+    """Within it, the first SIGTERM or SIGINT puts None; the second ends the process."""
+    seen = False
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        if seen:
+            os._exit(128 + number)
+        seen = True
+        ends.put(None)
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
