@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -121,6 +122,37 @@ def check_unharmed(serving: Serving) -> None:
     assert serving.services.slots.in_use == 0
 
 
+NAMES = ["status/", "v1/models/", "traces?limit=", "traces?clear=", "requests?", "health?x=", ""]
+HEADERS = [
+    *("X-Request-Id", "traceparent", "tracestate", "Accept", "Authorization", "Cookie", "Origin"),
+    *("Range", "If-None-Match", "X-Forwarded-For", "Forwarded", "Upgrade", "TE", "Expect"),
+]
+
+
+def test_paths_and_headers_at_random_are_answered(serve: Serve) -> None:
+    serving = serve()
+    visible = st.binary(max_size=30).map(lambda raw: bytes(each for each in raw if each > 32))
+
+    @given(
+        st.sampled_from(["GET", "HEAD", "OPTIONS", "POST", "DELETE", "PATCH", "FOO"]),
+        st.sampled_from(NAMES),
+        visible | st.text(max_size=20).map(lambda text: quote(text, safe="/?&=").encode()),
+        st.sampled_from(HEADERS),
+        st.binary(max_size=40).map(lambda raw: raw.translate(None, b"\r\n\0")),
+    )
+    @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+    def run(method: str, name: str, rest: bytes, header: str, value: bytes) -> None:
+        line = f"{method} /{name}".encode() + rest + b" HTTP/1.1\r\nHost: x\r\n"
+        with RawConnection(serving) as connection:
+            connection.send(line + header.encode() + b": " + value + b"\r\n\r\n")
+            answer = connection.answer(method)
+        assert answer.status < 500
+        assert not INSIDE.search(answer.body)
+
+    run()
+    check_unharmed(serving)
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -137,9 +169,15 @@ FIELDS = [
     *("prompt", "messages", "model", "max_tokens", "max_completion_tokens", "temperature", "top_p"),
     *("top_k", "seed", "stop", "stream", "stream_options", "n", "best_of", "echo", "suffix"),
     *("logprobs", "top_logprobs", "logit_bias", "presence_penalty", "frequency_penalty", "tools"),
-    *("ignore_eos", "chat_template_kwargs", "response_format", "user", "anything"),
+    *("ignore_eos", "chat_template_kwargs", "response_format", "user", "anything", "parse_special"),
+    *("content", "tokens", "add_special", "with_pieces", "continue_final_message", "documents"),
+    *("add_generation_prompt", "reasoning_effort"),
 ]
-ROUTES = ["/generate", "/generate/stream", "/v1/completions", "/v1/chat/completions"]
+ROUTES = [
+    *("/generate", "/generate/stream", "/v1/completions", "/v1/chat/completions"),
+    *("/tokenize", "/detokenize", "/apply-template"),
+    *("/v1/completions/render", "/v1/chat/completions/render"),
+]
 
 
 def test_values_at_random_are_taken_or_refused(serve: Serve) -> None:
@@ -151,7 +189,12 @@ def test_values_at_random_are_taken_or_refused(serve: Serve) -> None:
     )
     @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
     def run(route: str, fields: dict[str, Any]) -> None:
-        valid = {"prompt": "hello", "messages": [{"role": "user", "content": "hi"}]}
+        valid = {
+            "prompt": "hello",
+            "content": "hello",
+            "tokens": [1],
+            "messages": [{"role": "user", "content": "hi"}],
+        }
         body = json.dumps({**valid, "max_tokens": 1, **fields})
         answer = serving.post(route, data=body, headers={"Content-Type": "application/json"})
         assert answer.status_code in {200, 400, 404, 413}
