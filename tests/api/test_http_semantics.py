@@ -146,3 +146,15 @@ def test_utf8_may_be_named(serving: Serving, charset: str) -> None:
 
 def test_a_zero_character_is_text_as_any_other(serving: Serving) -> None:
     assert serving.generate("a\0b", max_tokens=1).status_code == 200
+
+
+@pytest.mark.parametrize("depth", [65, 500, 600, 950, 2_000, 20_000])
+@pytest.mark.parametrize("name", ["chat_template_kwargs", "logit_bias", "anything"])
+def test_deep_nesting_is_400_at_any_depth(serving: Serving, name: str, depth: int) -> None:
+    deep = f'{{"x": {"[" * depth}{"]" * depth}}}'
+    body = (
+        f'{{"messages": [{{"role": "user", "content": "a"}}], "max_tokens": 1, "{name}": {deep}}}'
+    )
+    answer = serving.post("/v1/chat/completions", data=body, headers=JSON)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
