@@ -24,7 +24,7 @@ from pipelines.benchmark.workloads import Plan
 from pipelines.regression import report as regression_report
 from pipelines.regression.history import History, Record, judged
 from pipelines.regression.measurement import BLOCKS, QUICK_BLOCKS
-from pipelines.regression.task import task_of
+from pipelines.regression.task import expect_judgeable, task_of
 from rocmforge.model import prepared, tokenizer_cache
 from rocmforge.progress import shown
 from runtime.errors import Regression
@@ -113,9 +113,13 @@ def grow(
 def judge(model: str, settings: Settings, *, against: str, quick: bool, accept: bool) -> None:
     """Measure beside another version, show the verdicts, and keep them in the model's history.
 
-    Raises Regression where a figure became worse and nobody accepts it.
+    A GGUF is prepared first, where it was not yet. Raises Regression where a figure became worse
+    and nobody accepts it.
     """
-    task = task_of(model, against, settings, blocks=QUICK_BLOCKS if quick else BLOCKS)
+    blocks = QUICK_BLOCKS if quick else BLOCKS
+    expect_judgeable(against, settings, blocks)
+    prepared(model, settings)
+    task = task_of(model, against, settings, blocks=blocks)
     with progress_bar() as told:
         measurement = task.measure(settings, told)
     measured = Record(

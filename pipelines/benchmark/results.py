@@ -1,7 +1,8 @@
 """What a benchmark found, as it is saved. Immutable; every unit is in a name."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ from pipelines.benchmark.figures import FigureKind, figure_kinds
 from pipelines.benchmark.workloads import Plan
 from runtime.errors import BenchmarkError
 from runtime.files import write_whole
+from runtime.finite_json import finite_json
 from runtime.ops.library import instruction_set
 from runtime.settings import Settings
 
@@ -93,10 +95,15 @@ class Samples:
     def add(
         self, figures: Mapping[str, float], latencies: Mapping[str, Sequence[float]] | None = None
     ) -> None:
-        """Add one round's figures and single times."""
+        """Add one round's figures and single times.
+
+        Raises BenchmarkError for what is not finite: it could be neither kept nor judged.
+        """
         for name, value in figures.items():
+            _expect_finite(name, (value,))
             self._figures.setdefault(name, []).append(value)
         for name, values in (latencies or {}).items():
+            _expect_finite(name, values)
             self._latencies.setdefault(name, []).extend(values)
 
     def frozen(self) -> dict[str, tuple[float, ...]]:
@@ -108,14 +115,27 @@ class Samples:
         return {name: quantiles(values) for name, values in self._latencies.items()}
 
 
+def _expect_finite(name: str, values: Iterable[float]) -> None:
+    for value in values:
+        if not isfinite(value):
+            raise BenchmarkError(f"{name} came to {value}; measure again")
+
+
 def quantiles(values: Sequence[float]) -> tuple[float, ...]:
     """The 0th to the 100th percentile of at least one value."""
     return tuple(np.percentile(values, np.arange(101)).tolist())
 
 
 def write_json(result: msgspec.Struct, path: Path) -> None:
-    """Save a result as JSON, whole or not at all."""
-    write_whole(path, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    """Save a result as JSON, whole or not at all.
+
+    Raises BenchmarkError where a number of it is not finite.
+    """
+    try:
+        encoded = finite_json(result)
+    except ValueError as error:
+        raise BenchmarkError(f"the result is not saved: {error}") from None
+    write_whole(path, msgspec.json.format(encoded, indent=2) + b"\n")
 
 
 def saved_path(settings: Settings, model: str, started_at: str) -> Path:

@@ -26,7 +26,8 @@ class _Run:
 
     progress: Progress
     parts: int
-    samples: dict[str, Samples]
+    samples: list[Samples]
+    """Of each candidate, in their order: two of them may have one name."""
     done: int = 0
     processor_seconds: float = 0.0
     measured_seconds: float = 0.0
@@ -55,18 +56,22 @@ def benchmark(
     threads: int,
     plan: Plan,
     progress: Progress,
+    started_before: bool = False,
 ) -> BenchmarkResult:
     """Measure the candidates beside each other: in each round, each gets the same requests in turn.
 
-    The model of the first candidate is prepared already. Raises BenchmarkError where a server does
-    not start or does not answer.
+    Each is started once before its start is measured, where none was `started_before`. The model of
+    the first candidate is prepared already. Raises BenchmarkError where a server does not start or
+    does not answer.
     """
     began, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     before = ProcessorTime.now()
     prompts = Prompts(tokenizer)
     rounds = sum(w.rounds for streams in plan.stream_counts for w in workloads(plan, streams))
     parts = len(candidates) * (plan.starts + len(plan.stream_counts) + rounds)
-    run = _Run(progress, parts, {candidate.name: Samples() for candidate in candidates})
+    run = _Run(progress, parts, [Samples() for _ in candidates])
+    if not started_before:
+        _start_once(candidates, plan)
     _measure_starts(run, candidates, plan)
     for streams in plan.stream_counts:
         _measure_streams(run, candidates, prompts, plan, streams)
@@ -80,27 +85,28 @@ def benchmark(
         machine=Machine.here(),
         plan=plan,
         servers=tuple(
-            ServerResult(
-                c.name, c.version, run.samples[c.name].frozen(), run.samples[c.name].quantiles()
-            )
-            for c in candidates
+            ServerResult(candidate.name, candidate.version, samples.frozen(), samples.quantiles())
+            for candidate, samples in zip(candidates, run.samples, strict=True)
         ),
         client_processor_share=run.processor_seconds / run.measured_seconds,
         others_processor_share=ProcessorTime.now().others_share_since(before),
     )
 
 
+def _start_once(candidates: Sequence[Candidate], plan: Plan) -> None:
+    """Bring files into the page cache, and make what is kept between starts."""
+    for candidate in candidates:
+        with started(candidate, plan.capacity(1)):
+            pass
+
+
 def _measure_starts(run: _Run, candidates: Sequence[Candidate], plan: Plan) -> None:
     capacity = plan.capacity(1)
-    for candidate in candidates:
-        # The first one brings files into the page cache and makes what is kept between starts.
-        with started(candidate, capacity):
-            pass
     for _ in range(plan.starts):
-        for candidate in candidates:
+        for candidate, samples in zip(candidates, run.samples, strict=True):
             with run.part(f"{candidate.name}: start"), started(candidate, capacity) as server:
                 figures = {"start_seconds": server.start_seconds}
-                run.samples[candidate.name].add(figures | _memory_figures("start", server.memory()))
+                samples.add(figures | _memory_figures("start", server.memory()))
 
 
 def _measure_streams(
@@ -115,15 +121,15 @@ def _measure_streams(
         for workload in workloads(plan, streams):
             for number in range(workload.rounds):
                 requests = workload.requests(prompts)
-                for server in servers:
+                for server, samples in zip(servers, run.samples, strict=True):
                     name = server.candidate.name
                     title = f"{name}: {workload.title}, {number + 1} of {workload.rounds}"
                     with run.part(title), run.client_time():
                         found = workload.measure(server.url, requests)
-                    run.samples[name].add(found.figures, found.latencies)
+                    samples.add(found.figures, found.latencies)
         if streams == max(plan.stream_counts):
-            for server in servers:
-                run.samples[server.candidate.name].add(_memory_figures("loaded", server.memory()))
+            for server, samples in zip(servers, run.samples, strict=True):
+                samples.add(_memory_figures("loaded", server.memory()))
 
 
 def _memory_figures(when: str, memory: Memory) -> dict[str, float]:

@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 
@@ -62,23 +63,28 @@ SENTENCES = (
 )
 
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
+NewTokens = Annotated[int, msgspec.Meta(ge=2)]
+"""Fewer have no time between them."""
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How much is measured. The defaults are those of every published table."""
 
-    short_prompt_tokens: int = 16
-    short_new_tokens: int = 128
-    long_prompt_tokens: int = 512
-    long_new_tokens: int = 64
-    copied_tokens: int = 160
+    short_prompt_tokens: Count = 16
+    short_new_tokens: NewTokens = 128
+    long_prompt_tokens: Count = 512
+    long_new_tokens: NewTokens = 64
+    copied_tokens: Annotated[int, msgspec.Meta(ge=4)] = 160
     """Of a prompt whose text is to be copied; about half of it is."""
-    stream_counts: tuple[int, ...] = (1, 8, 32)
-    stream_prompt_tokens: int = 128
-    stream_new_tokens: int = 128
-    single_rounds: int = 5
+    stream_counts: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)] = (1, 8, 32)
+    stream_prompt_tokens: Count = 128
+    stream_new_tokens: NewTokens = 128
+    single_rounds: Count = 5
     """Rounds of what one stream does."""
-    stream_rounds: int = 3
+    stream_rounds: Count = 3
     """Rounds of many streams."""
-    starts: int = 3
+    starts: Count = 3
 
     def capacity(self, streams: int) -> Capacity:
         """What a server must hold for the workloads of so many streams."""

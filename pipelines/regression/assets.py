@@ -24,6 +24,7 @@ from pipelines.benchmark.workloads import Plan
 from pipelines.pictures import in_markdown
 from pipelines.regression import pictures, report
 from pipelines.regression.history import History, Record, judged
+from pipelines.regression.intervals import LEAST_BLOCKS
 from pipelines.regression.judge import Verdict
 from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement
 from pipelines.regression.process import COMMAND, Order, Outcome, plain
@@ -32,6 +33,11 @@ from pipelines.resources import MACHINE_POOL, ModelPreparation
 from runtime.errors import BenchmarkError
 from runtime.registry import model_name
 
+MEASURED = "measured"
+"""Of a result's metadata: when its measurement began, by which its record is found."""
+MOST_MATERIALIZATIONS = 20
+"""The newest of a partition that are looked through for a run's own."""
+
 
 class Benchmarking(dg.Config):
     """How a benchmark is run; what is not given is as every night."""
@@ -39,7 +45,9 @@ class Benchmarking(dg.Config):
     against: str = Field(
         PREVIOUS, description='Measured beside: "previous", a version\'s number, or "baseline".'
     )
-    blocks: int = Field(BLOCKS, ge=1, description="Blocks of rounds, each with servers of its own.")
+    blocks: int = Field(
+        BLOCKS, description=f"Blocks, each with servers of its own; at least {LEAST_BLOCKS}."
+    )
     plan: dict[str, Any] = Field({}, description="Fields of the plan of a block that differ.")
     accept: bool = Field(
         False, description="Take the result as the usual from now on, however it is judged."
@@ -97,19 +105,37 @@ def no_regression(
     """No figure is certainly worse than the version or the nights before, by more than allowed."""
     with failures_shown():
         history = History(preparation.settings, published_name(partition_key(context)))
-        records = history.records()
-        if not records:
-            raise BenchmarkError(f"{history.path} has no measurement; run benchmark_result first")
-    record = records[-1]
+        record = history.measured_at(measured_in(context))
     return dg.AssetCheckResult(
         passed=not record.regressed,
         severity=dg.AssetCheckSeverity.ERROR,
         description=report.summary(record),
         metadata={
             "version": record.version,
-            "measured": record.measurement.result.started_at,
+            MEASURED: record.measurement.result.started_at,
             "worst": verdict_table(record.regressed or record.verdicts, record),
         },
+    )
+
+
+def measured_in(context: dg.AssetCheckExecutionContext) -> str:
+    """When the measurement began that this run materialized, or the newest where it did none.
+
+    Another measurement may have been recorded since, by a terminal for one. Raises BenchmarkError
+    where nothing was materialized.
+    """
+    found = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(
+            asset_key=benchmark_result.key, asset_partitions=[partition_key(context)]
+        ),
+        limit=MOST_MATERIALIZATIONS,
+    ).records
+    ours = [record for record in found if record.run_id == context.run.run_id]
+    for record in [*ours, *found]:
+        if record.asset_materialization is not None:
+            return str(record.asset_materialization.metadata[MEASURED].value)
+    raise BenchmarkError(
+        f"nothing was measured of {partition_key(context)}; run benchmark_result first"
     )
 
 
@@ -154,6 +180,7 @@ def shown(record: Record, records: Sequence[Record], path: Path) -> Mapping[str,
     }
     return {
         "name": record.model,
+        MEASURED: result.started_at,
         "version": record.version,
         "verdict": report.summary(record),
         # The asset's page is too narrow for the table, the dialog of Markdown is not.

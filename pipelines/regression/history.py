@@ -8,14 +8,13 @@ import os
 
 import msgspec
 
-from pipelines.regression.judge import Verdict, judge
+from pipelines.regression.judge import BASELINE, Earlier, Verdict, judge
 from pipelines.regression.measurement import Measurement
 from runtime.errors import BenchmarkError
+from runtime.finite_json import finite_json
 from runtime.settings import Settings
 
 READ_BYTES = 1 << 16
-BASELINE_MOST = 14
-"""So many of the newest good measurements are the baseline: two weeks of nights."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +26,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     measurement: Measurement
     verdicts: tuple[Verdict, ...] = ()
     accepted: bool = False
-    """Whether a person said that this is the usual from now on, however it was judged."""
+    """Whether a person said that this is the usual from now on, however it was judged.
+
+    Nights before it count no longer. Beside another version it may stay as much worse as it was.
+    """
 
     @property
     def regressed(self) -> tuple[Verdict, ...]:
@@ -67,19 +69,36 @@ class History:
                 f"{self.path} has a line that is no record of a measurement ({error}); remove it"
             ) from None
 
-    def baseline(self, record: Record) -> list[Measurement]:
-        """The newest quiet and good measurements that a record may be compared with, oldest first.
+    def measured_at(self, started_at: str) -> Record:
+        """The record of the measurement that began then. Raises BenchmarkError without one."""
+        for record in reversed(self.records()):
+            if record.measurement.result.started_at == started_at:
+                return record
+        raise BenchmarkError(
+            f"{self.path} has no measurement of {started_at}; run benchmark_result again"
+        )
 
-        What a person accepted is where they begin.
-        """
-        found: list[Measurement] = []
-        for earlier in reversed(self.records()):
-            measurement = earlier.measurement
-            if earlier.is_like(record) and measurement.is_quiet and not earlier.regressed:
-                found.append(measurement)
-                if earlier.accepted or len(found) == BASELINE_MOST:
-                    break
-        return found[::-1]
+    def earlier(self, record: Record) -> Earlier:
+        """What a record is judged by: the records of the same on the same machine before it."""
+        nights: list[Measurement] = []
+        worse: set[tuple[str, str]] = set()
+        accepted: dict[tuple[str, str], float] = {}
+        for each in filter(record.is_like, self.records()):
+            if each.accepted:
+                nights.clear()
+            if each.measurement.is_quiet:
+                nights.append(each.measurement)
+            for verdict in each.verdicts if each.version == record.version else ():
+                compared = (verdict.figure, verdict.against)
+                if verdict.against == BASELINE or verdict.times_worse is None:
+                    continue
+                if each.accepted:
+                    accepted[compared] = verdict.times_worse.estimate
+                if verdict.regressed and not each.accepted:
+                    worse.add(compared)
+                else:
+                    worse.discard(compared)
+        return Earlier(nights, frozenset(worse), accepted)
 
     def append(self, record: Record) -> None:
         """Write a record behind the others, whole and on disk, or leave the file as it was.
@@ -87,11 +106,15 @@ class History:
         Raises BenchmarkError where it cannot be written.
         """
         try:
+            line = finite_json(record)
+        except ValueError as error:
+            raise BenchmarkError(f"the measurement is not kept: {error}") from None
+        try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                _append_line(descriptor, msgspec.json.encode(record))
+                _append_line(descriptor, line)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -130,7 +153,7 @@ def _end_of_lines(descriptor: int) -> int:
 def judged(record: Record, settings: Settings) -> Record:
     """Judge a record by the others of its model, and keep it. Raises as `History` does."""
     history = History(settings, record.model)
-    verdicts = judge(record.measurement, history.baseline(record), settings.benchmark_allowed)
+    verdicts = judge(record.measurement, history.earlier(record), settings.benchmark_allowed)
     record = msgspec.structs.replace(record, verdicts=verdicts)
     history.append(record)
     return record

@@ -1,13 +1,16 @@
-"""An effect in noisy pairs, and how sure it is. Pure functions without any assumed distribution."""
+"""The middle of noisy values, and how sure it is. Pure functions."""
 
 from collections.abc import Sequence
 from functools import cache
-from statistics import median
+from math import atan, cos, hypot, pi, sin, sqrt
+from statistics import mean, stdev
 
 import msgspec
 import numpy as np
 
 CONFIDENCE = 0.95
+LEAST_BLOCKS = 3
+"""Fewer leave an interval so wide that nothing can be judged."""
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -18,43 +21,55 @@ class Interval(msgspec.Struct, frozen=True):
     high: float
 
 
-def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """The middle of a symmetric distribution and its exact interval, from a sample of it.
+def interval(blocks: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
+    """Student's interval of the mean of blocks, of which each gave one value.
 
-    The estimate is Hodges' and Lehmann's: the median of the means of all pairs of values, each
-    with itself too. The interval inverts Wilcoxon's signed-rank test (Hollander and Wolfe,
-    Nonparametric Statistical Methods, chapter 3). A wild value moves neither far. None where so
-    few values cannot be that sure of anything.
+    Blocks are independent and about normal; rounds inside a block are neither, since they share
+    their processes. A wild block widens the interval more than it moves the mean, so it decides
+    nothing. None for fewer than LEAST_BLOCKS.
     """
-    count = len(values)
-    rank = _critical_rank(count, (1 - confidence) / 2)
-    if rank is None:
+    count = len(blocks)
+    if count < LEAST_BLOCKS:
         return None
+    middle = mean(blocks)
+    reach = student_quantile(count - 1, confidence) * stdev(blocks) / sqrt(count)
+    return Interval(middle, middle - reach, middle + reach)
+
+
+def middle(values: Sequence[float]) -> float:
+    """Hodges' and Lehmann's estimate: the median of the means of all pairs, each with itself too.
+
+    A few wild values do not move it, and it is nearly as sure as the mean.
+    """
     sample = np.asarray(values, np.float64)
-    first, second = np.triu_indices(count)
-    means = np.sort((sample[first] + sample[second]) / 2)
-    return Interval(median(means.tolist()), float(means[rank]), float(means[-1 - rank]))
-
-
-def least_values(confidence: float = CONFIDENCE) -> int:
-    """How many values an interval takes."""
-    count = 1
-    while _critical_rank(count, (1 - confidence) / 2) is None:
-        count += 1
-    return count
+    first, second = _pairs(len(sample))
+    return float(np.median((sample[first] + sample[second]) / 2))
 
 
 @cache
-def _critical_rank(count: int, tail: float) -> int | None:
-    """The largest rank sum whose probability to be reached from below is at most `tail`.
+def student_quantile(degrees: int, confidence: float) -> float:
+    """The t for which Student's distribution of `degrees` of freedom lies within ±t so surely."""
+    low, high = 0.0, 1e6
+    while high - low > 1e-9 * high:
+        t = (low + high) / 2
+        low, high = (t, high) if _student_within(t, degrees) < confidence else (low, t)
+    return high
 
-    Each of the ranks 1 to `count` is in the sum or not with the same chance.
-    """
-    ways = np.zeros(count * (count + 1) // 2 + 1)
-    ways[0] = 1.0
-    for rank in range(1, count + 1):
-        ways[rank:] = (ways[rank:] + ways[:-rank]) / 2
-        ways[:rank] /= 2
-    reached = int(np.searchsorted(np.cumsum(ways), tail, side="right"))
-    # The sum `reached - 1` is still rare enough; ranks are counted from nought.
-    return reached - 1 if reached else None
+
+def _student_within(t: float, degrees: int) -> float:
+    """The probability to lie within ±t: Abramowitz and Stegun, 26.7.3 and 26.7.4."""
+    angle = atan(t / sqrt(degrees))
+    cosine = sqrt(degrees) / hypot(sqrt(degrees), t) if t else cos(angle)
+    odd = degrees % 2
+    term = cosine if odd else 1.0
+    total = 0.0 if degrees == 1 else term
+    for step in range(2 + odd, degrees, 2):
+        term *= cosine * cosine * (step - 1) / step
+        total += term
+    return 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
+
+
+@cache
+def _pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.triu_indices(count)
+    return first, second

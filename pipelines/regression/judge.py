@@ -1,20 +1,24 @@
 """Whether a model has become slower or larger: a verdict for each figure. Pure functions.
 
 A figure is worse only where its whole confidence interval lies beyond what is allowed; so noise
-that hides a change hides it, and does not look like one.
+that hides a change hides it, and does not look like one. Once worse it stays so until a measurement
+is nearer to the reference than to what is allowed.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from math import exp, log
+from collections.abc import Collection, Mapping, Sequence
+from math import exp, log, sqrt
 from statistics import median
 
 import msgspec
 
-from pipelines.benchmark.figures import LEAST, FigureKind
+from pipelines.benchmark.figures import LEAST, FigureKind, figure_kinds
 from pipelines.benchmark.results import ServerResult
 from pipelines.regression.intervals import Interval, interval
 from pipelines.regression.measurement import Measurement
+from pipelines.regression.shift import shift
+from runtime.errors import SettingsError
+from runtime.settings import PREFIX
 
 BASELINE = "baseline"
 ALLOWED = {
@@ -26,16 +30,7 @@ ALLOWED = {
 }
 """Times worse that a figure may become; one of many streams is named without its number."""
 ALLOWED_OTHERWISE = 1.1
-BASELINE_NIGHTS = 3
-"""So many good measurements make a baseline."""
-KNOWN_NIGHTS = 8
-"""So many tell how far nights of this machine lie apart."""
-UNKNOWN_SPREAD = log(1.21) / 3
-"""Spread of the logarithms of nights where it is not known, as of a virtual machine."""
-SPREADS = 3
-"""So many spreads from the usual a night still is as usual."""
-MAD_TO_DEVIATION = 1.4826
-"""From the median distance to the median to a standard deviation, in a normal distribution."""
+OF_STREAMS = re.compile(r"^streams_\d+_")
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,42 +42,90 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     reference: float
     """Its median there, in the figure's unit, on the machine as it was at this measurement."""
     times_worse: Interval | None
-    """Above 1 it is worse, whichever direction is better; None where samples were too few."""
+    """Above 1 it is worse, whichever direction is better; None where blocks were too few."""
     allowed: float
     samples: int
+    was_worse: bool = False
+    """Whether it was worse when it was last measured beside this version."""
+    nights: int = 1
+    """How many of the newest nights are compared, this one included."""
 
     @property
     def regressed(self) -> bool:
-        """Whether all of the interval is beyond what is allowed."""
-        return self.times_worse is not None and self.times_worse.low > self.allowed
+        """Whether all of the interval is beyond what is allowed, or it has not come back yet."""
+        if self.times_worse is None:
+            return self.was_worse
+        if self.was_worse and self.times_worse.estimate > sqrt(self.allowed):
+            return True
+        return self.times_worse.low > self.allowed
+
+
+class Earlier(msgspec.Struct, frozen=True):
+    """What is known of a model before a measurement. Immutable."""
+
+    nights: Sequence[Measurement] = ()
+    """Quiet measurements like this one since the last acceptance, oldest first."""
+    worse: Collection[tuple[str, str]] = ()
+    """Figures that were worse when last measured beside another version, and that version."""
+    accepted: Mapping[tuple[str, str], float] = {}
+    """Times worse that a person accepted, of a figure beside another version."""
 
 
 def judge(
-    measurement: Measurement, good: Sequence[Measurement], allowed: Mapping[str, float]
+    measurement: Measurement, earlier: Earlier, allowed: Mapping[str, float]
 ) -> tuple[Verdict, ...]:
     """Verdicts against every other version that was measured beside, then against the baseline.
 
-    `good` are earlier quiet measurements that were not regressed, of which the first server counts.
-    `allowed` are times worse by figure, before our own. There is no verdict against the baseline
-    where `good` are too few, or other programs disturbed this measurement.
+    The baseline are the earlier nights, of which the first server counts. `allowed` are times worse
+    by figure, before our own. Of a measurement that other programs disturbed, nights are judged
+    without it: what was worse in the nights before stays worse, and nothing else is said.
     """
     kinds = measurement.result.kinds()
-    ours, *others = measurement.result.servers
+    others = measurement.result.servers[1:]
     verdicts = [
-        _beside(kind, ours, other, limit(kind.name, allowed)) for other in others for kind in kinds
+        _beside(kind, measurement, other, earlier, limit(kind.name, allowed))
+        for other in others
+        for kind in kinds
     ]
-    if measurement.is_quiet and len(good) >= BASELINE_NIGHTS:
-        verdicts += [
-            _against_baseline(kind, measurement, good, limit(kind.name, allowed)) for kind in kinds
-        ]
+    for kind in kinds:
+        verdict = _against_nights(kind, measurement, earlier.nights, limit(kind.name, allowed))
+        if verdict is not None and (measurement.is_quiet or verdict.regressed):
+            verdicts.append(verdict)
     return tuple(verdicts)
 
 
 def limit(figure: str, allowed: Mapping[str, float]) -> float:
     """Times worse that a figure may become."""
-    names = (figure, re.sub(r"^streams_\d+_", "", figure))
+    names = (figure, OF_STREAMS.sub("", figure))
     found = (table[name] for table in (allowed, ALLOWED) for name in names if name in table)
     return next(found, ALLOWED_OTHERWISE)
+
+
+def expect_figures(allowed: Mapping[str, float]) -> None:
+    """Raise SettingsError where a limit is set for what is no figure."""
+    known = {OF_STREAMS.sub("", kind.name) for kind in figure_kinds((1,))}
+    of_streams = {kind.name for kind in figure_kinds((1,))} - {k.name for k in figure_kinds(())}
+    suffixes = {OF_STREAMS.sub("", name) for name in of_streams}
+    for name in allowed:
+        bare = OF_STREAMS.sub("", name)
+        if bare not in (known if bare == name else suffixes):
+            raise SettingsError(
+                f"{PREFIX}BENCHMARK_ALLOWED names {name}, which is no figure; figures are "
+                f"{', '.join(sorted(known))}, those of streams also as streams_8_{min(suffixes)}"
+            )
+
+
+def block_logarithms(kind: FigureKind, measurement: Measurement, speed: float) -> list[float]:
+    """The middle of each block as logarithms of what our server would give at this speed.
+
+    Above others it is worse.
+    """
+    samples = at_speed(kind, measurement, speed)
+    sign = -1 if kind.higher_is_better else 1
+    return [
+        median(sign * log(max(value, LEAST)) for value in block)
+        for block in measurement.in_blocks(samples)
+    ]
 
 
 def at_speed(kind: FigureKind, measurement: Measurement, speed: float) -> list[float]:
@@ -104,47 +147,55 @@ def times_worse(kind: FigureKind, value: float, reference: float) -> float:
     return reference / value if kind.higher_is_better else value / reference
 
 
-def _beside(kind: FigureKind, ours: ServerResult, other: ServerResult, allowed: float) -> Verdict:
-    """Pair by pair: sample i of both was taken in the same round."""
-    references = other.figures[kind.name]
-    pairs = zip(ours.figures[kind.name], references, strict=True)
-    ratios = [times_worse(kind, value, reference) for value, reference in pairs]
+def _beside(
+    kind: FigureKind,
+    measurement: Measurement,
+    other: ServerResult,
+    earlier: Earlier,
+    allowed: float,
+) -> Verdict:
+    """Pair by pair: sample i of both was taken in the same round. What is judged are blocks."""
+    ours, references = measurement.result.servers[0].figures[kind.name], other.figures[kind.name]
+    ratios = [
+        log(times_worse(kind, value, reference))
+        for value, reference in zip(ours, references, strict=True)
+    ]
+    compared = (kind.name, other.name)
     return Verdict(
         figure=kind.name,
         against=other.name,
         reference=median(references),
-        times_worse=_ratio_interval(ratios),
-        allowed=allowed,
+        times_worse=_ratio(interval([median(block) for block in measurement.in_blocks(ratios)])),
+        allowed=allowed * max(1.0, earlier.accepted.get(compared, 1.0)),
         samples=len(ratios),
+        was_worse=compared in earlier.worse,
     )
 
 
-def _against_baseline(
-    kind: FigureKind, measurement: Measurement, good: Sequence[Measurement], allowed: float
-) -> Verdict:
-    """Against the nights' median, all taken to the speed that the machine has today.
-
-    Allowed is also what was good in the worst of them, and what lies within their usual spread.
-    """
-    nights = [median(at_speed(kind, night, measurement.speed)) for night in good]
-    reference = median(nights)
-    worse = [log(times_worse(kind, night, reference)) for night in nights]
-    spread = MAD_TO_DEVIATION * median(map(abs, worse))
-    if len(nights) < KNOWN_NIGHTS:
-        spread = max(spread, UNKNOWN_SPREAD)
-    today = at_speed(kind, measurement, measurement.speed)
-    ratios = [times_worse(kind, value, reference) for value in today]
+def _against_nights(
+    kind: FigureKind, measurement: Measurement, nights: Sequence[Measurement], allowed: float
+) -> Verdict | None:
+    """Against the nights before, all taken to the speed that the machine has today."""
+    compared = [*nights, measurement] if measurement.is_quiet else nights
+    found = [
+        interval(block_logarithms(kind, night, measurement.speed))
+        for night in compared
+        if kind.name in night.result.servers[0].figures
+    ]
+    lasting = shift([each for each in found if each is not None], log(allowed))
+    if lasting is None or (measurement.is_quiet and found[-1] is None):
+        return None
     return Verdict(
         figure=kind.name,
         against=BASELINE,
-        reference=reference,
-        times_worse=_ratio_interval(ratios),
-        allowed=max(allowed, exp(max(worse)), exp(SPREADS * spread)),
-        samples=len(ratios),
+        reference=exp(-lasting.before if kind.higher_is_better else lasting.before),
+        times_worse=_ratio(lasting.size),
+        allowed=exp(lasting.allowed),
+        samples=len(measurement.result.servers[0].figures[kind.name]),
+        nights=lasting.nights,
     )
 
 
-def _ratio_interval(ratios: Sequence[float]) -> Interval | None:
+def _ratio(found: Interval | None) -> Interval | None:
     """Ratios multiply, so their logarithms are what is symmetric."""
-    found = interval([log(ratio) for ratio in ratios])
     return found and Interval(exp(found.estimate), exp(found.low), exp(found.high))

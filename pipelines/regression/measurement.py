@@ -24,17 +24,18 @@ from runtime.tokenizer import Tokenizer, TokenizerCache
 
 QUIET_SHARE = 0.1
 """Of all processors, by other programs."""
-BLOCKS = 4
-QUICK_BLOCKS = 2
+BLOCKS = 8
+"""Each with processes of its own, whose luck is what makes figures unsure."""
+QUICK_BLOCKS = 4
 BLOCK = Plan(
     short_new_tokens=64,
     long_new_tokens=32,
     stream_new_tokens=32,
-    single_rounds=5,
-    stream_rounds=3,
-    starts=3,
+    single_rounds=3,
+    stream_rounds=2,
+    starts=1,
 )
-"""One block. Four of them give each figure of one stream twenty samples, others twelve."""
+"""One block. Eight of them give each figure of one stream 24 samples, of many streams 16."""
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -83,6 +84,13 @@ class Measurement(msgspec.Struct, frozen=True):
         around = [sqrt(before * after) for before, after in pairwise(speeds)]
         return [around[index * self.blocks // samples] for index in range(samples)]
 
+    def in_blocks(self, samples: Sequence[float]) -> list[list[float]]:
+        """Samples by the block in which they were taken; a block without any is left out."""
+        blocks: dict[int, list[float]] = {}
+        for index, sample in enumerate(samples):
+            blocks.setdefault(index * self.blocks // len(samples), []).append(sample)
+        return list(blocks.values())
+
 
 def measure(
     candidates: Sequence[Candidate],
@@ -111,16 +119,18 @@ def measure(
             def told(title: str, done: int, parts: int, block: int = block) -> None:
                 progress(f"block {block + 1}, {title}", block * parts + done, blocks * parts)
 
-            results.append(
-                benchmark(
-                    candidates if block % 2 == 0 else candidates[::-1],
-                    manifest,
-                    tokenizer,
-                    threads=threads,
-                    plan=plan,
-                    progress=told,
-                )
+            forwards = block % 2 == 0
+            result = benchmark(
+                candidates if forwards else candidates[::-1],
+                manifest,
+                tokenizer,
+                threads=threads,
+                plan=plan,
+                progress=told,
+                started_before=block > 0,
             )
+            servers = result.servers if forwards else result.servers[::-1]
+            results.append(msgspec.structs.replace(result, servers=servers))
             calibrations.append(Calibration.now(threads))
     return Measurement(joined(results), tuple(calibrations))
 
@@ -132,11 +142,11 @@ def served_version(name: str, version: int, settings: Settings) -> Candidate:
 
 
 def joined(results: Sequence[BenchmarkResult]) -> BenchmarkResult:
-    """The samples of several runs behind each other, in the order of the first run's servers."""
+    """The samples of several runs behind each other. All have the same servers in one order."""
     first = results[0]
     servers = []
-    for server in first.servers:
-        parts = [next(s for s in result.servers if s.name == server.name) for result in results]
+    for server, *rest in zip(*(result.servers for result in results), strict=True):
+        parts = [server, *rest]
         figures = {
             name: tuple(sample for part in parts for sample in part.figures[name])
             for name in server.figures

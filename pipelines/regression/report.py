@@ -23,23 +23,41 @@ DESCRIBED = 3
 
 
 def summary(record: Record) -> str:
-    """The verdict in a sentence: what is worse and by how much, or that nothing is."""
+    """The verdict in a sentence: what is worse and by how much, that nothing is, or why not judged.
+
+    An acceptance, and what could not be compared, are always said.
+    """
     kinds = {kind.name: kind for kind in record.measurement.result.kinds()}
     if record.regressed:
         worst_first = sorted(record.regressed, key=_severity, reverse=True)
         told = [described(each, kinds[each.figure]) for each in worst_first[:DESCRIBED]]
         others = [kinds[each.figure].title for each in worst_first[DESCRIBED:]]
-        return "; ".join(told) + (f". Worse too: {'; '.join(others)}" if others else "")
-    references = sorted({verdict.against for verdict in record.verdicts})
-    text = f"none of {len(kinds)} figures is worse than {' or '.join(references)}"
-    if not references:
-        text = "there is nothing to compare with: no version before, and no baseline of nights"
+        text = "; ".join(told) + (f". Worse too: {'; '.join(others)}" if others else "")
+    else:
+        text = _of_no_regression(record)
     if record.accepted:
-        text += "; accepted as the usual"
+        text += "; accepted, so this is the usual from now on"
     if not record.measurement.is_quiet:
         share = record.measurement.result.others_processor_share
-        text += f"; other programs took {share:.0%} of the processors, so nights are not compared"
+        text += f"; other programs took {share:.0%} of the processors, so "
+        text += "the nights that follow begin anew" if record.accepted else "it counts as no night"
     return text
+
+
+def _of_no_regression(record: Record) -> str:
+    judged = [verdict for verdict in record.verdicts if verdict.times_worse is not None]
+    figures = len({verdict.figure for verdict in judged})
+    references = sorted({verdict.against for verdict in judged})
+    missing = len(record.measurement.result.kinds()) - figures
+    if record.accepted:
+        worse = len({verdict.figure for verdict in judged if verdict.regressed})
+        return f"{worse} of {figures} judged figures would be worse"
+    if not record.verdicts:
+        return "not judged: there is no version before, and too few quiet nights to compare with"
+    if not judged:
+        return "not judged: every figure has too few samples"
+    text = f"none of {figures} figures is worse than {' or '.join(references)}"
+    return text + (f"; not judged, for too few samples: {missing}" if missing else "")
 
 
 def described(verdict: Verdict, kind: FigureKind) -> str:
@@ -47,10 +65,15 @@ def described(verdict: Verdict, kind: FigureKind) -> str:
     worse = verdict.times_worse
     if worse is None:
         return f"{kind.title}: {verdict.samples} samples are too few to be judged"
-    return (
+    text = (
         f"{kind.title} is {worse.estimate:.2f} times worse than {verdict.against} "
         f"({worse.low:.2f} to {worse.high:.2f}; {verdict.allowed:.2f} is allowed)"
     )
+    if verdict.nights > 1:
+        text += f" over {verdict.nights} nights"
+    if verdict.was_worse and worse.low <= verdict.allowed:
+        text += ", and was certainly worse before"
+    return text
 
 
 def rows(record: Record, verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
@@ -70,9 +93,9 @@ def _row(verdict: Verdict, kind: FigureKind, samples: Sequence[float]) -> tuple[
         verdict.against,
         f"{verdict.reference:,.4g}",
         f"{worse.estimate:.3f}" if worse else "",
-        f"{worse.low:.3f} to {worse.high:.3f}" if worse else "too few samples",
+        f"{worse.low:.3f} to {worse.high:.3f}" if worse else "",
         f"{verdict.allowed:.2f}",
-        "WORSE" if verdict.regressed else "",
+        "WORSE" if verdict.regressed else "" if worse else "not judged: too few samples",
     )
 
 

@@ -13,6 +13,7 @@ from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedul
 from pipelines.assets import PARTITIONS
 from pipelines.kubernetes import gpu_tags
 from pipelines.regression.assets import benchmark_result, no_regression, published_name
+from pipelines.regression.judge import expect_figures
 from pipelines.resources import ModelPreparation
 from runtime.errors import SettingsError
 from runtime.settings import PREFIX, Settings
@@ -24,8 +25,9 @@ GRACE = timedelta(hours=6)
 
 
 def regression() -> dg.Definitions:
-    """Benchmarks by schedule. Raises SettingsError where the setting of the schedule is none."""
+    """Benchmarks by schedule. Raises SettingsError where a setting of theirs is none."""
     settings = Settings.from_environment()
+    expect_figures(settings.benchmark_allowed)
     cron = settings.benchmark_cron
     if not is_valid_cron_schedule(cron):
         raise SettingsError(

@@ -6,9 +6,10 @@ import msgspec
 
 from pipelines.benchmark.run import Progress
 from pipelines.benchmark.workloads import Plan
-from pipelines.regression.judge import BASELINE
+from pipelines.regression.intervals import LEAST_BLOCKS
+from pipelines.regression.judge import BASELINE, expect_figures
 from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
-from runtime.errors import ModelNotFound
+from runtime.errors import BenchmarkError, ModelNotFound, SettingsError
 from runtime.registry import PublishedModel, Registry
 from runtime.settings import Settings
 
@@ -36,24 +37,58 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 def task_of(
     model: str, against: str, settings: Settings, plan: Plan = BLOCK, blocks: int = BLOCKS
 ) -> Task:
-    """The current version of a model, or NAME@VERSION, against another.
+    """A published version: by name, by NAME@VERSION, by its GGUF or by its folder; against another.
 
-    `against` is "previous", the version published before, if there is one that this build can
-    serve; the number of a version; or "baseline", for none. Raises ModelNotFound for a model or a
-    version that does not exist.
+    `against` is "previous", what was current before that version and this build can serve, if there
+    is any; the number of a version; or "baseline", for none. Raises ModelNotFound for a model
+    or a version that does not exist, SettingsError for an `against` or a limit that is none, and
+    BenchmarkError for what could not be judged.
     """
+    expect_judgeable(against, settings, blocks)
     registry = Registry(settings)
-    folder = registry.resolve(model)
-    name = model.partition("@")[0]
-    version = int(folder.name)
+    judged = _published(model, registry)
     beside: PublishedModel | None = None
     if against == PREVIOUS:
-        beside = registry.previous(name)
-    elif against.isdecimal():
-        beside = registry.version(name, int(against))
+        beside = registry.previous(judged.name, judged.version)
     elif against != BASELINE:
-        raise ModelNotFound(
-            f"{against} is no version of {name}: name a number, {PREVIOUS} or {BASELINE}"
+        beside = registry.version(judged.name, int(against))
+    if beside is not None and beside.version == judged.version:
+        raise BenchmarkError(
+            f"version {judged.version} of {judged.name} cannot be measured beside itself; name "
+            f"another version, or {BASELINE} for earlier measurements alone"
         )
-    number = None if beside is None else beside.version
-    return Task(model=name, version=version, folder=folder, beside=number, plan=plan, blocks=blocks)
+    return Task(
+        model=judged.name,
+        version=judged.version,
+        folder=judged.folder,
+        beside=None if beside is None else beside.version,
+        plan=plan,
+        blocks=blocks,
+    )
+
+
+def expect_judgeable(against: str, settings: Settings, blocks: int) -> None:
+    """Raise SettingsError or BenchmarkError for what `task_of` takes for no model at all."""
+    expect_figures(settings.benchmark_allowed)
+    if blocks < LEAST_BLOCKS:
+        raise BenchmarkError(
+            f"{blocks} blocks can judge nothing, since each counts once: take at least "
+            f"{LEAST_BLOCKS}, as every night {BLOCKS}"
+        )
+    if against not in (PREVIOUS, BASELINE) and not against.isdecimal():
+        raise SettingsError(
+            f"a model is judged against {PREVIOUS}, {BASELINE} or the number of a version, "
+            f"not against {against!r}"
+        )
+
+
+def _published(model: str, registry: Registry) -> PublishedModel:
+    folder = registry.resolve(model).resolve()
+    versions = folder.parent
+    name = versions.parent.name
+    if versions.resolve() != (registry.folder / name / "versions").resolve():
+        raise ModelNotFound(
+            f"{folder} is not among the published models, so there is nothing to judge it by; "
+            "publish its GGUF with `rocmforge prepare`, or measure it without --against"
+        )
+    return registry.version(name, int(folder.name))

@@ -12,10 +12,13 @@ import argparse
 from pathlib import Path
 
 from rocmforge.options import add_settings, settings_of
+from runtime.errors import SettingsError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a published name, NAME@VERSION or a .gguf file"
+    )
     parser.add_argument(
         "--peers", action="store_true", help="measure llama.cpp beside it, round by round"
     )
@@ -36,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
         metavar="VERSION",
-        help="instead: judge it by another version, previous, a number, or baseline for none",
+        help="instead: judge it by another version: previous, a number, or baseline for none",
     )
     parser.add_argument(
         "--accept",
@@ -50,11 +53,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+WHAT_ELSE_FITS = {
+    "profile": {"save"},
+    "growth": {"peers", "save", "plot"},
+    "against": {"quick", "accept"},
+    None: {"peers", "prompt_lookup", "quick", "save", "plot"},
+}
+"""By the option that says what is measured: the others that mean something beside it."""
+CHOICES = (
+    "peers",
+    "prompt_lookup",
+    "quick",
+    "growth",
+    "profile",
+    "against",
+    "accept",
+    "save",
+    "plot",
+)
+
+
+def expect_fitting(options: argparse.Namespace) -> None:
+    """Raise SettingsError for options of which one would do nothing beside the other."""
+    # False and None are what an option has that was not given; an empty text was.
+    given = [name for name in CHOICES if getattr(options, name) not in (False, None)]
+    kind = next((name for name in WHAT_ELSE_FITS if name in given), None)
+    for name in given:
+        if name != kind and name not in WHAT_ELSE_FITS[kind]:
+            option = "--" + name.replace("_", "-")
+            if kind is None:
+                needed = next(k for k, fitting in WHAT_ELSE_FITS.items() if k and name in fitting)
+                raise SettingsError(
+                    f"{option} does nothing without --{needed}; give both or neither"
+                )
+            raise SettingsError(f"{option} does nothing beside --{kind}; leave one of them out")
+
+
 def run(options: argparse.Namespace) -> None:
     from pipelines.benchmark.workloads import QUICK, Plan
     from rocmforge.benchmarking import bench, grow, judge, profile
     from rocmforge.termination import leave_on_sigterm
 
+    expect_fitting(options)
     # The servers that are measured end with this process.
     leave_on_sigterm()
     settings = settings_of(options)

@@ -55,6 +55,33 @@ def test_a_setting_that_does_not_fit_is_one_line_and_exits_with_2(
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--accept", "--accept does nothing without --against"),
+        ("--against previous --save x.json", "--save does nothing beside --against"),
+        ("--against previous --plot x.png", "--plot does nothing beside --against"),
+        ("--against previous --peers", "--peers does nothing beside --against"),
+        ("--against 1 --prompt-lookup", "--prompt-lookup does nothing beside --against"),
+        ("--growth --quick", "--quick does nothing beside --growth"),
+        ("--growth --against previous", "--against does nothing beside --growth"),
+        ("--profile --growth", "--growth does nothing beside --profile"),
+        ("--profile --plot x.png", "--plot does nothing beside --profile"),
+        ("--against abc", "previous, baseline or the number of a version, not against 'abc'"),
+        ("--against -1", "not against '-1'"),
+    ],
+)
+def test_options_of_bench_that_do_nothing_together_exit_with_2(
+    options: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status: object = main(["bench", "missing", *options.split()])
+    except SystemExit as usage:
+        status = usage.code
+    assert status == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("prepare", "missing.gguf"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pipelines.benchmark.results import BenchmarkResult, Machine, ServerResult
+from pipelines.benchmark.results import BenchmarkResult, Machine, ServerResult, quantiles
 from pipelines.benchmark.workloads import Plan
 from pipelines.regression.measurement import Calibration, Measurement
 
@@ -14,12 +14,12 @@ def measurement(
     ours: Samples,
     theirs: Samples | None = None,
     *,
-    speeds: Sequence[float] = (1.0, 1.0),
+    speeds: Sequence[float] = (1.0,) * 9,
     stream_counts: tuple[int, ...] = (1, 8),
     others_processor_share: float = 0.02,
     started_at: str = "2026-01-02T03:00:00+00:00",
 ) -> Measurement:
-    """Version 2 with these samples, and version 1 with those; a speed before and after each block.
+    """Version 2 with these samples, version 1 with those; the speed before and after each block.
 
     Latencies are the first-token samples, where there are some.
     """
@@ -47,7 +47,7 @@ def server(name: str, samples: Samples) -> ServerResult:
         version="test",
         figures={figure: tuple(values) for figure, values in samples.items()},
         latencies={
-            figure.replace("_p50", ""): tuple(sorted(values))
+            figure.replace("_p50", ""): quantiles(values)
             for figure, values in samples.items()
             if figure.endswith("_p50_ms")
         },

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines.regression.history import BASELINE_MOST
-from pipelines.regression.judge import judge
+from pipelines.regression.judge import Earlier, judge
 from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
 from pipelines.regression.report import described
 from runtime.registry import Registry
@@ -23,15 +22,10 @@ from tests.pipelines.slowed_server import slowed
 
 
 def saved(path: Path | None) -> list[Measurement]:
-    """The good ones of a file."""
-    good: list[Measurement] = []
-    for line in path.read_bytes().splitlines() if path is not None and path.exists() else ():
-        measurement = msgspec.json.decode(line, type=Measurement)
-        if measurement.is_quiet and not any(
-            verdict.regressed for verdict in judge(measurement, good[-BASELINE_MOST:], {})
-        ):
-            good.append(measurement)
-    return good
+    """The quiet ones of a file."""
+    lines = path.read_bytes().splitlines() if path is not None and path.exists() else ()
+    found = [msgspec.json.decode(line, type=Measurement) for line in lines]
+    return [measurement for measurement in found if measurement.is_quiet]
 
 
 def main() -> None:
@@ -51,12 +45,12 @@ def main() -> None:
     usual = replace(ours, name="itself")
     if options.slower > 1:
         ours = slowed(ours, options.slower)
-    alarms, good = 0, saved(options.save)
+    alarms, nights = 0, saved(options.save)
     for repeat in range(options.repeats):
         found = measure(
             (ours, usual), model.folder, settings, plan, options.blocks, lambda *told: None
         )
-        verdicts = judge(found, good[-BASELINE_MOST:], {})
+        verdicts = judge(found, Earlier(nights), {})
         kinds = {kind.name: kind for kind in found.result.kinds()}
         regressed = [verdict for verdict in verdicts if verdict.regressed]
         alarms += bool(regressed)
@@ -66,8 +60,8 @@ def main() -> None:
             "; ".join(described(v, kinds[v.figure]) for v in regressed) or "nothing is worse",
             flush=True,
         )
-        if found.is_quiet and not regressed:
-            good.append(found)
+        if found.is_quiet:
+            nights.append(found)
         if options.save is not None:
             with options.save.open("ab") as file:
                 file.write(msgspec.json.encode(found) + b"\n")

@@ -21,39 +21,47 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.test_utils import freeze_time
 from dagster._daemon.freshness import FreshnessDaemon
 
+from pipelines.benchmark.results import BenchmarkResult
 from pipelines.benchmark.workloads import Plan
+from pipelines.conversion.convert import convert
 from pipelines.definitions import definitions
 from pipelines.prepare import prepare
 from pipelines.regression import assets, measurement, task
-from pipelines.regression.history import History
-from pipelines.regression.measurement import BLOCK
+from pipelines.regression.history import History, Record
+from pipelines.regression.intervals import LEAST_BLOCKS
+from pipelines.regression.measurement import BLOCK, Measurement
 from pipelines.regression.schedule import longest_pause
 from pipelines.regression.task import task_of
 from pipelines.resources import ModelPreparation
 from rocmforge import benchmarking
 from rocmforge.__main__ import main
+from runtime.errors import BenchmarkError, ModelNotFound, SettingsError
+from runtime.registry import Registry
 from runtime.settings import Settings
 from tests.models import write_tiny_llama
 from tests.pipelines.faulty_benchmark import command
+from tests.pipelines.measurements import measurement as planted_measurement
 from tests.pipelines.slowed_server import slowed
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
 ROOT = Path(__file__).parents[2]
 DIALOG_PIXELS = 984
 """What the UI's dialog shows of a picture's width in a window of 1280 pixels."""
-# Eight pairs of the figures of one stream: enough to be judged.
+SLOWED = "40"
+"""Times as slow: more than what other programs do to a few blocks of a busy machine."""
+# As few blocks as can be judged.
 CONFIG: dict[str, Any] = {
-    "blocks": 1,
+    "blocks": LEAST_BLOCKS,
     "plan": {
         "short_prompt_tokens": 4,
-        "short_new_tokens": 24,
+        "short_new_tokens": 8,
         "long_prompt_tokens": 40,
-        "long_new_tokens": 16,
-        "copied_tokens": 90,
+        "long_new_tokens": 8,
+        "copied_tokens": 16,
         "stream_counts": [1],
         "stream_prompt_tokens": 8,
-        "stream_new_tokens": 16,
-        "single_rounds": 8,
+        "stream_new_tokens": 8,
+        "single_rounds": 1,
         "starts": 1,
     },
 }
@@ -125,19 +133,18 @@ def test_a_slowed_version_fails_the_check_and_the_next_good_night_clears_it(
     instance: dg.DagsterInstance, history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as planted:
-        planted.setattr(assets, "COMMAND", command("slowed", "6"))
+        planted.setattr(assets, "COMMAND", command("slowed", SLOWED))
         result = benchmark_models(instance)
     assert not result.success
     (check,) = result.get_asset_check_evaluations()
     assert not check.passed
-    assert "1 stream: output" in str(check.description)
     assert "times worse than version 1" in str(check.description)
     # Measured and shown all the same.
     (slow,) = result.asset_materializations_for_node("benchmark_result")
     assert slow.metadata["streams_1_tokens_per_second"].value
 
     result = benchmark_models(instance, against="baseline")
-    assert result.success
+    assert result.success, reason(result)
     (check,) = result.get_asset_check_evaluations()
     assert check.passed
     assert (check.partition, check.blocking) == ("small", True)
@@ -180,6 +187,12 @@ def test_a_plan_that_does_not_fit_is_refused_before_anything_is_started(
     assert "there is no ['rounds']" in reason(result)
     result = benchmark_models(instance, against="9")
     assert "small has no version 9" in reason(result)
+    result = benchmark_models(instance, against="2")
+    assert "version 2 of small cannot be measured beside itself" in reason(result)
+    result = benchmark_models(instance, blocks=LEAST_BLOCKS - 1)
+    assert f"{LEAST_BLOCKS - 1} blocks can judge nothing" in reason(result)
+    result = benchmark_models(instance, plan={"stream_counts": []})
+    assert "the plan of the benchmark does not fit" in reason(result)
 
 
 def test_every_night_measures_every_published_model(
@@ -254,14 +267,96 @@ def test_the_command_line_says_what_became_worse_and_exits_with_1(
         task,
         "served_version",
         lambda name, version, settings: slowed(
-            served_version(name, version, settings), 6 if version == 2 else 1
+            served_version(name, version, settings), float(SLOWED) if version == 2 else 1
         ),
     )
     assert main(["bench", "small", "--against", "previous"]) == 1
-    assert "1 stream: output" in capsys.readouterr().err
+    assert "times worse than version 1" in capsys.readouterr().err
     assert main(["bench", "small", "--against", "baseline", "--accept"]) == 0
-    assert "accepted as the usual" in capsys.readouterr().out
+    assert "accepted, so this is the usual" in capsys.readouterr().out
     assert [record.accepted for record in history.records()] == [False, True]
+
+
+def test_what_is_judged_is_found_by_name_by_file_and_by_folder_and_never_beside_itself(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(home=tmp_path)
+    registry = Registry(settings)
+    for seed in (1, 2, 3):
+        gguf = write_tiny_llama(tmp_path / f"made-{seed}.gguf", seed=seed)
+        staging = registry.new_staging("many", "test")
+        registry.publish(staging, convert(gguf, staging, "many"))
+
+    def versions(model: str | Path, against: str = "previous") -> tuple[str, int, int | None]:
+        found = task_of(str(model), against, settings)
+        return found.model, found.version, found.beside
+
+    assert versions("many") == ("many", 3, 2)
+    assert versions("many@2") == ("many", 2, 1)
+    assert versions("many@1") == ("many", 1, None)
+    assert versions("many@1", "3") == ("many", 1, 3)
+    assert versions("many", "baseline") == ("many", 3, None)
+    assert versions(tmp_path / "made-2.gguf") == ("many", 2, 1)
+    assert versions(settings.models_folder / "many" / "versions" / "2") == ("many", 2, 1)
+    assert versions(settings.models_folder / "many" / "current") == ("many", 3, 2)
+    with pytest.raises(BenchmarkError, match="version 3 of many cannot be measured beside itself"):
+        versions("many", "3")
+    with pytest.raises(SettingsError, match="previous, baseline or the number of a version"):
+        versions("many", "abc")
+    moved = tmp_path / "outside"
+    shutil.copytree(settings.models_folder / "many" / "versions" / "2", moved)
+    with pytest.raises(ModelNotFound, match="is not among the published models"):
+        versions(moved)
+    with pytest.raises(SettingsError, match="names decode, which is no figure"):
+        task_of(
+            "many", "previous", msgspec.structs.replace(settings, benchmark_allowed={"decode": 2})
+        )
+
+
+def test_two_servers_of_one_name_keep_their_own_samples() -> None:
+    def block(ours: float, theirs: float) -> BenchmarkResult:
+        found = planted_measurement({"start_seconds": [ours]}, {"start_seconds": [theirs]}).result
+        servers = [msgspec.structs.replace(each, name="version 4") for each in found.servers]
+        return msgspec.structs.replace(found, servers=tuple(servers))
+
+    both = measurement.joined([block(50.0, 100.0), block(51.0, 101.0)])
+    assert [server.figures["start_seconds"] for server in both.servers] == [(50, 51), (100, 101)]
+
+
+def test_a_check_judges_what_its_own_run_measured(
+    instance: dg.DagsterInstance, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal records another measurement between the run's two steps."""
+    ours = planted("2026-01-02T03:00:00+00:00", rate=50.0, version=2)
+    later = planted("2026-01-02T04:00:00+00:00", rate=100.0, version=1)
+
+    def measured(context: object, order: object) -> Measurement:
+        return ours.measurement
+
+    shown = assets.shown
+
+    def shown_and_overtaken(*arguments: Any) -> Any:
+        history.append(later)
+        return shown(*arguments)
+
+    monkeypatch.setattr(assets, "measured_apart", measured)
+    monkeypatch.setattr(assets, "shown", shown_and_overtaken)
+    result = benchmark_models(instance)
+    (check,) = result.get_asset_check_evaluations()
+    assert not check.passed
+    assert check.metadata["version"].value == 2
+    assert [record.version for record in history.records()] == [2, 1]
+
+
+def planted(started_at: str, *, rate: float, version: int) -> Record:
+    def figures(rate: float) -> dict[str, list[float]]:
+        names = ("streams_1_tokens_per_second", "streams_1_first_token_p50_ms")
+        return {"decode_short_tokens_per_second": [rate] * 8} | {name: [9.0] * 8 for name in names}
+
+    found = planted_measurement(
+        figures(rate), figures(100.0), stream_counts=(1,), started_at=started_at
+    )
+    return Record(model="small", version=version, measurement=found)
 
 
 @pytest.mark.slow
@@ -271,8 +366,8 @@ def test_benchmarks_of_two_processes_run_one_after_the_other(
 ) -> None:
     shutil.copy(ROOT / "deploy" / "dagster.yaml", tmp_path / "dagster.yaml")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    plan = {**CONFIG["plan"], "single_rounds": 1}
-    short = {"blocks": 1, "plan": plan, "against": "baseline"}
+    plan = CONFIG["plan"]
+    short = {"blocks": LEAST_BLOCKS, "plan": plan, "against": "baseline"}
     config = {"ops": {"benchmark_result": {"config": short}}}
     (tmp_path / "run.yaml").write_text(json.dumps(config))
     arguments = ["job", "execute", "-m", "pipelines.definitions", "-j", "benchmark_models"]

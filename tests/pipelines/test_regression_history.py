@@ -3,14 +3,18 @@
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from pipelines.regression.history import BASELINE_MOST, History, Record, judged
+from pipelines.benchmark.results import Samples
+from pipelines.regression.history import History, Record, judged
+from pipelines.regression.judge import Earlier, judge
+from pipelines.regression.measurement import Measurement
+from pipelines.regression.report import summary
 from runtime.errors import BenchmarkError
 from runtime.settings import Settings
 from tests.pipelines.measurements import measurement
@@ -18,14 +22,26 @@ from tests.pipelines.measurements import measurement
 FIGURE = "decode_short_tokens_per_second"
 
 
-def record(rate: float = 100.0, *, other: float | None = None, accepted: bool = False) -> Record:
+def record(
+    rate: float = 100.0,
+    *,
+    other: float | None = None,
+    accepted: bool = False,
+    others_processor_share: float = 0.02,
+) -> Record:
     theirs = None if other is None else {FIGURE: [other] * 8}
     return Record(
         model="planted",
         version=2,
-        measurement=measurement({FIGURE: [rate] * 8}, theirs),
+        measurement=measurement(
+            {FIGURE: [rate] * 8}, theirs, others_processor_share=others_processor_share
+        ),
         accepted=accepted,
     )
+
+
+def rates(nights: Sequence[Measurement]) -> list[float]:
+    return [night.result.servers[0].figures[FIGURE][0] for night in nights]
 
 
 @pytest.fixture
@@ -93,7 +109,7 @@ def test_processes_that_write_at_once_lose_nothing(history: History, settings: S
     assert history.records() == [record()] * 40
 
 
-def test_the_baseline_is_the_newest_good_records_of_the_same_machine(
+def test_nights_are_the_quiet_records_of_the_same_machine(
     history: History, settings: Settings
 ) -> None:
     other = record()
@@ -101,22 +117,71 @@ def test_the_baseline_is_the_newest_good_records_of_the_same_machine(
     result = msgspec.structs.replace(other.measurement.result, machine=machine)
     moved = msgspec.structs.replace(other.measurement, result=result)
     history.append(msgspec.structs.replace(other, measurement=moved))
-    assert history.baseline(record()) == []
+    assert history.earlier(record()).nights == []
+    history.append(record(55.0, others_processor_share=0.3))
+    # One that was judged worse is looked at too: who was first is found anew each night.
     assert judged(record(70.0, other=100.0), settings).regressed
-    for rate in range(BASELINE_MOST + 3):
-        history.append(record(100.0 + rate))
-    rates = [night.result.servers[0].figures[FIGURE][0] for night in history.baseline(record())]
-    assert rates == [103.0 + rate for rate in range(BASELINE_MOST)]
+    history.append(record(101.0))
+    assert rates(history.earlier(record()).nights) == [70.0, 101.0]
 
 
-def test_what_a_person_accepts_is_where_the_baseline_begins(
-    history: History, settings: Settings
+@pytest.mark.parametrize("share", [0.02, 0.12])
+def test_what_a_person_accepts_is_where_the_nights_begin_however_busy_the_machine_was(
+    history: History, settings: Settings, share: float
 ) -> None:
-    for _ in range(3):
+    for _ in range(10):
         judged(record(100.0), settings)
-    assert judged(record(70.0), settings).regressed
-    accepted = judged(record(70.0, accepted=True), settings)
+    assert judged(record(60.0), settings).regressed
+    accepted = judged(record(60.0, accepted=True, others_processor_share=share), settings)
     assert accepted.regressed == ()
-    assert any(verdict.regressed for verdict in accepted.verdicts)
-    assert len(history.baseline(record())) == 1
-    assert judged(record(69.0), settings).regressed == ()
+    assert "accepted, so this is the usual from now on" in summary(accepted)
+    assert ("the nights that follow begin anew" in summary(accepted)) == (share > 0.1)
+    assert rates(history.earlier(record()).nights) == ([60.0] if share < 0.1 else [])
+    assert [judged(record(60.0), settings).regressed for _ in range(3)] == [()] * 3
+    # And a further slow-down is a regression again.
+    judged(record(60.0), settings)
+    assert judged(record(30.0), settings).regressed
+
+
+def test_what_a_person_accepts_beside_a_version_is_accepted_the_next_night(
+    settings: Settings,
+) -> None:
+    assert judged(record(80.0, other=100.0), settings).regressed
+    assert not judged(record(80.0, other=100.0, accepted=True), settings).regressed
+    assert not judged(record(80.0, other=100.0), settings).regressed
+    assert judged(record(60.0, other=100.0), settings).regressed
+
+
+def test_a_slow_down_beside_a_version_stays_red_through_a_lucky_night(settings: Settings) -> None:
+    assert judged(record(80.0, other=100.0), settings).regressed
+    assert judged(record(92.0, other=100.0), settings).regressed
+    assert not judged(record(99.0, other=100.0), settings).regressed
+    assert not judged(record(92.0, other=100.0), settings).regressed
+
+
+def test_a_record_is_found_by_when_it_was_measured(history: History) -> None:
+    for hour, rate in ((3, 70.0), (4, 100.0)):
+        found = measurement({FIGURE: [rate] * 8}, started_at=f"2026-01-02T0{hour}:00:00+00:00")
+        history.append(Record(model="planted", version=2, measurement=found))
+    assert rates([history.measured_at("2026-01-02T03:00:00+00:00").measurement]) == [70.0]
+    with pytest.raises(BenchmarkError, match="no measurement of yesterday"):
+        history.measured_at("yesterday")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_figure_that_is_not_finite_is_not_kept(history: History, value: float) -> None:
+    with pytest.raises(BenchmarkError, match="decode_short_tokens_per_second"):
+        history.append(record(value))
+    assert history.records() == []
+    with pytest.raises(BenchmarkError, match="came to"):
+        Samples().add({FIGURE: value})
+    with pytest.raises(BenchmarkError, match="came to"):
+        Samples().add({}, {FIGURE: [1.0, value]})
+
+
+def test_too_few_samples_are_called_not_judged() -> None:
+    few = measurement({FIGURE: [50.0] * 2}, {FIGURE: [100.0] * 2}, speeds=(1.0, 1.0))
+    verdicts = judge(few, Earlier(), {})
+    told = summary(Record(model="planted", version=2, measurement=few, verdicts=verdicts))
+    assert told == "not judged: every figure has too few samples"
+    assert summary(record()).startswith("not judged: there is no version before")

@@ -1,0 +1,87 @@
+"""Whether one figure has shifted for good in a row of nights. Pure functions.
+
+Every night since the last acceptance is looked at anew each time, with every night as the one
+since which it may be worse. So a night that was called good by luck hides nothing later, and a
+lasting shift grows more certain with each night. Values are logarithms, above others it is worse.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import hypot, log, sqrt
+
+import msgspec
+
+from pipelines.regression.intervals import Interval, middle
+
+LEAST_NIGHTS = 3
+"""Nights before a shift that tell what is usual."""
+MOST_NIGHTS = 28
+"""The newest nights that count on either side: four weeks."""
+UNKNOWN_SPREAD = log(1.21) / 3
+"""Standard deviation of nights that is assumed before any are known, as of a virtual machine."""
+ASSUMED_NIGHTS = 4
+"""Known nights that the assumption weighs as much as."""
+SPREADS = 3.75
+"""Standard errors that chance may reach; three would be too few for figures and nights so many."""
+RETURNED = 0.5
+"""A night nearer to the nights before than this share of the shift is as usual again."""
+
+
+class Shift(msgspec.Struct, frozen=True):
+    """The newest nights against those before. Immutable."""
+
+    before: float
+    """The middle of the nights before."""
+    size: Interval
+    """How far the newest nights lie above; the interval is of their own noise."""
+    allowed: float
+    """What it may come to: the figure's own limit, or what chance alone may reach."""
+    nights: int
+    """How many nights are the newest."""
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether all of the interval is beyond what is allowed."""
+        return self.size.low > self.allowed
+
+
+def shift(nights: Sequence[Interval], limit: float) -> Shift | None:
+    """The most certain lasting shift for the worse, else the last night against all before it.
+
+    `nights` are oldest first. None where fewer than LEAST_NIGHTS stand before the last.
+    """
+    if len(nights) <= LEAST_NIGHTS:
+        return None
+    lasting = list(_lasting(nights, limit))
+    if not lasting:
+        return _at(nights, len(nights) - 1, limit)
+    return max(lasting, key=lambda each: each.size.low - each.allowed)
+
+
+def _lasting(nights: Sequence[Interval], limit: float) -> Iterator[Shift]:
+    """Each shift for the worse from which the last night has not come back."""
+    last = nights[-1].estimate
+    for first in range(LEAST_NIGHTS, len(nights)):
+        found = _at(nights, first, limit)
+        if found.is_worse and last - found.before > RETURNED * found.size.estimate:
+            yield found
+
+
+def _at(nights: Sequence[Interval], first: int, limit: float) -> Shift:
+    """The nights from `first` on against those before."""
+    before = [night.estimate for night in nights[:first][-MOST_NIGHTS:]]
+    newest = nights[first:][-MOST_NIGHTS:]
+    after = [night.estimate for night in newest]
+    usual, now = middle(before), middle(after)
+    squares = sum((value - usual) ** 2 for value in before)
+    squares += sum((value - now) ** 2 for value in after)
+    known = len(before) + len(after) - 2
+    variance = (ASSUMED_NIGHTS * UNKNOWN_SPREAD**2 + squares) / (ASSUMED_NIGHTS + known)
+    chance = SPREADS * sqrt(variance * (1 / len(before) + 1 / len(after)))
+    reach = hypot(*(night.high - night.estimate for night in newest)) / len(newest)
+    size = now - usual
+    return Shift(
+        before=usual,
+        size=Interval(size, size - reach, size + reach),
+        allowed=max(limit, chance),
+        nights=len(nights) - first,
+    )
