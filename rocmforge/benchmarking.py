@@ -25,10 +25,11 @@ from pipelines.regression import report as regression_report
 from pipelines.regression.history import History, Record, judged
 from pipelines.regression.measurement import BLOCKS, QUICK_BLOCKS
 from pipelines.regression.task import expect_judgeable, task_of
-from rocmforge.model import prepared, tokenizer_cache
+from rocmforge.model import prepared
 from rocmforge.progress import shown
 from runtime.errors import Regression
 from runtime.gguf import GGUFFile
+from runtime.loading import tokenizer_cache
 from runtime.manifest import Manifest
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer

@@ -6,9 +6,7 @@ from rocmforge.apart import prepare_apart
 from runtime.errors import ModelNotFound, SettingsError
 from runtime.files import is_file
 from runtime.registry import Registry, expect_name
-from runtime.session import Session
 from runtime.settings import Settings
-from runtime.tokenizer import Tokenizer, TokenizerCache
 
 
 def expect_known(model: str, settings: Settings, name: str | None = None) -> None:
@@ -42,14 +40,3 @@ def prepared(
         if not is_file(gguf):
             raise
     return prepare_apart(gguf, settings, name=name, replace=replace)
-
-
-def tokenizer_cache(settings: Settings) -> TokenizerCache:
-    """The cache of built tokenizers below the cache folder."""
-    return TokenizerCache(settings.cache_folder / "tokenizers")
-
-
-def load(folder: Path, settings: Settings, cache: TokenizerCache) -> tuple[Session, Tokenizer]:
-    """The session of a prepared model and its tokenizer."""
-    session = Session(folder, settings=settings)
-    return session, Tokenizer.from_gguf(session.weights.gguf, cache)

@@ -7,8 +7,8 @@ import hypothesis
 import pytest
 
 from pipelines.conversion.convert import convert
-from rocmforge.sample import fetch
 from runtime.gguf import GGUFFile
+from runtime.sample_model import fetch
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
 from tests.models import write_tiny_llama

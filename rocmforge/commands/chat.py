@@ -7,13 +7,18 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from rocmforge.options import SESSION, add_settings, settings_of
-from rocmforge.sampling import add_sampling, sampling_of
+from rocmforge.options import (
+    SESSION,
+    add_sampling,
+    add_settings,
+    sampling_of,
+    settings_of,
+)
 
 if TYPE_CHECKING:
-    from rocmforge.generating import Writer
     from runtime.chat import ChatTemplate
     from runtime.sampler import SamplingParameters
+    from runtime.writer import Writer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from rocmforge.generating import writing
     from rocmforge.model import prepared
     from runtime.chat import ChatTemplate, source_of
+    from runtime.writer import writing
 
     settings = settings_of(options)
     sampling = sampling_of(options)

@@ -3,8 +3,13 @@
 import argparse
 import sys
 
-from rocmforge.options import SESSION, add_settings, settings_of
-from rocmforge.sampling import add_sampling, sampling_of
+from rocmforge.options import (
+    SESSION,
+    add_sampling,
+    add_settings,
+    sampling_of,
+    settings_of,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from rocmforge.generating import writing
     from rocmforge.model import prepared
+    from runtime.writer import writing
 
     settings = settings_of(options)
     sampling = sampling_of(options)

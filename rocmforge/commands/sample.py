@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from rocmforge.progress import shown
-    from rocmforge.sample import fetch
+    from runtime.sample_model import fetch
 
     with shown() as report:
         path = fetch(settings_of(options).cache_folder, report)

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from rocmforge.model import prepared
     from rocmforge.progress import shown
-    from rocmforge.scoring import read_tokens, score
+    from runtime.scoring import read_tokens, score
 
     settings = settings_of(options)
     tokens = read_tokens(options.tokens)

@@ -12,7 +12,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from rocmforge.serving import serve_model
+    from api.serving import serve_model
+    from rocmforge.model import expect_known, prepared
 
     settings = settings_of(options)
-    serve_model(options.model, settings, name=options.name, replace=options.replace)
+    expect_known(options.model, settings, options.name)
+    serve_model(
+        options.model,
+        settings,
+        lambda: prepared(options.model, settings, name=options.name, replace=options.replace),
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines.conversion.convert import convert
-from rocmforge.scoring import score
+from runtime.scoring import score
 from runtime.settings import Settings
 from tests.pipelines.test_golden_logits import ROUNDED, golden_error
 from tests.tiny_models import TINY_MODELS, golden_tokens, write_tiny_model

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rocmforge.scoring import read_tokens
 from runtime.errors import InvalidRequest
+from runtime.scoring import read_tokens
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])

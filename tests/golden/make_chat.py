@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from rocmforge.sample import fetch
+from runtime.sample_model import fetch
 from runtime.settings import Settings
 
 CONVERSATIONS = [

@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines.conversion.convert import convert
-from rocmforge.scoring import score
 from runtime.engine import Engine
 from runtime.generation import Generation
 from runtime.gguf import GGUFFile
 from runtime.sampler import SamplingParameters
+from runtime.scoring import score
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer

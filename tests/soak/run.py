@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rocmforge.sample import fetch
+from runtime.sample_model import fetch
 from runtime.settings import Settings
 from tests.live.neighbour import Neighbour
 from tests.live.server import LiveServer, Vitals, live_server, options_of

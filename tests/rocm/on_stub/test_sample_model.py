@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.conversion.convert import convert
-from rocmforge.sample import fetch
 from runtime.engine import Engine
+from runtime.sample_model import fetch
 from runtime.session import Session
 from runtime.settings import Settings
 from tests.golden.agreement import agree

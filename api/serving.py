@@ -1,6 +1,7 @@
 """The server as the command line starts it: the port first, then the model."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from api.app import create_app
@@ -9,10 +10,10 @@ from api.holder import ServedModel
 from api.serve import serve
 from api.services import Services
 from api.takeover import LOOK_SECONDS, Takeover
-from rocmforge.model import expect_known, load, prepared, tokenizer_cache
 from runtime.background import BackgroundLoop
 from runtime.chat import source_of
 from runtime.engine import Engine
+from runtime.loading import load, tokenizer_cache
 from runtime.registry import Catalog, is_name, read_version, version_number
 from runtime.settings import Settings
 
@@ -24,20 +25,16 @@ Ready after {seconds:.1f} s: {name}. Try
 """
 
 
-def serve_model(
-    model: str, settings: Settings, *, name: str | None = None, replace: bool = False
-) -> None:
-    """Serve until a signal; a GGUF that was not prepared yet is prepared first.
+def serve_model(model: str, settings: Settings, prepare: Callable[[], Path]) -> None:
+    """Serve until a signal. `prepare` gives the model's folder, and may take its time.
 
     What is served by its published name is followed: the version that becomes current is taken
     over. A file and a named version (NAME@2) stay what they are. A version whose files changed is
-    loaded again as soon as they are right. name, replace: as for `prepare`.
-    /health answers from the start, while the model is prepared and loaded. Raises ModelNotFound
-    before anything is bound, SettingsError for an address that cannot be had, and what preparing
+    loaded again as soon as they are right. /health answers from the start, while the model is
+    prepared and loaded. Raises SettingsError for an address that cannot be had, and what preparing
     and loading raise.
     """
     began = time.perf_counter()
-    expect_known(model, settings, name)
     template = source_of(settings.chat_template)
     cache = tokenizer_cache(settings)
     catalog = Catalog(settings)
@@ -74,7 +71,7 @@ def serve_model(
 
     def loaded() -> ServedModel:
         _say(f"Loading {model}")
-        folder = prepared(model, settings, name=name, replace=replace)
+        folder = prepare()
         served = started(folder)
         follows = is_name(model) and catalog.current(model) is not None
         takeover = Takeover(

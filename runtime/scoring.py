@@ -1,12 +1,12 @@
 """Logits of a whole token sequence, for perplexity and for comparison with other programs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rocmforge.progress import Report
 from runtime.errors import InvalidRequest
 from runtime.files import replacing
 from runtime.session import Session
@@ -30,7 +30,11 @@ def read_tokens(path: Path) -> NDArray[np.int32]:
 
 
 def score(
-    folder: Path, tokens: NDArray[np.int32], out: Path, settings: Settings, report: Report
+    folder: Path,
+    tokens: NDArray[np.int32],
+    out: Path,
+    settings: Settings,
+    report: Callable[[str], None],
 ) -> None:
     """Write the logits of `tokens` i32 [T] to `out`, float32 [T, vocabulary], in steps of chunks.
 

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rocmforge.model import load, tokenizer_cache
 from runtime.detokenizer import StreamDecoder
 from runtime.engine import Engine
 from runtime.errors import RocmForgeError
 from runtime.generation import FinishReason
+from runtime.loading import load, tokenizer_cache
 from runtime.sampler import SamplingParameters
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer

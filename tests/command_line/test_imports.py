@@ -1,0 +1,37 @@
+"""What a server has imported when it is ready: serving installs without the pipelines' packages."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from rocmforge.__main__ import main
+from tests.models import write_tiny_llama
+
+HEAVY = {"dagster", "matplotlib", "onnx", "pandas", "PIL", "grpc", "sqlalchemy"}
+
+
+def test_a_ready_server_has_imported_no_package_of_the_pipelines(tmp_path: Path) -> None:
+    gguf = write_tiny_llama(tmp_path / "tiny.gguf")
+    home = ["--home", str(tmp_path / "home")]
+    assert main(["prepare", str(gguf), *home]) == 0
+    with (tmp_path / "imports").open("w+") as imports:
+        with subprocess.Popen(
+            [sys.executable, "-m", "rocmforge", "serve", "tiny", "--port", "0", *home],
+            env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
+            stdout=subprocess.PIPE,
+            stderr=imports,
+            text=True,
+        ) as server:
+            assert server.stdout is not None
+            assert any(line.startswith("Ready") for line in server.stdout)
+            server.send_signal(signal.SIGTERM)
+            server.stdout.read()
+        assert server.returncode == 0
+        imports.seek(0)
+        lines = [line for line in imports if line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert {"falcon", "onnxruntime", "tokenizers"} <= imported
+    assert not HEAVY & imported
+    assert "pipelines.conversion" not in {line.rpartition("|")[2].strip() for line in lines}
