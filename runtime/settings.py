@@ -140,7 +140,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 256 * 1024 * 1024
     receive_timeout: Annotated[
         float,
-        _seconds("seconds in which a request must have come in, and one more for every 16 KiB"),
+        Meta(
+            gt=0,
+            le=MAX_SECONDS,
+            description="seconds in which a request must have come in, and one more per 16 KiB",
+        ),
     ] = 60.0
     request_timeout: Annotated[
         float, _seconds("seconds after which a request is ended as failed; 0 means never")

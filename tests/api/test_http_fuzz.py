@@ -101,7 +101,7 @@ def answers(connection: RawConnection, request: bytes) -> list[Answer]:
 
 def test_a_request_at_random_harms_neither_the_next_one_nor_the_server(serve: Serve) -> None:
     # A request that waits for more bytes ends soon.
-    serving = serve(receive_timeout=0.0)
+    serving = serve(receive_timeout=0.001)
 
     @given(mutated())
     @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
