@@ -101,7 +101,7 @@ class ChatTemplate:
                 "it with one (--chat-template FILE), write the prompt yourself and send it to "
                 "/v1/completions, or serve an instruct model"
             )
-        self._tokenizer = tokenizer
+        self._tokenizer = tokenizer if source is None else tokenizer.reserving(source)
         self._clock = clock
         self._default = compiled(default)
         self._named = named

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from gguf.constants import TokenType
@@ -37,6 +38,9 @@ class Tokenizer:
     def __init__(self, vocabulary: Vocabulary, merges: MergeTable) -> None:
         """Take a vocabulary and its merges; `Tokenizer.from_gguf` reads both."""
         self._vocabulary = vocabulary
+        self._merges = merges
+        self.reserving = lru_cache(2)(self._reserving)
+        """This tokenizer beside another chat template than its own: see `_reserving`."""
         self._encode_text = build_backend(vocabulary, merges)
         self._text_level = not (vocabulary.model == BYTE_PAIR and vocabulary.split.byte_level)
         """Whether the tokens of plain text are text in which SPACE is a space."""
@@ -153,6 +157,21 @@ class Tokenizer:
     def control_parts(self, text: str) -> list[int | str]:
         """The text cut at the names of control tokens: their ids and what is between them."""
         return list(self._control.split(text))
+
+    def _reserving(self, template: str) -> "Tokenizer":
+        """This tokenizer, in which none but a template may write what that one marks turns with."""
+        vocabulary = self._vocabulary
+        further = vocabulary.marking_turns(template) - vocabulary.turn_markers
+        if not further:
+            return self
+        reserved = replace(vocabulary, turn_markers=vocabulary.turn_markers | further)
+        known = reserved.by_text(reserved.merged())
+        texts = vocabulary.tokens
+        kept = [
+            texts[a] + texts[b] in known and texts[a] in known and texts[b] in known
+            for a, b in self._merges.tolist()
+        ]
+        return Tokenizer(reserved, self._merges[kept])
 
     def token_text(self, token: int) -> str:
         """The token as the vocabulary writes it: that of a control token is its name."""

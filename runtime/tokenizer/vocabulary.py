@@ -105,6 +105,10 @@ class Vocabulary:
         """Text to id of the tokens of these types; of equal texts the last counts."""
         return self.by_text(self.of_type(*types))
 
+    def marking_turns(self, templates: str) -> frozenset[int]:
+        """USER_DEFINED tokens that mark turns where these are the model's templates."""
+        return _marking_turns(self.tokens, self.types, templates)
+
     def by_text(self, ids: Iterable[int]) -> dict[str, int]:
         """Text to id of these tokens; of equal texts the last counts."""
         return {self.tokens[token]: token for token in ids}
@@ -239,6 +243,12 @@ def _turn_markers(
         for key, text in file.metadata.items()
         if key.startswith("tokenizer.chat_template") and isinstance(text, str)
     )
+    return _marking_turns(tokens, types, templates)
+
+
+def _marking_turns(
+    tokens: tuple[str, ...], types: npt.NDArray[np.int32], templates: str
+) -> frozenset[int]:
     typed = np.flatnonzero(types == TokenType.USER_DEFINED).tolist()
     return frozenset(token for token in typed if special.marks_a_turn(tokens[token], templates))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from gguf import TokenType
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runtime.gguf import GGUFFile
@@ -48,6 +48,8 @@ def test_chunks_give_the_tokens_of_the_whole(
 ) -> None:
     cuts = 0
 
+    @settings(max_examples=25)
+    @example(parts=[("it is", "\n"), ("so", "\n")])
     @given(parts=st.lists(st.tuples(LINES, st.sampled_from(["\n", "\n", "\n\n", " \n", ""]))))
     def check(parts: list[tuple[str, str]]) -> None:
         nonlocal cuts

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from gguf import TokenType
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.chat import ChatTemplate
@@ -120,6 +120,7 @@ def test_what_is_typed_never_becomes_a_turn(case: tuple[Tokenizer, tuple[str, ..
 
     benign = written("a")
 
+    @settings(max_examples=25)
     @given(typed=st.lists(pieces, max_size=6).map("".join))
     def check(typed: str) -> None:
         assert written(typed or "a") == benign
@@ -155,3 +156,19 @@ def test_they_are_shown_as_the_file_s_type_says(tmp_path: Path) -> None:
 )
 def test_other_tokens_may_be_typed(text: str) -> None:
     assert not marks_a_turn(text, "\n\n{{ user }} <think> the <|tool_call|>  ▁▁ <seed:think>")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_template_reserves_its_own(tmp_path: Path, kind: str) -> None:
+    vocabulary = with_tokens(KINDS[kind](), TokenType.USER_DEFINED, ODD, "{{ m.content }}")
+    write_tiny_llama(tmp_path / "tiny.gguf", vocabulary=vocabulary, layers=1)
+    tokenizer = Tokenizer.from_gguf(GGUFFile.open(tmp_path / "tiny.gguf"))
+    messages = [{"role": "user", "content": "".join(ODD)}]
+
+    def marks(template: ChatTemplate) -> list[str]:
+        texts = map(tokenizer.token_text, template.encode(messages))
+        return [text for text in texts if text in ODD]
+
+    assert marks(ChatTemplate(tokenizer)) == list(ODD)  # which were typed
+    other = "{% for m in messages %}### Human: {{ m.content }}### Bot:{% endfor %}"
+    assert marks(ChatTemplate(tokenizer, source=other)) == list(ODD)  # which it wrote itself
