@@ -17,9 +17,11 @@ from runtime.ops.map_guard import MapGuard
 from runtime.packed_weights import PackedArrays, PackedWeights, packed_weights
 
 CHUNKS_AT_ONCE = 8
-BYTES_PER_SECOND = 1 << 30
-"""Of the check that runs beside requests: a thirtieth of what memory gives to them."""
-NICENESS = 10
+BYTES_AT_FULL_SPEED = 256 << 20
+"""Compared before anybody asks for much."""
+BYTES_PER_SECOND = 256 << 20
+"""Compared beside requests from then on: a hundredth of what memory gives to them."""
+NICENESS = 19
 
 log = logging.getLogger("rocmforge.session")
 
@@ -159,9 +161,9 @@ class Weights:
         """Compare all that is computed with, with its checksums; run by a thread of its own."""
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        began, compared = time.monotonic(), 0
         for mapped, chunks in self._parts():
             for at in range(0, len(chunks), CHUNKS_AT_ONCE):
-                began = time.monotonic()
                 some = chunks[at : at + CHUNKS_AT_ONCE]
                 assert mapped.checksums is not None
                 place = mapped.checksums.damaged(mapped.content, some)
@@ -170,8 +172,9 @@ class Weights:
                         if self._damage is None:
                             self._note(mapped, f"is damaged at byte {place}")
                     return
-                pause = len(some) * CHUNK / BYTES_PER_SECOND - (time.monotonic() - began)
-                if self._closed.wait(max(0.0, pause)):
+                compared += len(some) * CHUNK
+                due = began + (compared - BYTES_AT_FULL_SPEED) / BYTES_PER_SECOND
+                if self._closed.wait(max(0.0, due - time.monotonic())):
                     return
 
     def _parts(self) -> list[tuple[MappedFile, list[int]]]:

@@ -1,5 +1,6 @@
 import os
 import resource
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from runtime.packed_weights import PackedArrays, packed_path, packed_weights
 from tests.models import write_tiny_llama
 from tests.tiny_models import TINY_MODELS, write_tiny_model
 
+NOBODY = 65534
 SHA = "0123456789abcdef" * 4
 
 
@@ -142,8 +144,38 @@ def test_on_a_full_disk_the_model_runs_unpacked_and_nothing_stays(
     assert "slower" in caplog.text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_cache_serves_the_copy_it_has(tiny_gguf: Path, tmp_path: Path) -> None:
-    expected = arrays_of(tiny_gguf, tmp_path).keys()
-    tmp_path.chmod(0o555)
-    assert arrays_of(tiny_gguf, tmp_path).keys() == expected
+@pytest.fixture
+def read_only_cache() -> Iterator[Path]:
+    """A folder that this process reads but cannot write to, even where it began as root."""
+    with tempfile.TemporaryDirectory() as place:
+        cache = Path(place) / "cache"
+        cache.mkdir()
+        Path(place).chmod(0o755)
+        yield cache
+        os.seteuid(os.getuid())
+
+
+def lock_up(cache: Path) -> None:
+    cache.chmod(0o555)
+    if os.geteuid() == 0:
+        os.seteuid(NOBODY)
+
+
+def test_a_read_only_cache_serves_the_copy_it_has(tiny_gguf: Path, read_only_cache: Path) -> None:
+    gguf = GGUFFile.open(tiny_gguf)
+    made = packed_weights(gguf, SHA, read_only_cache)
+    assert made is not None
+    made.file.path.chmod(0o444)
+    lock_up(read_only_cache)
+    found = packed_weights(gguf, SHA, read_only_cache)
+    assert found is not None
+    assert found.arrays.keys() == made.arrays.keys()
+
+
+def test_a_read_only_cache_without_a_copy_leaves_the_model_unpacked(
+    tiny_gguf: Path, read_only_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gguf = GGUFFile.open(tiny_gguf)
+    lock_up(read_only_cache)
+    assert packed_weights(gguf, SHA, read_only_cache) is None
+    assert "slower" in caplog.text

@@ -1,0 +1,107 @@
+"""A read of a map whose file has lost its bytes: zeros where it is guarded, else the usual end."""
+
+import mmap
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.ops.map_guard import MapGuard
+
+PAGE = mmap.PAGESIZE
+UNGUARDED = """
+import mmap, os, sys
+import numpy as np
+from runtime.ops.map_guard import MapGuard
+guard = MapGuard()
+if sys.argv[2] == "kill":
+    os.kill(os.getpid(), {number})
+with open(sys.argv[1], "rb") as file:
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+os.truncate(sys.argv[1], 0)
+print(mapped[5])
+"""
+
+
+def mapped(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_bytes(b"\x07" * (8 * PAGE))
+    return tmp_path / "file"
+
+
+def test_what_is_gone_reads_as_zeros_and_is_counted(file: Path) -> None:
+    data = mapped(file)
+    guard = MapGuard()
+    guard.add(data)
+    assert (guard.faults, data.min()) == (0, 7)
+    os.truncate(file, 3 * PAGE)
+    assert data[: 3 * PAGE].min() == 7
+    assert guard.faults == 0
+    assert data[3 * PAGE :].max() == 0
+    assert guard.faults == 1  # one is enough for all that is behind
+    guard.close()
+
+
+def test_every_map_of_the_file_is_guarded_and_no_other(file: Path, tmp_path: Path) -> None:
+    """ONNX Runtime makes maps of its own, of which we know the file only."""
+    first, second = mapped(file), mapped(file)
+    (tmp_path / "other").write_bytes(b"\x07" * PAGE)
+    other = mapped(tmp_path / "other")
+    guard, others_guard = MapGuard(), MapGuard()
+    guard.add(first)
+    others_guard.add(other)
+    os.truncate(file, 0)
+    assert second.max() == first.max() == 0
+    assert (guard.faults, others_guard.faults) == (2, 0)
+    guard.close()
+    others_guard.close()
+
+
+def test_two_guards_of_one_map_both_hear_of_it(file: Path) -> None:
+    data = mapped(file)
+    guards = [MapGuard(), MapGuard()]
+    for guard in guards:
+        guard.add(data)
+    os.truncate(file, 0)
+    assert data.max() == 0
+    assert [guard.faults for guard in guards] == [1, 1]
+    for guard in guards:
+        guard.close()
+
+
+def test_a_closed_guard_hears_nothing_and_its_place_is_used_again(file: Path) -> None:
+    data = mapped(file)
+    for _ in range(1000):
+        guard = MapGuard()
+        guard.add(data)
+        guard.close()
+    last = MapGuard()
+    last.add(data)
+    os.truncate(file, 0)
+    assert data.max() == 0
+    assert (last.faults, guard.faults) == (1, 0)
+    last.close()
+
+
+@pytest.mark.parametrize("cause", ["read", "kill"])
+def test_any_other_bus_error_ends_the_process_with_a_line(file: Path, cause: str) -> None:
+    program = UNGUARDED.format(number=int(signal.SIGBUS))
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(file), cause],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == -signal.SIGBUS
+    assert "SIGBUS" in ended.stderr
+    assert ended.stdout == ""
