@@ -152,6 +152,15 @@ def test_they_are_shown_as_the_file_s_type_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    # Of type USER_DEFINED in files of Command R, DeepSeek Coder and Gemma 4.
+    ["<|USER_TOKEN|>", "<|START_OF_TURN_TOKEN|>", "<|User|>", "<|Assistant|>", "<|channel>"],
+)
+def test_markers_of_known_files_may_not_be_typed(text: str) -> None:
+    assert marks_a_turn(text, "{{ bos_token }}<|channel>")
+
+
+@pytest.mark.parametrize(
     "text", ["\n\n", "▁▁", "  ", "the", "user", "<b>", "<think>", "<|tool_call|>", "<seed:think>"]
 )
 def test_other_tokens_may_be_typed(text: str) -> None:
