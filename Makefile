@@ -18,7 +18,7 @@ PACKAGES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
 .PHONY: help setup format check docs test test-fast tokenizer-cases templates exactness fuzz fuzz-requests soak \
-	sanitize serve bench dagster \
+	kill-preparations sanitize serve bench dagster \
 	gpu-kernels gpu-check lock wheel clean
 
 help: ## list the targets
@@ -97,6 +97,9 @@ fuzz: $(VENV)/installed-dev $(LIBRARY) ## examine 12,000 broken GGUF files; ARGS
 
 fuzz-requests: $(VENV)/installed-dev $(LIBRARY) ## send 20,000 odd requests to one server; ARGS='--requests 2000 --seed 7'
 	$(BIN)/python -m tests.fuzz.run_requests $(ARGS)
+
+kill-preparations: $(VENV)/installed-dev $(LIBRARY) ## kill 50 preparations at random moments; ARGS='--rounds 10 --seed 7'
+	$(BIN)/python -m tests.pipelines.kill_preparations $(ARGS)
 
 soak: $(VENV)/installed-dev $(LIBRARY) ## 20 minutes of mixed traffic to one server; ARGS='--minutes 5'
 	$(BIN)/python -m tests.soak.run $(ARGS)

@@ -132,8 +132,8 @@ def expect_own_name(registry: Registry, gguf: Path, name: str) -> None:
     if not is_same_model(GGUFFile.open(gguf), GGUFFile.open(weights)):
         raise NameTaken(
             f"{name} is already the name of another model, made of "
-            f"{published.manifest.weights.path}; give {gguf} a name of its own with --name, or "
-            f"make it the next version of {name} with --replace"
+            f"{published.manifest.weights.path}; give {gguf} a name of its own (--name), or "
+            f"make it the next version of {name} (--replace)"
         )
 
 

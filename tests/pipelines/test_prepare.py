@@ -27,6 +27,7 @@ from runtime.session import Session
 from runtime.settings import Settings
 from tests.models import byte_level_vocabulary, write_tiny_llama
 from tests.pipelines.faults import convert_wrongly
+from tests.pipelines.kill_preparations import kill_preparations
 
 # Plain forks: the children import nothing anew and end before they could meet a foreign thread.
 FORK = multiprocessing.get_context("fork")
@@ -243,3 +244,10 @@ def test_a_broken_version_is_prepared_anew(tmp_path: Path, settings: Settings, l
 )
 def test_names_suit_folders_and_urls(file_name: str, name: str) -> None:
     assert model_name(Path(file_name)) == name
+
+
+@pytest.mark.slow
+def test_preparations_that_are_killed_leave_nothing_half_made(tmp_path: Path) -> None:
+    """`make kill-preparations` kills fifty."""
+    outcomes = kill_preparations(tmp_path, rounds=2, seed=7)
+    assert len(outcomes) == 2
