@@ -168,7 +168,7 @@ class Budget:
 
     def _look(self) -> None:
         if self._work < 0 or time.thread_time() > self._ends:
-            raise Exhausted("it takes too long; no template needs so many steps")
+            raise Exhausted("it takes too much work; send fewer or shorter messages")
         try:
             self._watch(0)
         except Exception as error:

@@ -1,10 +1,13 @@
 """What a template reads of a message, found in its syntax tree."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jinja2 import nodes
 
 CONTENT = "content"
+MOST_HANDS = 10
+"""Variables and macros through which a content is followed, one after the other."""
 OF_ATTRIBUTES = frozenset({"selectattr", "rejectattr"})
 """Filters that make no sense on a text; nor does `map` with an attribute."""
 OF_ENTRIES = OF_ATTRIBUTES | {"first", "last", "map", "select", "reject"}
@@ -43,22 +46,26 @@ def reads_of(source: nodes.Template) -> Reads:
 
 def _names_of_contents(source: nodes.Template) -> frozenset[str]:
     """Names of variables that hold a content at some time."""
-    macros = {macro.name: macro for macro in source.find_all(nodes.Macro)}
+    given = list(_given(source))
     known: frozenset[str] = frozenset()
-    while True:
-        found = set(known)
-        for assigned in source.find_all(nodes.Assign):
-            if _is_content(assigned.node, known):
-                found |= _names_in(assigned.target)
-        for call in source.find_all(nodes.Call):
-            if isinstance(call.node, nodes.Name) and (macro := macros.get(call.node.name)):
-                for parameter, given in zip(macro.args, call.args, strict=False):
-                    if _is_content(given, known):
-                        found.add(parameter.name)
-                found |= {each.key for each in call.kwargs if _is_content(each.value, known)}
+    for _ in range(MOST_HANDS):
+        found = known | {name for name, value in given if _is_content(value, known)}
         if found == known:
-            return known
-        known = frozenset(found)
+            break
+        known = found
+    return known
+
+
+def _given(source: nodes.Template) -> Iterator[tuple[str, nodes.Expr]]:
+    """Names, and what they are given: by assignments, and as parameters of macros."""
+    macros = {macro.name: macro for macro in source.find_all(nodes.Macro)}
+    for assigned in source.find_all(nodes.Assign):
+        for name in _names_in(assigned.target):
+            yield name, assigned.node
+    for call in source.find_all(nodes.Call):
+        if isinstance(call.node, nodes.Name) and (macro := macros.get(call.node.name)):
+            yield from zip((each.name for each in macro.args), call.args, strict=False)
+            yield from ((each.key, each.value) for each in call.kwargs)
 
 
 def _names_in(target: nodes.Node) -> set[str]:

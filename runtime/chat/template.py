@@ -22,8 +22,8 @@ SET_BY_US = frozenset(
 )
 """Variables of every rendering, which no request may set."""
 
-LONGEST_SOURCE = 1 << 18
-"""Characters of a template: ten times those of the longest one known."""
+LONGEST_SOURCE = 1 << 16
+"""Characters of a template: four times those of the longest one known."""
 LONGEST_REASON = 300
 """Characters of an error that are told."""
 FOR_TOOLS = "tool_use"
@@ -38,18 +38,26 @@ class Compiled:
     reads: Reads
 
 
-@lru_cache(maxsize=16)
 def compiled(source: str) -> Compiled:
     """A template, compiled once. Raises InvalidRequest for a source that cannot be read."""
+    made = _compiled(source)
+    if isinstance(made, Compiled):
+        return made
+    raise InvalidRequest(
+        f"the model's chat template cannot be read: {made}; serve it with another one "
+        "(--chat-template FILE), or send a prompt to /v1/completions"
+    )
+
+
+@lru_cache(maxsize=16)
+def _compiled(source: str) -> Compiled | str:
+    """A template, or why it cannot be read."""
+    if len(source) > LONGEST_SOURCE:
+        return f"it is longer than {LONGEST_SOURCE} characters"
     try:
-        if len(source) > LONGEST_SOURCE:
-            raise ValueError(f"it is longer than {LONGEST_SOURCE} characters")
         return Compiled(SANDBOX.from_string(source), reads_of(SANDBOX.parse(source)))
     except Exception as error:  # a template may fail in any way
-        raise InvalidRequest(
-            f"the model's chat template cannot be read: {_reason(error)}; serve it with another "
-            "one (--chat-template FILE), or send a prompt to /v1/completions"
-        ) from None
+        return _reason(error)
 
 
 def source_of(path: Path | None) -> str | None:

@@ -235,6 +235,9 @@ def test_a_model_without_a_template_says_what_to_do(make: Make) -> None:
     ("source", "reason"),
     [
         ("{% for %}", "cannot be read"),
+        ("{{ " + 9999 * "(", "cannot be read"),
+        (99999 * "a", "longer than"),
+        ("{% autoescape true %}{% endautoescape %}", "cannot be read: autoescape"),
         ("{{ messages[0].absent.field }}", "failed on these messages"),
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ messages.__class__.__mro__ }}", "failed on these messages"),
