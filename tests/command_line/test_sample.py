@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rocmforge import sample
+from runtime import sample_model as sample
 from runtime.errors import PreparationError
 
 CONTENT = b"GGUF" + bytes(100)

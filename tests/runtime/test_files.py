@@ -127,6 +127,22 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_one_s_is_not(tmp_path
     assert (tmp_path / "alive").read_bytes() == b"alive"
 
 
+def test_nothing_is_named_by_a_process_id() -> None:
+    """Two containers on one volume may have the same; what a process is told of its parent may."""
+    root = Path(__file__).parents[2]
+    uses = {
+        str(path.relative_to(root))
+        for package in ("api", "pipelines", "rocmforge", "runtime")
+        for path in (root / package).rglob("*.py")
+        if "getpid" in path.read_text()
+    }
+    assert uses <= {
+        "pipelines/validation/process.py",
+        "rocmforge/apart.py",
+        "runtime/processes.py",
+    }
+
+
 def test_a_lock_has_one_holder_also_where_the_holder_deletes_it(tmp_path: Path) -> None:
     path, note = tmp_path / "folder" / "lock", tmp_path / "note"
     with locked(path):
