@@ -9,6 +9,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import isfinite
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -74,6 +75,12 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     series: dict[str, tuple[float, ...]] = {}
     """Rows of numbers for a picture: of each position, or of each layer."""
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a number that is not finite, which no manifest can hold."""
+        for name, values in {**{k: (v,) for k, v in self.figures.items()}, **self.series}.items():
+            if not all(map(isfinite, values)):
+                raise ValueError(f"{name} of the {self.name} check is not finite")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

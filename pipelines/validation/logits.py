@@ -1,6 +1,7 @@
 """The logits check: are they those of the exact model, and is each operator its definition."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.validation.comparison import Comparison
 from pipelines.validation.outcome import CheckFailed, Figures, Outcome, Series
@@ -35,7 +36,9 @@ def check_logits(subject: Subject) -> Outcome:
     exact = subject.exact_prompt_logits
     first_page = pages_for(PROMPT_TOKENS + GREEDY_TOKENS)
     steps = cached_steps(tokens, single=CACHED_TOKENS, first_page=first_page)
-    prefill = Comparison.of(exact, subject.session.run(one_row(tokens)).copy())
+    at_once = subject.session.run(one_row(tokens)).copy()
+    _expect_finite(exact, at_once)
+    prefill = Comparison.of(exact, at_once)
     cached = Comparison.of(
         exact, np.concatenate([subject.session.run(step).copy() for step in steps])
     )
@@ -77,6 +80,17 @@ def check_logits(subject: Subject) -> Outcome:
 def most_divergence(subject: Subject) -> float:
     """What the model may differ by, nats a token."""
     return MOST_DIVERGENCE_OF_EXPERTS if subject.spec.has_experts else MOST_DIVERGENCE
+
+
+def _expect_finite(exact: NDArray[np.float32], computed: NDArray[np.float32]) -> None:
+    """Raise CheckFailed for logits [T, V] of which one is no number or infinite."""
+    for whose, logits in (("the exact model's logits", exact), ("logits", computed)):
+        wrong = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
+        if len(wrong):
+            raise CheckFailed(
+                f"{whose} after token {wrong[0] + 1} of the prompt are not finite"
+                + ("; the GGUF holds weights that are no numbers" if logits is exact else "")
+            )
 
 
 def _expect_right_operators(subject: Subject, figures: Figures, series: Series) -> None:

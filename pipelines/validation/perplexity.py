@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from pipelines.validation.comparison import Comparison, likelihoods
-from pipelines.validation.logits import most_divergence
+from pipelines.validation.logits import NEAR_TIE, most_divergence
 from pipelines.validation.outcome import CheckFailed, Outcome
 from pipelines.validation.steps import one_row
 from pipelines.validation.subject import Subject
@@ -40,7 +40,9 @@ def check_perplexity(subject: Subject) -> Outcome:
     }
     series = {"passage_divergence": comparison.divergences}
     most = most_divergence(subject)
-    if not (abs(loss - exact_loss) <= most and comparison.divergence <= most):
+    # One token alone may be off by as much as decides a near-tie.
+    most_loss = max(most, NEAR_TIE / (len(tokens) - 1))
+    if not (abs(loss - exact_loss) <= most_loss and comparison.divergence <= most):
         worst = int(np.argmax(comparison.divergences))
         raise CheckFailed(
             f"perplexity is {figures['perplexity']:.4g} over {len(tokens)} tokens and "

@@ -51,7 +51,7 @@ def validate_apart(
     """`validate` in a process of its own, with the same arguments and results.
 
     A crash is the failure of the check during which it happened. Raises PreparationError when the
-    process fails before its first check.
+    process fails before its first check, or after its last, though all have passed.
     """
     values = {name: getattr(settings, name) for name in settings.__struct_fields__}
     task = Task(folder=str(folder), settings={k: v for k, v in values.items() if v is not None})
@@ -89,8 +89,11 @@ def validate_apart(
         problem = " ".join([f"the process ended with status {status}", *last_words])
         if not step:
             raise PreparationError(f"the checks cannot be run: {problem}")
-        name = list(CHECKS)[len(results)]
-        results.append(CheckResult(name=name, passed=False, summary=problem))
+        if len(results) == len(CHECKS) and results[-1].passed:
+            raise PreparationError(f"the checks have passed, but then {problem}")
+        if all(result.passed for result in results):
+            name = list(CHECKS)[len(results)]
+            results.append(CheckResult(name=name, passed=False, summary=problem))
     return tuple(results)
 
 

@@ -7,6 +7,7 @@ ONNX Runtime's logits and text with the exact model in NumPy.
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from pipelines.validation.determinism import check_determinism
@@ -76,7 +77,10 @@ def run_checks(
 
 
 def _result(name: str, check: Check, subject: Subject) -> CheckResult:
-    """Run one check; whatever goes wrong in it is its failure."""
+    """Run one check; whatever goes wrong in it is its failure.
+
+    Figures that are not finite are told by the summary alone, since JSON has none.
+    """
     began = time.perf_counter()
     passed = False
     try:
@@ -90,9 +94,11 @@ def _result(name: str, check: Check, subject: Subject) -> CheckResult:
         name=name,
         passed=passed,
         summary=outcome.summary,
-        figures=outcome.figures,
+        figures={key: value for key, value in outcome.figures.items() if isfinite(value)},
         series={
-            key: tuple(float(f"{v:.4g}") for v in values) for key, values in outcome.series.items()
+            key: tuple(float(f"{v:.4g}") for v in values)
+            for key, values in outcome.series.items()
+            if all(map(isfinite, values))
         },
         seconds=round(time.perf_counter() - began, 3),
     )

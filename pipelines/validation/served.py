@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pipelines.benchmark.servers import Capacity, rocmforge, started
 from pipelines.validation.outcome import CheckFailed, Outcome
-from pipelines.validation.subject import GREEDY_TOKENS, Subject
+from pipelines.validation.subject import Subject
 from runtime.errors import BenchmarkError
 
 SECONDS = 120.0
@@ -21,8 +21,8 @@ def check_served(subject: Subject) -> Outcome:
     if subject.tokenizer.encode(prompt) != subject.prompt:
         raise CheckFailed(f"the prompt {prompt!r} has other tokens when it is sent as text")
     candidate = rocmforge(str(subject.folder), subject.settings, "")
-    capacity = Capacity(streams=1, tokens_per_stream=len(subject.prompt) + GREEDY_TOKENS)
-    body = {"prompt": prompt, "max_tokens": GREEDY_TOKENS, "temperature": 0}
+    capacity = Capacity(streams=1, tokens_per_stream=len(subject.prompt) + subject.greedy_tokens)
+    body = {"prompt": prompt, "max_tokens": subject.greedy_tokens, "temperature": 0}
     try:
         with started(candidate, capacity) as server:
             whole = json.loads(_post(server.url, "/generate", body))

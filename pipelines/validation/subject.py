@@ -91,8 +91,13 @@ class Subject:
     @cached_property
     def prompt(self) -> list[int]:
         """The beginning of a text that a language model knows how to continue."""
-        room = self.spec.context_length - GREEDY_TOKENS
-        return self.tokenizer.encode(PROMPT)[: max(2, min(PROMPT_TOKENS, room))]
+        room = self.spec.context_length - self.greedy_tokens
+        return self.tokenizer.encode(PROMPT)[: min(PROMPT_TOKENS, room)]
+
+    @property
+    def greedy_tokens(self) -> int:
+        """How many tokens continue the prompt; both stand in the context."""
+        return min(GREEDY_TOKENS, self.spec.context_length // 2)
 
     @cached_property
     def passage(self) -> list[int]:
@@ -106,7 +111,7 @@ class Subject:
         """What the model itself continues the prompt with."""
         generated: list[int] = []
         step = one_row(self.prompt)
-        for _ in range(GREEDY_TOKENS):
+        for _ in range(self.greedy_tokens):
             generated.append(int(self.session.run(step)[-1].argmax()))
             step = one_row(generated[-1:], len(self.prompt) + len(generated) - 1)
         return generated

@@ -9,7 +9,9 @@ import pytest
 from onnx import ModelProto
 
 from pipelines.conversion.convert import convert
-from pipelines.validation import CHECKS, reference, validate, validate_apart
+from pipelines.validation import CHECKS, process, reference, validate, validate_apart
+from pipelines.validation.subject import Subject
+from runtime.errors import PreparationError, UnsupportedModel
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, CheckResult, Manifest
 from runtime.packed_weights import packed_weights
@@ -103,6 +105,19 @@ def test_a_server_of_the_model_is_asked(tmp_path: Path, settings: Settings) -> N
     results = validate(converted(tmp_path), settings)
     assert [(result.name, result.passed) for result in results] == [(name, True) for name in CHECKS]
     assert results[-1].name == "served"
+
+
+@pytest.mark.parametrize("context", [2, 3, 9])
+def test_models_of_a_short_context_are_asked_for_what_fits(
+    tmp_path: Path, settings: Settings, context: int
+) -> None:
+    results = validate(converted(tmp_path, context=context), settings)
+    assert [(result.name, result.passed) for result in results] == [(name, True) for name in CHECKS]
+
+
+def test_a_context_without_a_place_for_an_answer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="context_length is 1, which has no place"):
+        converted(tmp_path, context=1)
 
 
 @pytest.mark.sample
@@ -226,6 +241,50 @@ def test_mixed_up_inputs_fail_logits_and_are_named(tmp_path: Path, settings: Set
     plant(folder, swap)
     name, summary = failure(validate(folder, settings))
     assert (name, "blk.0.ffn_act" in summary) == ("logits", True)
+
+
+def test_weights_that_are_no_numbers_fail_logits_in_a_sentence(
+    tmp_path: Path, settings: Settings
+) -> None:
+    """The embedding of the prompt's sixth token, which the check of a session does not read."""
+    sixth = Subject(converted(tmp_path), settings).prompt[5]
+    path = write_tiny_llama(tmp_path / "nan.gguf", format="F32", tied=False)
+    info = GGUFFile.open(path).tensors["token_embd.weight"]
+    with path.open("r+b") as file:
+        file.seek(info.offset + sixth * info.row_bytes)
+        file.write(np.float32("nan").tobytes())
+    folder = tmp_path / "of-no-numbers"
+    folder.mkdir()
+    convert(path, folder, "nan")
+    name, summary = failure(validate_apart(folder, settings, lambda step: None))
+    assert name == "logits"
+    assert "logits after token 6 of the prompt are not finite" in summary
+
+
+def test_a_result_holds_no_number_that_json_lacks() -> None:
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="a of the logits check is not finite"):
+            CheckResult(name="logits", passed=False, summary="", figures={"a": value})
+        with pytest.raises(ValueError, match="a of the logits check is not finite"):
+            CheckResult(name="logits", passed=False, summary="", series={"a": (1.0, value)})
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_process_that_dies_after_its_last_check_has_not_validated_anything(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, passed: bool
+) -> None:
+    """As by a segmentation fault while ONNX Runtime is torn down."""
+    folder = converted(tmp_path)
+    if not passed:
+        plant(folder, double_scale)
+    program = process.PROGRAM + "\nimport os\nos._exit(139)"
+    monkeypatch.setattr(process, "PROGRAM", program)
+    if passed:
+        with pytest.raises(PreparationError, match=r"passed, but then .* status 139"):
+            validate_apart(folder, settings, lambda step: None)
+    else:
+        results = validate_apart(folder, settings, lambda step: None)
+        assert failure(results)[0] == "logits"
 
 
 def test_in_a_process_of_its_own_it_says_the_same(tmp_path: Path, settings: Settings) -> None:

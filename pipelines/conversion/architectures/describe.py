@@ -82,7 +82,7 @@ class _Reader:
         spec = ModelSpec(
             architecture=row.name,
             parameters=sum(info.rows * info.columns for info in self.file.tensors.values()),
-            context_length=keys.count("context_length"),
+            context_length=self.context_length(),
             vocabulary_size=embedding.rows,
             embedding_length=self.width,
             heads=self.heads,
@@ -248,6 +248,13 @@ class _Reader:
         if layers == self.architecture.scaled_by_width_at:
             default = (self.width // self.heads) ** -0.5
         return self.scale("attention.scale", default)
+
+    def context_length(self) -> int:
+        """Most tokens of a prompt and its answer together: one of each at least."""
+        length = self.keys.count("context_length")
+        if length < 2:
+            self.keys.refuse("context_length", f"is {length}, which has no place for an answer")
+        return length
 
     def embedding_scale(self) -> float:
         default: float = self.width**0.5 if self.architecture.embedding_by_width else 1.0
