@@ -56,7 +56,7 @@ def _names_of_contents(source: nodes.Template) -> frozenset[str]:
     return known
 
 
-def _given(source: nodes.Template) -> Iterator[tuple[str, nodes.Expr]]:
+def _given(source: nodes.Template) -> Iterator[tuple[str, nodes.Node]]:
     """Names, and what they are given: by assignments, and as parameters of macros."""
     macros = {macro.name: macro for macro in source.find_all(nodes.Macro)}
     for assigned in source.find_all(nodes.Assign):

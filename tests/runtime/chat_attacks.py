@@ -216,6 +216,10 @@ class TokenizerOf:
         """The name of a token."""
         return {1: "<s>", 2: "</s>"}[token]
 
+    def reserving(self, template: str) -> "TokenizerOf":
+        """The same, since it makes no tokens that a template could reserve."""
+        return self
+
 
 def main() -> None:
     from runtime.chat import ChatTemplate
