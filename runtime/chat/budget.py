@@ -15,7 +15,7 @@ from runtime.tokenizer import Watch, unwatched
 
 MOST_WORK = 400_000_000
 """About nanoseconds of one processor."""
-MOST_BYTES = 512 << 20
+MOST_BYTES = 256 << 20
 """Of all texts and lists that a rendering makes, one after the other."""
 MOST_SECONDS = 5.0
 """Of the thread's own time; only a slow machine gets here before the work is used up."""
