@@ -83,7 +83,8 @@ class Session:
             self._pool: PagePool = HostPool(self._pool_shape(self.page_count, settings.page_size))
         else:
             self._pool = self._device_pool(settings)
-        self.weights.watch()
+        if self.device.gpu is None:
+            self.weights.watch()
 
     def _load(self, folder: Path, settings: Settings, profile_prefix: Path | None) -> None:
         """Make the session on the device. On the CPU it borrows the packed weights' maps."""
