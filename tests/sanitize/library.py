@@ -35,8 +35,16 @@ def environment() -> dict[str, str]:
 
 
 def load_instead() -> None:
-    """Make this process load the library that its parent named. Before any other is loaded."""
+    """Make this process load the library that its parent named. Before any other is loaded.
+
+    Raises RuntimeError where no sanitizer would watch it.
+    """
     library.LIBRARY_NAME = os.environ[PATH_VARIABLE]
+    library.native_library()
+    loaded = Path("/proc/self/maps").read_text()
+    for name in ("libasan", "libubsan", library.LIBRARY_NAME):
+        if name not in loaded:
+            raise RuntimeError(f"{name} is not loaded")
 
 
 def _of_compiler(name: str) -> str:

@@ -9,12 +9,12 @@ from tests.sanitize.library import environment
 
 OPERATORS = (
     "tests/ops",
-    "tests/sanitize/hostile_inputs.py",
+    "tests/rocm",
     "tests/runtime/test_packed_weights.py",
+    "tests/runtime/test_checksums.py",
     "--ignore=tests/ops/gpu",
-    "--ignore=tests/ops/test_sanitized.py",
 )
-SHORT = ("tests/sanitize/hostile_inputs.py", "-k", "one_block or step")
+SHORT = ("tests/ops/test_hostile_inputs.py", "-k", "bytes or steps or experts")
 FILES, SHORT_FILES = 3000, 40
 
 

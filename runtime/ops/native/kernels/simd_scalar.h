@@ -91,10 +91,12 @@ inline F32 zero_where_less(F32 x, F32 limit, F32 value) {
 inline F32 round_to_even(F32 a) {
   return each([=](int i) { return __builtin_nearbyintf(a.lane[i]); });
 }
-// 2^n for whole n in -126..127.
+// 2^n for whole n in -126..127; anything for what is not a number.
 inline F32 power_of_two(F32 n) {
   return each([=](int i) {
-    const uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(n.lane[i]) + 127) << 23;
+    const bool is_number = n.lane[i] == n.lane[i];
+    const int32_t whole = is_number ? static_cast<int32_t>(n.lane[i]) : 0;
+    const uint32_t bits = static_cast<uint32_t>(whole + 127) << 23;
     float result;
     std::memcpy(&result, &bits, sizeof result);
     return result;
