@@ -74,9 +74,10 @@ def serve_model(model: str, settings: Settings, prepare: Callable[[], Path]) -> 
         folder = prepare()
         served = started(folder)
         follows = is_name(model) and catalog.current(model) is not None
+        name = served.name  # what looks for ever must not keep the first model in memory
         takeover = Takeover(
-            served.name,
-            lambda: catalog.pointed_at(model) if follows else read_version(served.name, folder),
+            name,
+            lambda: catalog.pointed_at(model) if follows else read_version(name, folder),
             services.holder,
             started,
             folder,
