@@ -16,13 +16,13 @@ from runtime.device import (
     GpuMemory,
     HostPool,
     PagePool,
-    PoolShape,
     cpu_instead,
     gpu_memory,
     mebibytes,
     select_device,
 )
 from runtime.errors import DeviceError, PreparationError, UnsupportedModel
+from runtime.interface import pool_shape
 from runtime.manifest import GRAPH_NAME, Manifest, hold
 from runtime.ops.library import library_path
 from runtime.packed_weights import PackedArrays
@@ -80,7 +80,8 @@ class Session:
         """Pages of the pool."""
         self._search = None if self.device.gpu is None else CandidateSearch()
         if self.device.gpu is None:
-            self._pool: PagePool = HostPool(self._pool_shape(self.page_count, settings.page_size))
+            shape = pool_shape(self.manifest.page_layout, self.page_count, settings.page_size)
+            self._pool: PagePool = HostPool(shape)
         else:
             self._pool = self._device_pool(settings)
         if self.device.gpu is None:
@@ -105,18 +106,15 @@ class Session:
             profile_prefix,
         )
 
-    def _pool_shape(self, pages: int, page_size: int) -> PoolShape:
-        layout = self.manifest.page_layout
-        return layout.layers, pages, 2, layout.kv_heads, page_size, layout.head_dim
-
     def _device_pool(self, settings: Settings) -> DevicePool:
         """A pool as large as asked for, or as fits beside the weights and the largest step.
 
         That step is computed, in a pool of its own: it takes its memory and loads every kernel.
         """
         page_size, budget = settings.page_size, settings.token_budget
+        layout = self.manifest.page_layout
         least = -(-budget // page_size)
-        self._pool = DevicePool(self._pool_shape(least, page_size))
+        self._pool = DevicePool(pool_shape(layout, least, page_size))
         rows = min(budget, settings.max_batch_size)
         try:
             self.step(largest_step(budget, rows, least))
@@ -133,7 +131,7 @@ class Session:
         if not settings.cache_tokens:
             memory = gpu_memory()
             kept = int(memory.total_bytes * (1 - settings.gpu_memory_utilization))
-            page_bytes = self.manifest.page_layout.bytes_per_token() * page_size
+            page_bytes = layout.bytes_per_token() * page_size
             self.page_count = (memory.free_bytes - kept) // page_bytes
             if self.page_count < least:
                 raise DeviceError(
@@ -144,7 +142,7 @@ class Session:
                     f"{mebibytes(least * page_bytes)} MiB of KV cache. Raise the share, lower "
                     "--token-budget, or use --device cpu"
                 )
-        return DevicePool(self._pool_shape(self.page_count, page_size))
+        return DevicePool(pool_shape(layout, self.page_count, page_size))
 
     def check(self) -> None:
         """Raise WeightsChanged where the weights are no longer those that were loaded.

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.interface import STEP_INPUTS
+
 
 @dataclass(frozen=True, slots=True)
 class StepInputs:
@@ -26,13 +28,7 @@ class StepInputs:
 
     def arrays(self) -> dict[str, NDArray[np.int32]]:
         """Each array by the name of the graph's input."""
-        return {
-            "token_ids": self.token_ids,
-            "positions": self.positions,
-            "row_starts": self.row_starts,
-            "page_table": self.page_table,
-            "logit_rows": self.logit_rows,
-        }
+        return {name: getattr(self, name) for name in STEP_INPUTS}
 
 
 def largest_step(tokens: int, logits: int, pages: int) -> StepInputs:

@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 
 from pipelines.conversion.architectures import describe
-from pipelines.conversion.convert import convert, graph_of, page_layout
+from pipelines.conversion.convert import convert, graph_of
+from pipelines.conversion.graph import page_layout
 from pipelines.validation.comparison import log_softmax
 from pipelines.validation.reference import ReferenceModel
 from runtime.gguf import GGUFFile

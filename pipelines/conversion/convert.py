@@ -12,12 +12,12 @@ import onnxruntime
 
 from pipelines.conversion.architectures import ModelSpec, describe
 from pipelines.conversion.fusion import fuse
-from pipelines.conversion.graph import DOMAIN, build
+from pipelines.conversion.graph import build, page_layout
 from pipelines.conversion.weights_file import store
 from runtime.checksums import CHECKSUMS_NAME, read_through
 from runtime.errors import PreparationError
 from runtime.gguf import GGUFFile
-from runtime.manifest import GRAPH_NAME, GRAPH_VERSION, Manifest, PageLayout, WeightsFile
+from runtime.manifest import GRAPH_NAME, GRAPH_VERSION, Manifest, WeightsFile
 from runtime.settings import WeightsCopy
 
 
@@ -73,7 +73,7 @@ def convert(path: Path, folder: Path, name: str, *, weights_copy: WeightsCopy = 
 def graph_of(spec: ModelSpec, file: GGUFFile) -> onnx.ModelProto:
     """The graph as it is run: built, then fused."""
     model = build(spec, file)
-    fuse(model, DOMAIN)
+    fuse(model)
     return model
 
 
@@ -83,11 +83,6 @@ def block_formats(file: GGUFFile) -> dict[str, int]:
     for info in file.tensors.values():
         sizes[info.format] += info.size
     return dict(sizes.most_common())
-
-
-def page_layout(spec: ModelSpec) -> PageLayout:
-    """Shape of the pool that the model's graph takes."""
-    return PageLayout(layers=len(spec.layers), kv_heads=spec.kv_heads, head_dim=spec.head_dim)
 
 
 def now() -> str:

@@ -5,15 +5,16 @@ GatedActivation, that too. The fused operator gives the bits that the operators 
 """
 
 from collections import defaultdict
-from typing import Any
 
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto
+
+from pipelines.conversion.nodes import attributes, named_inputs, operator_node
 
 MOST_PRODUCTS = 3
 
 
-def fuse(model: ModelProto, domain: str) -> None:
-    """Fuse what can be fused, in place. `domain` is that of our operators."""
+def fuse(model: ModelProto) -> None:
+    """Fuse what can be fused, in place."""
     graph = model.graph
     before = list(graph.node)  # kept, since nodes are told apart by identity
     readers: dict[str, list[NodeProto]] = defaultdict(list)
@@ -30,7 +31,7 @@ def fuse(model: ModelProto, domain: str) -> None:
         if norm.op_type != "RMSNorm" or not _all_products(products, norm, outputs, widths):
             continue
         gate = _gated_by(products, readers, outputs)
-        replaced[id(norm)] = _fused(norm, products, gate, domain)
+        replaced[id(norm)] = _fused(norm, products, gate)
         dropped |= {id(product) for product in products}
         if gate is not None:
             dropped.add(id(gate))
@@ -50,7 +51,7 @@ def _all_products(
         and all(
             node.op_type == "QuantMatMul"
             and node.input[0] == norm.output[0]
-            and _attributes(node)["columns"] == widths.get(norm.input[1])
+            and attributes(node)["columns"] == widths.get(norm.input[1])
             for node in products
         )
     )
@@ -72,37 +73,25 @@ def _gated_by(
     return gate
 
 
-def _fused(
-    norm: NodeProto, products: list[NodeProto], gate: NodeProto | None, domain: str
-) -> NodeProto:
+def _fused(norm: NodeProto, products: list[NodeProto], gate: NodeProto | None) -> NodeProto:
     """One node that stands where the norm stood; it is called as its first output."""
-    inputs = [*norm.input, ""][:3]
-    for product in products:
-        inputs += [*product.input[1:], ""][:2]
-    while not inputs[-1]:
-        inputs.pop()
-    total = norm.output[1] if len(norm.output) > 1 else f"{norm.output[0]}.residual"
-    if gate is not None:
-        outputs = [gate.output[0], total]
-    else:
-        outputs = [products[0].output[0], total, *(each.output[0] for each in products[1:])]
-    attributes = [_attributes(product) for product in products]
-    node = helper.make_node(
+    inputs = named_inputs(norm)
+    for index, product in enumerate(products):
+        given = named_inputs(product)
+        inputs[f"blocks_{index}"] = given["blocks"]
+        inputs[f"bias_{index}"] = given.get("bias", "")
+    results = [gate.output[0]] if gate else [product.output[0] for product in products]
+    outputs = {f"y_{index}": name for index, name in enumerate(results)}
+    outputs["sum"] = norm.output[1] if len(norm.output) > 1 else f"{norm.output[0]}.residual"
+    given_attributes = [attributes(product) for product in products]
+    activation = {} if gate is None else {"activation": attributes(gate)["activation"]}
+    return operator_node(
         "NormQuantMatMul",
         inputs,
         outputs,
-        outputs[0],
-        domain=domain,
-        epsilon=_attributes(norm)["epsilon"],
-        columns=attributes[0]["columns"],
-        formats=" ".join(each["format"].decode() for each in attributes),
-        rows=" ".join(str(each["rows"]) for each in attributes),
+        columns=given_attributes[0]["columns"],
+        epsilon=attributes(norm)["epsilon"],
+        formats=" ".join(each["format"] for each in given_attributes),
+        rows=" ".join(str(each["rows"]) for each in given_attributes),
+        **activation,
     )
-    if gate is not None:
-        activation = _attributes(gate)["activation"].decode()
-        node.attribute.append(helper.make_attribute("activation", activation))
-    return node
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {each.name: helper.get_attribute_value(each) for each in node.attribute}

@@ -18,12 +18,25 @@ from pipelines.conversion.architectures import (
     Rotary,
 )
 from pipelines.conversion.latent_attention import LatentAttentionNodes
-from pipelines.conversion.nodes import Attribute, Nodes
+from pipelines.conversion.nodes import Nodes, Value
 from runtime.gguf import GGUFFile, TensorInfo
-from runtime.manifest import GRAPH_VERSION
-from runtime.ops.reference import DOMAIN as DOMAIN
+from runtime.interface import (
+    LOGIT_ROWS,
+    LOGITS,
+    PAGE_POOL,
+    PAGE_POOL_OUT,
+    PAGE_TABLE,
+    POSITIONS,
+    ROW_STARTS,
+    TOKEN_IDS,
+    GraphValue,
+    graph_inputs,
+    graph_outputs,
+    layer_pool,
+)
+from runtime.manifest import GRAPH_VERSION, PageLayout
+from runtime.ops.schema import DOMAIN, DOMAIN_VERSION
 
-DOMAIN_VERSION = 1
 OPSET = 18
 """Of ONNX's own operators: the newest whose Cast, Pad and Reshape the ROCm provider has."""
 IR_VERSION = 10
@@ -32,10 +45,9 @@ IR_VERSION = 10
 def build(spec: ModelSpec, file: GGUFFile) -> ModelProto:
     """Build the graph of a model.
 
-    Inputs (int32): token_ids [T], positions [T], row_starts [B + 1], page_table [B, P],
-    logit_rows [R]; page_pool float16 [layers, pages, 2, kv_heads, page_size, head_dim].
-    Outputs: logits float32 [R, vocabulary]; page_pool_out, the pool written in place.
-    Weights are uint8 [rows, row_bytes] at their place in the GGUF, named as its tensors.
+    Its inputs and outputs are those of `runtime.interface`, its operators those of
+    `runtime.ops.schema`. Weights are uint8 [rows, row_bytes] at their place in the GGUF, named as
+    its tensors.
     """
     return _Builder(spec, file).model()
 
@@ -56,21 +68,19 @@ class _Builder(Nodes):
             self.rotary_angles(layer.rotary)
         if spec.query_temperature is not None:
             self.temperature(spec.query_temperature)
-        hidden, residual, pool = self.embedding(), "", "page_pool"
+        hidden, residual, pool = self.embedding(), "", PAGE_POOL
         for index, layer in enumerate(spec.layers):
             is_last = index == len(spec.layers) - 1
-            next_pool = "page_pool_out" if is_last else f"blk.{index}.page_pool"
+            next_pool = PAGE_POOL_OUT if is_last else layer_pool(index)
             hidden, residual = self.layer(index, layer, hidden, residual, pool, next_pool)
             pool = next_pool
-        logits = self.head(hidden, residual)
+        self.head(hidden, residual)
+        layout = page_layout(spec)
         graph = helper.make_graph(
             self.nodes,
             spec.architecture,
-            self.inputs(),
-            [
-                _value(logits, TensorProto.FLOAT, ["R", spec.vocabulary_size]),
-                self.pool_value(pool),
-            ],
+            [_value_info(each) for each in graph_inputs(layout)],
+            [_value_info(each) for each in graph_outputs(layout, spec.vocabulary_size)],
             list(self.initializers.values()),
         )
         return helper.make_model(
@@ -92,8 +102,13 @@ class _Builder(Nodes):
             frequencies = np.asarray(rotary.inverse_frequencies, np.float32)
             self.node(
                 "RotaryAngles",
-                ["positions", self.stored(f"{prefix}.inverse_frequencies", frequencies)],
-                [self.angles[rotary]],
+                {
+                    "positions": POSITIONS,
+                    "inverse_frequencies": self.stored(
+                        f"{prefix}.inverse_frequencies", frequencies
+                    ),
+                },
+                {"angles": self.angles[rotary]},
                 magnitude=rotary.magnitude,
             )
         return self.angles[rotary]
@@ -103,7 +118,7 @@ class _Builder(Nodes):
         name = "temperature"
         position = f"{name}.position"
         self.nodes.append(
-            helper.make_node("Cast", ["positions"], [position], position, to=TensorProto.FLOAT)
+            helper.make_node("Cast", [POSITIONS], [position], position, to=TensorProto.FLOAT)
         )
         lengths = self.plain("Div", f"{name}.lengths", position, self.number(temperature.length))
         whole = self.plain("Floor", f"{name}.whole", lengths)
@@ -118,8 +133,8 @@ class _Builder(Nodes):
         info = self.spec.embedding
         self.node(
             "RowLookup",
-            [self.blocks(info), "token_ids"],
-            ["embedding"],
+            {"blocks": self.blocks(info), "ids": TOKEN_IDS},
+            {"rows": "embedding"},
             format=info.format,
             columns=info.columns,
         )
@@ -150,13 +165,13 @@ class _Builder(Nodes):
     def attention(self, index: int, layer: Layer, hidden: str, pool: str, next_pool: str) -> str:
         """Attention of a normed input over the pages, times the residual scale."""
         spec, block = self.spec, f"blk.{index}"
-        shape: dict[str, Attribute] = {
+        shape: dict[str, Value] = {
             "layer": index,
             "heads": spec.heads,
             "kv_heads": spec.kv_heads,
             "head_dim": spec.head_dim,
         }
-        rows = ["positions", "row_starts", "page_table"]
+        rows = {"positions": POSITIONS, "row_starts": ROW_STARTS, "page_table": PAGE_TABLE}
         latent = None
         if isinstance(layer.query_key_value, LatentAttention):
             latent = LatentAttentionNodes(self, block, layer.query_key_value, spec.heads)
@@ -168,8 +183,15 @@ class _Builder(Nodes):
         rotated, attended = f"{block}.rotary", f"{block}.attention"
         self.node(
             "RotaryPageWrite",
-            [query, key, value, *rows, self.rotary_angles(layer.rotary), pool],
-            [rotated, next_pool],
+            {
+                **rows,
+                "q": query,
+                "k": key,
+                "v": value,
+                "angles": self.rotary_angles(layer.rotary),
+                "pool": pool,
+            },
+            {"q_rotated": rotated, "pool_written": next_pool},
             style=layer.rotary.style,
             **shape,
         )
@@ -177,8 +199,13 @@ class _Builder(Nodes):
             rotated = self.product_norm(block, layer, rotated)
         self.node(
             "PagedAttention",
-            [rotated, next_pool, *rows, *([self.vector(layer.sinks)] if layer.sinks else [])],
-            [attended],
+            {
+                **rows,
+                "q": rotated,
+                "pool": next_pool,
+                "sinks": self.vector(layer.sinks) if layer.sinks else "",
+            },
+            {"y": attended},
             scale=spec.attention_scale,
             window=layer.window,
             softcap=spec.attention_softcap,
@@ -235,21 +262,21 @@ class _Builder(Nodes):
     def experts(self, name: str, weights: Experts, hidden: str) -> str:
         """The answers of the chosen experts, and that of the shared one where there is one."""
         router = self.linear(f"{name}_router", weights.router, hidden)
-        matrices = (weights.gate, weights.up, weights.down)
+        matrices = {"gate": weights.gate, "up": weights.up, "down": weights.down}
         choice = weights.choice
-        inputs = [hidden, router, *(self.blocks(each.weight) for each in matrices)]
-        vectors = [*(each.bias for each in matrices), choice.selection_bias]
-        inputs += [self.vector(each) if each else "" for each in vectors]
-        while not inputs[-1]:
-            inputs.pop()
+        inputs = {"x": hidden, "router": router}
+        inputs |= {port: self.blocks(each.weight) for port, each in matrices.items()}
+        vectors = {f"{port}_bias": each.bias for port, each in matrices.items()}
+        vectors["selection_bias"] = choice.selection_bias
+        inputs |= {port: self.vector(each) for port, each in vectors.items() if each}
         fed = f"{name}_experts"
         self.node(
             "MixtureOfExperts",
             inputs,
-            [fed],
+            {"y": fed},
             columns=weights.gate.weight.columns,
             hidden=weights.down.weight.columns,
-            formats=" ".join(each.weight.format for each in matrices),
+            formats=" ".join(each.weight.format for each in matrices.values()),
             used=choice.used,
             gating=choice.gating,
             renormalize=int(choice.renormalized),
@@ -278,7 +305,12 @@ class _Builder(Nodes):
         else:
             for each, linear in zip((gate, up), weights.gate_up, strict=True):
                 self.linear(each, linear, hidden)
-        self.node("GatedActivation", [gate, up], [gated], activation=self.spec.activation)
+        self.node(
+            "GatedActivation",
+            {"gate": gate, "up": up},
+            {"y": gated},
+            activation=self.spec.activation,
+        )
         return self.linear(f"{name}_down", weights.down, gated)
 
     def head(self, hidden: str, residual: str) -> str:
@@ -294,7 +326,7 @@ class _Builder(Nodes):
             cap = self.number(spec.logit_softcap)
             steps += [("Div", (cap,)), ("Tanh", ()), ("Mul", (cap,))]
         # The last step is the one called logits.
-        names = [*(f"logits.{index}" for index in range(len(steps))), "logits"]
+        names = [*(f"{LOGITS}.{index}" for index in range(len(steps))), LOGITS]
         logits = self.linear(names[0], spec.output, normed)
         for name, (kind, operands) in zip(names[1:], steps, strict=True):
             logits = self.plain(kind, name, logits, *operands)
@@ -316,27 +348,15 @@ class _Builder(Nodes):
         return self.normed(kind, name, hidden, self.vector(weight), residual), total
 
     def gather(self, name: str, rows: str) -> str:
-        self.nodes.append(helper.make_node("Gather", [rows, "logit_rows"], [name], name, axis=0))
+        self.nodes.append(helper.make_node("Gather", [rows, LOGIT_ROWS], [name], name, axis=0))
         return name
 
-    def inputs(self) -> list[ValueInfoProto]:
-        return [
-            _value("token_ids", TensorProto.INT32, ["T"]),
-            _value("positions", TensorProto.INT32, ["T"]),
-            _value("row_starts", TensorProto.INT32, ["B_plus_1"]),
-            _value("page_table", TensorProto.INT32, ["B", "P"]),
-            _value("logit_rows", TensorProto.INT32, ["R"]),
-            self.pool_value("page_pool"),
-        ]
 
-    def pool_value(self, name: str) -> ValueInfoProto:
-        spec = self.spec
-        return _value(
-            name,
-            TensorProto.FLOAT16,
-            [len(spec.layers), "pages", 2, spec.kv_heads, "page_size", spec.head_dim],
-        )
+def page_layout(spec: ModelSpec) -> PageLayout:
+    """Shape of the page pool that the model's graph takes."""
+    return PageLayout(layers=len(spec.layers), kv_heads=spec.kv_heads, head_dim=spec.head_dim)
 
 
-def _value(name: str, kind: int, shape: list[str | int]) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, shape)
+def _value_info(value: GraphValue) -> ValueInfoProto:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
+    return helper.make_tensor_value_info(value.name, kind, value.shape)

@@ -1,13 +1,46 @@
 """Nodes and initializers of a graph as it grows: what every part of a model is written with."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from pipelines.conversion.architectures import Linear
 from runtime.gguf import TensorInfo
-from runtime.ops.reference import DOMAIN
+from runtime.ops.schema import DOMAIN, OPERATORS
 
-Attribute = str | int | float
+Value = str | int | float
+
+
+def operator_node(
+    kind: str, inputs: Mapping[str, str], outputs: Mapping[str, str], **attributes: Value
+) -> NodeProto:
+    """A node of an operator of ours, called as its first output.
+
+    inputs, outputs: names of values by the names that the operator's schema has. Raises ValueError
+    for what the schema does not allow.
+    """
+    operator = OPERATORS[kind]
+    operator.expect_attributes(attributes)
+    results = operator.in_order(outputs, outputs=True)
+    node = helper.make_node(kind, operator.in_order(inputs), results, results[0], domain=DOMAIN)
+    node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+    return node
+
+
+def attributes(node: NodeProto) -> dict[str, Any]:
+    """The attributes of a node by name; texts are str."""
+    given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    return {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else value
+        for name, value in given.items()
+    }
+
+
+def named_inputs(node: NodeProto) -> dict[str, str]:
+    """What a node of an operator of ours reads, by the names that its schema has."""
+    return OPERATORS[node.op_type].by_port(list(node.input))
 
 
 class Nodes:
@@ -22,14 +55,14 @@ class Nodes:
 
     def linear(self, name: str, linear: Linear, hidden: str) -> str:
         """A product with a matrix, and its bias."""
-        inputs = [hidden, self.blocks(linear.weight)]
-        if linear.bias is not None:
-            inputs.append(self.vector(linear.bias))
         info = linear.weight
+        inputs = {"x": hidden, "blocks": self.blocks(info)}
+        if linear.bias is not None:
+            inputs["bias"] = self.vector(linear.bias)
         self.node(
             "QuantMatMul",
             inputs,
-            [name],
+            {"y": name},
             format=info.format,
             columns=info.columns,
             rows=info.rows,
@@ -42,8 +75,8 @@ class Nodes:
 
     def normed(self, kind: str, name: str, hidden: str, weight: str, residual: str) -> str:
         """RMSNorm or LayerNorm of hidden + residual; the sum is `name`.residual."""
-        inputs = [hidden, weight, residual] if residual else [hidden, weight]
-        outputs = [name, f"{name}.residual"] if residual else [name]
+        inputs = {"x": hidden, "weight": weight, "residual": residual}
+        outputs = {"y": name, "sum": f"{name}.residual" if residual else ""}
         self.node(kind, inputs, outputs, epsilon=self.epsilon)
         return name
 
@@ -58,8 +91,8 @@ class Nodes:
         info = linear.weight
         self.node(
             "GroupedQuantMatMul",
-            [hidden, self.blocks(info)],
-            [name],
+            {"x": hidden, "blocks": self.blocks(info)},
+            {"y": name},
             format=info.format,
             columns=info.columns,
             groups=groups,
@@ -111,14 +144,10 @@ class Nodes:
         return name
 
     def node(
-        self, kind: str, inputs: list[str], outputs: list[str], **attributes: Attribute
+        self, kind: str, inputs: Mapping[str, str], outputs: Mapping[str, str], **attributes: Value
     ) -> None:
-        """Append an operator of our domain; a node is called as its first output."""
-        node = helper.make_node(kind, inputs, outputs, outputs[0], domain=DOMAIN)
-        node.attribute.extend(
-            helper.make_attribute(key, value) for key, value in attributes.items()
-        )
-        self.nodes.append(node)
+        """Append an operator of ours: `operator_node`."""
+        self.nodes.append(operator_node(kind, inputs, outputs, **attributes))
 
     def blocks(self, info: TensorInfo) -> str:
         """A matrix as it is stored: uint8 [rows, row_bytes]."""

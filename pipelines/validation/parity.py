@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from pipelines.validation.comparison import largest_row_error, relative_error
 from pipelines.validation.reference import ReferenceModel, Values, empty_pool, feeds
 from runtime.gguf import GGUFFile
+from runtime.interface import LOGITS, PAGE_POOL, PAGE_POOL_OUT, is_pool
 from runtime.manifest import Manifest
 from runtime.ops.library import library_path
 from runtime.packed_weights import packed_weights
@@ -59,7 +60,7 @@ def operator_errors(
     errors: list[OperatorError] = []
     logits: NDArray[np.float32] | None = None
     for node, truth, alone in exact.walk(inputs, beside=computed):
-        logits = truth.get("logits", logits)
+        logits = truth.get(LOGITS, logits)
         if any(name in computed for name in truth):
             errors.append(_error(node, file, truth, alone, computed))
     assert logits is not None
@@ -76,7 +77,7 @@ def _error(
             continue
         error = relative_error(value, computed[name])
         worst = error if not error <= worst else worst
-        if "page_pool" in name:
+        if is_pool(name):
             furthest = furthest or name
             continue
         inherited = max(inherited, relative_error(truth[name], computed[name]))
@@ -142,16 +143,16 @@ def _computed_values(
     for name, array in values.items():
         binding.bind_cpu_input(name, array)
     shared = ort.OrtValue.ortvalue_from_numpy(pool)
-    binding.bind_ortvalue_input("page_pool", shared)
-    binding.bind_ortvalue_output("page_pool_out", shared)
-    names = ["logits", *names]
+    binding.bind_ortvalue_input(PAGE_POOL, shared)
+    binding.bind_ortvalue_output(PAGE_POOL_OUT, shared)
+    names = [LOGITS, *names]
     for name in names:
         binding.bind_output(name)
     session.run_with_iobinding(binding)
     # The outputs are views on memory of the binding; the pool is ours.
-    outputs = dict(zip(["page_pool_out", *names], binding.get_outputs(), strict=True))
+    outputs = dict(zip([PAGE_POOL_OUT, *names], binding.get_outputs(), strict=True))
     values |= {name: np.array(outputs[name].numpy()) for name in names}
-    pools = {name for node in stored.graph.node for name in node.output if "page_pool" in name}
+    pools = {name for node in stored.graph.node for name in node.output if is_pool(name)}
     return values | dict.fromkeys(pools, pool)
 
 
@@ -159,5 +160,5 @@ def _watchable(model: ModelProto) -> Iterator[str]:
     """Values between operators, but for the pool, which is one array."""
     for node in model.graph.node:
         for name in node.output:
-            if name and "page_pool" not in name and name != "logits":
+            if name and not is_pool(name) and name != LOGITS:
                 yield name

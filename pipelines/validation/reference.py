@@ -1,7 +1,8 @@
 """A graph evaluated by the NumPy definitions of its operators: what the model means exactly."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from pipelines.conversion.graph import DOMAIN
+from runtime.interface import LOGITS, PAGE_POOL, PAGE_POOL_OUT, pool_shape
 from runtime.manifest import PageLayout
-from runtime.ops import experts, reference
+from runtime.ops.reference import DEFINITIONS, dequantize_rows
+from runtime.ops.schema import DOMAIN, OPERATORS
 from runtime.step import StepInputs
 
 KEPT_WEIGHTS_BYTES = 2 << 30
@@ -25,13 +27,12 @@ Values = dict[str, NDArray[Any]]
 
 def feeds(inputs: StepInputs, pool: NDArray[Any]) -> Values:
     """The inputs of the graph by name."""
-    return {**inputs.arrays(), "page_pool": pool}
+    return {**inputs.arrays(), PAGE_POOL: pool}
 
 
 def empty_pool(layout: PageLayout, pages: int, page_size: int) -> NDArray[np.float16]:
     """A pool of zeros: float16 [layers, pages, 2, kv_heads, page_size, head_dim]."""
-    shape = (layout.layers, pages, 2, layout.kv_heads, page_size, layout.head_dim)
-    return np.zeros(shape, np.float16)
+    return np.zeros(pool_shape(layout, pages, page_size), np.float16)
 
 
 class ReferenceModel:
@@ -63,7 +64,7 @@ class ReferenceModel:
         """Compute one step: logits float32 [R, V]. The pool is kept for the next."""
         logits: NDArray[np.float32] | None = None
         for _, outputs, _ in self.walk(inputs):
-            logits = outputs.get("logits", logits)
+            logits = outputs.get(LOGITS, logits)
         assert logits is not None
         return logits
 
@@ -91,7 +92,7 @@ class ReferenceModel:
                 readers[name] -= 1
                 if not readers[name]:
                     known.pop(name, None)
-            self._pool = outputs.get("page_pool_out", self._pool)
+            self._pool = outputs.get(PAGE_POOL_OUT, self._pool)
 
 
 def _run(node: OpRun, weights: Values, values: Values) -> Values:
@@ -131,76 +132,31 @@ def _operators() -> list[type[OpRun]]:
             if key in known:
                 return known[key]
         latest.clear()
-        values = reference.dequantize_rows(blocks, format, columns)
+        values = dequantize_rows(blocks, format, columns)
         fits = sum(array.nbytes for array in kept.values()) + values.nbytes <= KEPT_WEIGHTS_BYTES
         (kept if fits else latest)[key] = values
         return values
 
-    class _Operator(OpRun):
-        op_domain = DOMAIN
+    def quant_matmul(
+        x: Any, blocks: Any, bias: Any = None, *, format: str, columns: int, rows: int = 0
+    ) -> Any:
+        """The operator's definition in float32, with weights that are kept."""
+        y = x @ weights(blocks, format, columns)[: rows or None].T
+        return y if bias is None else y + bias
 
-    class RowLookup(_Operator):
-        def _run(self, blocks: Any, ids: Any, **attributes: Any) -> Any:
-            return (reference.row_lookup(blocks, ids, **attributes),)
+    found = []
+    for name, definition in {**DEFINITIONS, "QuantMatMul": quant_matmul}.items():
+        takes_weights = "weights" in signature(definition).parameters
+        found.append(_operator(name, definition, {"weights": weights} if takes_weights else {}))
+    return found
 
-    class RMSNorm(_Operator):
-        def _run(self, x: Any, weight: Any, residual: Any = None, **attributes: Any) -> Any:
-            return reference.rms_norm(x, weight, residual, **attributes)
 
-    class LayerNorm(_Operator):
-        def _run(self, x: Any, weight: Any, residual: Any = None, **attributes: Any) -> Any:
-            return reference.layer_norm(x, weight, residual, **attributes)
+def _operator(name: str, definition: Callable[..., Any], given: Mapping[str, Any]) -> type[OpRun]:
+    """An operator of our domain, computed by a function of its inputs, attributes and `given`."""
+    is_single = len(OPERATORS[name].outputs) == 1
 
-    class QuantMatMul(_Operator):
-        def _run(
-            self, x: Any, blocks: Any, bias: Any = None, *, format: str, columns: int, rows: int
-        ) -> Any:
-            y = x @ weights(blocks, format, columns)[:rows].T
-            return (y if bias is None else y + bias,)
+    def run(self: OpRun, *inputs: Any, **attributes: Any) -> Any:
+        outputs = definition(*inputs, **attributes, **given)
+        return (outputs,) if is_single else outputs
 
-    class GroupedQuantMatMul(_Operator):
-        def _run(self, x: Any, blocks: Any, **attributes: Any) -> Any:
-            return (reference.grouped_quant_matmul(x, blocks, **attributes, weights=weights),)
-
-    class NormQuantMatMul(_Operator):
-        def _run(
-            self, x: Any, weight: Any, residual: Any = None, *matrices: Any, **attributes: Any
-        ) -> Any:
-            outputs = reference.norm_quant_matmul(
-                x, weight, residual, *matrices, **attributes, weights=weights
-            )
-            return outputs
-
-    class RotaryAngles(_Operator):
-        def _run(self, positions: Any, inverse_frequencies: Any, **attributes: Any) -> Any:
-            return (reference.rotary_angles(positions, inverse_frequencies, **attributes),)
-
-    class RotaryPageWrite(_Operator):
-        def _run(self, *inputs: Any, **attributes: Any) -> Any:
-            return reference.rotary_page_write(*inputs, **attributes)
-
-    class PagedAttention(_Operator):
-        def _run(self, *inputs: Any, **attributes: Any) -> Any:
-            return (reference.paged_attention(*inputs, **attributes),)
-
-    class GatedActivation(_Operator):
-        def _run(self, gate: Any, up: Any, **attributes: Any) -> Any:
-            return (reference.gated_activation(gate, up, **attributes),)
-
-    class MixtureOfExperts(_Operator):
-        def _run(self, *inputs: Any, **attributes: Any) -> Any:
-            return (experts.mixture_of_experts(*inputs, **attributes, weights=weights),)
-
-    return [
-        RowLookup,
-        RMSNorm,
-        LayerNorm,
-        QuantMatMul,
-        GroupedQuantMatMul,
-        NormQuantMatMul,
-        RotaryAngles,
-        RotaryPageWrite,
-        PagedAttention,
-        GatedActivation,
-        MixtureOfExperts,
-    ]
+    return type(name, (OpRun,), {"op_domain": DOMAIN, "_run": run})

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from pipelines.conversion.graph import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET
+from pipelines.conversion.graph import IR_VERSION, OPSET
+from pipelines.conversion.nodes import attributes
 from pipelines.validation.outcome import CheckFailed, Outcome
 from pipelines.validation.subject import Subject
 from runtime.gguf import GGUFFile, TensorInfo
+from runtime.interface import INPUTS, OUTPUTS
 from runtime.manifest import GRAPH_NAME, GRAPH_VERSION
-
-INPUTS = ("token_ids", "positions", "row_starts", "page_table", "logit_rows", "page_pool")
-OUTPUTS = ("logits", "page_pool_out")
+from runtime.ops.schema import DOMAIN, DOMAIN_VERSION, OPERATORS
 
 
 def check_structure(subject: Subject) -> Outcome:
@@ -38,6 +38,8 @@ def check_graph(model: ModelProto) -> None:
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     if opsets != {"": OPSET, DOMAIN: DOMAIN_VERSION} or model.ir_version != IR_VERSION:
         raise CheckFailed(f"operator sets are {opsets} at ir_version {model.ir_version}")
+    for node in model.graph.node:
+        _check_operator(node)
     inputs = tuple(value.name for value in model.graph.input)
     outputs = tuple(value.name for value in model.graph.output)
     if (inputs, outputs) != (INPUTS, OUTPUTS):
@@ -46,6 +48,21 @@ def check_graph(model: ModelProto) -> None:
         onnx.checker.check_model(_with_weights_as_inputs(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise CheckFailed(f"the ONNX checker refuses the graph: {error}") from None
+
+
+def _check_operator(node: NodeProto) -> None:
+    """Raise CheckFailed for a node of our domain that its operator's schema does not allow."""
+    if node.domain != DOMAIN:
+        return
+    if node.op_type not in OPERATORS:
+        raise CheckFailed(f"{node.name} is a {node.op_type}, which is no operator of {DOMAIN}")
+    operator = OPERATORS[node.op_type]
+    try:
+        operator.by_port(list(node.input))
+        operator.by_port(list(node.output), outputs=True)
+        operator.expect_attributes(attributes(node))
+    except ValueError as error:
+        raise CheckFailed(f"{node.name}: {error}") from None
 
 
 def check_weights(model: ModelProto, file: GGUFFile, folded: frozenset[str]) -> None:
@@ -88,22 +105,16 @@ def _check_place(tensor: TensorProto, info: TensorInfo, location: str) -> None:
 
 def _matrices(node: NodeProto) -> Iterator[tuple[str, str, int]]:
     """The matrices that a node reads: name, and the format and columns it reads them with."""
-    attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-    if node.op_type == "NormQuantMatMul":
-        formats = attributes["formats"].decode().split()
-        names = node.input[3 : 3 + 2 * len(formats) : 2]
-    elif node.op_type == "MixtureOfExperts":
-        columns = [attributes["columns"], attributes["columns"], attributes["hidden"]]
-        formats = attributes["formats"].decode().split()
-        yield from zip(node.input[2:5], formats, columns, strict=True)
+    if node.domain != DOMAIN:
         return
-    elif "format" in attributes:
-        formats = [attributes["format"].decode()]
-        names = [node.input[1 if node.op_type.endswith("QuantMatMul") else 0]]
-    else:
-        return
-    for name, format in zip(names, formats, strict=True):
-        yield name, format, attributes["columns"]
+    operator, given = OPERATORS[node.op_type], attributes(node)
+    read = operator.by_port(list(node.input))
+    names = [read[port.name] for port in operator.inputs if port.is_matrix and port.name in read]
+    formats = given["formats"].split() if "formats" in given else names and [given["format"]]
+    for index, (name, format) in enumerate(zip(names, formats, strict=True)):
+        # The way back of experts reads what the others gave.
+        is_inner = node.op_type == "MixtureOfExperts" and index == len(names) - 1
+        yield name, format, given["hidden" if is_inner else "columns"]
 
 
 def _check_format(node: str, format: str, columns: int, info: TensorInfo) -> None:

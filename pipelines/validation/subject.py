@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from pipelines.conversion.architectures import ModelSpec, describe
-from pipelines.conversion.convert import graph_of, page_layout
+from pipelines.conversion.convert import graph_of
+from pipelines.conversion.graph import page_layout
 from pipelines.validation.parity import OperatorError, operator_errors
 from pipelines.validation.reference import ReferenceModel
 from pipelines.validation.steps import PAGE_SIZE, one_row, pages_for, rows

@@ -4,9 +4,8 @@ import numpy as np
 import onnxruntime as ort
 
 from runtime.device.pool import HostPool, PagePool
+from runtime.interface import LOGITS, OUTPUTS
 from runtime.step import StepInputs
-
-LOGITS = "logits"
 
 
 class BoundStep:
@@ -29,8 +28,9 @@ class BoundStep:
         self._arrays = {name: array.copy() for name, array in shaped.arrays().items()}
         for name, array in self._arrays.items():
             self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
-        pool.bind(self._binding)
+        # Results come in the order in which outputs are bound.
         self._binding.bind_output(LOGITS, logits_device)
+        pool.bind(self._binding)
 
     def fits(self, inputs: StepInputs) -> bool:
         """Whether a step can be computed so: on the host, with these shapes."""
@@ -44,5 +44,5 @@ class BoundStep:
             np.copyto(self._arrays[name], array)
         self._session.run_with_iobinding(self._binding)
         if self._logits is None:
-            self._logits = self._binding.get_outputs()[1]
+            self._logits = self._binding.get_outputs()[OUTPUTS.index(LOGITS)]
         return self._logits

@@ -11,11 +11,9 @@ import numpy as np
 import onnxruntime as ort
 
 from runtime.errors import DeviceError
+from runtime.interface import PAGE_POOL, PAGE_POOL_OUT, PoolShape
 from runtime.ops.library import native_library
 
-PoolShape = tuple[int, int, int, int, int, int]
-"""[layers, pages, 2, kv_heads, page_size, head_dim]"""
-INPUT, OUTPUT = "page_pool", "page_pool_out"
 GPU = "cuda"
 """What ONNX Runtime calls the memory of a ROCm device."""
 
@@ -51,8 +49,8 @@ class HostPool:
 
     def bind(self, binding: ort.IOBinding) -> None:
         """Bind the pool for a step."""
-        binding.bind_ortvalue_input(INPUT, self._value)
-        binding.bind_ortvalue_output(OUTPUT, self._value)
+        binding.bind_ortvalue_input(PAGE_POOL, self._value)
+        binding.bind_ortvalue_output(PAGE_POOL_OUT, self._value)
 
 
 class DevicePool:
@@ -78,7 +76,7 @@ class DevicePool:
     def bind(self, binding: ort.IOBinding) -> None:
         """Bind the pool for a step."""
         assert self._memory.value is not None
-        for bind, name in ((binding.bind_input, INPUT), (binding.bind_output, OUTPUT)):
+        for bind, name in ((binding.bind_input, PAGE_POOL), (binding.bind_output, PAGE_POOL_OUT)):
             bind(name, GPU, 0, np.float16, self._shape, self._memory.value)
 
 

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from runtime.ops.library import library_path
-from runtime.ops.reference import DOMAIN
+from runtime.ops.schema import DOMAIN
 from tests.native_build import ToolsMissing, build_library
 
 SIMDE = Path("/usr/include/simde/x86/avx512.h")

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.ops.experts import choose, mixture_of_experts
 from runtime.ops.packing import pack, packed_shape
-from runtime.ops.reference import quantize_activations
+from runtime.ops.reference import choose, mixture_of_experts, quantize_activations
 from tests.block_formats import weights
 from tests.ops.conftest import Library
 from tests.ops.test_quant_matmul import activations

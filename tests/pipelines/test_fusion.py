@@ -6,9 +6,9 @@ import pytest
 from onnx import ModelProto
 
 from pipelines.conversion.architectures import describe
-from pipelines.conversion.convert import graph_of, page_layout
+from pipelines.conversion.convert import graph_of
 from pipelines.conversion.fusion import fuse
-from pipelines.conversion.graph import DOMAIN, build
+from pipelines.conversion.graph import build, page_layout
 from pipelines.validation.reference import ReferenceModel
 from pipelines.validation.steps import one_row
 from runtime.gguf import GGUFFile
@@ -45,7 +45,7 @@ def test_a_norm_that_something_else_reads_stays(tmp_path: Path) -> None:
     model = build(describe(file), file)
     nodes = {node.name: node for node in model.graph.node}
     nodes["blk.0.attention"].input[0] = "blk.0.attn_norm"
-    fuse(model, DOMAIN)
+    fuse(model)
     assert kinds(model)["RMSNorm"] == 1
 
 
@@ -54,6 +54,6 @@ def test_a_gate_that_something_else_reads_is_not_fused_away(tmp_path: Path) -> N
     model = build(describe(file), file)
     nodes = {node.name: node for node in model.graph.node}
     nodes["blk.0.ffn_down"].input[0] = "blk.0.ffn_gate"
-    fuse(model, DOMAIN)
+    fuse(model)
     assert kinds(model)["GatedActivation"] == 1
     assert kinds(model)["NormQuantMatMul"] == 3

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pipelines.conversion.architectures import ARCHITECTURES, describe
-from pipelines.conversion.convert import convert, graph_of, page_layout
+from pipelines.conversion.convert import convert, graph_of
+from pipelines.conversion.graph import page_layout
 from pipelines.validation.reference import ReferenceModel
 from runtime.gguf import GGUFFile
 from runtime.session import Session

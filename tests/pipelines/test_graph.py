@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from pipelines.conversion.architectures import describe
-from pipelines.conversion.convert import page_layout
-from pipelines.conversion.graph import DOMAIN, OPSET, build
+from pipelines.conversion.graph import OPSET, build, page_layout
 from pipelines.validation.reference import ReferenceModel
 from runtime.gguf import GGUFFile
+from runtime.interface import OUTPUTS
+from runtime.ops.schema import DOMAIN
 from runtime.step import StepInputs
 from tests.models import write_tiny_llama
 from tests.pipelines.llama import llama_logits
@@ -94,4 +95,4 @@ def test_graph_declares_its_operators_domain(tmp_path: Path) -> None:
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": OPSET, DOMAIN: 1}
     kinds = [node.op_type for node in model.graph.node]
     assert kinds.count("QuantMatMul") == 2 * 7 + 1
-    assert [value.name for value in model.graph.output] == ["logits", "page_pool_out"]
+    assert [value.name for value in model.graph.output] == list(OUTPUTS)

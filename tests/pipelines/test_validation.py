@@ -212,7 +212,7 @@ def test_a_wrong_block_format_fails_structure(tmp_path: Path, settings: Settings
     assert (name, "blk.0.ffn_up" in summary) == ("structure", True)
 
 
-def test_an_unknown_operator_fails_the_session(tmp_path: Path, settings: Settings) -> None:
+def test_an_unknown_operator_fails_structure(tmp_path: Path, settings: Settings) -> None:
     folder = converted(tmp_path)
 
     def rename(model: ModelProto) -> None:
@@ -220,7 +220,38 @@ def test_an_unknown_operator_fails_the_session(tmp_path: Path, settings: Setting
 
     plant(folder, rename)
     name, summary = failure(validate(folder, settings))
-    assert (name, "NoSuchOperator" in summary) == ("session", True)
+    assert (name, "NoSuchOperator" in summary) == ("structure", True)
+
+
+@pytest.mark.parametrize("attribute", ["head_dim", "layer", "scale"])
+def test_an_operator_without_an_attribute_fails_structure(
+    tmp_path: Path, settings: Settings, attribute: str
+) -> None:
+    folder = converted(tmp_path)
+
+    def forget(model: ModelProto) -> None:
+        attributes = node(model, "blk.1.attention").attribute
+        attributes.remove(next(each for each in attributes if each.name == attribute))
+
+    plant(folder, forget)
+    assert failure(validate(folder, settings)) == (
+        "structure",
+        f"blk.1.attention: PagedAttention needs the attribute {attribute}",
+    )
+
+
+def test_an_operator_that_refuses_its_attributes_fails_the_session(
+    tmp_path: Path, settings: Settings
+) -> None:
+    folder = converted(tmp_path)
+
+    def misshape(model: ModelProto) -> None:
+        heads = next(x for x in node(model, "blk.0.attention").attribute if x.name == "heads")
+        heads.i += 1
+
+    plant(folder, misshape)
+    name, summary = failure(validate(folder, settings))
+    assert (name, "heads 5 are not a multiple" in summary) == ("session", True)
 
 
 def test_a_wrong_scale_fails_logits_and_is_named(tmp_path: Path, settings: Settings) -> None:

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.ops.experts import choose, expert_activation
 from runtime.ops.gpu.layouts import BLOCK_FORMATS
 from runtime.ops.gpu.planes import Planes, unpack
-from runtime.ops.reference import layer_norm, rms_norm, rotate
+from runtime.ops.reference import choose, expert_activation, layer_norm, rms_norm, rotate
 from runtime.ops.reference import rotary_angles as angles_of
 
 KEY_BYTES = 256

@@ -1,4 +1,8 @@
 // What the library exports: the operators for ONNX Runtime, and the choice of instruction set.
+#include <span>
+#include <sstream>
+#include <string>
+
 #include "export.h"
 #include "hip/operators/gated_activation.h"
 #include "hip/operators/grouped_quant_matmul.h"
@@ -33,12 +37,47 @@ constexpr const char* domain_name = "com.rocmforge";
 const char* cpu(const ort::CustomOp*) { return "CPUExecutionProvider"; }
 const char* rocm(const ort::CustomOp*) { return "ROCMExecutionProvider"; }
 
-// Adds an operator for a provider. Sessions keep the pointer: the object lives as long as the
-// library.
+// An operator of a provider, with the names that its inputs and outputs have in failures.
+struct Registered {
+  const ort::CustomOp* op;
+  std::span<const Port> inputs;
+  std::span<const Port> outputs;
+};
+
+// Sessions keep the pointer to the operator: the object lives as long as the library.
 template <typename Kernel, const char* (*provider)(const ort::CustomOp*)>
-void add(ort::Domain* domain, ort::Status*& status) {
+Registered of() {
   static const Operator<Kernel, provider == cpu> op(provider);
-  if (status == nullptr) status = ort::add_operator(domain, &op);
+  return {&op, Kernel::inputs, Kernel::outputs};
+}
+
+// Every operator of every provider.
+std::span<const Registered> operators() {
+  static const Registered all[] = {
+      of<RowLookup, cpu>(),
+      of<RMSNorm, cpu>(),
+      of<LayerNorm, cpu>(),
+      of<QuantMatMul, cpu>(),
+      of<GroupedQuantMatMul, cpu>(),
+      of<NormQuantMatMul, cpu>(),
+      of<RotaryAngles, cpu>(),
+      of<RotaryPageWrite, cpu>(),
+      of<PagedAttention, cpu>(),
+      of<GatedActivation, cpu>(),
+      of<MixtureOfExperts, cpu>(),
+      of<hip::RowLookup, rocm>(),
+      of<hip::RMSNorm, rocm>(),
+      of<hip::LayerNorm, rocm>(),
+      of<hip::QuantMatMul, rocm>(),
+      of<hip::GroupedQuantMatMul, rocm>(),
+      of<hip::NormQuantMatMul, rocm>(),
+      of<hip::RotaryAngles, rocm>(),
+      of<hip::RotaryPageWrite, rocm>(),
+      of<hip::PagedAttention, rocm>(),
+      of<hip::GatedActivation, rocm>(),
+      of<hip::MixtureOfExperts, rocm>(),
+  };
+  return all;
 }
 
 // Sessions keep a pointer to the domain too, and may share it.
@@ -46,32 +85,55 @@ ort::Status* domain(ort::Domain** result) {
   static ort::Domain* made = nullptr;
   static ort::Status* const status = [] {
     ort::Status* failure = ort::create_domain(domain_name, &made);
-    add<RowLookup, cpu>(made, failure);
-    add<RMSNorm, cpu>(made, failure);
-    add<LayerNorm, cpu>(made, failure);
-    add<QuantMatMul, cpu>(made, failure);
-    add<GroupedQuantMatMul, cpu>(made, failure);
-    add<NormQuantMatMul, cpu>(made, failure);
-    add<RotaryAngles, cpu>(made, failure);
-    add<RotaryPageWrite, cpu>(made, failure);
-    add<PagedAttention, cpu>(made, failure);
-    add<GatedActivation, cpu>(made, failure);
-    add<MixtureOfExperts, cpu>(made, failure);
-    add<hip::RowLookup, rocm>(made, failure);
-    add<hip::RMSNorm, rocm>(made, failure);
-    add<hip::LayerNorm, rocm>(made, failure);
-    add<hip::QuantMatMul, rocm>(made, failure);
-    add<hip::GroupedQuantMatMul, rocm>(made, failure);
-    add<hip::NormQuantMatMul, rocm>(made, failure);
-    add<hip::RotaryAngles, rocm>(made, failure);
-    add<hip::RotaryPageWrite, rocm>(made, failure);
-    add<hip::PagedAttention, rocm>(made, failure);
-    add<hip::GatedActivation, rocm>(made, failure);
-    add<hip::MixtureOfExperts, rocm>(made, failure);
+    for (const Registered& each : operators()) {
+      if (failure == nullptr) failure = ort::add_operator(made, each.op);
+    }
     return failure;
   }();
   *result = made;
   return status;
+}
+
+const char* name_of(ort::ElementType type) {
+  switch (type) {
+    case ort::ElementType::float32:
+      return "float32";
+    case ort::ElementType::uint8:
+      return "uint8";
+    case ort::ElementType::int32:
+      return "int32";
+    case ort::ElementType::float16:
+      return "float16";
+  }
+  return "unknown";
+}
+
+// Lines of words, as ONNX Runtime is answered: the operator and its provider; of each input and
+// output whether it may be left out, its type and its name, of an input also where it is read;
+// "alias" with the indices of an input and an output that share memory.
+std::string description(const Registered& registered) {
+  const ort::CustomOp* op = registered.op;
+  std::ostringstream text;
+  const auto port = [&](const char* kind, ort::Presence presence, ort::ElementType type,
+                        const Port& named) {
+    text << '\n' << kind << (presence == ort::Presence::optional ? " optional " : " required ");
+    text << name_of(type) << ' ' << named.name;
+  };
+  text << "operator " << op->name(op) << ' ' << op->provider(op);
+  for (size_t i = 0; i < op->input_count(op); ++i) {
+    port("input", op->input_presence(op, i), op->input_type(op, i), registered.inputs[i]);
+    text << (op->input_memory(op, i) == ort::MemoryType::host ? " host" : " provider");
+  }
+  for (size_t i = 0; i < op->output_count(op); ++i) {
+    port("output", op->output_presence(op, i), op->output_type(op, i), registered.outputs[i]);
+  }
+  if (op->aliases != nullptr) {
+    int *inputs = nullptr, *outputs = nullptr;
+    const size_t count = op->aliases(&inputs, &outputs);
+    for (size_t i = 0; i < count; ++i) text << "\nalias " << inputs[i] << ' ' << outputs[i];
+    op->release_aliases(inputs, outputs);
+  }
+  return text.str();
 }
 
 }  // namespace
@@ -84,6 +146,16 @@ ROCMFORGE_EXPORT rocmforge::ort::Status* RegisterCustomOps(rocmforge::ort::Sessi
   ort::Domain* domain = nullptr;
   ort::Status* status = rocmforge::domain(&domain);
   return status != nullptr ? status : ort::add_domain(options, domain);
+}
+
+// Describes the operator of that number as it is registered; null after the last. The text holds
+// until the thread's next call.
+ROCMFORGE_EXPORT const char* rocmforge_operator(int64_t number) {
+  const auto all = rocmforge::operators();
+  if (number < 0 || number >= static_cast<int64_t>(all.size())) return nullptr;
+  thread_local std::string text;
+  text = rocmforge::description(all[static_cast<size_t>(number)]);
+  return text.c_str();
 }
 
 // "avx512", "avx2" or "scalar".

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.ops.experts import expert_activation
-from runtime.ops.reference import layer_norm, rms_norm, rotary_angles
+from runtime.ops.reference import expert_activation, layer_norm, rms_norm, rotary_angles
 from tests.ops.gpu.interpreter import ceiling, launch, variant_of
 
 

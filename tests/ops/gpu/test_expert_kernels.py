@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.ops.experts import choose, mixture_of_experts
 from runtime.ops.gpu.layouts import BLOCK_FORMATS
-from runtime.ops.reference import grouped_quant_matmul
+from runtime.ops.reference import choose, grouped_quant_matmul, mixture_of_experts
 from tests.block_formats import weights
 from tests.ops.gpu.interpreter import ceiling, launch, rounded, variant_of, weight_arguments
 

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from runtime.device import select_device
 from runtime.ops.library import library_path
-from runtime.ops.reference import DOMAIN
+from runtime.ops.schema import DOMAIN
 from runtime.session import ROCM_PROVIDER
 
 

@@ -38,7 +38,7 @@ def route_tokens(
 ):  # fmt: skip
     """The `used` experts of the best scores, of equal ones the first, and their shares.
 
-    Program t: token t. What runtime.ops.experts.choose defines; shares are times `scale`.
+    Program t: token t. What runtime.ops.reference.choose defines; shares are times `scale`.
     """
     token = tl.program_id(0).to(tl.int64)
     expert = tl.arange(0, EXPERTS)

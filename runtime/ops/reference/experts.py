@@ -1,4 +1,4 @@
-"""The definition of MixtureOfExperts in plain NumPy, as `reference` defines the other operators."""
+"""A mixture of experts: which answer for a token, and what they answer."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from runtime.ops.reference import Bytes, Float32, dequantize_rows, gated_activation
+from runtime.ops.reference.activations import gated_activation
+from runtime.ops.reference.blocks import Bytes, Float32, dequantize_rows
 
 CLAMP_LIMIT = 7.0
 CLAMP_SLOPE = 1.702

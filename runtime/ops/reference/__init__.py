@@ -1,0 +1,64 @@
+"""The definition of every `com.rocmforge` operator in plain NumPy.
+
+These functions say what the operators mean; the kernels are tested against them. Arguments are the
+inputs of the operator in `runtime.ops.schema`, then its attributes; symbols of shapes are explained
+there. All arithmetic is float32 unless a docstring says otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from runtime.ops.reference.activations import gated_activation
+from runtime.ops.reference.attention import (
+    paged_attention,
+    rotary_angles,
+    rotary_page_write,
+    rotate,
+)
+from runtime.ops.reference.blocks import dequantize_rows, row_bytes, row_lookup
+from runtime.ops.reference.experts import choose, expert_activation, mixture_of_experts
+from runtime.ops.reference.norms import layer_norm, rms_norm
+from runtime.ops.reference.products import (
+    grouped_quant_matmul,
+    norm_quant_matmul,
+    quant_matmul,
+    quant_matmul_int8,
+    quantize_activations,
+)
+
+DEFINITIONS: Mapping[str, Callable[..., Any]] = {
+    "RowLookup": row_lookup,
+    "RMSNorm": rms_norm,
+    "LayerNorm": layer_norm,
+    "QuantMatMul": quant_matmul,
+    "GroupedQuantMatMul": grouped_quant_matmul,
+    "NormQuantMatMul": norm_quant_matmul,
+    "RotaryAngles": rotary_angles,
+    "RotaryPageWrite": rotary_page_write,
+    "PagedAttention": paged_attention,
+    "GatedActivation": gated_activation,
+    "MixtureOfExperts": mixture_of_experts,
+}
+"""What each operator of the schema computes, by its name."""
+
+__all__ = [
+    "DEFINITIONS",
+    "choose",
+    "dequantize_rows",
+    "expert_activation",
+    "gated_activation",
+    "grouped_quant_matmul",
+    "layer_norm",
+    "mixture_of_experts",
+    "norm_quant_matmul",
+    "paged_attention",
+    "quant_matmul",
+    "quant_matmul_int8",
+    "quantize_activations",
+    "rms_norm",
+    "rotary_angles",
+    "rotary_page_write",
+    "rotate",
+    "row_bytes",
+    "row_lookup",
+]

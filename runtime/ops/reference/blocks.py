@@ -1,0 +1,35 @@
+"""Weights in blocks of a GGML format, and the rows of them that are read."""
+
+import numpy as np
+import numpy.typing as npt
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
+
+Float32 = npt.NDArray[np.float32]
+Float16 = npt.NDArray[np.float16]
+Int32 = npt.NDArray[np.int32]
+Bytes = npt.NDArray[np.uint8]
+
+
+def row_bytes(block_format: str, columns: int) -> int:
+    """Bytes of one row of `columns` weights in the GGML format of that name."""
+    block_columns, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[block_format]]
+    if columns % block_columns:
+        raise ValueError(f"{columns} columns are not whole {block_format} blocks")
+    return columns // block_columns * block_bytes
+
+
+def dequantize_rows(blocks: Bytes, block_format: str, columns: int) -> Float32:
+    """uint8 [N, row_bytes] -> float32 [N, columns], as the gguf package defines the format."""
+    if blocks.shape[-1] != row_bytes(block_format, columns):
+        raise ValueError(f"a row of {blocks.shape[-1]} bytes is not {columns} {block_format}")
+    rows = np.ascontiguousarray(blocks)
+    if block_format == "F32":
+        return rows.view(np.float32).reshape(-1, columns)
+    values = dequantize(rows, GGMLQuantizationType[block_format])
+    return np.asarray(values, dtype=np.float32).reshape(-1, columns)
+
+
+def row_lookup(blocks: Bytes, ids: Int32, *, format: str, columns: int) -> Float32:
+    """uint8 [N, row_bytes], int32 [T] -> float32 [T, columns]: row ids[t] of the weights."""
+    return dequantize_rows(blocks[ids], format, columns)
