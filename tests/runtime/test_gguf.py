@@ -110,7 +110,7 @@ def test_every_cut_is_one_clear_error(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "cannot be read as a GGUF file"),
+        (b"", "is empty; get the file again"),
         (b"GGML" + bytes(20), "does not start with 'GGUF'"),
         (header(version=1), "version is version 1"),
         (header(version=3 << 24), "version is big-endian version 3"),

@@ -28,6 +28,7 @@ MOST_BYTES_AN_HOUR = 32 * MEBIBYTE
 a request is ten times that."""
 MORE_BYTES = 64 * MEBIBYTE
 """Anonymous memory that may be held more after than before: allocators keep what was free once."""
+SETTLE_SECONDS = 20.0
 BEGIN, END = "<!-- soak -->", "<!-- /soak -->"
 
 
@@ -87,9 +88,23 @@ def soak(
         times.append(time.monotonic() - began)
     traffic.stop()
     neighbour.stop()
-    samples.append(server.wait_until_idle())
+    samples.append(_settled(server, samples[0]))
     times.append(time.monotonic() - began)
     return Soaked(tuple(times), tuple(samples), dict(traffic.counts), neighbour.streams)
+
+
+def _settled(server: LiveServer, before: Vitals) -> Vitals:
+    """The server when it holds no more than before, or after SETTLE_SECONDS.
+
+    A connection whose client has gone is closed a moment after its request has ended.
+    """
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        now = server.wait_until_idle()
+        is_back = now.threads <= before.threads and now.descriptors <= before.descriptors
+        if is_back or time.monotonic() > deadline:
+            return now
+        time.sleep(0.2)
 
 
 def table(soaked: Soaked) -> str:
