@@ -24,7 +24,7 @@ from runtime.device import (
 from runtime.errors import DeviceError, PreparationError, UnsupportedModel
 from runtime.interface import pool_shape
 from runtime.manifest import GRAPH_NAME, Manifest, hold
-from runtime.ops.library import library_path
+from runtime.ops.library import library_path, native_library
 from runtime.packed_weights import PackedArrays
 from runtime.sampler import Logits, StepLogits
 from runtime.settings import Settings
@@ -34,8 +34,6 @@ from runtime.weights import Weights
 WEIGHTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 ONNX_RUNTIME_WARNINGS_OFF = 3
 CPU_CACHE_TOKENS = 16384
-OUT_OF_MEMORY = "MiB of GPU memory"
-"""In the words of an operator that finds too little for its weights."""
 Provider = tuple[str, dict[str, str]]
 ROCM_PROVIDER: Provider = (
     "ROCMExecutionProvider",
@@ -215,6 +213,7 @@ def _open(
     options.register_custom_ops_library(str(library_path()))
     for name, value in packed.items():
         options.add_initializer(name, value)
+    failed_before = native_library().rocmforge_hip_failed_allocations()
     try:
         session = ort.InferenceSession(
             graph.read_bytes(), options, providers=[CPU_PROVIDER if gpu is None else ROCM_PROVIDER]
@@ -224,8 +223,8 @@ def _open(
     except Exception as error:
         if gpu is not None:
             said = f"the model cannot run on the GPU {gpu}: {error} (--device cpu runs it without)"
-            kind = DeviceError if OUT_OF_MEMORY in str(error) else UnsupportedModel
-            raise kind(said) from None
+            is_full = native_library().rocmforge_hip_failed_allocations() > failed_before
+            raise (DeviceError if is_full else UnsupportedModel)(said) from None
         raise PreparationError(f"ONNX Runtime refuses {graph}: {error}") from None
     session.disable_fallback()
     if gpu is not None and ROCM_PROVIDER[0] not in session.get_providers():

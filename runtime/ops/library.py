@@ -56,6 +56,8 @@ def native_library() -> ctypes.CDLL:
         ctypes.c_char_p,
         ctypes.c_int64,
     ]
+    library.rocmforge_hip_failed_allocations.argtypes = []
+    library.rocmforge_hip_failed_allocations.restype = ctypes.c_int64
     library.rocmforge_hip_memory.argtypes = [ctypes.POINTER(ctypes.c_int64)] * 2
     library.rocmforge_hip_allocate.argtypes = [ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p)]
     library.rocmforge_hip_free.argtypes = [ctypes.c_void_p]

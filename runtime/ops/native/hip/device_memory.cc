@@ -1,9 +1,13 @@
 #include "device_memory.h"
 
+#include <atomic>
+
 namespace rocmforge::hip {
 namespace {
 
 constexpr int64_t mebibyte = 1 << 20;
+
+std::atomic<int64_t> failed{0};
 
 std::string mebibytes(size_t bytes) {
   return std::to_string((static_cast<int64_t>(bytes) + mebibyte - 1) / mebibyte);
@@ -11,10 +15,13 @@ std::string mebibytes(size_t bytes) {
 
 }  // namespace
 
+int64_t failed_allocations() { return failed.load(); }
+
 DeviceBuffer::DeviceBuffer(const char* op, int64_t bytes, const std::string& what) {
   void* memory = nullptr;
   const auto wanted = static_cast<size_t>(bytes);
   if (api().malloc(&memory, wanted) != 0) {
+    failed.fetch_add(1);
     size_t free = 0, total = 0;
     check(api().memory_info(&free, &total), "asking for the free GPU memory");
     throw Failure(op, what,

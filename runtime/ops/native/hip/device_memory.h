@@ -10,6 +10,9 @@
 
 namespace rocmforge::hip {
 
+// How often memory for weights could not be had since the library was loaded.
+int64_t failed_allocations();
+
 // Memory for weights, owned by one object. Throws Failure with the numbers where there is too
 // little.
 class DeviceBuffer {

@@ -47,6 +47,11 @@ ROCMFORGE_EXPORT const char* rocmforge_hip_add_kernel(const char* name, const ch
   });
 }
 
+// How often memory for weights could not be had; it tells why ONNX Runtime made no session.
+ROCMFORGE_EXPORT int64_t rocmforge_hip_failed_allocations() {
+  return rocmforge::hip::failed_allocations();
+}
+
 // Bytes of the GPU's memory.
 ROCMFORGE_EXPORT const char* rocmforge_hip_memory(int64_t* free, int64_t* total) {
   return rocmforge::hip::failure_of([&] {
