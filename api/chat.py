@@ -9,47 +9,25 @@ from typing import Any, Self
 
 import msgspec
 
-from api.completions import WHOLE_CONTEXT, OpenAIBody, OpenAIRequest, Usage, limit_of
+from api.completions import WHOLE_CONTEXT, OpenAIBody, OpenAIRequest, Usage
 from api.request_body import decode
-from api.schemas import Conversation, Number
+from api.schemas import Conversation
 from runtime.errors import InvalidRequest
-
-ONLY_VALUES: dict[str, Any] = {
-    "n": 1,
-    "logprobs": False,
-    "top_logprobs": 0,
-    "presence_penalty": 0,
-    "frequency_penalty": 0,
-    "logit_bias": {},
-    "tools": [],
-    "functions": [],
-    "response_format": {"type": "text"},
-    "modalities": ["text"],
-    "chat_template": None,
-}
-"""Fields that would change the answer and are not served: their default, which alone is taken."""
 
 FOR_THE_TEMPLATE = ("reasoning_effort", "enable_thinking", "documents")
 """Fields that the template is told of, as variables that `chat_template_kwargs` may name too."""
 
 
 class ChatBody(OpenAIBody, frozen=True, kw_only=True):
-    """JSON body of POST /v1/chat/completions. Unknown keys are ignored."""
+    """JSON body of POST /v1/chat/completions. What nobody knows is ignored."""
 
     messages: list[dict[str, Any]]
-    max_completion_tokens: Number | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | None = None
     enable_thinking: bool | None = None
     documents: list[dict[str, Any]] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template: Any = None
-    top_logprobs: Any = None
-    tools: Any = None
-    functions: Any = None
-    response_format: Any = None
-    modalities: Any = None
 
     def conversation(self) -> Conversation:
         """What the template is told. Raises InvalidRequest naming the field that does not fit."""
@@ -89,8 +67,7 @@ class ChatRequest(OpenAIRequest, frozen=True):
     def parse(cls, body: bytes) -> Self:
         """Read a request body. Raises InvalidRequest naming the field that does not fit."""
         given = decode(body, ChatBody)
-        given.check(ONLY_VALUES)
-        return cls.of(given, given.conversation(), _max_tokens(given))
+        return cls.of(given, body, given.conversation(), given.limit(WHOLE_CONTEXT))
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):
@@ -147,14 +124,6 @@ class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[ChunkChoice, ...]
     usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
     """Left out of a stream that was not asked for it; null in all but its last chunk otherwise."""
-
-
-def _max_tokens(given: ChatBody) -> int:
-    """The limit under its new name or its old one."""
-    for name in ("max_completion_tokens", "max_tokens"):
-        if (limit := getattr(given, name)) is not None:
-            return limit_of(name, limit)
-    return WHOLE_CONTEXT
 
 
 def _check_message(place: int, message: dict[str, Any]) -> None:

@@ -1,16 +1,16 @@
 """Bodies of OpenAI's completions API, as far as it is served here.
 
-Source of names, defaults and ranges: OpenAI's API reference, "Create completion". `top_k` and
-`ignore_eos` are extensions that other servers have too.
+Source of names, defaults and ranges: OpenAI's API reference, "Create completion". `top_k`,
+`ignore_eos` and `n_predict` are extensions that other servers have too.
 """
 
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
+from api.known_fields import unknown_fields
 from api.request_body import decode
 from api.schemas import (
-    LARGEST_SEED,
     GenerateRequest,
     Number,
     Prompt,
@@ -19,7 +19,6 @@ from api.schemas import (
     whole,
 )
 from runtime.errors import InvalidRequest
-from runtime.finite_json import finite_json
 
 DEFAULT_MAX_TOKENS = 16
 SEEDS = 2**64
@@ -27,18 +26,6 @@ NO_LIMIT = -1
 """A top_k that keeps every token, as 0 does; a max_tokens that the context alone ends."""
 WHOLE_CONTEXT = 2**31 - 1
 """max_tokens of a request without a limit: what the context leaves."""
-
-ONLY_VALUES: dict[str, Any] = {
-    "n": 1,
-    "best_of": 1,
-    "echo": False,
-    "logprobs": None,
-    "suffix": None,
-    "presence_penalty": 0,
-    "frequency_penalty": 0,
-    "logit_bias": {},
-}
-"""Fields that would change the answer and are not served: their default, which alone is taken."""
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -60,27 +47,28 @@ class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
     ignore_eos: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Any = None
-    logprobs: Any = None
-    presence_penalty: Any = None
-    frequency_penalty: Any = None
-    logit_bias: Any = None
+    n_predict: Number | None = None
+    """llama.cpp's name of max_tokens."""
+    max_completion_tokens: Number | None = None
+    """OpenAI's newer one."""
 
-    def check(self, only_values: dict[str, Any]) -> None:
-        """Raise InvalidRequest for a field that asks for what is not served."""
-        for name, only in only_values.items():
-            check_only(name, getattr(self, name), only)
+    def check(self) -> None:
+        """Raise InvalidRequest for fields that exclude each other."""
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("stream_options is only for a stream; send stream: true with it")
 
+    def limit(self, default: int) -> int:
+        """The most tokens of an answer, by any name. Raises InvalidRequest."""
+        for name in ("max_completion_tokens", "max_tokens", "n_predict"):
+            if (limit := getattr(self, name)) is not None:
+                return WHOLE_CONTEXT if limit == NO_LIMIT else whole(name, limit, 1)
+        return default
+
 
 class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
-    """JSON body of POST /v1/completions. Unknown keys are ignored."""
+    """JSON body of POST /v1/completions. What nobody knows is ignored."""
 
     prompt: str | list[str | int | list[int]]
-    best_of: Any = None
-    echo: Any = None
-    suffix: Any = None
     parse_special: bool | None = None
     """llama.cpp's: whether the prompt may name control tokens; by default so."""
 
@@ -89,8 +77,6 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
     """What a client asked for, checked and with the defaults filled in."""
 
     generate: GenerateRequest
-    model: str | None
-    """None for whichever is served."""
     stream: bool
     """Whether the answer comes token by token."""
     include_usage: bool
@@ -98,25 +84,34 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(
-        cls, given: OpenAIBody, prompt: Prompt, max_tokens: int, *, parse_special: bool = True
+        cls,
+        given: OpenAIBody,
+        body: bytes,
+        prompt: Prompt,
+        max_tokens: int,
+        *,
+        parse_special: bool = True,
     ) -> Self:
         """The request of a body. Raises InvalidRequest naming the field that does not fit."""
+        given.check()
+        unknown = unknown_fields(body, given.__struct_fields__)
+        seed, top_k = given.seed, given.top_k
+        given = msgspec.structs.replace(
+            given,
+            seed=None if seed is None else seed_of(seed),
+            top_k=None if top_k is None else max(0, whole("top_k", top_k, NO_LIMIT)),
+        )
         return cls(
             GenerateRequest(
                 prompt,
                 max_tokens,
-                sampling(
-                    given.temperature,
-                    0 if given.top_k is None else max(0, whole("top_k", given.top_k, NO_LIMIT)),
-                    given.top_p,
-                    None if given.seed is None else seed_of(given.seed),
-                    default_top_p=1.0,
-                ),
+                sampling(given, top_k=0, top_p=1.0),
                 ignore_eos=bool(given.ignore_eos),
                 parse_special=parse_special,
                 stops=stop_strings(given.stop),
+                model=given.model or None,
+                unknown=unknown,
             ),
-            given.model or None,
             bool(given.stream),
             bool(given.stream_options and given.stream_options.include_usage),
         )
@@ -129,12 +124,10 @@ class CompletionRequest(OpenAIRequest, frozen=True):
     def parse(cls, body: bytes) -> Self:
         """Read a request body. Raises InvalidRequest naming the field that does not fit."""
         given = decode(body, CompletionBody)
-        given.check(ONLY_VALUES)
         prompt = _prompt(given.prompt)
-        limit = given.max_tokens
-        max_tokens = DEFAULT_MAX_TOKENS if limit is None else limit_of("max_tokens", limit)
+        max_tokens = given.limit(DEFAULT_MAX_TOKENS)
         parse_special = given.parse_special is not False
-        return cls.of(given, prompt, max_tokens, parse_special=parse_special)
+        return cls.of(given, body, prompt, max_tokens, parse_special=parse_special)
 
 
 class TokenDetails(msgspec.Struct, frozen=True):
@@ -191,26 +184,6 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     data: tuple[ModelObject, ...]
 
 
-def limit_of(name: str, given: Number) -> int:
-    """The most tokens of an answer. Raises InvalidRequest."""
-    return WHOLE_CONTEXT if given == NO_LIMIT else whole(name, given, 1)
-
-
-def check_only(name: str, value: Any, only: Any) -> None:
-    """Refuse a value that is not the default; True is not 1 and False is not 0.
-
-    Where nothing is the default, false and an empty text are nothing too.
-    """
-    if value is None or (value == only and isinstance(value, bool) == isinstance(only, bool)):
-        return
-    if only is None and (value is False or value == ""):
-        return
-    default = finite_json(only).decode()
-    raise InvalidRequest(
-        f"{name} is not supported: leave it out, or send its default, {default}", field=name
-    )
-
-
 def _prompt(given: str | list[str | int | list[int]]) -> str | tuple[int, ...]:
     """The one prompt: a text or token ids, either also as the only item of an array."""
     if isinstance(given, str):
@@ -231,4 +204,4 @@ def _prompt(given: str | list[str | int | list[int]]) -> str | tuple[int, ...]:
 
 def seed_of(given: Number) -> int:
     """OpenAI's seeds may be negative: 64 bits, signed or not."""
-    return whole("seed", given, -SEEDS // 2, LARGEST_SEED) % SEEDS
+    return whole("seed", given, -SEEDS // 2, SEEDS - 1) % SEEDS

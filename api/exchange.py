@@ -7,7 +7,7 @@ from dataclasses import replace
 import falcon
 
 from api.client import Client
-from api.holder import ServedModel
+from api.holder import ServedModel, expect_served
 from api.prompts import prompt_tokens
 from api.schemas import GenerateRequest
 from api.services import Services
@@ -67,12 +67,15 @@ def begin(
     """Take a slot and submit; whoever gets the exchange closes it.
 
     The exchange's model is another where `model` was replaced a moment ago.
-    Raises QueueFull where no slot is free, ClientGone where nobody waits any more before the
-    prompt's tokens are known, and what Engine.submit raises.
+    Raises UnknownModel where another model is asked for, QueueFull where no slot is free,
+    ClientGone where nobody waits any more before the prompt's tokens are known, and what
+    Engine.submit raises.
     """
     entry: AccessEntry = request.context.access
     if services.settings.log_prompts:
         entry.prompt = str(wanted.prompt)
+    entry.ignored_fields = wanted.unknown
+    expect_served(wanted.model, model)
     services.slots.take()
     try:
         client = Client(request)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
-from api.errors import NoModel
+from api.errors import NoModel, UnknownModel
 from runtime.background import start_once
 from runtime.engine import Engine
 from runtime.errors import EngineUnavailable
@@ -167,3 +167,9 @@ class ModelHolder:
         if state.status is ModelStatus.FAILED:
             raise NoModel("the model could not be loaded; the server's log says why")
         raise NoModel("the engine is not initialized: start the server with a model")
+
+
+def expect_served(name: str | None, model: ServedModel) -> None:
+    """Raise UnknownModel where another model is asked for than the one that is served."""
+    if name not in (None, model.name):
+        raise UnknownModel(f"the model {name} is not served here; the one that is: {model.name}")

@@ -6,10 +6,13 @@ from typing import Any
 
 import falcon
 
+from api.known_fields import header_of
 from api.telemetry.logs import AccessEntry
 
 # Browsers do not count Authorization among the headers that `*` stands for.
 ALLOWED_HEADERS = "*, Authorization, Content-Type, X-Request-Id, traceparent, tracestate"
+IGNORED_FIELDS = "X-Ignored-Fields"
+"""The header that names fields of a body that nobody knows."""
 PREFLIGHT_SECONDS = 86400
 PRINTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -22,7 +25,9 @@ class CrossOrigin:
     ) -> None:
         """Add the CORS headers."""
         resp.set_header("Access-Control-Allow-Origin", "*")
-        resp.set_header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+        resp.set_header(
+            "Access-Control-Expose-Headers", f"X-Request-Id, Retry-After, {IGNORED_FIELDS}"
+        )
         if req.method == "OPTIONS":
             resp.set_header("Access-Control-Allow-Methods", resp.get_header("Allow") or "*")
             resp.set_header("Access-Control-Allow-Headers", ALLOWED_HEADERS)
@@ -44,5 +49,7 @@ class AccessLog:
     ) -> None:
         """Write the entry, unless a stream will do so at its own end."""
         entry: AccessEntry = req.context.access
+        if entry.ignored_fields:
+            resp.set_header(IGNORED_FIELDS, header_of(entry.ignored_fields))
         if not entry.outlives_responder:
             entry.write(resp.status_code)

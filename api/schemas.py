@@ -4,14 +4,13 @@ from typing import Any
 
 import msgspec
 
-from api.request_body import MOST_SHOWN, decode
+from api.known_fields import unknown_fields
+from api.request_body import decode
 from runtime.errors import InvalidRequest
 from runtime.generation import FinishReason
-from runtime.sampler import SamplingParameters
+from runtime.sampling import LARGEST, RANGES, Range, SamplingParameters
 
 Number = int | float
-LARGEST = 2**63 - 1
-LARGEST_SEED = 2**64 - 1
 MOST_STOP_CHARACTERS = 1 << 14
 """Of all stop strings of a request: each takes some memory for as long as it runs."""
 
@@ -21,26 +20,7 @@ def whole(name: str, value: Number, least: int, most: int = LARGEST) -> int:
 
     Raises InvalidRequest.
     """
-    if value != int(value):
-        raise InvalidRequest(f"{name} must be a whole number, not {value}", field=name)
-    if value < least:
-        raise InvalidRequest(f"{name} must be at least {least}, not {_shown(value)}", field=name)
-    if value > most:
-        raise InvalidRequest(f"{name} must be at most {most}, not {_shown(value)}", field=name)
-    return int(value)
-
-
-def between(name: str, value: Number, least: float, most: float) -> float:
-    """A number in a range, whose ends belong to it. Raises InvalidRequest."""
-    if not least <= value <= most:
-        raise InvalidRequest(
-            f"{name} must be between {least} and {most}, not {_shown(value)}", field=name
-        )
-    return float(value)
-
-
-def _shown(value: Number) -> str:
-    return str(value)[:MOST_SHOWN]
+    return int(Range(least, most, whole=True).checked(name, value))
 
 
 def stop_strings(given: str | list[str] | None) -> tuple[str, ...]:
@@ -57,7 +37,7 @@ def stop_strings(given: str | list[str] | None) -> tuple[str, ...]:
 
 
 class GenerateBody(msgspec.Struct, frozen=True):
-    """JSON body of both generate routes. null means the default; unknown keys are ignored."""
+    """JSON body of both generate routes. null means the default; what nobody knows is ignored."""
 
     prompt: str
     max_tokens: Number | None = None
@@ -72,6 +52,8 @@ class GenerateBody(msgspec.Struct, frozen=True):
     """Our extension, as in llama.cpp: whether the prompt may name control tokens; by default so."""
     stream: bool | None = None
     """Ignored; the route decides."""
+    model: str | None = None
+    """Our extension, as on the other routes: None for whichever is served."""
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -102,6 +84,10 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     """Whether a prompt that is a text may name control tokens."""
     stops: tuple[str, ...] = ()
     """Strings before which the text ends."""
+    model: str | None = None
+    """None for whichever is served."""
+    unknown: tuple[str, ...] = ()
+    """Fields that were ignored because nobody knows them."""
 
     @classmethod
     def parse(cls, body: bytes) -> "GenerateRequest":
@@ -110,35 +96,32 @@ class GenerateRequest(msgspec.Struct, frozen=True):
         Raises InvalidRequest naming the field that does not fit.
         """
         given = decode(body, GenerateBody)
-        seed = None if given.seed is None else whole("seed", given.seed, 0, LARGEST_SEED)
-        top_k = 50 if given.top_k is None else whole("top_k", given.top_k, 1)
+        unknown = unknown_fields(body, GenerateBody.__struct_fields__)
+        if given.top_k is not None:
+            whole("top_k", given.top_k, 1)
         return cls(
             given.prompt,
             100 if given.max_tokens is None else whole("max_tokens", given.max_tokens, 1),
-            sampling(given.temperature, top_k, given.top_p, seed, default_top_p=0.9),
+            sampling(given),
             parse_special=given.parse_special is not False,
             stops=stop_strings(given.stop),
+            model=given.model or None,
+            unknown=unknown,
         )
 
 
-def sampling(
-    temperature: Number | None,
-    top_k: int,
-    top_p: Number | None,
-    seed: int | None,
-    *,
-    default_top_p: float,
-) -> SamplingParameters:
-    """Sampling parameters of a request.
+def sampling(given: msgspec.Struct, **defaults: Number | None) -> SamplingParameters:
+    """The parameters that a body names, or their defaults.
 
     Raises InvalidRequest naming the field that is out of range.
     """
-    return SamplingParameters(
-        temperature=1.0 if temperature is None else between("temperature", temperature, 0.0, 2.0),
-        top_k=top_k,
-        top_p=default_top_p if top_p is None else between("top_p", top_p, 0.0, 1.0),
-        seed=seed,
-    )
+    values: dict[str, Any] = {}
+    for name, allowed in RANGES.items():
+        if (value := getattr(given, name)) is not None:
+            values[name] = allowed.checked(name, value)
+        elif name in defaults:
+            values[name] = defaults[name]
+    return SamplingParameters(**values)
 
 
 class GenerateAnswer(msgspec.Struct, frozen=True):

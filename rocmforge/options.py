@@ -8,7 +8,7 @@ from runtime.errors import InvalidRequest, SettingsError
 from runtime.settings import PREFIX, Settings, description, setting_fields
 
 if TYPE_CHECKING:
-    from runtime.sampler import SamplingParameters
+    from runtime.sampling import SamplingParameters
 
 SESSION = ("home", "device", "gpu_memory_utilization", "threads", "token_budget")
 SERVER = (
@@ -93,7 +93,7 @@ def add_sampling(
 
 def sampling_of(options: argparse.Namespace) -> "SamplingParameters":
     """What the options ask for. Raises SettingsError where one is out of its range."""
-    from runtime.sampler import SamplingParameters
+    from runtime.sampling import SamplingParameters
 
     if options.max_tokens < 1:
         raise SettingsError("--max-tokens takes a whole number from 1")

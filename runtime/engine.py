@@ -19,7 +19,7 @@ from runtime.errors import (
     WeightsChanged,
 )
 from runtime.generation import FinishReason, Generation
-from runtime.sampler import SamplingParameters
+from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
 from runtime.statistics import EngineStatistics
 

@@ -13,7 +13,7 @@ from runtime.manifest import Manifest
 from runtime.pace import Pace
 from runtime.pages import PageManager
 from runtime.plan import PlannedRow, StepPlan
-from runtime.sampler import Logits, Sampler
+from runtime.sampling import Logits, Sampler
 from runtime.scheduler import Scheduler
 from runtime.sequence import Sequence
 from runtime.settings import Settings

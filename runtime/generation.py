@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from runtime.sampler import SamplingParameters
+from runtime.sampling import SamplingParameters
 
 NANOSECONDS = 1e9
 

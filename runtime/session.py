@@ -26,7 +26,7 @@ from runtime.interface import pool_shape
 from runtime.manifest import GRAPH_NAME, Manifest, hold
 from runtime.ops.library import library_path, native_library
 from runtime.packed_weights import PackedArrays
-from runtime.sampler import Logits, StepLogits
+from runtime.sampling import Logits, StepLogits
 from runtime.settings import Settings
 from runtime.step import StepInputs, largest_step
 from runtime.weights import Weights

@@ -10,7 +10,7 @@ from runtime.engine import Engine
 from runtime.errors import RocmForgeError
 from runtime.generation import FinishReason
 from runtime.loading import load, tokenizer_cache
-from runtime.sampler import SamplingParameters
+from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from runtime.engine_core import StepRunner
 from runtime.manifest import Manifest
-from runtime.sampler import Logits
+from runtime.sampling import Logits
 from runtime.step import StepInputs
 
 HELD_SECONDS = 60.0

@@ -18,10 +18,10 @@ from api.completions import (
     TokenDetails,
     Usage,
 )
-from api.errors import INTERNAL_ERROR, GenerationFailed, OpenAIError, OpenAIErrorBody, UnknownModel
+from api.errors import INTERNAL_ERROR, GenerationFailed, OpenAIError, OpenAIErrorBody
 from api.exchange import Exchange, begin
 from api.generation_state import text_decoder
-from api.holder import ServedModel
+from api.holder import ServedModel, expect_served
 from api.request_body import read_json_body
 from api.resources.readable import Readable
 from api.services import Services
@@ -42,7 +42,6 @@ class OpenAIResource(ABC):
         services = self._services
         wanted = self._wanted(read_json_body(req, services.settings.max_body_bytes))
         model = services.model_for_new_work()
-        expect_served(wanted.model, model)
         exchange = begin(services, req, wanted.generate, model)
         with exchange.closed_on_failure():
             writer = self._writer(exchange, wanted, req.context.access.x_request_id)
@@ -205,12 +204,6 @@ class OpenAIModelResource(Readable):
         model = self._services.holder.ready_model()
         expect_served(name, model)
         resp.data = finite_json(_describe(model))
-
-
-def expect_served(name: str | None, model: ServedModel) -> None:
-    """Raise UnknownModel where another model is asked for than the one that is served."""
-    if name not in (None, model.name):
-        raise UnknownModel(f"the model {name} is not served here; the one that is: {model.name}")
 
 
 def _describe(model: ServedModel) -> ModelObject:

@@ -12,10 +12,9 @@ import falcon
 from api.chat import ChatRequest
 from api.client import Client
 from api.completions import CompletionRequest, OpenAIRequest
-from api.holder import ServedModel
+from api.holder import ServedModel, expect_served
 from api.prompts import prompt_text, prompt_tokens
 from api.request_body import decode, read_json_body
-from api.resources.completions import expect_served
 from api.schemas import Conversation
 from api.services import Services
 from api.tokens import (
@@ -117,7 +116,7 @@ class RenderChatResource(TokenResource):
 def _rendered(
     wanted: OpenAIRequest, model: ServedModel, client: Client, name: str
 ) -> RenderedRequest:
-    expect_served(wanted.model, model)
+    expect_served(wanted.generate.model, model)
     tokens = tuple(prompt_tokens(wanted.generate, model, client))
     model.engine.check_prompt(tokens)
     room = model.engine.context_length - len(tokens)

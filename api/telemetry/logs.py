@@ -55,6 +55,8 @@ class AccessEntry:
         self.generation: Generation | None = None
         self.prompt: str | None = None
         """Set only where the settings allow prompts in the log."""
+        self.ignored_fields: tuple[str, ...] = ()
+        """Fields of the body that nobody knows."""
         self.outlives_responder = False
         """Whether a stream writes the line at its own end."""
         self._started = time.perf_counter()
@@ -78,6 +80,8 @@ class AccessEntry:
             }
             if generation.error is not None:
                 fields["error"] = generation.error
+        if self.ignored_fields:
+            fields["ignored_fields"] = self.ignored_fields
         if self.prompt is not None:
             fields["prompt"] = self.prompt
         access_log.info("request", extra={"fields": fields})

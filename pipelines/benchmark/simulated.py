@@ -9,7 +9,7 @@ import numpy as np
 from runtime.engine import Engine
 from runtime.manifest import Manifest
 from runtime.pages import PageManager
-from runtime.sampler import SamplingParameters, StepLogits
+from runtime.sampling import SamplingParameters, StepLogits
 from runtime.scheduler import Scheduler
 from runtime.sequence import Sequence as ScheduledSequence
 from runtime.settings import Settings

@@ -17,7 +17,7 @@ from rocmforge.options import (
 
 if TYPE_CHECKING:
     from runtime.chat import ChatTemplate
-    from runtime.sampler import SamplingParameters
+    from runtime.sampling import SamplingParameters
     from runtime.writer import Writer
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import DeviceError
 from runtime.ops.library import native_library
-from runtime.sampler import StepLogits
+from runtime.sampling import StepLogits
 
 
 class DeviceLogits:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from runtime.generation import FinishReason, Generation, TokenOutput
-from runtime.sampler import SamplingParameters
+from runtime.sampling import SamplingParameters
 
 SECOND = 1_000_000_000
 SUBMITTED = 1_705_689_600 * SECOND

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from api.completions import WHOLE_CONTEXT, CompletionRequest
 from runtime.errors import InvalidRequest
-from runtime.sampler import SamplingParameters
+from runtime.sampling import SamplingParameters
 
 
 def parse(**fields: Any) -> CompletionRequest:
@@ -20,11 +20,11 @@ def test_defaults_are_those_of_openai() -> None:
     assert request.generate.max_tokens == 16
     assert request.generate.sampling == SamplingParameters(1.0, top_k=0, top_p=1.0, seed=None)
     assert request.generate.ignore_eos is False
-    assert (request.model, request.generate.stops) == (None, ())
+    assert (request.generate.model, request.generate.stops) == (None, ())
     assert (request.stream, request.include_usage) == (False, False)
 
 
-def test_null_means_the_default_and_unknown_keys_are_ignored() -> None:
+def test_null_means_the_default_and_harmless_fields_change_nothing() -> None:
     names = ["model", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "ignore_eos"]
     refused = ["n", "best_of", "echo", "logprobs", "suffix", "logit_bias", "presence_penalty"]
     stream = ["stream", "stream_options"]
@@ -45,7 +45,7 @@ def test_every_parameter_is_taken() -> None:
         stream=True,
         stream_options={"include_usage": True},
     )
-    assert request.model == "m"
+    assert request.generate.model == "m"
     assert request.generate.max_tokens == 7
     assert request.generate.sampling == SamplingParameters(0.5, top_k=3, top_p=0.25, seed=11)
     assert request.generate.ignore_eos is True

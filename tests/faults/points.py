@@ -17,7 +17,7 @@ from runtime.drafts import PromptLookup
 from runtime.engine_core import EngineCore
 from runtime.generation import Generation
 from runtime.pages import PageManager
-from runtime.sampler import Logits, Sampler, SamplingParameters, StepLogits
+from runtime.sampling import Logits, Sampler, SamplingParameters, StepLogits
 from runtime.scheduler import Scheduler
 from runtime.step import StepInputs
 from tests.held_session import Fault, HeldSession

@@ -13,7 +13,7 @@ from api.services import Services
 from runtime.engine import DIED, Engine
 from runtime.errors import EngineUnavailable
 from runtime.generation import FinishReason, Generation
-from runtime.sampler import SamplingParameters
+from runtime.sampling import SamplingParameters
 from runtime.session import Session
 from runtime.settings import Settings
 from tests.faults.points import (

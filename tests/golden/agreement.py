@@ -3,7 +3,7 @@
 from typing import Any
 
 from runtime.engine import Engine
-from runtime.sampler import SamplingParameters
+from runtime.sampling import SamplingParameters
 
 SECONDS = 120.0
 NEAR_TIE = 0.35

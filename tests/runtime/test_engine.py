@@ -13,7 +13,7 @@ from runtime.engine import STUCK, Engine
 from runtime.engine_core import MOST_FAILED_STEPS, STEP_FAILED
 from runtime.errors import EngineUnavailable, InvalidRequest, QueueFull
 from runtime.generation import FinishReason, Generation
-from runtime.sampler import Logits, SamplingParameters, StepLogits
+from runtime.sampling import Logits, SamplingParameters, StepLogits
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.step import StepInputs

@@ -13,7 +13,7 @@ from pipelines.conversion.convert import convert
 from runtime.engine import Engine
 from runtime.generation import Generation
 from runtime.gguf import GGUFFile
-from runtime.sampler import SamplingParameters
+from runtime.sampling import SamplingParameters
 from runtime.scoring import score
 from runtime.session import Session
 from runtime.settings import Settings

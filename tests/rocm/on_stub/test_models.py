@@ -13,7 +13,7 @@ from pipelines.conversion.convert import convert
 from runtime.errors import UnsupportedModel
 from runtime.manifest import GRAPH_NAME
 from runtime.ops.gpu.variants import CANDIDATES
-from runtime.sampler import Sampler, SamplingParameters, StepLogits
+from runtime.sampling import Sampler, SamplingParameters, StepLogits
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.step import StepInputs

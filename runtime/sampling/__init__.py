@@ -1,0 +1,22 @@
+"""Logits of a step and the parameters of a request to the request's next token."""
+
+from runtime.sampling.logits import Logits, StepLogits
+from runtime.sampling.parameters import (
+    LARGEST,
+    LEAST_TEMPERATURE,
+    RANGES,
+    Range,
+    SamplingParameters,
+)
+from runtime.sampling.sampler import Sampler
+
+__all__ = [
+    "LARGEST",
+    "LEAST_TEMPERATURE",
+    "RANGES",
+    "Logits",
+    "Range",
+    "Sampler",
+    "SamplingParameters",
+    "StepLogits",
+]
