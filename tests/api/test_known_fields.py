@@ -12,7 +12,7 @@ from api.schemas import GenerateBody, GenerateRequest
 from runtime.errors import InvalidRequest
 from tests.api.serving import Serving
 
-BODIES = {
+BODIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "/generate": (GenerateBody, {"prompt": "a"}),
     "/v1/completions": (CompletionBody, {"prompt": "a"}),
     "/v1/chat/completions": (ChatBody, {"messages": [{"role": "user", "content": "a"}]}),
@@ -86,7 +86,13 @@ def test_truth_is_no_number() -> None:
 @pytest.mark.parametrize("path", ["/generate", "/generate/stream", *ROUTES[1:]])
 def test_an_answer_names_what_was_ignored(serving: Serving, path: str, stream: bool) -> None:
     asked = BODIES[path.removesuffix("/stream")][1]
-    body = {**asked, "max_tokens": 1, "stream": stream, "max_tokns": 1, "\u00e9,\n": 2}
+    body: dict[str, Any] = {
+        **asked,
+        "max_tokens": 1,
+        "stream": stream,
+        "max_tokns": 1,
+        "\u00e9,\n": 2,
+    }
     if "chat" in path:
         path, body["prompt"] = "/v1/completions", "a"
         del body["messages"]
