@@ -15,10 +15,11 @@ SECONDS = 600
 
 def run(stub_libraries: Path, name: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", str(HERE / "on_stub" / name)]
+    looked_into = [stub_libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
     result = subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, "LD_LIBRARY_PATH": str(stub_libraries)},
+        env={**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, looked_into))},
         capture_output=True,
         text=True,
         check=False,

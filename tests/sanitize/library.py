@@ -2,23 +2,26 @@
 
 import os
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 
 from runtime.ops import library
 from tests.native_build import ROOT, build_library
 
-PATH_VARIABLE = "ROCMFORGE_SANITIZED_LIBRARY"
+PATH_VARIABLE = "SANITIZED_LIBRARY"
 """Tells a process which library to load; only `load_instead` reads it."""
 PRELOADED = ("libasan.so", "libubsan.so", "libstdc++.so.6")
 """Before all else: ASan's allocator, and the C++ runtime whose exceptions it wants to see."""
 OPTIONS = {
     # Python and ONNX Runtime keep memory to their end, and free in one library what another made.
+    # Bus errors are the library's own to handle.
     "ASAN_OPTIONS": "detect_leaks=0:alloc_dealloc_mismatch=0:detect_stack_use_after_return=1:"
-    "strict_string_checks=1:allocator_may_return_null=1",
+    "strict_string_checks=1:allocator_may_return_null=1:handle_sigbus=0",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     # So that arrays stand between red zones, small ones too.
     "PYTHONMALLOC": "malloc",
-    "PYTHONFAULTHANDLER": "",
+    # Tests that start pytest again load the library there too.
+    "PYTEST_ADDOPTS": "-p tests.sanitize.plugin",
 }
 
 
@@ -29,6 +32,8 @@ def environment() -> dict[str, str]:
         **os.environ,
         **OPTIONS,
         "LD_PRELOAD": " ".join(map(_of_compiler, PRELOADED)),
+        # ONNX Runtime looks for its own where the caller of dlopen is, which is ASan here.
+        "LD_LIBRARY_PATH": str(Path(str(files("onnxruntime"))) / "capi"),
         "PYTHONPATH": str(ROOT),
         PATH_VARIABLE: str(sanitized),
     }

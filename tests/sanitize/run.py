@@ -9,7 +9,7 @@ from tests.sanitize.library import environment
 
 OPERATORS = (
     "tests/ops",
-    "tests/rocm",
+    "tests/rocm/test_on_stub.py",
     "tests/runtime/test_packed_weights.py",
     "tests/runtime/test_checksums.py",
     "--ignore=tests/ops/gpu",
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     tests = SHORT if options.short else OPERATORS
     files = options.files or (SHORT_FILES if options.short else FILES)
-    pytest = ("pytest", "-p", "tests.sanitize.plugin", "-p", "no:cacheprovider", "-q", "-n", "0")
+    pytest = ("pytest", "-p", "no:cacheprovider", "-q", "-n", "0")
     runs = (
         (*pytest, "--timeout=900", *tests),
         ("tests.sanitize.broken_files", "--files", str(files)),

@@ -9,7 +9,7 @@ import pytest
 from tests.rocm.stub_device import StubDevice
 from tests.rocm.stub_libraries import HIP
 
-if not (Path(os.environ.get("LD_LIBRARY_PATH", "")) / HIP).is_file():
+if not (Path(os.environ.get("LD_LIBRARY_PATH", "").partition(os.pathsep)[0]) / HIP).is_file():
     collect_ignore_glob = ["*"]
 
 
