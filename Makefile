@@ -52,10 +52,11 @@ $(LIBRARY): CMakeLists.txt $(NATIVE_SOURCES) | $(VENV)/installed
 
 setup: $(VENV)/installed $(LIBRARY) ## make .venv, install everything, build the native operators
 
-format: $(VENV)/installed-dev ## rewrite the sources in the one format
+format: $(VENV)/installed-dev ## rewrite the sources in the one format, and the picture of the modules
 	$(BIN)/ruff check --fix-only --quiet $(PACKAGES) tests
 	$(BIN)/ruff format $(PACKAGES) tests
 	$(BIN)/clang-format -i $(NATIVE_SOURCES)
+	$(BIN)/python -m tests.module_map
 
 check: $(VENV)/installed-dev $(LIBRARY) docs ## format, lint, types, import contracts and docs, changing no source
 	$(BIN)/ruff check $(PACKAGES) tests
