@@ -1,5 +1,6 @@
 """The models of this machine, as GET /models lists them."""
 
+import os
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
@@ -34,7 +35,7 @@ class Discovery:
         try:
             status = path.stat()
         except OSError:
-            return str(path), 0, {}
+            return _shown(path), 0, {}
         key = (path, status.st_size, status.st_mtime_ns)
         if key not in self._seen:
             try:
@@ -42,7 +43,12 @@ class Discovery:
             except GGUFError:
                 metadata = {}
             self._seen[key] = metadata
-        return str(path), status.st_size, self._seen[key]
+        return _shown(path), status.st_size, self._seen[key]
+
+
+def _shown(path: Path) -> str:
+    """A path as JSON can hold it."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _finite(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def begin(
     exchange = Exchange(services, model, generation, entry)
     with exchange.closed_on_failure():
         entry.generation = generation
-        services.requests.add(generation, entry.x_request_id, model)
+        services.requests.add(generation, entry.x_request_id, model, wanted.stops)
         client.when_gone(exchange.abort)
     return exchange
 

@@ -1,11 +1,11 @@
 """The text of a request and the answer that shows its state."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from api.request_log import FinishedRequest
+from api.request_log import FinishedRequest, RunningEntry
 from api.schemas import GenerateAnswer
 from runtime.detokenizer import StreamDecoder
-from runtime.generation import Generation
+from runtime.generation import FinishReason
 from runtime.tokenizer import Tokenizer
 
 
@@ -14,21 +14,25 @@ def text_decoder(tokenizer: Tokenizer, stops: Sequence[str] = ()) -> StreamDecod
     return StreamDecoder(tokenizer, continues=True, stops=stops)
 
 
-def text_of(tokens: Iterable[int], tokenizer: Tokenizer, *, ended: bool) -> str:
-    """The text that a stream of these tokens sends: equal to its events' texts joined.
+def answer(found: RunningEntry | FinishedRequest, tokenizer: Tokenizer) -> GenerateAnswer:
+    """State of a request as /generate, /status and /cancel give it.
 
-    Until the end, a character whose bytes are not all there is left out.
+    Its text is that of the events so far: until the end a character whose bytes are not all there
+    is left out, and so is what may begin a stop. Of what the engine made behind a stop, before it
+    was told, nothing is shown.
     """
-    decoder = text_decoder(tokenizer)
-    text = "".join(map(decoder.feed, tokens))
-    return text + decoder.flush() if ended else text
-
-
-def answer(found: Generation | FinishedRequest, tokenizer: Tokenizer) -> GenerateAnswer:
-    """State of a request as /generate, /status and /cancel give it."""
+    state = found.generation if isinstance(found, RunningEntry) else found
     # The reason is read before the tokens, so that a request shown as ended shows all of them.
-    reason = found.finish_reason
-    tokens = found.tokens
-    ended = reason is not None
-    text = text_of(tokens, tokenizer, ended=ended)
-    return GenerateAnswer(found.request_id, text, tokens, ended, reason)
+    reason = state.finish_reason
+    tokens = state.tokens
+    decoder = text_decoder(tokenizer, found.stops)
+    texts: list[str] = []
+    for token in tokens:
+        texts.append(decoder.feed(token))
+        if decoder.stopped:
+            break
+    tokens = tokens[: len(texts)]
+    if reason is not None:
+        texts.append(decoder.flush())
+        reason = FinishReason.STOP if decoder.stopped else reason
+    return GenerateAnswer(state.request_id, "".join(texts), tokens, reason is not None, reason)

@@ -17,6 +17,9 @@ from runtime.errors import EngineUnavailable
 from runtime.statistics import EngineStatistics
 from runtime.tokenizer import Tokenizer
 
+MOST_SHOWN = 100
+"""Characters of an unknown model's name that are told."""
+
 log = logging.getLogger("rocmforge.api")
 
 
@@ -171,5 +174,6 @@ class ModelHolder:
 
 def expect_served(name: str | None, model: ServedModel) -> None:
     """Raise UnknownModel where another model is asked for than the one that is served."""
-    if name not in (None, model.name):
-        raise UnknownModel(f"the model {name} is not served here; the one that is: {model.name}")
+    if name is not None and name != model.name:
+        shown = name if len(name) <= MOST_SHOWN else f"{name[:MOST_SHOWN]}..."
+        raise UnknownModel(f"the model {shown} is not served here; the one that is: {model.name}")

@@ -26,6 +26,8 @@ class FinishedRequest:
     """On the log's clock."""
     tokenizer: Tokenizer | None = None
     """What its tokens are of; None until `add`."""
+    stops: tuple[str, ...] = ()
+    """Strings before which its text ends; none until `add`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class RunningEntry:
     generation: Generation
     x_request_id: str
     model: ServedModel
+    stops: tuple[str, ...] = ()
+    """Strings before which its text ends."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -54,14 +58,22 @@ class RequestLog:
         self._finished: OrderedDict[int, FinishedRequest] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, generation: Generation, x_request_id: str, model: ServedModel) -> None:
+    def add(
+        self,
+        generation: Generation,
+        x_request_id: str,
+        model: ServedModel,
+        stops: tuple[str, ...] = (),
+    ) -> None:
         """Take in a request that was just submitted to a model; it may have ended already."""
         with self._lock:
             ended = self._finished.get(generation.request_id)
             if ended is not None:
-                self._finished[ended.request_id] = replace(ended, tokenizer=model.tokenizer)
+                self._finished[ended.request_id] = replace(
+                    ended, tokenizer=model.tokenizer, stops=stops
+                )
             elif not generation.wait(0):
-                entry = RunningEntry(generation, x_request_id, model)
+                entry = RunningEntry(generation, x_request_id, model, stops)
                 self._running[generation.request_id] = entry
 
     def finished(self, generation: Generation) -> None:
@@ -73,7 +85,7 @@ class RequestLog:
             entry = self._running.pop(generation.request_id, None)
             if entry is not None:
                 # Not the model itself, which may have been replaced and should be let go.
-                result = replace(result, tokenizer=entry.tokenizer)
+                result = replace(result, tokenizer=entry.tokenizer, stops=entry.stops)
             self._finished[result.request_id] = result
             self._drop_old()
 

@@ -40,6 +40,7 @@ def prepare(
     """
     if not is_file(gguf):
         raise ModelNotFound(f"{gguf} does not exist; check the path of the GGUF file")
+    expect_utf8(gguf.resolve())
     registry = Registry(settings)
     called = model_name(gguf) if name is None else expect_name(name)
     try:
@@ -68,6 +69,16 @@ def prepare(
     except OSError as error:
         raise PreparationError(
             f"{called} cannot be written to {registry.folder}: {error}"
+        ) from None
+
+
+def expect_utf8(path: Path) -> None:
+    """Raise PreparationError for a path that no manifest can hold, which is JSON."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise PreparationError(
+            f"the path {str(path)!a} is not UTF-8; rename the file or its folder"
         ) from None
 
 

@@ -245,6 +245,7 @@ class Engine:
             try:
                 item = self._inbox.get(timeout=IDLE_LOOK_SECONDS if block else None)
             except queue.Empty:
+                self._busy_since = time.monotonic()
                 return
             self._busy_since = time.monotonic()
             block = False

@@ -259,8 +259,8 @@ def _converted(kind: object, field: inspect.Field, value: object, source: str) -
         value = _mapping(value)
     try:
         return msgspec.convert(value, kind, strict=False, dec_hook=_decode)
-    except msgspec.ValidationError:
-        told = "an empty text" if value == "" else value
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for bytes that are no UTF-8
+        told = "an empty text" if value == "" else str(value).encode(errors="replace").decode()
         raise SettingsError(f"{source} takes {takes(field)}, not {told}") from None
 
 

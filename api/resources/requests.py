@@ -41,8 +41,7 @@ class StatusResource(Readable):
         """Answer the state of one request."""
         model = self._services.holder.ready_model()
         found = self._services.requests.find(parse_request_id(request_id))
-        state = found.generation if isinstance(found, RunningEntry) else found
-        resp.data = finite_json(answer(state, found.tokenizer or model.tokenizer))
+        resp.data = finite_json(answer(found, found.tokenizer or model.tokenizer))
 
 
 class CancelResource:
@@ -60,8 +59,7 @@ class CancelResource:
         found = self._services.requests.find(parse_request_id(request_id))
         if isinstance(found, RunningEntry):
             self._abort(found)
-        state = found.generation if isinstance(found, RunningEntry) else found
-        resp.data = finite_json(answer(state, found.tokenizer or model.tokenizer))
+        resp.data = finite_json(answer(found, found.tokenizer or model.tokenizer))
 
     def _abort(self, entry: RunningEntry) -> None:
         entry.model.engine.abort(entry.generation.request_id)

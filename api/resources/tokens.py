@@ -30,6 +30,9 @@ from runtime.errors import InvalidRequest
 from runtime.finite_json import finite_json
 from runtime.tokenizer import Tokenizer
 
+MOST_TOKENS = 1 << 18
+"""That one answer may hold, where the context takes no more: each takes some hundred bytes."""
+
 
 class TokenResource(ABC):
     """A POST that the tokenizer answers. It takes a slot, since its work may be as long."""
@@ -57,8 +60,14 @@ class TokenizeResource(TokenResource):
     def _answer(self, body: bytes, model: ServedModel, client: Client, name: str) -> TokenizeAnswer:
         given = decode(body, TokenizeBody)
         tokenizer = model.tokenizer
-        parts = [given.content] if isinstance(given.content, str) else given.content or []
         tokens: list[int] = []
+
+        def watch(further: int) -> None:
+            client.expect_waiting()
+            _expect_few(len(tokens) + further, model)
+
+        parts = [given.content] if isinstance(given.content, str) else given.content or []
+        watch(len(parts) if isinstance(given.content, list) else 0)
         for index, part in enumerate(parts):
             if isinstance(part, int):
                 tokens.append(_known(part, tokenizer))
@@ -67,7 +76,7 @@ class TokenizeResource(TokenResource):
                 part,
                 add_special=bool(given.add_special) and index == 0,
                 parse_special=given.parse_special is not False,
-                watch=client.expect_waiting,
+                watch=watch,
             )
         if given.with_pieces:
             return TokenizeAnswer([Piece.of(t, tokenizer.token_piece(t)) for t in tokens])
@@ -81,7 +90,9 @@ class DetokenizeResource(TokenResource):
         self, body: bytes, model: ServedModel, client: Client, name: str
     ) -> DetokenizeAnswer:
         tokenizer = model.tokenizer
-        tokens = [_known(token, tokenizer) for token in decode(body, DetokenizeBody).tokens or ()]
+        given = decode(body, DetokenizeBody).tokens or ()
+        _expect_few(len(given), model)
+        tokens = [_known(token, tokenizer) for token in given]
         text = b"".join(map(tokenizer.token_piece, tokens))
         return DetokenizeAnswer(text.decode("utf-8", "replace"))
 
@@ -121,6 +132,13 @@ def _rendered(
     model.engine.check_prompt(tokens)
     room = model.engine.context_length - len(tokens)
     return RenderedRequest.of(wanted, tokens, model=model.name, name=name, room=room)
+
+
+def _expect_few(tokens: int, model: ServedModel) -> None:
+    """Raise InvalidRequest where an answer would hold too many tokens."""
+    most = max(MOST_TOKENS, model.engine.context_length)
+    if tokens > most:
+        raise InvalidRequest(f"there are more than {most} tokens or texts; send them in pieces")
 
 
 def _known(token: int, tokenizer: Tokenizer) -> int:

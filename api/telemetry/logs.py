@@ -1,5 +1,6 @@
 """The server's log: one JSON object a line."""
 
+import json
 import logging
 import time
 from datetime import UTC, datetime
@@ -29,7 +30,10 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        try:
+            return msgspec.json.encode(line, enc_hook=str).decode()
+        except UnicodeEncodeError:  # of a path that is not UTF-8
+            return json.dumps(line, default=str)
 
 
 def configure(settings: Settings) -> None:

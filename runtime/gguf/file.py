@@ -1,6 +1,8 @@
 """An open GGUF file: metadata and tensor directory parsed, tensor data as views on the map."""
 
 import mmap
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +13,7 @@ from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
 from runtime.errors import GGUFError, TruncatedGGUF, UnsupportedModel
+from runtime.files import open_at_once
 from runtime.gguf.header import HeaderReader
 from runtime.gguf.values import TensorInfo, Value
 
@@ -50,7 +53,9 @@ class GGUFFile:
         """
         path = Path(path)
         try:
-            with path.open("rb") as handle:
+            with open(path, "rb", opener=open_at_once) as handle:
+                if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+                    raise GGUFError(f"{path} is not a file; name a GGUF file")
                 mapping = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise GGUFError(f"{path} does not exist; check the path of the GGUF file") from None

@@ -362,3 +362,9 @@ def test_a_draining_server_refuses_in_openai_s_words(serving: Serving) -> None:
     response = complete(serving)
     assert response.status_code == 503
     assert "shutting down" in response.json()["error"]["message"]
+
+
+def test_a_long_name_of_a_model_is_not_told_whole(serving: Serving) -> None:
+    refused = serving.post("/v1/completions", json={"prompt": "a", "model": "m" * 100_000})
+    assert refused.status_code == 404
+    assert len(refused.content) < 500

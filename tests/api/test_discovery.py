@@ -1,6 +1,7 @@
 """The models that GET /models lists."""
 
 import math
+import os
 from pathlib import Path
 
 from gguf import GGUFWriter
@@ -35,3 +36,10 @@ def test_numbers_that_json_cannot_write_are_left_out(prepared: Path, tmp_path: P
     (found,) = Discovery(OneModel(PublishedModel("m", 1, tmp_path, manifest)))()
     assert found.metadata == {"general.architecture": "llama", "c": 0.5}
     assert finite_json(found)
+
+
+def test_a_path_that_is_not_utf_8_is_listed(prepared: Path, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xff"))
+    model = PublishedModel("m", 1, folder, Manifest.read(prepared))
+    (found,) = Discovery(OneModel(model))()
+    assert "m\ufffd" in finite_json(found).decode()

@@ -204,3 +204,8 @@ def test_a_refused_request_is_logged_too(
     serving.get("/nothing")
     eventually(lambda: len(log_lines(caplog)) == 1)
     assert (log_lines(caplog)[0]["path"], log_lines(caplog)[0]["status"]) == ("/nothing", 404)
+
+
+def test_a_path_that_is_not_utf_8_stays_a_line_of_the_log() -> None:
+    record = logging.makeLogRecord({"msg": "%s cannot be read", "args": ("m\udcff.gguf",)})
+    assert json.loads(JsonFormatter().format(record))["message"] == "m\udcff.gguf cannot be read"

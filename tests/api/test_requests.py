@@ -227,3 +227,14 @@ def test_a_silent_stream_sends_comments(serve: Serve) -> None:
         received = b""
         while received.count(b": ping\n\n") < 2:
             received += connection.recv(4096)
+
+
+def test_status_of_a_request_that_stopped_is_its_answer(serving: Serving) -> None:
+    plain = serving.generate(max_tokens=12, temperature=0).json()
+    stop = plain["text"][3:5]
+    answer = serving.generate(max_tokens=12, temperature=0, stop=stop).json()
+    assert answer["finish_reason"] == "stop"
+    assert stop not in answer["text"]
+    eventually(lambda: running(serving) == [])
+    assert serving.get(f"/status/{answer['request_id']}").json() == answer
+    assert serving.post(f"/cancel/{answer['request_id']}").json() == answer

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from api.resources import tokens
 from tests.api.serving import Serving
 
 MESSAGES = [{"role": "user", "content": "hello <|im_end|>"}]
@@ -18,11 +19,11 @@ def asked(serving: Serving, path: str, **body: Any) -> Any:
 
 def test_a_text_has_tokens_and_they_have_its_text(serving: Serving) -> None:
     text = "<|im_start|>hello the world, é 漢"
-    tokens = asked(serving, "/tokenize", content=text)["tokens"]
-    assert tokens == serving.model.tokenizer.encode(text, add_special=False, parse_special=True)
-    assert asked(serving, "/detokenize", tokens=tokens) == {"content": text}
+    found = asked(serving, "/tokenize", content=text)["tokens"]
+    assert found == serving.model.tokenizer.encode(text, add_special=False, parse_special=True)
+    assert asked(serving, "/detokenize", tokens=found) == {"content": text}
     typed = asked(serving, "/tokenize", content=text, parse_special=False)["tokens"]
-    assert len(typed) > len(tokens)
+    assert len(typed) > len(found)
     assert asked(serving, "/detokenize", tokens=typed) == {"content": text}
 
 
@@ -111,3 +112,22 @@ def test_they_take_slots(serving: Serving) -> None:
         slots.release()
     assert asked(serving, "/tokenize", content="a")["tokens"]
     assert slots.in_use == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/tokenize", {"content": "a\n" * 600}),
+        ("/tokenize", {"content": ["a"] * 600}),
+        ("/tokenize", {"content": [1] * 600}),
+        ("/detokenize", {"tokens": [1] * 600}),
+    ],
+)
+def test_an_answer_holds_a_bounded_number_of_tokens(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    assert serving.post(path, json=body).status_code == 200
+    monkeypatch.setattr(tokens, "MOST_TOKENS", 500)
+    refused = serving.post(path, json=body)
+    assert refused.status_code == 400
+    assert "there are more than 500 tokens" in refused.json()["error"]

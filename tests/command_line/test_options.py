@@ -73,6 +73,7 @@ def test_a_value_that_does_not_fit_is_told_with_what_the_option_takes(
     [
         ("LOG_PROMPTS", "yes", "ROCMFORGE_LOG_PROMPTS takes true or false, not yes"),
         ("HOME", "", "ROCMFORGE_HOME takes a path, not an empty text"),
+        ("THREADS", "\udcff", "ROCMFORGE_THREADS takes a whole number from 0"),
         ("BENCHMARK_ALLOWED", "1.05", "takes a JSON object of numbers above 1, not 1.05"),
     ],
 )

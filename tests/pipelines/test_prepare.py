@@ -251,3 +251,13 @@ def test_preparations_that_are_killed_leave_nothing_half_made(tmp_path: Path) ->
     """`make kill-preparations` kills fifty."""
     outcomes = kill_preparations(tmp_path, rounds=2, seed=7)
     assert len(outcomes) == 2
+
+
+def test_a_path_that_no_manifest_can_hold_is_refused_at_once(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xff.gguf"))
+    write_tiny_llama(tmp_path / "tiny.gguf").rename(path)
+    with pytest.raises(PreparationError, match="is not UTF-8; rename"):
+        prepare(path, settings, silent)
+    assert Registry(settings).names() == []

@@ -450,3 +450,21 @@ def test_an_observer_that_hangs_is_seen_too(prepared: Path, settings: Settings) 
     assert generation.wait(SECONDS)
     assert engine.stop()
     assert not engine.stalled
+
+
+def test_a_look_at_the_weights_that_hangs_is_seen_too(
+    start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        entered.set()
+        leave.wait(SECONDS)
+
+    monkeypatch.setattr("runtime.engine.IDLE_LOOK_SECONDS", 0.0)
+    engine = start(stall_timeout=1e-9)
+    monkeypatch.setattr(start.session, "check", hang)
+    assert entered.wait(SECONDS)
+    assert engine.stalled
+    leave.set()
+    assert engine.stop()

@@ -1,6 +1,7 @@
 """The GGUF reader: what it reads, and that nothing but GGUFError comes of a damaged file."""
 
 import contextlib
+import os
 import struct
 from pathlib import Path
 
@@ -166,11 +167,14 @@ def test_inconsistent_file_is_refused_by_field(tmp_path: Path, data: bytes, prob
         parse(tmp_path, data)
 
 
-def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
+def test_a_missing_file_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GGUFError, match="does not exist"):
         GGUFFile.open(tmp_path / "none.gguf")
     with pytest.raises(GGUFError, match="cannot be read"):
         GGUFFile.open(tmp_path)
+    os.mkfifo(tmp_path / "pipe.gguf")  # nobody writes to it, and nobody waits for that
+    with pytest.raises(GGUFError, match="is not a file"):
+        GGUFFile.open(tmp_path / "pipe.gguf")
 
 
 def test_missing_names_are_refused(tmp_path: Path) -> None:
