@@ -42,7 +42,9 @@ class AnswerText:
         text = ""
         if output.token is not None and not self.stopped:
             self.token_count += 1
-            text = self._decoder.feed(output.token)
+            # A token that stops the request adds no text; a stop of the client's has no token.
+            if output.finish_reason is not FinishReason.STOP:
+                text = self._decoder.feed(output.token)
             if self.stopped:
                 self._on_stop()
         if output.finish_reason is not None:

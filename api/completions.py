@@ -14,6 +14,7 @@ from api.schemas import (
     GenerateRequest,
     Number,
     Prompt,
+    SamplingFields,
     sampling,
     stop_strings,
     whole,
@@ -34,15 +35,11 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
-class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
+class OpenAIBody(SamplingFields, frozen=True, kw_only=True):
     """What the bodies of completions have in common; null means the default."""
 
     model: str | None = None
     max_tokens: Number | None = None
-    temperature: Number | None = None
-    top_p: Number | None = None
-    top_k: Number | None = None
-    seed: Number | None = None
     stop: str | list[str] | None = None
     ignore_eos: bool | None = None
     stream: bool | None = None

@@ -8,9 +8,10 @@ from api.known_fields import unknown_fields
 from api.request_body import decode
 from runtime.errors import InvalidRequest
 from runtime.generation import FinishReason
-from runtime.sampling import LARGEST, RANGES, Range, SamplingParameters
+from runtime.sampling import BIASES, LARGEST, RANGES, Range, SamplingParameters
 
 Number = int | float
+MOST_ID_DIGITS = 9
 MOST_STOP_CHARACTERS = 1 << 14
 """Of all stop strings of a request: each takes some memory for as long as it runs."""
 
@@ -36,16 +37,32 @@ def stop_strings(given: str | list[str] | None) -> tuple[str, ...]:
     return tuple(filter(None, stops))
 
 
-class GenerateBody(msgspec.Struct, frozen=True):
+class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
+    """How tokens are picked, on every route that generates; null means the default."""
+
+    temperature: Number | None = None
+    top_k: Number | None = None
+    top_p: Number | None = None
+    min_p: Number | None = None
+    repetition_penalty: Number | None = None
+    repeat_penalty: Number | None = None
+    """llama.cpp's name of repetition_penalty."""
+    presence_penalty: Number | None = None
+    frequency_penalty: Number | None = None
+    repeat_last_n: Number | None = None
+    min_tokens: Number | None = None
+    seed: Number | None = None
+    logit_bias: dict[str, Number] | None = None
+    """What is added to the logits of tokens, by their ids."""
+    stop_token_ids: list[int] | None = None
+    """Tokens that end the text and add nothing to it."""
+
+
+class GenerateBody(SamplingFields, frozen=True, kw_only=True):
     """JSON body of both generate routes. null means the default; what nobody knows is ignored."""
 
     prompt: str
     max_tokens: Number | None = None
-    temperature: Number | None = None
-    top_k: Number | None = None
-    top_p: Number | None = None
-    seed: Number | None = None
-    """Our extension: fixes the draws of a sampled request."""
     stop: str | list[str] | None = None
     """Our extension: strings before which the text ends."""
     parse_special: bool | None = None
@@ -110,7 +127,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
         )
 
 
-def sampling(given: msgspec.Struct, **defaults: Number | None) -> SamplingParameters:
+def sampling(given: SamplingFields, **defaults: Number | None) -> SamplingParameters:
     """The parameters that a body names, or their defaults.
 
     Raises InvalidRequest naming the field that is out of range.
@@ -121,7 +138,22 @@ def sampling(given: msgspec.Struct, **defaults: Number | None) -> SamplingParame
             values[name] = allowed.checked(name, value)
         elif name in defaults:
             values[name] = defaults[name]
-    return SamplingParameters(**values)
+    if given.repeat_penalty is not None and given.repetition_penalty is None:
+        allowed = RANGES["repetition_penalty"]
+        values["repetition_penalty"] = allowed.checked("repeat_penalty", given.repeat_penalty)
+    return SamplingParameters(
+        **values,
+        logit_bias=tuple(map(_bias, (given.logit_bias or {}).items())),
+        stop_token_ids=frozenset(given.stop_token_ids or ()),
+    )
+
+
+def _bias(given: tuple[str, Number]) -> tuple[int, float]:
+    """A token and its bias. Raises InvalidRequest."""
+    token, bias = given
+    if not (token.isascii() and token.isdigit() and len(token) <= MOST_ID_DIGITS):
+        raise InvalidRequest("logit_bias names tokens by their ids", field="logit_bias")
+    return int(token), BIASES.checked("logit_bias", bias)
 
 
 class GenerateAnswer(msgspec.Struct, frozen=True):

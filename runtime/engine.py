@@ -144,6 +144,9 @@ class Engine:
         self.check_prompt(prompt)
         if max_tokens < 1:
             raise InvalidRequest("max_tokens must be at least 1")
+        if sampling.min_tokens > max_tokens:
+            raise InvalidRequest("min_tokens must not be above max_tokens", field="min_tokens")
+        self._check_named(sampling)
         max_tokens = min(max_tokens, self.context_length - len(prompt))
         with self._submitting:
             if (changed := self.weights_changed) is not None:
@@ -170,6 +173,19 @@ class Engine:
             self._core.recorder.request_submitted()
             self._inbox.put(generation)
         return generation
+
+    def _check_named(self, sampling: SamplingParameters) -> None:
+        """Raise InvalidRequest where a token is named that the model doesn't know."""
+        named = {
+            "logit_bias": {token for token, _ in sampling.logit_bias},
+            "stop_token_ids": sampling.stop_token_ids,
+        }
+        for name, tokens in named.items():
+            if tokens and not (min(tokens) >= 0 and max(tokens) < self.vocabulary_size):
+                raise InvalidRequest(
+                    f"a token id of {name} is not between 0 and {self.vocabulary_size - 1}",
+                    field=name,
+                )
 
     def check_prompt(self, tokens: AnySequence[int]) -> None:
         """Raise what `submit` raises for a prompt that it does not take."""

@@ -112,7 +112,9 @@ class EngineCore:
         try:
             drafts = PromptLookup() if self._settings.prompt_lookup else None
             sequence = Sequence(generation.request_id, list(generation.prompt_tokens), drafts)
-            live = _Live(generation, sequence, Sampler(generation.sampling))
+            ends = frozenset() if generation.ignore_eos else self._end_of_generation
+            sampler = Sampler(generation.sampling, generation.prompt_tokens, ends)
+            live = _Live(generation, sequence, sampler)
         except BaseException:
             log.exception("request %d cannot be taken in", generation.request_id)
             self._tell_end(generation, FinishReason.FAILED, error=REQUEST_FAILED)
@@ -271,6 +273,8 @@ class EngineCore:
         """Why a request ends with the last of its next tokens, if it does."""
         if tokens[-1] in self._end_of_generation and not generation.ignore_eos:
             return FinishReason.EOS
+        if tokens[-1] in generation.sampling.stop_token_ids:
+            return FinishReason.STOP
         ends = generation.token_count + len(tokens) >= generation.max_tokens
         return FinishReason.LENGTH if ends else None
 

@@ -2,6 +2,7 @@
 
 from runtime.sampling.logits import Logits, StepLogits
 from runtime.sampling.parameters import (
+    BIASES,
     LARGEST,
     LEAST_TEMPERATURE,
     RANGES,
@@ -11,6 +12,7 @@ from runtime.sampling.parameters import (
 from runtime.sampling.sampler import Sampler
 
 __all__ = [
+    "BIASES",
     "LARGEST",
     "LEAST_TEMPERATURE",
     "RANGES",

@@ -53,9 +53,19 @@ RANGES: Mapping[str, Range] = {
     "temperature": Range(0.0, 2.0, help="0 is greedy"),
     "top_k": Range(0, LARGEST, whole=True, help="likeliest tokens kept; 0 is off"),
     "top_p": Range(0.0, 1.0, help="probability kept; 1 is off"),
+    "min_p": Range(0.0, 1.0, help="least probability, as a share of the likeliest; 0 is off"),
+    "repetition_penalty": Range(0.01, 100.0, help="divides logits of what was said; 1 is off"),
+    "presence_penalty": Range(-2.0, 2.0, help="taken from logits of what was said"),
+    "frequency_penalty": Range(-2.0, 2.0, help="taken from them as often as it was said"),
+    "repeat_last_n": Range(
+        -1, 2**31 - 1, whole=True, help="last tokens that are penalized; 0 none, -1 all"
+    ),
+    "min_tokens": Range(0, 2**31 - 1, whole=True, help="least tokens before one may end the text"),
     "seed": Range(0, 2**64 - 1, whole=True, help="makes what is generated repeatable"),
 }
 """Each number of SamplingParameters."""
+BIASES = Range(-100.0, 100.0)
+"""What may be added to a logit, as in OpenAI's API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,12 @@ class SamplingParameters:
     temperature: 0 to 2, greedy below LEAST_TEMPERATURE. top_k: most likely tokens kept, 0 for all.
     top_p: probability mass kept, 0 for the most likely token alone. seed: fixes the draws; None
     takes a fresh one.
+    min_p: tokens less likely than this share of the likeliest are left out, 0 for none.
+    repetition_penalty divides positive logits of tokens in the window and multiplies others;
+    presence_penalty is taken from them once, frequency_penalty as often as they stand there. The
+    window are the last repeat_last_n tokens of prompt and answer, -1 for all. logit_bias: tokens
+    and what is added to their logits. stop_token_ids end the text. Before min_tokens none that
+    ends it is picked.
 
     Raises InvalidRequest naming the field that is out of range.
     """
@@ -73,11 +89,26 @@ class SamplingParameters:
     top_k: int = 50
     top_p: float = 0.9
     seed: int | None = None
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_last_n: int = 64
+    min_tokens: int = 0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         for name, allowed in RANGES.items():
             if (value := getattr(self, name)) is not None:
                 allowed.checked(name, value)
+        for _, bias in self.logit_bias:
+            BIASES.checked("logit_bias", bias)
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether tokens are penalized for having been said."""
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1, 0, 0)
 
     @property
     def greedy(self) -> bool:

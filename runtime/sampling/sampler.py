@@ -1,14 +1,17 @@
 """One token from a row of logits, as a request's parameters say, in NumPy.
 
-The order is top-k, then top-p over what is left, then temperature, which is llama.cpp's.
+The order is logit_bias, penalties, top-k, top-p over what is left, min-p, temperature: llama.cpp's.
+A temperature of 0 takes the likeliest after the penalties.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.sampling.logits import Logits
+from runtime.sampling.adjustments import Adjustments
+from runtime.sampling.logits import Logits, StepLogits
 from runtime.sampling.parameters import SamplingParameters
 
 SORTED = 64
@@ -25,8 +28,16 @@ class Sampler:
     A request's draws depend on its seed and on how many it made, never on its company.
     """
 
-    def __init__(self, parameters: SamplingParameters) -> None:
+    def __init__(
+        self,
+        parameters: SamplingParameters,
+        prompt: Sequence[int] = (),
+        ends: frozenset[int] = frozenset(),
+    ) -> None:
+        """`ends`: tokens that end the request, beside those of its parameters."""
         self._parameters = parameters
+        wanted = Adjustments.wanted(parameters)
+        self._adjustments = Adjustments(parameters, prompt, ends) if wanted else None
         self._generator = None if parameters.greedy else np.random.default_rng(parameters.seed)
 
     def sample(self, logits: Logits, row: int) -> int:
@@ -36,12 +47,26 @@ class Sampler:
         """
         if not logits.finite[row]:
             raise FloatingPointError("the model's logits are not finite")
+        if self._adjustments is None:
+            return self._pick(logits, row)
+        changed = logits.row(row).copy()
+        self._adjustments.apply(changed)
+        token = self._pick(StepLogits(changed[np.newaxis]), 0)
+        self._adjustments.accept(token)
+        return token
+
+    def _pick(self, logits: Logits, row: int) -> int:
+        """Pick a token from logits as they are."""
         if self._generator is None:
             return logits.likeliest[row]
         draw = self._generator.random()
-        if self._parameters.top_p == 1.0 and not self._keeps_few(logits):
+        keeps_all = self._parameters.top_p == 1.0 and not self._keeps_few(logits)
+        if keeps_all and self._parameters.min_p == 0.0:
             return _drawn_of_all(self._tempered(*_row(logits, row)), draw)
         tokens, values = self._candidates(logits, row)
+        if self._parameters.min_p > 0.0:
+            likely = values >= values.max() + np.float32(math.log(self._parameters.min_p))
+            tokens, values = tokens[likely], values[likely]
         mass = np.cumsum(self._tempered(values, values.max()), dtype=np.float64)
         return int(tokens[_place(mass, draw * mass[-1])])
 
@@ -58,6 +83,8 @@ class Sampler:
             kept = _enough(mass, top_p * mass[-1])
             return tokens[:kept], values[:kept]
         values, largest = _row(logits, row)
+        if top_p == 1.0:
+            return np.arange(values.size), values
         tokens = _nucleus(_weights(values, largest), top_p)
         return tokens, values[tokens]
 

@@ -107,9 +107,6 @@ def test_there_may_be_any_number_of_stops(stop: Any, stops: tuple[str, ...]) -> 
         ("echo", False),
         ("suffix", None),
         ("logprobs", None),
-        ("presence_penalty", 0),
-        ("frequency_penalty", 0.0),
-        ("logit_bias", {}),
     ],
 )
 def test_what_is_not_served_is_taken_at_its_default_alone(name: str, default: Any) -> None:

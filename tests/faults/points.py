@@ -120,7 +120,7 @@ def _is_victim_s_sampler(sampler: Sampler, *_: object) -> bool:
     return sampler._parameters.seed == VICTIM_SEED
 
 
-def _is_victim_s_parameters(_: Sampler, parameters: SamplingParameters) -> bool:
+def _is_victim_s_parameters(_: Sampler, parameters: SamplingParameters, *__: object) -> bool:
     return parameters.seed == VICTIM_SEED
 
 

@@ -1,0 +1,88 @@
+"""Fields that change how tokens are picked, sent to a server."""
+
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Serve
+from tests.api.serving import Serving
+
+GREEDY: dict[str, Any] = {"prompt": "hello the", "temperature": 0, "max_tokens": 8}
+
+
+def tokens(serving: Serving, **fields: Any) -> list[int]:
+    answer = serving.post("/generate", json={**GREEDY, **fields})
+    assert answer.status_code == 200, answer.text
+    found: list[int] = answer.json()["tokens"]
+    return found
+
+
+def test_a_token_that_stops_adds_no_text(serving: Serving) -> None:
+    plain = tokens(serving)
+    stop = plain[3]
+    place = plain.index(stop)
+    body = {**GREEDY, "stop_token_ids": [stop]}
+    answer = serving.post("/v1/completions", json=body).json()
+    before = serving.post("/v1/completions", json={**GREEDY, "max_tokens": max(1, place)}).json()
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["choices"][0]["text"] == (before["choices"][0]["text"] if place else "")
+    assert answer["usage"]["completion_tokens"] == place + 1
+
+
+def test_before_the_least_number_of_tokens_nothing_stops(serving: Serving) -> None:
+    stop = tokens(serving)[0]
+    later = tokens(serving, stop_token_ids=[stop], min_tokens=5)
+    assert stop not in later[:5]
+    assert len(later) >= 5
+
+
+def test_an_end_token_is_not_picked_before_the_least_number(serve: Serve) -> None:
+    ends = frozenset(range(200))
+    serving = serve(end_of_generation=ends)
+    found = tokens(serving, min_tokens=6)
+    assert len(found) >= 6
+    assert not ends & set(found[:6])
+
+
+def test_a_bias_decides_and_a_penalty_ends_a_repetition(serving: Serving) -> None:
+    assert tokens(serving, logit_bias={"77": 100}) == [77] * 8
+    penalized = tokens(serving, logit_bias={"77": 100}, repetition_penalty=100)
+    assert penalized[0] == 77
+    assert penalized.count(77) < 8
+    assert tokens(serving, repeat_penalty=1.5) == tokens(serving, repetition_penalty=1.5)
+
+
+def test_guesses_change_no_penalized_token(serving: Serving, serve: Serve) -> None:
+    guessing = serve(prompt_lookup=True)
+    for fields in (
+        {"repetition_penalty": 1.05},
+        {"frequency_penalty": 0.5, "repeat_last_n": 3},
+        {"logit_bias": {"77": 3.0}, "presence_penalty": 0.1},
+    ):
+        wanted = {**fields, "max_tokens": 60}
+        assert tokens(guessing, **wanted) == tokens(serving, **wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("min_p", 1.1),
+        ("repetition_penalty", 0),
+        ("repeat_penalty", -1),
+        ("presence_penalty", 2.5),
+        ("frequency_penalty", True),
+        ("repeat_last_n", -2),
+        ("min_tokens", 9),
+        ("logit_bias", {"77": 101}),
+        ("logit_bias", {"text": 1}),
+        ("logit_bias", {"999999": 1}),
+        ("stop_token_ids", [-1]),
+        ("stop_token_ids", [999999]),
+        ("stop_token_ids", [1.5]),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(serving: Serving, name: str, value: Any) -> None:
+    for path in ("/generate", "/v1/completions"):
+        answer = serving.post(path, json={**GREEDY, name: value})
+        assert answer.status_code == 400
+        assert name in answer.text
