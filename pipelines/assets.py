@@ -14,9 +14,10 @@ from pathlib import Path
 import dagster as dg
 import onnx
 
-from pipelines import pictures
 from pipelines.conversion.architectures import describe
 from pipelines.conversion.convert import block_formats, convert
+from pipelines.conversion.pictures import block_format_shares
+from pipelines.picture_metadata import in_markdown
 from pipelines.prepare import expect_own_name, expect_supported, make_current, raise_failed
 from pipelines.resources import MACHINE_POOL, ModelPreparation
 from pipelines.validation import CHECKS
@@ -65,7 +66,9 @@ def gguf_file(
             "context_length": spec.context_length,
             "vocabulary_size": spec.vocabulary_size,
             "block_formats": block_format_table(file),
-            "block_formats_picture": pictures.block_format_shares(sizes),
+            "block_formats_picture": in_markdown(
+                block_format_shares(sizes), "share of each block format"
+            ),
         },
         data_version=dg.DataVersion(sha256),
     )

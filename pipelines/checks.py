@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import dagster as dg
 import msgspec
 
-from pipelines import pictures
 from pipelines.assets import failures_shown, gguf_models, onnx_model, rounded, staging_folder
+from pipelines.picture_metadata import in_markdown
 from pipelines.resources import MACHINE_POOL, ModelPreparation
-from pipelines.validation import CHECKS, validate_apart
+from pipelines.validation import CHECKS, pictures, validate_apart
 from pipelines.validation.logits import MOST_DIVERGENCE, MOST_OPERATOR_ERROR
 from runtime.manifest import CheckResult, Manifest
 
@@ -67,10 +67,16 @@ def _pictures(series: Mapping[str, Sequence[float]]) -> dict[str, dg.MetadataVal
     drawn: dict[str, dg.MetadataValue] = {}
     by_position = {name: series[key] for key, name in LINES.items() if key in series}
     if by_position:
-        drawn["divergence_picture"] = pictures.by_position(by_position, MOST_DIVERGENCE)
+        drawn["divergence_picture"] = in_markdown(
+            pictures.by_position(by_position, MOST_DIVERGENCE),
+            "divergence from the exact model at each token",
+        )
     if "layer_error" in series:
-        drawn["layers_picture"] = pictures.by_layer(
-            series["layer_operator_error"], series["layer_error"], MOST_OPERATOR_ERROR
+        drawn["layers_picture"] = in_markdown(
+            pictures.by_layer(
+                series["layer_operator_error"], series["layer_error"], MOST_OPERATOR_ERROR
+            ),
+            "error of each layer",
         )
     return drawn
 

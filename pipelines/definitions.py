@@ -7,8 +7,8 @@ import dagster as dg
 from pipelines.assets import gguf_file, onnx_model, published_model
 from pipelines.checks import onnx_model_checks
 from pipelines.jobs import prepare_model, publish_model, rollback_model
-from pipelines.regression.schedule import regression
 from pipelines.resources import ModelPreparation
+from pipelines.schedules import regression
 from pipelines.sensors import converted_models, gguf_files
 
 

@@ -11,26 +11,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipelines.benchmark import report
+from pipelines.benchmark import record_report, report
 from pipelines.benchmark.growth import GrowthPlan, measure_growth
+from pipelines.benchmark.history import History, Record, judged
+from pipelines.benchmark.measurement import BLOCKS, QUICK_BLOCKS
 from pipelines.benchmark.operator_profile import markdown, profile_model
 from pipelines.benchmark.peers import llama_cpp
 from pipelines.benchmark.plot import plot_benchmark, plot_growth
 from pipelines.benchmark.results import BenchmarkResult, saved_path, write_json
 from pipelines.benchmark.run import Progress as Told
 from pipelines.benchmark.run import benchmark
-from pipelines.benchmark.servers import Candidate, rocmforge
+from pipelines.benchmark.task import expect_judgeable, task_of
 from pipelines.benchmark.workloads import Plan
-from pipelines.regression import report as regression_report
-from pipelines.regression.history import History, Record, judged
-from pipelines.regression.measurement import BLOCKS, QUICK_BLOCKS
-from pipelines.regression.task import expect_judgeable, task_of
 from rocmforge.model import prepared
 from rocmforge.progress import shown
 from runtime.errors import Regression
 from runtime.gguf import GGUFFile
 from runtime.loading import tokenizer_cache
 from runtime.manifest import Manifest
+from runtime.server_process import Candidate, rocmforge
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
 
@@ -128,12 +127,12 @@ def judge(model: str, settings: Settings, *, against: str, quick: bool, accept: 
     )
     record = judged(measured, settings)
     table = Table(show_edge=False, header_style="bold")
-    for column in regression_report.COLUMNS:
+    for column in record_report.COLUMNS:
         table.add_column(column)
-    for row in regression_report.rows(record, record.verdicts):
+    for row in record_report.rows(record, record.verdicts):
         table.add_row(*row)
     console_of(sys.stdout.isatty()).print(table)
-    text = regression_report.summary(record)
+    text = record_report.summary(record)
     print(f"Kept in {History(settings, task.model).path}")
     if record.regressed:
         raise Regression(text)

@@ -61,6 +61,12 @@ class BenchmarkError(RocmForgeError):
     code = "benchmark_failed"
 
 
+class ServerNotStarted(BenchmarkError):
+    """A server that was started as a child process ended by itself, or was not ready in time."""
+
+    code = "server_not_started"
+
+
 class Regression(RocmForgeError):
     """A model is served worse than before: the message says in which figures and by how much."""
 

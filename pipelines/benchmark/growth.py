@@ -10,10 +10,10 @@ from pipelines.benchmark.load import CompletionRequest, complete
 from pipelines.benchmark.processor_time import ProcessorTime
 from pipelines.benchmark.results import Machine
 from pipelines.benchmark.run import Progress
-from pipelines.benchmark.servers import Candidate, Capacity, started
 from pipelines.benchmark.simulated import engine_ms_per_step, scheduler_ms_per_step
 from pipelines.benchmark.workloads import Prompts
 from runtime.manifest import Manifest
+from runtime.server_process import Candidate, Capacity, started
 from runtime.tokenizer import Tokenizer
 
 DECODE = "decode_ms_per_token"

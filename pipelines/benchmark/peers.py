@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipelines.benchmark.servers import Candidate, Capacity
 from runtime.errors import BenchmarkError
+from runtime.server_process import Candidate, Capacity
 
 
 def llama_cpp(gguf: Path, threads: int) -> Candidate:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pipelines.benchmark.load import complete
 from pipelines.benchmark.processor_time import ProcessorTime
 from pipelines.benchmark.results import BenchmarkResult, Machine, Samples, ServerResult
-from pipelines.benchmark.servers import Candidate, Memory, started
 from pipelines.benchmark.workloads import Plan, Prompts, warm_up, workloads
 from runtime.manifest import Manifest
+from runtime.server_process import Candidate, Memory, started
 from runtime.tokenizer import Tokenizer
 
 BYTES_PER_MB = 1e6

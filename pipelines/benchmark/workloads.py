@@ -16,7 +16,7 @@ from pipelines.benchmark.figures import (
     streams_latencies,
 )
 from pipelines.benchmark.load import CompletionRequest, complete
-from pipelines.benchmark.servers import Capacity
+from runtime.server_process import Capacity
 from runtime.tokenizer import Tokenizer
 
 SENTENCES = (

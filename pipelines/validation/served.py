@@ -5,10 +5,10 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.benchmark.servers import Capacity, rocmforge, started
 from pipelines.validation.outcome import CheckFailed, Outcome
 from pipelines.validation.subject import Subject
-from runtime.errors import BenchmarkError
+from runtime.errors import ServerNotStarted
+from runtime.server_process import Capacity, rocmforge, started
 
 SECONDS = 120.0
 """Longest that an answer may take."""
@@ -28,7 +28,7 @@ def check_served(subject: Subject) -> Outcome:
             whole = json.loads(_post(server.url, "/generate", body))
             events = _post(server.url, "/generate/stream", body)
             completion = json.loads(_post(server.url, "/v1/completions", body))
-    except BenchmarkError as error:
+    except ServerNotStarted as error:
         raise CheckFailed(str(error)) from None
     if whole["tokens"] != expected:
         raise CheckFailed(f"the server generates {whole['tokens']} instead of {expected}")

@@ -1,7 +1,10 @@
 """Faults to plant in a prepared model, as if it had been built so."""
 
 import hashlib
+import os
+import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -9,6 +12,9 @@ import onnx
 from onnx import ModelProto, NodeProto
 
 from pipelines.conversion.convert import convert
+from pipelines.validation import CHECKS
+from pipelines.validation.outcome import Outcome
+from pipelines.validation.subject import Subject
 from runtime.manifest import GRAPH_NAME, Manifest
 from runtime.settings import WeightsCopy
 
@@ -42,3 +48,13 @@ def convert_wrongly(
     convert(path, folder, name, weights_copy=weights_copy)
     plant(folder, double_scale)
     return Manifest.read(folder)
+
+
+def kill_in(name: str) -> None:
+    """Have the checks' process killed in the check of a name, before it has a result."""
+
+    def killed(subject: Subject) -> Outcome:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("SIGKILL cannot be survived")
+
+    CHECKS[name] = replace(CHECKS[name], run=killed)

@@ -9,10 +9,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from pipelines.benchmark import workloads
+from pipelines.benchmark import measurement, process, task, workloads
 from pipelines.benchmark.load import CompletionRequest, StreamRecord
-from pipelines.benchmark.servers import Candidate
-from pipelines.regression import measurement, process, task
+from runtime.server_process import Candidate
 from runtime.settings import Settings
 from tests.pipelines.slowed_server import slowed
 

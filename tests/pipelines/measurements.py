@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from pipelines.benchmark.measurement import Calibration, Measurement
 from pipelines.benchmark.results import BenchmarkResult, Machine, ServerResult, quantiles
 from pipelines.benchmark.workloads import Plan
-from pipelines.regression.measurement import Calibration, Measurement
 
 Samples = Mapping[str, Sequence[float]]
 MACHINE = Machine(processor="planted", processors=2, instruction_set="AVX2", memory_bytes=2**34)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines.regression.judge import Earlier, judge
-from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
-from pipelines.regression.report import described
+from pipelines.benchmark.judge import Earlier, judge
+from pipelines.benchmark.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
+from pipelines.benchmark.record_report import described
 from runtime.registry import Registry
 from runtime.settings import Settings
 from tests.pipelines.slowed_server import slowed

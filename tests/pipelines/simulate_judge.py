@@ -15,9 +15,9 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.regression.history import Record
-from pipelines.regression.judge import Earlier, judge
-from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement
+from pipelines.benchmark.history import Record
+from pipelines.benchmark.judge import Earlier, judge
+from pipelines.benchmark.measurement import BLOCK, BLOCKS, Measurement
 from tests.pipelines.measurements import measurement
 
 FIGURES = (

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.benchmark.servers import Candidate
 from rocmforge.__main__ import main
+from runtime.server_process import Candidate
 from runtime.session import Session
 from runtime.step import StepInputs
 

@@ -28,7 +28,13 @@ from pipelines.benchmark.plot import plot_benchmark, plot_growth
 from pipelines.benchmark.processor_time import ProcessorTime
 from pipelines.benchmark.results import BenchmarkResult, Samples, write_json
 from pipelines.benchmark.run import benchmark
-from pipelines.benchmark.servers import (
+from pipelines.benchmark.simulated import scheduler_ms_per_step
+from pipelines.benchmark.workloads import Plan, Prompts
+from pipelines.prepare import prepare
+from runtime.errors import BenchmarkError
+from runtime.gguf import GGUFFile
+from runtime.manifest import Manifest
+from runtime.server_process import (
     Candidate,
     Capacity,
     Memory,
@@ -37,12 +43,6 @@ from pipelines.benchmark.servers import (
     rocmforge,
     started,
 )
-from pipelines.benchmark.simulated import scheduler_ms_per_step
-from pipelines.benchmark.workloads import Plan, Prompts
-from pipelines.prepare import prepare
-from runtime.errors import BenchmarkError
-from runtime.gguf import GGUFFile
-from runtime.manifest import Manifest
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
 from tests.models import write_tiny_llama

@@ -5,22 +5,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 
-from pipelines import assets, checks
+from pipelines import assets
 from pipelines.conversion.convert import convert
 from pipelines.definitions import definitions
 from pipelines.prepare import prepare
 from pipelines.resources import ModelPreparation
 from pipelines.sensors import PATIENCE_TICKS, converted_models, gguf_files
-from pipelines.validation import CHECKS, validate_apart
-from runtime.manifest import CheckResult
+from pipelines.validation import CHECKS, process
 from runtime.registry import Registry
 from runtime.settings import Settings
 from tests.models import write_tiny_llama
@@ -509,25 +507,8 @@ def test_a_killed_check_process_is_the_failure_of_its_check(
     instance: dg.DagsterInstance, incoming: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tiny_llama(incoming / "tiny.gguf")
-    children: list[subprocess.Popen[bytes]] = []
-
-    class Recorded(subprocess.Popen):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            children.append(self)
-
-    def killed(
-        folder: Path, settings: Settings, progress: Callable[[str], None]
-    ) -> tuple[CheckResult, ...]:
-        def told(step: str) -> None:
-            progress(step)
-            if step == CHECKS["logits"].step:
-                children[-1].kill()
-
-        return validate_apart(folder, settings, told)
-
-    monkeypatch.setattr(subprocess, "Popen", Recorded)
-    monkeypatch.setattr(checks, "validate_apart", killed)
+    planted = "from tests.pipelines.faults import kill_in; kill_in('logits'); main()"
+    monkeypatch.setattr(process, "PROGRAM", process.PROGRAM.replace("main()", planted))
     result = prepare_model(instance, "tiny")
     assert not result.success
     assert result.outcomes() == {

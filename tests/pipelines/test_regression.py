@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,17 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.test_utils import freeze_time
 from dagster._daemon.freshness import FreshnessDaemon
 
+from pipelines import benchmark_assets
+from pipelines.benchmark import measurement, task
+from pipelines.benchmark.history import History, Record
+from pipelines.benchmark.intervals import LEAST_BLOCKS
+from pipelines.benchmark.measurement import Measurement
 from pipelines.benchmark.results import BenchmarkResult
-from pipelines.benchmark.workloads import Plan
+from pipelines.benchmark.task import task_of
 from pipelines.conversion.convert import convert
 from pipelines.definitions import definitions
-from pipelines.prepare import prepare
-from pipelines.regression import assets, measurement, task
-from pipelines.regression.history import History, Record
-from pipelines.regression.intervals import LEAST_BLOCKS
-from pipelines.regression.measurement import BLOCK, Measurement
-from pipelines.regression.schedule import longest_pause
-from pipelines.regression.task import task_of
 from pipelines.resources import ModelPreparation
-from rocmforge import benchmarking
+from pipelines.schedules import longest_pause
 from rocmforge.__main__ import main
 from runtime.errors import BenchmarkError, ModelNotFound, SettingsError
 from runtime.registry import Registry
@@ -41,7 +38,6 @@ from runtime.settings import Settings
 from tests.models import write_tiny_llama
 from tests.pipelines.faulty_benchmark import command
 from tests.pipelines.measurements import measurement as planted_measurement
-from tests.pipelines.slowed_server import slowed
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
 ROOT = Path(__file__).parents[2]
@@ -72,11 +68,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Two published versions of a model."""
     settings = Settings(home=tmp_path_factory.mktemp("home"), cache_tokens=1024, threads=1)
     for seed in (1, 2):
-        gguf = settings.home / "small.gguf"
+        gguf = settings.home / f"small-{seed}.gguf"
         write_tiny_llama(gguf, seed=seed, embedding=256, feed_forward=512)
-        prepare(gguf, settings, lambda step: None)
-        gguf.unlink()
+        publish(gguf, "small", Registry(settings))
     return settings
+
+
+def publish(gguf: Path, name: str, registry: Registry) -> None:
+    """The next version of a model; its checks are another test's."""
+    staging = registry.new_staging(name, "test")
+    registry.publish(staging, convert(gguf, staging, name))
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +134,7 @@ def test_a_slowed_version_fails_the_check_and_the_next_good_night_clears_it(
     instance: dg.DagsterInstance, history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as planted:
-        planted.setattr(assets, "COMMAND", command("slowed", SLOWED))
+        planted.setattr(benchmark_assets, "COMMAND", command("slowed", SLOWED))
         result = benchmark_models(instance)
     assert not result.success
     (check,) = result.get_asset_check_evaluations()
@@ -168,7 +169,7 @@ def test_a_killed_child_is_a_failure_that_leaves_nothing_behind(
     history: History,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(assets, "COMMAND", command("killed"))
+    monkeypatch.setattr(benchmark_assets, "COMMAND", command("killed"))
     result = benchmark_models(instance, against="baseline")
     assert not result.success
     assert "small was killed (SIGKILL" in reason(result)
@@ -252,27 +253,14 @@ def test_a_schedule_that_is_none_is_refused_by_the_name_of_its_setting(
 
 
 def test_the_command_line_says_what_became_worse_and_exits_with_1(
-    home: Settings,
-    history: History,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    history: History, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = msgspec.convert({**msgspec.structs.asdict(BLOCK), **CONFIG["plan"]}, Plan)
-    small = partial(task_of, plan=plan)
-    monkeypatch.setattr(
-        benchmarking, "task_of", lambda *model, blocks: small(*model, blocks=CONFIG["blocks"])
-    )
-    served_version = measurement.served_version
-    monkeypatch.setattr(
-        task,
-        "served_version",
-        lambda name, version, settings: slowed(
-            served_version(name, version, settings), float(SLOWED) if version == 2 else 1
-        ),
-    )
+    """Of a measurement that is planted: measuring itself is what the tests above do."""
+    slow = planted("2026-01-02T03:00:00+00:00", rate=50.0, version=2).measurement
+    monkeypatch.setattr(task.Task, "measure", lambda *told: slow)
     assert main(["bench", "small", "--against", "previous"]) == 1
     assert "times worse than version 1" in capsys.readouterr().err
-    assert main(["bench", "small", "--against", "baseline", "--accept"]) == 0
+    assert main(["bench", "small", "--against", "previous", "--accept"]) == 0
     assert "accepted, so this is the usual" in capsys.readouterr().out
     assert [record.accepted for record in history.records()] == [False, True]
 
@@ -283,9 +271,7 @@ def test_what_is_judged_is_found_by_name_by_file_and_by_folder_and_never_beside_
     settings = Settings(home=tmp_path)
     registry = Registry(settings)
     for seed in (1, 2, 3):
-        gguf = write_tiny_llama(tmp_path / f"made-{seed}.gguf", seed=seed)
-        staging = registry.new_staging("many", "test")
-        registry.publish(staging, convert(gguf, staging, "many"))
+        publish(write_tiny_llama(tmp_path / f"made-{seed}.gguf", seed=seed), "many", registry)
 
     def versions(model: str | Path, against: str = "previous") -> tuple[str, int, int | None]:
         found = task_of(str(model), against, settings)
@@ -333,14 +319,14 @@ def test_a_check_judges_what_its_own_run_measured(
     def measured(context: object, order: object) -> Measurement:
         return ours.measurement
 
-    shown = assets.shown
+    shown = benchmark_assets.shown
 
     def shown_and_overtaken(*arguments: Any) -> Any:
         history.append(later)
         return shown(*arguments)
 
-    monkeypatch.setattr(assets, "measured_apart", measured)
-    monkeypatch.setattr(assets, "shown", shown_and_overtaken)
+    monkeypatch.setattr(benchmark_assets, "measured_apart", measured)
+    monkeypatch.setattr(benchmark_assets, "shown", shown_and_overtaken)
     result = benchmark_models(instance)
     (check,) = result.get_asset_check_evaluations()
     assert not check.passed

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipelines.benchmark.history import History, Record, judged
+from pipelines.benchmark.judge import Earlier, judge
+from pipelines.benchmark.measurement import Measurement
+from pipelines.benchmark.record_report import summary
 from pipelines.benchmark.results import Samples
-from pipelines.regression.history import History, Record, judged
-from pipelines.regression.judge import Earlier, judge
-from pipelines.regression.measurement import Measurement
-from pipelines.regression.report import summary
 from runtime.errors import BenchmarkError
 from runtime.settings import Settings
 from tests.pipelines.measurements import measurement

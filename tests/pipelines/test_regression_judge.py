@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.regression.intervals import LEAST_BLOCKS, interval, middle, student_quantile
-from pipelines.regression.judge import Earlier, Verdict, at_speed, expect_figures, judge, limit
-from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement
-from pipelines.regression.report import described
+from pipelines.benchmark.intervals import LEAST_BLOCKS, interval, middle, student_quantile
+from pipelines.benchmark.judge import Earlier, Verdict, at_speed, expect_figures, judge, limit
+from pipelines.benchmark.measurement import BLOCK, BLOCKS, Measurement
+from pipelines.benchmark.record_report import described
 from runtime.errors import SettingsError
 from tests.pipelines.measurements import measurement
 from tests.pipelines.simulate_judge import blocks_beside, covered, red_nights

@@ -13,10 +13,10 @@ from statistics import median
 import msgspec
 
 from pipelines.benchmark.figures import LEAST, FigureKind, figure_kinds
+from pipelines.benchmark.intervals import Interval, interval
+from pipelines.benchmark.measurement import Measurement
 from pipelines.benchmark.results import ServerResult
-from pipelines.regression.intervals import Interval, interval
-from pipelines.regression.measurement import Measurement
-from pipelines.regression.shift import shift
+from pipelines.benchmark.shift import shift
 from runtime.errors import SettingsError
 from runtime.settings import PREFIX
 

@@ -9,9 +9,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pipelines.benchmark.figures import FigureKind, Spread
+from pipelines.benchmark.history import Record
+from pipelines.benchmark.judge import BASELINE, at_speed, machine_power
 from pipelines.benchmark.results import ServerResult
-from pipelines.regression.history import Record
-from pipelines.regression.judge import BASELINE, at_speed, machine_power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from math import hypot, log, sqrt
 
 import msgspec
 
-from pipelines.regression.intervals import Interval, middle
+from pipelines.benchmark.intervals import Interval, middle
 
 LEAST_NIGHTS = 3
 """Nights before a shift that tell what is usual."""

@@ -2,24 +2,21 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import (
-    UnresolvedAssetJobDefinition,
-)
-from dagster._utils.schedules import cron_string_iterator, is_valid_cron_schedule
 
 from pipelines.assets import PARTITIONS
+from pipelines.benchmark.judge import expect_figures
+from pipelines.benchmark_assets import benchmark_result, no_regression, published_name
 from pipelines.kubernetes import gpu_tags
-from pipelines.regression.assets import benchmark_result, no_regression, published_name
-from pipelines.regression.judge import expect_figures
 from pipelines.resources import ModelPreparation
 from runtime.errors import SettingsError
 from runtime.settings import PREFIX, Settings
 
+JOB = "benchmark_models"
 TICKS = 50
-"""So many are looked at for the longest pause between two."""
+MINUTE = "%Y-%m-%dT%H:%M"
 GRACE = timedelta(hours=6)
 """How long after the schedule's next time a result may still be missing."""
 
@@ -29,14 +26,10 @@ def regression() -> dg.Definitions:
     settings = Settings.from_environment()
     expect_figures(settings.benchmark_allowed)
     cron = settings.benchmark_cron
-    if not is_valid_cron_schedule(cron):
-        raise SettingsError(
-            f"{PREFIX}BENCHMARK_CRON is {cron!r}; it takes five fields, such as 0 3 * * *"
-        )
     policy = dg.FreshnessPolicy.time_window(fail_window=longest_pause(cron) + GRACE)
     fresh = benchmark_result.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))
     benchmark_models = dg.define_asset_job(
-        "benchmark_models",
+        JOB,
         selection=dg.AssetSelection.assets(fresh),
         description="Measure how fast a published model is served, and fail where it became worse.",
         tags=gpu_tags(settings),
@@ -45,16 +38,16 @@ def regression() -> dg.Definitions:
         assets=[fresh],
         asset_checks=[no_regression],
         jobs=[benchmark_models],
-        schedules=[nightly(cron, benchmark_models)],
+        schedules=[nightly(cron)],
     )
 
 
-def nightly(cron: str, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
+def nightly(cron: str) -> dg.ScheduleDefinition:
     """The schedule of the benchmarks, which runs from the start."""
 
     @dg.schedule(
         name="nightly_benchmarks",
-        job=job,
+        job_name=JOB,
         cron_schedule=cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
@@ -84,6 +77,19 @@ def partitions_of(models: list[str], instance: dg.DagsterInstance) -> list[str]:
 
 
 def longest_pause(cron: str) -> timedelta:
-    """The longest time between two of a schedule's next ticks."""
-    ticks: Iterator[datetime] = cron_string_iterator(datetime.now(UTC).timestamp(), cron, "UTC")
-    return max(later - earlier for earlier, later in pairwise(islice(ticks, TICKS)))
+    """The longest time between two of a schedule's next ticks, looking at `TICKS` of them.
+
+    Raises SettingsError where it is no schedule.
+    """
+    now = datetime.now(UTC)
+    try:
+        # Dagster makes a partition of the time from each tick to the next.
+        pauses = dg.TimeWindowPartitionsDefinition(
+            cron_schedule=cron, start=now, timezone="UTC", fmt=MINUTE, end_offset=TICKS
+        )
+    except dg.DagsterInvalidDefinitionError:
+        raise SettingsError(
+            f"{PREFIX}BENCHMARK_CRON is {cron!r}; it takes five fields, such as 0 3 * * *"
+        ) from None
+    ticks = [datetime.strptime(key, MINUTE) for key in pauses.get_partition_keys(now)]
+    return max(later - earlier for earlier, later in pairwise(ticks))

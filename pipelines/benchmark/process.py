@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 from dagster_pipes import open_dagster_pipes
 
-from pipelines.regression.measurement import Measurement
-from pipelines.regression.task import Task
+from pipelines.benchmark.measurement import Measurement
+from pipelines.benchmark.task import Task
 from runtime.errors import RocmForgeError
 from runtime.processes import end_with_parent
 from runtime.settings import Settings

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from runtime.errors import BenchmarkError
+from runtime.errors import ServerNotStarted
 from runtime.processes import end_with_parent
 from runtime.settings import PREFIX, Settings
 
@@ -103,7 +103,7 @@ def rocmforge(
 def started(candidate: Candidate, capacity: Capacity) -> Iterator[RunningServer]:
     """A ready server, which ends with the block.
 
-    Raises BenchmarkError with its last words where it ends by itself or is not ready in time.
+    Raises ServerNotStarted with its last words where it ends by itself or is not ready in time.
     """
     with tempfile.TemporaryFile() as log, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -122,7 +122,7 @@ def started(candidate: Candidate, capacity: Capacity) -> Iterator[RunningServer]
             try:
                 while not _ready(port, candidate.ready_path):
                     if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
-                        raise BenchmarkError(
+                        raise ServerNotStarted(
                             f"{candidate.name} did not start: {_last_words(log.fileno())}"
                         )
                     time.sleep(LOOK_SECONDS)

@@ -8,8 +8,8 @@ import os
 
 import msgspec
 
-from pipelines.regression.judge import BASELINE, Earlier, Verdict, judge
-from pipelines.regression.measurement import Measurement
+from pipelines.benchmark.judge import BASELINE, Earlier, Verdict, judge
+from pipelines.benchmark.measurement import Measurement
 from runtime.errors import BenchmarkError
 from runtime.finite_json import finite_json
 from runtime.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 import msgspec
-from dagster._core.errors import DagsterPipesExecutionError
+from dagster._core.errors import DagsterPipesExecutionError  # noqa: TID251 goes with Pipes
 from pydantic import Field
 
 from pipelines.assets import (
@@ -18,17 +18,17 @@ from pipelines.assets import (
     published_model,
     rounded,
 )
+from pipelines.benchmark import record_pictures, record_report
 from pipelines.benchmark.figures import Spread
+from pipelines.benchmark.history import History, Record, judged
+from pipelines.benchmark.intervals import LEAST_BLOCKS
+from pipelines.benchmark.judge import Verdict
+from pipelines.benchmark.measurement import BLOCK, BLOCKS, Measurement
+from pipelines.benchmark.process import COMMAND, Order, Outcome, plain
 from pipelines.benchmark.report import markdown_table
+from pipelines.benchmark.task import PREVIOUS, task_of
 from pipelines.benchmark.workloads import Plan
-from pipelines.pictures import in_markdown
-from pipelines.regression import pictures, report
-from pipelines.regression.history import History, Record, judged
-from pipelines.regression.intervals import LEAST_BLOCKS
-from pipelines.regression.judge import Verdict
-from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement
-from pipelines.regression.process import COMMAND, Order, Outcome, plain
-from pipelines.regression.task import PREVIOUS, task_of
+from pipelines.picture_metadata import in_markdown
 from pipelines.resources import MACHINE_POOL, ModelPreparation
 from runtime.errors import BenchmarkError
 from runtime.registry import model_name
@@ -109,7 +109,7 @@ def no_regression(
     return dg.AssetCheckResult(
         passed=not record.regressed,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=report.summary(record),
+        description=record_report.summary(record),
         metadata={
             "version": record.version,
             MEASURED: record.measurement.result.started_at,
@@ -174,7 +174,7 @@ def shown(record: Record, records: Sequence[Record], path: Path) -> Mapping[str,
         "trend_of_start_and_memory": [kind for kind in kinds if kind.unit in ("s", "MB")],
     }
     trends = {
-        name: in_markdown(pictures.trend(records, group), name.replace("_", " "))
+        name: in_markdown(record_pictures.trend(records, group), name.replace("_", " "))
         for name, group in groups.items()
         if group
     }
@@ -182,14 +182,14 @@ def shown(record: Record, records: Sequence[Record], path: Path) -> Mapping[str,
         "name": record.model,
         MEASURED: result.started_at,
         "version": record.version,
-        "verdict": report.summary(record),
+        "verdict": record_report.summary(record),
         # The asset's page is too narrow for the table, the dialog of Markdown is not.
         "verdicts": dg.MetadataValue.md(
-            markdown_table(report.COLUMNS, report.rows(record, record.verdicts))
+            markdown_table(record_report.COLUMNS, record_report.rows(record, record.verdicts))
         ),
         **trends,
-        "throughput": in_markdown(pictures.throughput(record), "throughput over streams"),
-        "latencies": in_markdown(pictures.latencies(record), "distribution of latencies"),
+        "throughput": in_markdown(record_pictures.throughput(record), "throughput over streams"),
+        "latencies": in_markdown(record_pictures.latencies(record), "distribution of latencies"),
         **{kind.name: rounded(Spread.of(ours[kind.name]).median) for kind in kinds},
         "machine_speed": rounded(record.measurement.speed / 1e9),
         "others_processor_share": rounded(result.others_processor_share),
@@ -202,10 +202,10 @@ def verdict_table(verdicts: Sequence[Verdict], record: Record) -> dg.TableMetada
     """Verdicts as the UI shows a table."""
     return dg.MetadataValue.table(
         [
-            dg.TableRecord(dict(zip(report.COLUMNS, row, strict=True)))
-            for row in report.rows(record, verdicts)
+            dg.TableRecord(dict(zip(record_report.COLUMNS, row, strict=True)))
+            for row in record_report.rows(record, verdicts)
         ],
-        schema=dg.TableSchema([dg.TableColumn(name) for name in report.COLUMNS]),
+        schema=dg.TableSchema([dg.TableColumn(name) for name in record_report.COLUMNS]),
     )
 
 

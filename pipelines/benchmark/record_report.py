@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from pipelines.benchmark.figures import FigureKind, Spread
-from pipelines.regression.history import Record
-from pipelines.regression.judge import Verdict
+from pipelines.benchmark.history import Record
+from pipelines.benchmark.judge import Verdict
 
 COLUMNS = (
     "figure",

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import msgspec
 
+from pipelines.benchmark.intervals import LEAST_BLOCKS
+from pipelines.benchmark.judge import BASELINE, expect_figures
+from pipelines.benchmark.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
 from pipelines.benchmark.run import Progress
 from pipelines.benchmark.workloads import Plan
-from pipelines.regression.intervals import LEAST_BLOCKS
-from pipelines.regression.judge import BASELINE, expect_figures
-from pipelines.regression.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
 from runtime.errors import BenchmarkError, ModelNotFound, SettingsError
 from runtime.registry import PublishedModel, Registry
 from runtime.settings import Settings

@@ -14,11 +14,11 @@ import msgspec
 from pipelines.benchmark.calibration import float_operations_per_second, read_bytes_per_second
 from pipelines.benchmark.results import BenchmarkResult, ServerResult, quantiles
 from pipelines.benchmark.run import Progress, benchmark
-from pipelines.benchmark.servers import Candidate, rocmforge
 from pipelines.benchmark.workloads import Plan
 from runtime.files import locked
 from runtime.gguf import GGUFFile
 from runtime.manifest import Manifest
+from runtime.server_process import Candidate, rocmforge
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer, TokenizerCache
 
