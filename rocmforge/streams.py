@@ -1,5 +1,6 @@
 """Standard streams that are there, whatever started the program."""
 
+import io
 import os
 import sys
 
@@ -8,7 +9,8 @@ def open_standard_streams() -> None:
     """Open the null device where standard input, output or error is closed.
 
     Some init systems and cron jobs start programs so. Descriptors 0 to 2 must not become those of a
-    file that is opened later: what a library prints would be written into it.
+    file that is opened later: what a library prints would be written into it. What the encoding of
+    standard output lacks is printed as an escape.
     """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -19,6 +21,8 @@ def open_standard_streams() -> None:
         if getattr(sys, name) is None:
             stream = os.fdopen(descriptor, "r" if descriptor == 0 else "w", closefd=False)
             setattr(sys, name, stream)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error does by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def output_failure() -> OSError | None:

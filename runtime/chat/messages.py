@@ -24,6 +24,9 @@ ROLES = frozenset(
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names under which messages and templates have what was thought before an answer."""
 
+MOST_SHOWN = 40
+"""Characters of an unknown type of a part that are told."""
+
 TEXT_PARTS = {
     **dict.fromkeys(("text", "input_text", "output_text"), "text"),
     "refusal": "refusal",
@@ -96,7 +99,8 @@ def _part(part: Any) -> dict[str, Any]:
         return {"type": "text", "text": part}
     kind = part.get("type") if isinstance(part, Mapping) else None
     if not isinstance(kind, str) or kind not in TEXT_PARTS:
-        raise InvalidRequest(f"a message has a part of type {kind!r}; only text is served")
+        told = repr(kind if kind is None else str(kind)[:MOST_SHOWN])
+        raise InvalidRequest(f"a message has a part of type {told}; only text is served")
     text = part.get(TEXT_PARTS[kind])
     if not isinstance(text, str):
         raise InvalidRequest(f"a message has a part of type {kind!r} whose text is missing")

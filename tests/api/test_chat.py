@@ -297,3 +297,11 @@ def test_a_template_of_the_server_stands_in_for_the_models_own(serve: Serve) -> 
     serving.services.holder.load(lambda: model)
     tokens = serving.model.tokenizer.encode("hello the world")
     assert chat(serving).json()["usage"]["prompt_tokens"] == len(tokens)
+
+
+def test_a_long_type_of_a_part_is_not_told_whole(serving: Serving) -> None:
+    part = {"type": "x" * 100_000}
+    body = {"messages": [{"role": "user", "content": [part]}]}
+    refused = serving.post("/v1/chat/completions", json=body)
+    assert refused.status_code == 400
+    assert len(refused.content) < 500

@@ -152,3 +152,20 @@ def test_the_version_is_told() -> None:
     finished = rocmforge("--version")
     assert finished.returncode == 0
     assert finished.stdout == f"rocmforge {version('rocmforge')}\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_the_encoding_of_the_output_lacks_is_no_failure(encoding: str) -> None:
+    program = (
+        "from rocmforge.streams import open_standard_streams\n"
+        "open_standard_streams(); print('caf\\u00e9 \\u6f22 m\\udcff.gguf')"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (finished.returncode, finished.stderr) == (0, b"")
+    assert "m\\udcff.gguf" in finished.stdout.decode(encoding)
