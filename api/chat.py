@@ -1,7 +1,7 @@
 """Bodies of OpenAI's chat completions API, as far as it is served here.
 
 Source of names, defaults and ranges: OpenAI's API reference, "Create chat completion". `top_k`,
-`ignore_eos` and what the template is told (`chat_template_kwargs`, `continue_final_message` and
+`ignore_eos` and variables of the template (`chat_template_kwargs`, `continue_final_message` and
 so on) are extensions that other servers have too.
 """
 
@@ -15,7 +15,7 @@ from api.schemas import Conversation
 from runtime.errors import InvalidRequest
 
 FOR_THE_TEMPLATE = ("reasoning_effort", "enable_thinking", "documents")
-"""Fields that the template is told of, as variables that `chat_template_kwargs` may name too."""
+"""Fields that are variables of the template, which `chat_template_kwargs` may name too."""
 
 
 class ChatBody(OpenAIBody, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class ChatBody(OpenAIBody, frozen=True, kw_only=True):
     continue_final_message: bool | None = None
 
     def conversation(self) -> Conversation:
-        """What the template is told. Raises InvalidRequest naming the field that does not fit."""
+        """The template's variables. Raises InvalidRequest naming the field that does not fit."""
         if not self.messages:
             raise InvalidRequest("messages must hold at least one message")
         for place, message in enumerate(self.messages):

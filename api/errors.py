@@ -51,7 +51,7 @@ class NoModel(RocmForgeError):
 
 
 class Answer(NamedTuple):
-    """How an error is told: the HTTP status, and the `code` and `param` of OpenAI's dialect."""
+    """How an error is reported: the HTTP status, and the `code` and `param` of OpenAI's dialect."""
 
     status: int
     openai_code: str | None = None
@@ -93,7 +93,7 @@ CODE_OF_STATUS = {answer.status: code for code, answer in reversed(ANSWERS.items
 
 
 def answer_of(code: str) -> Answer:
-    """How an error is told."""
+    """The status, code and parameter that an error is reported with."""
     return ANSWERS.get(code, ANSWERS["internal_error"])
 
 
@@ -147,7 +147,7 @@ def on_known_error(
     error: RocmForgeError,
     parameters: dict[str, Any],
 ) -> None:
-    """Answer an error that a user can cause or mend with its own sentence."""
+    """Answer an error that a user can cause or fix with its own sentence."""
     field = error.field if isinstance(error, InvalidRequest) else None
     answer_error(request, response, error.code, str(error), field)
 

@@ -17,7 +17,7 @@ from runtime.errors import EngineUnavailable
 from runtime.statistics import EngineStatistics
 from runtime.tokenizer import Tokenizer
 
-MOST_SHOWN = 100
+MAX_SHOWN = 100
 """Characters of an unknown model's name that are told."""
 
 log = logging.getLogger("rocmforge.api")
@@ -175,5 +175,5 @@ class ModelHolder:
 def expect_served(name: str | None, model: ServedModel) -> None:
     """Raise UnknownModel where another model is asked for than the one that is served."""
     if name is not None and name != model.name:
-        shown = name if len(name) <= MOST_SHOWN else f"{name[:MOST_SHOWN]}..."
+        shown = name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}..."
         raise UnknownModel(f"the model {shown} is not served here; the one that is: {model.name}")

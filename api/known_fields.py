@@ -180,9 +180,9 @@ UNSERVED: Mapping[str, tuple[Any, ...]] = {
 }
 """Fields that would change an answer, and the values, beside NOTHING, that ask for no change."""
 
-MOST_NAMED = 20
+MAX_NAMED = 20
 """Ignored fields of a request that are told of."""
-MOST_CHARACTERS = 64
+MAX_CHARACTERS = 64
 """Of the name of one."""
 
 
@@ -198,7 +198,7 @@ def unknown_fields(body: bytes, served: Collection[str]) -> tuple[str, ...]:
         if name in served or name in HARMLESS:
             continue
         if (neutral := UNSERVED.get(name)) is None:
-            unknown.append(name[:MOST_CHARACTERS])
+            unknown.append(name[:MAX_CHARACTERS])
             continue
         value = msgspec.json.decode(raw)
         if not any(_equal(value, taken) for taken in (*NOTHING, *neutral)):
@@ -206,7 +206,7 @@ def unknown_fields(body: bytes, served: Collection[str]) -> tuple[str, ...]:
             raise InvalidRequest(
                 f"{name} is not supported here: leave it out, or send {default}", field=name
             )
-    return tuple(unknown[:MOST_NAMED])
+    return tuple(unknown[:MAX_NAMED])
 
 
 def _equal(value: Any, taken: Any) -> bool:

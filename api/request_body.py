@@ -24,12 +24,12 @@ class _NoNumber:
 
 LET_GO_OF_BODY = "rocmforge.let_go_of_body"
 """Key of the WSGI environment: a function that frees the memory of a body that has been read."""
-MOST_NESTING = 64
+MAX_NESTING = 64
 """How deep arrays and objects may stand in each other: less than any recursion of ours bears."""
 SMALL_BYTES = 64 * 1024
-MOST_DIGITS = 400
+MAX_DIGITS = 400
 """Of a whole number; the largest float has 309."""
-MOST_SHOWN = 40
+MAX_SHOWN = 40
 """Characters of a wrong value that are shown."""
 GZIP = 16 + zlib.MAX_WBITS
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -125,7 +125,7 @@ def _parsed(body: bytes) -> Any:
     refused: list[_NoNumber] = []
 
     def refuse(text: str) -> _NoNumber:
-        refused.append(_NoNumber(text[:MOST_SHOWN]))
+        refused.append(_NoNumber(text[:MAX_SHOWN]))
         return refused[-1]
 
     def number(text: str) -> float | _NoNumber:
@@ -133,7 +133,7 @@ def _parsed(body: bytes) -> Any:
         return value if math.isfinite(value) else refuse(text)
 
     def whole_number(text: str) -> int | _NoNumber:
-        return int(text) if len(text) <= MOST_DIGITS else refuse(text)
+        return int(text) if len(text) <= MAX_DIGITS else refuse(text)
 
     value = json.loads(
         body.decode(),
@@ -153,7 +153,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         names = Counter(name for name, _ in pairs)
-        twice = next(name for name, times in names.items() if times > 1)[:MOST_SHOWN]
+        twice = next(name for name, times in names.items() if times > 1)[:MAX_SHOWN]
         raise InvalidRequest(f"the request body has the field {twice!r} twice", field=twice)
     return value
 
@@ -161,7 +161,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_nesting(value: Any) -> None:
     """Go down level by level, without recursion. Raises InvalidRequest where there are too many."""
     level = [] if value.__class__ in SCALARS else [value]
-    for _ in range(MOST_NESTING):
+    for _ in range(MAX_NESTING):
         level = [
             child
             for parent in level
@@ -181,7 +181,7 @@ def _children(parent: Any) -> Iterable[Any]:
 
 def _too_deep() -> InvalidRequest:
     return InvalidRequest(
-        f"the request body holds more than {MOST_NESTING} arrays and objects in each other"
+        f"the request body holds more than {MAX_NESTING} arrays and objects in each other"
     )
 
 
@@ -190,7 +190,7 @@ def _check_values(value: Any) -> None:
     for path, each in _walk(value):
         if isinstance(each, _NoNumber):
             raise InvalidRequest(
-                f"{path} must be a finite number of at most {MOST_DIGITS} digits, not {each.text}",
+                f"{path} must be a finite number of at most {MAX_DIGITS} digits, not {each.text}",
                 field=path,
             )
         if isinstance(each, str) and SURROGATE.search(each):

@@ -8,15 +8,15 @@ from api.known_fields import unknown_fields
 from api.request_body import decode
 from runtime.errors import InvalidRequest
 from runtime.generation import FinishReason
-from runtime.sampling import BIASES, LARGEST, RANGES, Range, SamplingParameters
+from runtime.sampling import BIASES, MAX_INTEGER, RANGES, Range, SamplingParameters
 
 Number = int | float
-MOST_ID_DIGITS = 9
-MOST_STOP_CHARACTERS = 1 << 14
+MAX_ID_DIGITS = 9
+MAX_STOP_CHARACTERS = 1 << 14
 """Of all stop strings of a request: each takes some memory for as long as it runs."""
 
 
-def whole(name: str, value: Number, least: int, most: int = LARGEST) -> int:
+def whole(name: str, value: Number, least: int, most: int = MAX_INTEGER) -> int:
     """A whole number from `least` to `most`; 10.0 is one, 10.5 is not.
 
     Raises InvalidRequest.
@@ -30,9 +30,9 @@ def stop_strings(given: str | list[str] | None) -> tuple[str, ...]:
     Raises InvalidRequest where they are too long together.
     """
     stops = (given,) if isinstance(given, str) else tuple(given or ())
-    if sum(map(len, stops)) > MOST_STOP_CHARACTERS:
+    if sum(map(len, stops)) > MAX_STOP_CHARACTERS:
         raise InvalidRequest(
-            f"stop must have at most {MOST_STOP_CHARACTERS} characters in all", field="stop"
+            f"stop must have at most {MAX_STOP_CHARACTERS} characters in all", field="stop"
         )
     return tuple(filter(None, stops))
 
@@ -78,7 +78,7 @@ class Conversation(msgspec.Struct, frozen=True):
 
     messages: tuple[dict[str, Any], ...]
     variables: dict[str, Any]
-    """What else the template is told."""
+    """Further variables of the template."""
     add_generation_prompt: bool = True
     """Whether the assistant speaks next."""
     continue_final: bool = False
@@ -151,7 +151,7 @@ def sampling(given: SamplingFields, **defaults: Number | None) -> SamplingParame
 def _bias(given: tuple[str, Number]) -> tuple[int, float]:
     """A token and its bias. Raises InvalidRequest."""
     token, bias = given
-    if not (token.isascii() and token.isdigit() and len(token) <= MOST_ID_DIGITS):
+    if not (token.isascii() and token.isdigit() and len(token) <= MAX_ID_DIGITS):
         raise InvalidRequest("logit_bias names tokens by their ids", field="logit_bias")
     return int(token), BIASES.checked("logit_bias", bias)
 

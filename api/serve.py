@@ -40,10 +40,11 @@ def serve(
 ) -> None:
     """Serve until SIGTERM, SIGINT or the engine's death, then drain. Call it in the main thread.
 
-    The port is bound first and `announce` told where; then `load` runs in a thread of its own
-    while /health and /ready answer, and `ready` is told of the model. At the end running requests
-    get `drain_timeout` seconds; a second signal ends the process at once. An engine that hangs is
-    not waited for: its clients are told, and the process ends here with status 1.
+    The port is bound first and `announce` called with the address. Then `load` runs in a thread of
+    its own while /health and /ready answer, and `ready` is called with the model. At the end
+    running requests get `drain_timeout` seconds; a second signal ends the process at once. An
+    engine that hangs is not waited for: its clients get an error, and the process ends here with
+    status 1.
 
     Raises SettingsError where the address cannot be had, EngineUnavailable where the engine has
     died, RocmForgeError where the HTTP server's own thread has ended, and whatever `load` raises.
@@ -88,7 +89,7 @@ def _wait_for_end(ends: _Ends, services: Services, server: Server) -> BaseExcept
 
 
 def _has_died(services: Services) -> bool:
-    """Whether the engine of the served model is dead, which only a new process mends."""
+    """Whether the engine of the served model is dead, which only a new process can repair."""
     model = services.holder.model
     return model is not None and model.engine.failure is not None
 

@@ -21,7 +21,7 @@ from api.waitress_parser import Limits
 from runtime.errors import SettingsError
 from runtime.settings import Settings
 
-MOST_HEADER_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 64 * 1024
 CONNECTIONS_PER_THREAD = 8
 """Idle keep-alive connections cost no thread, so more may be open than are answered at once."""
 DESCRIPTORS_LEFT = 64
@@ -54,7 +54,7 @@ class Server:
                 connection_limit=connection_limit(threads),
                 # Reading on while a request runs is how a closed connection is seen.
                 channel_request_lookahead=1,
-                max_request_header_size=MOST_HEADER_BYTES,
+                max_request_header_size=MAX_HEADER_BYTES,
                 clear_untrusted_proxy_headers=True,
                 ident="rocmforge",
             )

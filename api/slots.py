@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from runtime.errors import QueueFull
 from runtime.settings import Settings
 
-MOST_RESERVED_THREADS = 16
-MOST_DERIVED_CONNECTIONS = 1024
+MAX_RESERVED_THREADS = 16
+MAX_DERIVED_CONNECTIONS = 1024
 """More are only taken where --max-connections asks for them: each costs a thread from the start."""
 
 
@@ -19,13 +19,13 @@ def answered_at_once(settings: Settings) -> int:
     """
     if settings.max_connections:
         return settings.max_connections
-    wanted = settings.max_batch_size + settings.max_queue_length + MOST_RESERVED_THREADS
-    return min(wanted, MOST_DERIVED_CONNECTIONS)
+    wanted = settings.max_batch_size + settings.max_queue_length + MAX_RESERVED_THREADS
+    return min(wanted, MAX_DERIVED_CONNECTIONS)
 
 
 def reserved_threads(connections: int) -> int:
     """Threads kept for /health, /metrics and the like while every generation slot is busy."""
-    return min(MOST_RESERVED_THREADS, max(1, connections // 4))
+    return min(MAX_RESERVED_THREADS, max(1, connections // 4))
 
 
 class GenerationSlots:
@@ -42,7 +42,7 @@ class GenerationSlots:
     def of_server(cls, settings: Settings) -> "GenerationSlots":
         """Slots of a server: all that it answers at once but the reserved ones."""
         connections = answered_at_once(settings)
-        is_derived = not settings.max_connections and connections < MOST_DERIVED_CONNECTIONS
+        is_derived = not settings.max_connections and connections < MAX_DERIVED_CONNECTIONS
         return cls(
             max(1, connections - reserved_threads(connections)),
             "--max-queue-length" if is_derived else "--max-connections",

@@ -30,7 +30,7 @@ class Takeover:
     """Looks which version of a model is current. Owned by the thread that calls `look`.
 
     Another one is loaded beside the one that is served and then held instead of it. One that cannot
-    be loaded is tried again after pauses that grow; what is wrong is told in the log when it
+    be loaded is tried again after pauses that grow; the reason is logged when it
     changes, and the one before goes on. A retired model goes on too. The one that is served is
     loaded again where its engine has stopped because its weights had changed.
     """

@@ -9,12 +9,12 @@ from waitress.rfc7230 import CHUNK_EXT_RE, ONLY_HEXDIG_RE
 
 UNCOUNTED_BYTES = 64 * 1024
 """What every body may have before it counts, so that small requests always get through."""
-MOST_CONTROL_BYTES = 1024
+MAX_CONTROL_BYTES = 1024
 """Of a chunk's size with its extensions."""
-MOST_TRAILER_BYTES = 64 * 1024
-MOST_SIZE_DIGITS = 16
+MAX_TRAILER_BYTES = 64 * 1024
+MAX_SIZE_DIGITS = 16
 END_OF_LINE = b"\r\n"
-PLAIN_SIZE = re.compile(rb"([0-9a-fA-F]{1,%d})\r\n" % MOST_SIZE_DIGITS)
+PLAIN_SIZE = re.compile(rb"([0-9a-fA-F]{1,%d})\r\n" % MAX_SIZE_DIGITS)
 
 
 class BodiesFull(Exception):
@@ -123,10 +123,10 @@ class ChunkedBody:
         """Read the line in front of a chunk: its size in hexadecimal digits, and extensions."""
         if not self._line and (taken := self._read_whole_chunks(data, position)):
             return taken
-        line, taken = self._line_of(data, position, MOST_CONTROL_BYTES)
+        line, taken = self._line_of(data, position, MAX_CONTROL_BYTES)
         if line is not None:
             size, semicolon, _ = line.partition(b";")
-            if not ONLY_HEXDIG_RE.fullmatch(size) or len(size) > MOST_SIZE_DIGITS:
+            if not ONLY_HEXDIG_RE.fullmatch(size) or len(size) > MAX_SIZE_DIGITS:
                 raise InvalidChunks("the size of a chunk is no hexadecimal number")
             if semicolon and not CHUNK_EXT_RE.fullmatch(line[len(size) :]):
                 raise InvalidChunks("the extension of a chunk is malformed")
@@ -165,7 +165,7 @@ class ChunkedBody:
 
     def _read_trailer(self, data: bytes, position: int) -> int:
         """Read fields behind the last chunk, which nobody asks for, to an empty line."""
-        line, taken = self._line_of(data, position, MOST_TRAILER_BYTES - self._trailer_bytes)
+        line, taken = self._line_of(data, position, MAX_TRAILER_BYTES - self._trailer_bytes)
         if line is not None:
             self._trailer_bytes += len(line)
             self.completed = not line

@@ -10,12 +10,12 @@ from waitress.receiver import FixedStreamReceiver
 
 from api.waitress_bodies import BodiesFull, BodyBuffer, BodyMemory, ChunkedBody, InvalidChunks
 
-MOST_LENGTH_DIGITS = 19
+MAX_LENGTH_DIGITS = 19
 SLOWEST_BYTES_PER_SECOND = 16 * 1024
 """A request that comes at least so fast is never too slow."""
 FRAMING = 8
 """Times the largest body that a chunked request may have in all; chunks of one byte have six."""
-MOST_FRAMING_BYTES = 128 * 1024
+MAX_FRAMING_BYTES = 128 * 1024
 """What it may have beside, for small limits."""
 END_OF_HEAD = b"\r\n\r\n"
 
@@ -153,7 +153,7 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc]
             raise Refusal("invalid_request", f"the request body cannot be read: {error}") from None
         self.body_bytes_received += taken
         most = self._limits.body_bytes
-        if len(body) > most or self.body_bytes_received > FRAMING * most + MOST_FRAMING_BYTES:
+        if len(body) > most or self.body_bytes_received > FRAMING * most + MAX_FRAMING_BYTES:
             raise self._too_large
         if body.completed:
             self.completed = True
@@ -187,7 +187,7 @@ def _check_framing(lines: list[bytes], minor: int) -> None:
     lengths = _values(lines, b"content-length")
     encodings = _values(lines, b"transfer-encoding")
     hosts = _values(lines, b"host")
-    if len(lengths) > 1 or any(len(length) > MOST_LENGTH_DIGITS for length in lengths):
+    if len(lengths) > 1 or any(len(length) > MAX_LENGTH_DIGITS for length in lengths):
         raise Refusal("invalid_request", "Content-Length must be one number of bytes")
     if encodings and lengths:
         raise Refusal("invalid_request", "send Transfer-Encoding or Content-Length, not both")

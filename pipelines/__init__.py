@@ -1,1 +1,1 @@
-"""From a GGUF file to a validated, published model: plain functions, and Dagster's face on them."""
+"""From a GGUF file to a validated, published model: functions, and Dagster's definitions."""

@@ -157,7 +157,7 @@ def published_model(
 
 @contextmanager
 def failures_shown() -> Iterator[None]:
-    """What a user can mend becomes the run's failure in one sentence, and is not tried again."""
+    """What a user can fix becomes the run's failure in one sentence, and is not tried again."""
     try:
         yield
     except (RocmForgeError, OSError) as error:

@@ -1,1 +1,1 @@
-"""The command line: the door to the three houses."""
+"""The command line, which calls the api, pipelines and runtime packages."""

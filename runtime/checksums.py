@@ -17,7 +17,7 @@ CHECKSUMS_NAME = "weights.sums"
 CHUNK = 1 << 20
 """Bytes that one checksum is of."""
 LANES = 4
-"""A checksum is so many CRC-32C, each of every fourth 8 bytes."""
+"""The number of CRC-32C in a checksum, each of every fourth 8 bytes."""
 SPREAD = 8
 """Chunks that are looked at where reading all would take too long."""
 BEGIN = 0xFFFFFFFF
@@ -43,7 +43,7 @@ class Checksums:
 
     @staticmethod
     def encoded_size(size: int) -> int:
-        """Bytes of the stored checksums of so many bytes."""
+        """Bytes of the stored checksums of a file of this size."""
         return HEADER.size + (-(-size // CHUNK) + 1) * LANES * 4
 
     def encode(self) -> bytes:

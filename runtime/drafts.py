@@ -10,8 +10,8 @@ from collections.abc import Sequence
 MATCHED_TOKENS = 3
 """Tokens that must have stood together before."""
 FIRST_LENGTH = 3
-LONGEST = 7
-LONGEST_PAUSE = 64
+MAX_DRAFT = 7
+MAX_PAUSE = 64
 
 
 class PromptLookup:
@@ -44,11 +44,11 @@ class PromptLookup:
     def settle(self, guessed: int, held: int) -> None:
         """Learn that the first `held` of `guessed` tokens were the model's own."""
         if held == guessed:
-            self._length = min(2 * self._length + 1, LONGEST)
+            self._length = min(2 * self._length + 1, MAX_DRAFT)
         else:
             self._length = max(1, held)
         if held > 0:
             self._failures = 0
         else:
             self._failures += 1
-            self._pause = min(2**self._failures, LONGEST_PAUSE)
+            self._pause = min(2**self._failures, MAX_PAUSE)

@@ -196,7 +196,7 @@ class Engine:
             raise InvalidRequest(f"a token id is not between 0 and {self.vocabulary_size - 1}")
 
     def check_prompt_length(self, tokens: int, *, at_least: bool = False) -> None:
-        """Raise ContextLengthExceeded where a prompt of so many tokens leaves no room."""
+        """Raise ContextLengthExceeded where a prompt of this length fills the context."""
         if tokens >= self.context_length:
             raise ContextLengthExceeded(
                 self._overflow(f"at least {tokens}" if at_least else str(tokens))

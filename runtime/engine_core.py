@@ -20,7 +20,7 @@ from runtime.settings import Settings
 from runtime.statistics import StatisticsRecorder
 from runtime.step import StepInputs
 
-MOST_FAILED_STEPS = 5
+MAX_FAILED_STEPS = 5
 """Steps that fail in a row before the engine counts as broken."""
 STEP_FAILED = "the model's step failed; the server's log says why"
 OUT_OF_MEMORY = (
@@ -164,7 +164,7 @@ class EngineCore:
     def step(self) -> None:
         """Plan a step, compute it and hand out its tokens; without requests, do nothing.
 
-        Raises RuntimeError where MOST_FAILED_STEPS failed in a row, WeightsChanged where the
+        Raises RuntimeError where MAX_FAILED_STEPS failed in a row, WeightsChanged where the
         weights are no longer those that were loaded.
         """
         plan = self._scheduler.plan(self._pace.patience)
@@ -193,7 +193,7 @@ class EngineCore:
         for row in plan.rows:
             self._end(self._live[row.sequence.request_id], FinishReason.FAILED, error=error)
         self._failed_steps += 1
-        if self._failed_steps >= MOST_FAILED_STEPS:
+        if self._failed_steps >= MAX_FAILED_STEPS:
             raise RuntimeError(f"{self._failed_steps} steps failed in a row")
 
     def _note_started(self, plan: StepPlan) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 
 class RocmForgeError(Exception):
-    """Base of every error a user can cause or mend. `str(error)` is shown as it is."""
+    """Base of every error a user can cause or fix. `str(error)` is shown as it is."""
 
     code: ClassVar[str] = "internal_error"
 
@@ -93,7 +93,7 @@ class InvalidRequest(RocmForgeError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """A prompt that leaves no room for an answer in the context, or in the KV cache."""
+    """A prompt too long for any answer in the context, or in the KV cache."""
 
     code = "context_length_exceeded"
 

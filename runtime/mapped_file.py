@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.checksums import Checksums
 
-MOST_LOOKS = 5
+MAX_LOOKS = 5
 """How often a file is read anew that is written to while it is read."""
 
 
@@ -75,7 +75,7 @@ class MappedFile:
         Where only links or permissions changed, parts of it are looked at, else all. Then `state`
         is that of now.
         """
-        for _ in range(MOST_LOOKS):
+        for _ in range(MAX_LOOKS):
             now = FileState.of(self.file)
             if now == self.state:
                 return None

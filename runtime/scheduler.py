@@ -24,7 +24,7 @@ from runtime.sequence import Sequence
 
 log = logging.getLogger("rocmforge.engine")
 
-LEAST_CHUNK = 16
+MIN_CHUNK = 16
 """Tokens of prompts that a step takes even where patience is at an end; fewer take no less time."""
 DRAFTED_STEP = 8
 """Most tokens of a step that carries guesses: with more, a row more is a row's work more."""
@@ -92,7 +92,7 @@ class Scheduler:
             self._extend(rows, generating, left)
         else:
             left = self._extend(rows, generating, budget)
-            chunk = min(left, max(patience, LEAST_CHUNK))
+            chunk = min(left, max(patience, MIN_CHUNK))
             self._admit_within(self._extend(rows, behind, chunk), rows)
         return StepPlan(rows=self._drafted(rows)) if rows else None
 

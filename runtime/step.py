@@ -32,7 +32,7 @@ class StepInputs:
 
 
 def largest_step(tokens: int, logits: int, pages: int) -> StepInputs:
-    """A step of one row of so many tokens and logits, in the first `pages` pages."""
+    """A step of one row of this many tokens and logits, in the first `pages` pages."""
     return StepInputs(
         token_ids=np.zeros(tokens, np.int32),
         positions=np.arange(tokens, dtype=np.int32),

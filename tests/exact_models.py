@@ -18,7 +18,7 @@ MODELS_OF_EXPERTS = 6
 """Where rounding makes another expert the best, one position differs by much: it takes more."""
 SCALED_EMBEDDINGS: Mapping[str, float] = {"gemma": 0.7, "granite": 2.0}
 """Gains of the embeddings of families that scale them: else every token only repeats itself."""
-MOST_LAYERS = 10
+MAX_LAYERS = 10
 """Models that are deeper are so only because llama.cpp asks for it; their families have others."""
 FALLBACK = "Q8_0"
 """Of the matrices that have fewer columns, as llama.cpp's own quantizer does."""
@@ -27,7 +27,7 @@ FALLBACK = "Q8_0"
 def exact_models() -> Iterator[tuple[str, str]]:
     """Names and formats: every architecture in two formats, llama in all."""
     for name, tiny in TINY_MODELS.items():
-        if tiny.layers > MOST_LAYERS:
+        if tiny.layers > MAX_LAYERS:
             continue
         for format in EACH_ARCHITECTURE:
             yield name, format

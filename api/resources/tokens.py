@@ -30,7 +30,7 @@ from runtime.errors import InvalidRequest
 from runtime.finite_json import finite_json
 from runtime.tokenizer import Tokenizer
 
-MOST_TOKENS = 1 << 18
+MAX_TOKENS = 1 << 18
 """That one answer may hold, where the context takes no more: each takes some hundred bytes."""
 
 
@@ -136,7 +136,7 @@ def _rendered(
 
 def _expect_few(tokens: int, model: ServedModel) -> None:
     """Raise InvalidRequest where an answer would hold too many tokens."""
-    most = max(MOST_TOKENS, model.engine.context_length)
+    most = max(MAX_TOKENS, model.engine.context_length)
     if tokens > most:
         raise InvalidRequest(f"there are more than {most} tokens or texts; send them in pieces")
 

@@ -1,1 +1,1 @@
-"""What the server tells of itself: metrics, traces and its log."""
+"""The server's monitoring data: metrics, traces and its log."""

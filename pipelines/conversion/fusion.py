@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto
 
 from pipelines.conversion.nodes import attributes, named_inputs, operator_node
 
-MOST_PRODUCTS = 3
+MAX_PRODUCTS = 3
 
 
 def fuse(model: ModelProto) -> None:
@@ -46,7 +46,7 @@ def _all_products(
 ) -> bool:
     """Whether the norm is over whole rows and its result goes into one to three products only."""
     return (
-        0 < len(products) <= MOST_PRODUCTS
+        0 < len(products) <= MAX_PRODUCTS
         and norm.output[0] not in outputs
         and all(
             node.op_type == "QuantMatMul"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
-    parser.add_argument("--system", metavar="TEXT", help="what the model is told before all else")
+    parser.add_argument("--system", metavar="TEXT", help="the system message")
     add_sampling(parser, temperature=0.7, max_tokens=2**31 - 1, of="of each answer")
     add_settings(parser, *SESSION, "cache_tokens", "chat_template")
 

@@ -1,4 +1,4 @@
-"""Tell what a GGUF holds and whether it can be run."""
+"""Show what a GGUF contains and whether it can be run."""
 
 import argparse
 from pathlib import Path

@@ -13,13 +13,13 @@ from jinja2.exceptions import SecurityError
 
 from runtime.tokenizer import Watch, unwatched
 
-MOST_WORK = 400_000_000
+MAX_WORK = 400_000_000
 """About nanoseconds of one processor."""
-MOST_BYTES = 256 << 20
+MAX_BYTES = 256 << 20
 """Of all texts and lists that a rendering makes, one after the other."""
-MOST_SECONDS = 5.0
+MAX_SECONDS = 5.0
 """Of the thread's own time; only a slow machine gets here before the work is used up."""
-MOST_DEPTH = 100
+MAX_DEPTH = 100
 """Levels of lists and mappings inside each other."""
 LOOK_EVERY = 5_000_000
 """Work between two looks at the clock and for the client."""
@@ -79,10 +79,10 @@ class Budget:
 
         What it raises ends the work, as where a client has left.
         """
-        self._work = MOST_WORK
-        self._bytes = MOST_BYTES
+        self._work = MAX_WORK
+        self._bytes = MAX_BYTES
         self._watch = watch
-        self._ends = time.thread_time() + MOST_SECONDS
+        self._ends = time.thread_time() + MAX_SECONDS
         self._look_at = self._work
         self._sizes: dict[int, tuple[object, int, int]] = {}
         """Group, size and depth by its id; groups never change, and stay alive for their id."""
@@ -97,7 +97,7 @@ class Budget:
         """Pay for bytes of memory, before they are taken where many may be. Raises Exhausted."""
         self._bytes -= size
         if self._bytes < 0:
-            raise Exhausted(f"it makes more than {MOST_BYTES >> 20} MiB of text and lists")
+            raise Exhausted(f"it makes more than {MAX_BYTES >> 20} MiB of text and lists")
 
     def check(self, size: int) -> None:
         """Raise Exhausted where so many bytes could not be held; pay nothing."""
@@ -118,7 +118,7 @@ class Budget:
         elif isinstance(value, list | tuple | dict):
             self.hold(ENTRY_BYTES + 16 * len(value))
         elif isinstance(value, int):
-            if value.bit_length() > MOST_BITS:
+            if value.bit_length() > MAX_BITS:
                 raise Exhausted("it computes too large a number")
         elif isinstance(value, Iterator):
             return Once(self.listed(value))
@@ -148,8 +148,8 @@ class Budget:
         return value.bit_length() // 3 + 1 if isinstance(value, int) else 8
 
     def _measured(self, group: Any, level: int) -> tuple[object, int, int]:
-        if level > MOST_DEPTH:
-            raise Exhausted(f"it nests lists deeper than {MOST_DEPTH} levels")
+        if level > MAX_DEPTH:
+            raise Exhausted(f"it nests lists deeper than {MAX_DEPTH} levels")
         inside = group._entries if isinstance(group, Once) else group
         self.spend(CALL + ENTRY * 3 * len(inside))
         self.hold(2 * ENTRY_BYTES)
@@ -161,8 +161,8 @@ class Budget:
                 depth = max(depth, known[2])
             else:
                 size += self.size(entry)
-        if depth >= MOST_DEPTH:
-            raise Exhausted(f"it nests lists deeper than {MOST_DEPTH} levels")
+        if depth >= MAX_DEPTH:
+            raise Exhausted(f"it nests lists deeper than {MAX_DEPTH} levels")
         self._sizes[id(group)] = (group, size, depth + 1)
         return self._sizes[id(group)]
 
@@ -176,7 +176,7 @@ class Budget:
         self._look_at = self._work - LOOK_EVERY
 
 
-MOST_BITS = 4096
+MAX_BITS = 4096
 """Of any integer."""
 
 

@@ -9,9 +9,9 @@ from jinja2.exceptions import SecurityError
 
 from runtime.chat.text import TemplateText, joined
 
-WIDEST = 10_000
+MAX_WIDTH = 10_000
 """Width and precision of a field."""
-LONGEST_SPECIFICATION = 100
+MAX_SPECIFICATION_LENGTH = 100
 FIELD = re.compile(
     r"%(?:\((?P<name>[^()]*)\))?(?P<flags>[#0\- +]*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d*))?"
     r"[hlL]?(?P<kind>[diouxXeEfFgGcrsa%])"
@@ -83,7 +83,7 @@ class Fields:
             specification = "".join(self.fill(specification))
         if not specification:
             return self._text_of(value)
-        if len(specification) > LONGEST_SPECIFICATION:
+        if len(specification) > MAX_SPECIFICATION_LENGTH:
             raise SecurityError("it formats text in too long a way")
         for number in re.findall(r"\d+", specification):
             _wide(int(number))
@@ -141,6 +141,6 @@ def _field(field: re.Match[str], given: _Values, text_of: Print) -> str:
 def _wide(number: Any) -> int:
     if not isinstance(number, int):
         raise TypeError("* wants int")
-    if abs(number) > WIDEST:
-        raise SecurityError(f"it formats text wider than {WIDEST} characters")
+    if abs(number) > MAX_WIDTH:
+        raise SecurityError(f"it formats text wider than {MAX_WIDTH} characters")
     return number

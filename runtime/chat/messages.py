@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runtime.chat.budget import CALL, MOST_DEPTH, Budget
+from runtime.chat.budget import CALL, MAX_DEPTH, Budget
 from runtime.chat.syntax import CONTENT, Reads
 from runtime.chat.text import NoText, TemplateText
 from runtime.errors import InvalidRequest
@@ -53,8 +53,8 @@ def plain(value: Any, budget: Budget, level: int = 0) -> Any:
     if isinstance(value, str):
         budget.spend(len(value) >> 2)
         return well_formed(str.__str__(value))
-    if level > MOST_DEPTH - 10:
-        raise InvalidRequest(f"a value is nested deeper than {MOST_DEPTH - 10} levels; flatten it")
+    if level > MAX_DEPTH - 10:
+        raise InvalidRequest(f"a value is nested deeper than {MAX_DEPTH - 10} levels; flatten it")
     if isinstance(value, Mapping):
         return {
             plain(key, budget, level): plain(each, budget, level + 1) for key, each in value.items()

@@ -133,7 +133,7 @@ METHODS: dict[str, Price] = {
 
 
 def _grown(times: int, work: int = TEXT) -> Price:
-    """A filter whose text may be so many times as long."""
+    """A filter whose result may be this many times as long as its input."""
 
     def price(budget: Budget, value: Any, *given: Any, **named: Any) -> None:
         size = budget.size(value)

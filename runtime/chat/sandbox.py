@@ -29,7 +29,7 @@ from runtime.chat.budget import (
     CALL,
     ENTRY_BYTES,
     MACRO,
-    MOST_BITS,
+    MAX_BITS,
     NODE,
     Budget,
     Exhausted,
@@ -40,9 +40,9 @@ from runtime.chat.filters import filters_of
 from runtime.chat.text import NoText, TemplateText, joined
 from runtime.tokenizer import Watch, unwatched
 
-MOST_SPREAD = 100
+MAX_SPREAD = 100
 """Arguments that `*` may make of a list."""
-LONGEST_TIME = 256
+MAX_TIME_FORMAT_LENGTH = 256
 """Characters that strftime may make of one."""
 
 METHODS_OF_TEXT = frozenset(
@@ -195,8 +195,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def spread(self, arguments: Any) -> Any:
         """What `*` or `**` makes arguments of."""
-        if not isinstance(arguments, list | tuple | dict) or len(arguments) > MOST_SPREAD:
-            raise SecurityError(f"it spreads more than {MOST_SPREAD} arguments, or no list")
+        if not isinstance(arguments, list | tuple | dict) or len(arguments) > MAX_SPREAD:
+            raise SecurityError(f"it spreads more than {MAX_SPREAD} arguments, or no list")
         return arguments
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -472,7 +472,7 @@ def _check_bits(operator: str, left: float, right: float) -> None:
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length()
         made = bits * right if operator == "**" else bits + right.bit_length()
-        if operator in ("*", "**") and made > MOST_BITS:
+        if operator in ("*", "**") and made > MAX_BITS:
             raise Exhausted("it computes too large a number")
 
 

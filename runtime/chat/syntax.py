@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jinja2 import nodes
 
 CONTENT = "content"
-MOST_HANDS = 10
+MAX_INDIRECTIONS = 10
 """Variables and macros through which a content is followed, one after the other."""
 OF_ATTRIBUTES = frozenset({"selectattr", "rejectattr"})
 """Filters that make no sense on a text; nor does `map` with an attribute."""
@@ -48,7 +48,7 @@ def _names_of_contents(source: nodes.Template) -> frozenset[str]:
     """Names of variables that hold a content at some time."""
     given = list(_given(source))
     known: frozenset[str] = frozenset()
-    for _ in range(MOST_HANDS):
+    for _ in range(MAX_INDIRECTIONS):
         found = known | {name for name, value in given if _is_content(value, known)}
         if found == known:
             break

@@ -11,7 +11,7 @@ from jinja2 import Template
 
 from runtime.chat.budget import Budget, Interrupted
 from runtime.chat.messages import Message, for_template, plain
-from runtime.chat.sandbox import LONGEST_TIME, SANDBOX, Refusal
+from runtime.chat.sandbox import MAX_TIME_FORMAT_LENGTH, SANDBOX, Refusal
 from runtime.chat.syntax import CONTENT, Reads, reads_of
 from runtime.chat.text import TemplateText, joined
 from runtime.errors import InvalidRequest, SettingsError
@@ -22,9 +22,9 @@ SET_BY_US = frozenset(
 )
 """Variables of every rendering, which no request may set."""
 
-LONGEST_SOURCE = 1 << 16
+MAX_SOURCE_LENGTH = 1 << 16
 """Characters of a template: four times those of the longest one known."""
-LONGEST_REASON = 300
+MAX_REASON_LENGTH = 300
 """Characters of an error that are told."""
 FOR_TOOLS = "tool_use"
 """Name of the template that a file may have for requests with tools."""
@@ -52,8 +52,8 @@ def compiled(source: str) -> Compiled:
 @lru_cache(maxsize=16)
 def _compiled(source: str) -> Compiled | str:
     """A template, or why it cannot be read."""
-    if len(source) > LONGEST_SOURCE:
-        return f"it is longer than {LONGEST_SOURCE} characters"
+    if len(source) > MAX_SOURCE_LENGTH:
+        return f"it is longer than {MAX_SOURCE_LENGTH} characters"
     try:
         return Compiled(SANDBOX.from_string(source), reads_of(SANDBOX.parse(source)))
     except Exception as error:  # a template may fail in any way
@@ -194,8 +194,8 @@ class ChatTemplate:
         return self._default if source is None else compiled(source)
 
     def _time(self, form: str, budget: Budget) -> str:
-        budget.spend(len(form) * LONGEST_TIME)
-        budget.check(len(form) * LONGEST_TIME)
+        budget.spend(len(form) * MAX_TIME_FORMAT_LENGTH)
+        budget.check(len(form) * MAX_TIME_FORMAT_LENGTH)
         return self._clock().strftime(form)
 
     def _token_text(self, token: int | None) -> TemplateText:
@@ -254,5 +254,5 @@ def _texts(content: object) -> Iterator[str]:
 
 def _reason(error: Exception) -> str:
     """An exception's words on one line."""
-    words = " ".join(str(error)[: 4 * LONGEST_REASON].split()) or type(error).__name__
-    return words if len(words) <= LONGEST_REASON else f"{words[:LONGEST_REASON]}..."
+    words = " ".join(str(error)[: 4 * MAX_REASON_LENGTH].split()) or type(error).__name__
+    return words if len(words) <= MAX_REASON_LENGTH else f"{words[:MAX_REASON_LENGTH]}..."

@@ -1,4 +1,4 @@
-"""The metadata keys that later rooms read, and the type that each must have."""
+"""The metadata keys that other modules read, and the type that each must have."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from runtime.gguf.values import StringArray, Value
 
-# What later rooms read; a key below `{arch}.` is checked for the file's own architecture.
+# What other modules read; a key below `{arch}.` is checked for the file's own architecture.
 KNOWN_KEYS: dict[str, str] = {
     "general.architecture": "text",
     "general.name": "text",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from runtime.errors import InvalidName
 
-LONGEST_NAME = 100
-NAME = re.compile(rf"[A-Za-z0-9_](?:[A-Za-z0-9._-]{{0,{LONGEST_NAME - 2}}}[A-Za-z0-9_])?")
+MAX_NAME_LENGTH = 100
+NAME = re.compile(rf"[A-Za-z0-9_](?:[A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 2}}}[A-Za-z0-9_])?")
 
 
 def is_name(text: str) -> bool:
@@ -17,15 +17,15 @@ def is_name(text: str) -> bool:
 def expect_name(text: str) -> str:
     """The text itself. Raises InvalidName where no model can be called so."""
     if not is_name(text):
-        shown = ascii(text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}...")
+        shown = ascii(text if len(text) <= MAX_NAME_LENGTH else f"{text[:MAX_NAME_LENGTH]}...")
         raise InvalidName(
             f"{shown} is no name of a model: it has letters, digits, '.', '_' and '-', begins and "
-            f"ends with a letter, a digit or '_', and is at most {LONGEST_NAME} long"
+            f"ends with a letter, a digit or '_', and is at most {MAX_NAME_LENGTH} long"
         )
     return text
 
 
 def model_name(path: Path) -> str:
     """Name under which a GGUF is published by default: its stem, other characters as '-'."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.")[:LONGEST_NAME].strip("-.")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.")[:MAX_NAME_LENGTH].strip("-.")
     return name or "model"

@@ -3,8 +3,8 @@
 from runtime.sampling.logits import Logits, StepLogits
 from runtime.sampling.parameters import (
     BIASES,
-    LARGEST,
-    LEAST_TEMPERATURE,
+    MAX_INTEGER,
+    MIN_TEMPERATURE,
     RANGES,
     Range,
     SamplingParameters,
@@ -13,8 +13,8 @@ from runtime.sampling.sampler import Sampler
 
 __all__ = [
     "BIASES",
-    "LARGEST",
-    "LEAST_TEMPERATURE",
+    "MAX_INTEGER",
+    "MIN_TEMPERATURE",
     "RANGES",
     "Logits",
     "Range",

@@ -8,10 +8,10 @@ import numpy as np
 
 from runtime.errors import InvalidRequest
 
-LEAST_TEMPERATURE = float(np.finfo(np.float32).tiny)
+MIN_TEMPERATURE = float(np.finfo(np.float32).tiny)
 """Float32's smallest normal number. Logits are divided in float32, where less may be zero."""
-LARGEST = 2**63 - 1
-MOST_SHOWN = 40
+MAX_INTEGER = 2**63 - 1
+MAX_SHOWN = 40
 """Characters of a wrong value that are shown."""
 
 
@@ -51,7 +51,7 @@ class Range:
 
 RANGES: Mapping[str, Range] = {
     "temperature": Range(0.0, 2.0, help="0 is greedy"),
-    "top_k": Range(0, LARGEST, whole=True, help="likeliest tokens kept; 0 is off"),
+    "top_k": Range(0, MAX_INTEGER, whole=True, help="likeliest tokens kept; 0 is off"),
     "top_p": Range(0.0, 1.0, help="probability kept; 1 is off"),
     "min_p": Range(0.0, 1.0, help="least probability, as a share of the likeliest; 0 is off"),
     "repetition_penalty": Range(0.01, 100.0, help="divides logits of what was said; 1 is off"),
@@ -72,7 +72,7 @@ BIASES = Range(-100.0, 100.0)
 class SamplingParameters:
     """How a request picks its tokens. Immutable.
 
-    temperature: 0 to 2, greedy below LEAST_TEMPERATURE. top_k: most likely tokens kept, 0 for all.
+    temperature: 0 to 2, greedy below MIN_TEMPERATURE. top_k: most likely tokens kept, 0 for all.
     top_p: probability mass kept, 0 for the most likely token alone. seed: fixes the draws; None
     takes a fresh one.
     min_p: tokens less likely than this share of the likeliest are left out, 0 for none.
@@ -113,8 +113,8 @@ class SamplingParameters:
     @property
     def greedy(self) -> bool:
         """Whether the most likely token is taken, with no draw."""
-        return self.temperature < LEAST_TEMPERATURE or self.top_k == 1 or self.top_p == 0.0
+        return self.temperature < MIN_TEMPERATURE or self.top_k == 1 or self.top_p == 0.0
 
 
 def _shown(value: float) -> str:
-    return str(value)[:MOST_SHOWN]
+    return str(value)[:MAX_SHOWN]

@@ -7,7 +7,7 @@ from api.resources.health import gpu_check
 from api.services import VERSION
 from api.slots import GenerationSlots
 from runtime.device import GpuMemory
-from runtime.engine_core import MOST_FAILED_STEPS
+from runtime.engine_core import MAX_FAILED_STEPS
 from runtime.errors import PreparationError
 from runtime.settings import Settings
 from tests.api.conftest import Serve
@@ -129,7 +129,7 @@ def test_an_engine_that_has_died_is_unhealthy(serving: Serving) -> None:
 
 def test_an_engine_whose_steps_all_fail_is_unhealthy_and_not_ready(serving: Serving) -> None:
     serving.session.broken = True
-    for _ in range(MOST_FAILED_STEPS):
+    for _ in range(MAX_FAILED_STEPS):
         failed = serving.generate(max_tokens=1)
         assert (failed.status_code, failed.json()["status"]) == (500, "error")
         assert "broken by the test" not in failed.text

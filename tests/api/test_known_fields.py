@@ -7,7 +7,7 @@ import pytest
 
 from api.chat import ChatBody, ChatRequest
 from api.completions import CompletionBody, CompletionRequest
-from api.known_fields import HARMLESS, MOST_NAMED, NOTHING, UNSERVED, header_of
+from api.known_fields import HARMLESS, MAX_NAMED, NOTHING, UNSERVED, header_of
 from api.schemas import GenerateBody, GenerateRequest
 from runtime.errors import InvalidRequest
 from tests.api.serving import Serving
@@ -70,7 +70,7 @@ def test_what_nobody_knows_is_ignored_and_named(route: str) -> None:
     assert unknown(route, max_tokns=3, temprature=[1e300]) == ("max_tokns", "temprature")
     many = {f"{index}" * 100: 10**300 for index in range(100)}
     named = unknown(route, **many)
-    assert len(named) == MOST_NAMED
+    assert len(named) == MAX_NAMED
     assert max(map(len, named)) == 64
 
 

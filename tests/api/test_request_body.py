@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.chat import ChatRequest
 from api.completions import CompletionRequest
-from api.request_body import MOST_NESTING, decode
+from api.request_body import MAX_NESTING, decode
 from api.schemas import GenerateRequest
 from runtime.errors import InvalidRequest
 
@@ -61,7 +61,7 @@ def test_a_whole_utf16_pair_is_a_letter() -> None:
     assert decode(rb'{"x": "\ud83d\ude00", "y": "\u0000"}', Anything) == Anything("😀", "\0")
 
 
-@pytest.mark.parametrize("depth", [MOST_NESTING + 1, 500, 600, 980, 2_000, 100_000, 1_000_000])
+@pytest.mark.parametrize("depth", [MAX_NESTING + 1, 500, 600, 980, 2_000, 100_000, 1_000_000])
 @pytest.mark.parametrize(("begin", "end"), [(b"[", b"]"), (b'{"a":', b"}")])
 def test_nesting_is_refused_from_one_depth_on(depth: int, begin: bytes, end: bytes) -> None:
     deep = begin * depth + b"1" + end * depth
@@ -72,7 +72,7 @@ def test_nesting_is_refused_from_one_depth_on(depth: int, begin: bytes, end: byt
         assert depth > 1_000 or "in each other" in str(refusal(body))
 
 
-@pytest.mark.parametrize("depth", [MOST_NESTING, 500, 600, 900, 980, 2_000, 100_000])
+@pytest.mark.parametrize("depth", [MAX_NESTING, 500, 600, 900, 980, 2_000, 100_000])
 def test_a_large_body_is_as_shallow(depth: int) -> None:
     filling = "y" * 100_000
     deep = "[" * depth + "1" + "]" * depth
@@ -91,7 +91,7 @@ def test_a_large_body_is_as_strict(wrong: str) -> None:
 
 
 def test_nesting_to_that_depth_is_read() -> None:
-    depth = MOST_NESTING - 1
+    depth = MAX_NESTING - 1
     decode(b'{"x": %s}' % (b"[" * depth + b"]" * depth), Anything)
 
 

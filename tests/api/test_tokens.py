@@ -127,7 +127,7 @@ def test_an_answer_holds_a_bounded_number_of_tokens(
     serving: Serving, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
 ) -> None:
     assert serving.post(path, json=body).status_code == 200
-    monkeypatch.setattr(tokens, "MOST_TOKENS", 500)
+    monkeypatch.setattr(tokens, "MAX_TOKENS", 500)
     refused = serving.post(path, json=body)
     assert refused.status_code == 400
     assert "there are more than 500 tokens" in refused.json()["error"]

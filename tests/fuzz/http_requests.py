@@ -15,7 +15,7 @@ from api.chat import ChatBody
 from api.completions import CompletionBody
 from api.schemas import GenerateBody
 
-MOST_SHOWN = 2000
+MAX_SHOWN = 2000
 LITERAL = "literal:"
 """A text that stands for what JSON's encoder cannot write: the rest of it, as it is."""
 
@@ -32,7 +32,7 @@ class Sent:
 
     def __repr__(self) -> str:
         head = "" if self.raw else f"{self.method} {self.target} {dict(self.headers)} "
-        shown = self.body if len(self.body) <= MOST_SHOWN else self.body[:MOST_SHOWN] + b"..."
+        shown = self.body if len(self.body) <= MAX_SHOWN else self.body[:MAX_SHOWN] + b"..."
         return f"Sent({head}{len(self.body)} bytes: {shown!r})"
 
 

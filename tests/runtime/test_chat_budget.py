@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from runtime.chat import ChatTemplate
-from runtime.chat.budget import MOST_BYTES, MOST_DEPTH, Budget, Exhausted
+from runtime.chat.budget import MAX_BYTES, MAX_DEPTH, Budget, Exhausted
 from runtime.errors import InvalidRequest
 from tests.runtime.chat_attacks import ATTACKS, TokenizerOf
 
 ASKED = [{"role": "user", "content": "Hi"}]
-MEMORY = 2 * MOST_BYTES + (128 << 20)
+MEMORY = 2 * MAX_BYTES + (128 << 20)
 """What a text is joined of, the text, and some for Python itself."""
 SECONDS = 400
 """Until a program that renders all attacks is ended, each of them a second's work."""
@@ -88,9 +88,9 @@ def test_a_value_may_be_so_deep_and_no_deeper() -> None:
             value = (value,)
         return value
 
-    assert Budget().size(nested(MOST_DEPTH)) > MOST_DEPTH
+    assert Budget().size(nested(MAX_DEPTH)) > MAX_DEPTH
     with pytest.raises(Exhausted, match="deeper"):
-        Budget().size(nested(MOST_DEPTH + 1))
+        Budget().size(nested(MAX_DEPTH + 1))
 
 
 @pytest.mark.parametrize("depth", [100, 500, 900, 5000])

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.drafts import LONGEST, PromptLookup
+from runtime.drafts import MAX_DRAFT, PromptLookup
 
 
 def test_what_followed_the_same_tokens_before_is_guessed() -> None:
@@ -21,8 +21,8 @@ def test_guesses_that_hold_grow_longer_and_failing_ones_shorter() -> None:
     drafts, tokens = PromptLookup(), [1, 2, 3, *range(10, 30), 1, 2, 3]
     assert len(drafts.propose(tokens, 100)) == 3
     drafts.settle(3, 3)
-    assert len(drafts.propose(tokens, 100)) == LONGEST
-    drafts.settle(LONGEST, 2)
+    assert len(drafts.propose(tokens, 100)) == MAX_DRAFT
+    drafts.settle(MAX_DRAFT, 2)
     assert len(drafts.propose(tokens, 100)) == 2
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from runtime.engine import STUCK, Engine
-from runtime.engine_core import MOST_FAILED_STEPS, STEP_FAILED
+from runtime.engine_core import MAX_FAILED_STEPS, STEP_FAILED
 from runtime.errors import EngineUnavailable, InvalidRequest, QueueFull
 from runtime.generation import FinishReason, Generation
 from runtime.sampling import Logits, SamplingParameters, StepLogits
@@ -358,8 +358,8 @@ def failing(times: int) -> Fault:
 def test_steps_that_fail_now_and_then_fail_their_requests_and_no_later_ones(start) -> None:
     engine = start()
     for _ in range(2):
-        start.session.fault = failing(MOST_FAILED_STEPS - 1)
-        for _ in range(MOST_FAILED_STEPS - 1):
+        start.session.fault = failing(MAX_FAILED_STEPS - 1)
+        for _ in range(MAX_FAILED_STEPS - 1):
             failed = engine.submit([1, 2], GREEDY, 5)
             assert failed.wait(SECONDS)
             assert failed.error == STEP_FAILED
@@ -370,7 +370,7 @@ def test_steps_that_fail_now_and_then_fail_their_requests_and_no_later_ones(star
 def test_an_engine_whose_steps_all_fail_is_given_up(start) -> None:
     engine = start()
     start.session.fault = failing(10**6)
-    for _ in range(MOST_FAILED_STEPS):
+    for _ in range(MAX_FAILED_STEPS):
         failed = engine.submit([1, 2], GREEDY, 5)
         assert failed.wait(SECONDS)
     assert engine.stop()

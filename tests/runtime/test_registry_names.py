@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rocmforge.__main__ import main
 from runtime.errors import InvalidName, ModelNotFound
 from runtime.registry import Registry, expect_name, is_name, model_name
-from runtime.registry.names import LONGEST_NAME
+from runtime.registry.names import MAX_NAME_LENGTH
 from runtime.settings import Settings
 
 NO_NAMES = [
@@ -33,7 +33,7 @@ NO_NAMES = [
     "ä",
     "模型",
     "\ud800",
-    "a" * (LONGEST_NAME + 1),
+    "a" * (MAX_NAME_LENGTH + 1),
     "a" * 100_000,
 ]
 

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from runtime.errors import InvalidRequest
-from runtime.sampling import LEAST_TEMPERATURE, Sampler, SamplingParameters, StepLogits
+from runtime.sampling import MIN_TEMPERATURE, Sampler, SamplingParameters, StepLogits
 
 LARGEST = float(np.finfo(np.float32).max)
-BORDER_LOGITS = (0.0, -0.0, 1.0, 1e-45, LEAST_TEMPERATURE, 1e30, LARGEST, -LARGEST, -np.inf)
-BORDER_TEMPERATURES = (0.0, 5e-324, 7e-46, 1e-45, 1e-40, 1.17e-38, LEAST_TEMPERATURE, 1e-30, 2.0)
+BORDER_LOGITS = (0.0, -0.0, 1.0, 1e-45, MIN_TEMPERATURE, 1e30, LARGEST, -LARGEST, -np.inf)
+BORDER_TEMPERATURES = (0.0, 5e-324, 7e-46, 1e-45, 1e-40, 1.17e-38, MIN_TEMPERATURE, 1e-30, 2.0)
 BORDER_SHARES = (0.0, 5e-324, 1e-300, 1e-45, 1e-7, 0.5, 1 - 2**-24, 1 - 2**-53, 1.0)
 
 logit_rows = arrays(np.float32, st.integers(1, 60), elements=st.floats(-20, 20, width=32))

@@ -44,7 +44,7 @@ NEUTRAL_VALUES: Mapping[str, tuple[float, ...]] = {
 }
 """Metadata keys that change the arithmetic unless they have one of the values given here."""
 
-MOST_LAYERS = 4096
+MAX_LAYERS = 4096
 """More than any model has: a count from a broken file must not be looped over."""
 
 
@@ -98,8 +98,8 @@ class Keys:
     def layer_count(self) -> int:
         """`block_count`, within reason."""
         count = self.count("block_count")
-        if count > MOST_LAYERS:
-            self.fail("block_count", f"is {count}, more than {MOST_LAYERS}")
+        if count > MAX_LAYERS:
+            self.fail("block_count", f"is {count}, more than {MAX_LAYERS}")
         return count
 
     def number(self, key: str, default: float) -> float:

@@ -88,7 +88,7 @@ class Choice:
     """[experts]: added to the probabilities for the choice, not for the shares."""
     groups: int = 1
     groups_used: int = 1
-    """Experts are chosen from so many groups only, the best of `groups` equal ones."""
+    """Number of groups that experts are chosen from: the best of `groups` equal ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ DECODE_ROWS = 16
 HEAD_WIDTHS = (64, 128, 256, 576)
 REST = {576: 64}
 """Columns of a head behind those in a power of two: latent attention's rows are 512 and 64 wide."""
-MOST_EXPERTS = 512
+MAX_EXPERTS = 512
 CANDIDATES = 64
 """Largest logits of a row that a sampler gets: more than the usual top_k of 50."""
 ALIGNED = frozenset({"head_dim", "width", "elements", "columns"})
@@ -272,7 +272,7 @@ def _experts() -> Iterator[Variant]:
             "experts *i32, shares logits bias *fp32, expert_count used has_bias is_sigmoid i32"
         )
         + _arguments("groups groups_used renormalize i32, scale fp32"),
-        {"EXPERTS": MOST_EXPERTS},
+        {"EXPERTS": MAX_EXPERTS},
         warps=1,
     )
     yield Variant(
@@ -280,7 +280,7 @@ def _experts() -> Iterator[Variant]:
         "experts",
         "place_slots",
         _arguments("slots block_experts experts *i32, count expert_count block_rows blocks i32"),
-        {"EXPERTS": MOST_EXPERTS, "SLOTS": 32},
+        {"EXPERTS": MAX_EXPERTS, "SLOTS": 32},
     )
     yield Variant(
         "place_groups",

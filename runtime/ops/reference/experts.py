@@ -11,7 +11,7 @@ from runtime.ops.reference.blocks import Bytes, Float32, dequantize_rows
 
 CLAMP_LIMIT = 7.0
 CLAMP_SLOPE = 1.702
-LEAST_SUM = np.float32(2**-14)
+MIN_SUM = np.float32(2**-14)
 
 ExpertActivation = Literal["silu", "gelu", "clamped_silu"]
 
@@ -114,7 +114,7 @@ def choose(
     if renormalize:
         whole = odds[chosen].sum()
         if gating == "sigmoid":
-            whole = max(whole, LEAST_SUM)
+            whole = max(whole, MIN_SUM)
     return chosen, odds[chosen] / whole
 
 

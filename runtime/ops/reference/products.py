@@ -12,7 +12,7 @@ from runtime.ops.reference.blocks import Bytes, Float32, dequantize_rows
 from runtime.ops.reference.norms import rms_norm
 
 ACTIVATION_GROUP = 8
-LARGEST_MULTIPLIER = 4095
+MAX_MULTIPLIER = 4095
 
 Int8 = npt.NDArray[np.int8]
 
@@ -127,7 +127,7 @@ def quantize_activations(x: Float32) -> QuantizedActivations:
     of_row = of_group.max(axis=-1, keepdims=True, initial=0)
     of_row[of_row < 1e-30] = 0
     used = of_row > 0
-    top = np.float32(LARGEST_MULTIPLIER)
+    top = np.float32(MAX_MULTIPLIER)
     relative = np.divide(top, of_row, out=np.zeros_like(of_row), where=used)
     inverse = np.divide(127 * top, of_row, out=np.zeros_like(of_row), where=used)
     multipliers = np.clip(np.ceil(of_group * relative), 1, top)

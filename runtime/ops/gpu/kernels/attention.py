@@ -3,7 +3,7 @@
 A program takes ROWS query rows that read the same keys: the tokens of a block, each with the query
 heads of one key-value head. Row m is head m % H' of token m // H', H' the heads of a key-value
 head that the program takes. A row of the step with few new tokens is a decode row: its context is
-cut into splits of a fixed length, so that what a token gets does not depend on its company, and
+cut into splits of a fixed length, so that a token's result does not depend on the others, and
 `merge_attention` puts them together. The others are left to `prefill_attention`.
 
 A head has up to BLOCK + REST columns, each a power of two or REST zero: `rest` are sums of the

@@ -64,10 +64,10 @@ inline F32 power_of_two(F32 n) {
 }
 
 // Lane-wise sums of neighbours of a, then of b, within each 128 bits.
-inline __m512 add_neighbours(__m512 a, __m512 b) {
+inline __m512 add_adjacent(__m512 a, __m512 b) {
   return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
 }
-inline __m512i add_neighbours(__m512i a, __m512i b) {
+inline __m512i add_adjacent(__m512i a, __m512i b) {
   const __m512 even = _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0x88);
   const __m512 odd = _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0xdd);
   return _mm512_add_epi32(_mm512_castps_si512(even), _mm512_castps_si512(odd));
@@ -79,8 +79,8 @@ inline __m128 quarter(__m512 a, bool second) {
 
 // Adds neighbours, then pairs, then the quarters, as `sums` does.
 inline float sum(F32 a) {
-  const __m512 pairs = add_neighbours(a, a);
-  const __m512 fours = add_neighbours(pairs, pairs);
+  const __m512 pairs = add_adjacent(a, a);
+  const __m512 fours = add_adjacent(pairs, pairs);
   const __m512 upper = _mm512_shuffle_f32x4(fours, fours, 0xee);
   const __m512 halves = _mm512_add_ps(fours, upper);
   return _mm_cvtss_f32(_mm_add_ss(quarter(halves, false), quarter(halves, true)));
@@ -94,7 +94,7 @@ inline float largest(F32 a) {
 }
 // One partial sum of each row in each quarter.
 inline F32 sums_of_four(const F32* rows) {
-  return add_neighbours(add_neighbours(rows[0], rows[1]), add_neighbours(rows[2], rows[3]));
+  return add_adjacent(add_adjacent(rows[0], rows[1]), add_adjacent(rows[2], rows[3]));
 }
 inline F32 joined(const F32 (&fours)[lanes / 4]) {
   // Quarters 0 + 2 and 1 + 3 of each, then those two.
