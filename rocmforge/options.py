@@ -35,6 +35,14 @@ SERVER = (
 )
 
 
+MORE_SAMPLING = {
+    "min_p": "least probability, as a share of the likeliest; default 0, which is off",
+    "repetition_penalty": "divides logits of the last 64 tokens; default 1, which is off",
+    "presence_penalty": "taken from the logits of the last 64 tokens; default 0",
+    "frequency_penalty": "taken from them as often as they were said; default 0",
+}
+
+
 def add_name(parser: argparse.ArgumentParser) -> None:
     """Add --name and --replace, for a GGUF that may be published."""
     parser.add_argument(
@@ -88,6 +96,8 @@ def add_sampling(
     )
     parser.add_argument("--top-k", type=int, default=50, help="0 is off; default 50")
     parser.add_argument("--top-p", type=float, default=0.9, help="default 0.9")
+    for name in MORE_SAMPLING:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=MORE_SAMPLING[name])
     parser.add_argument("--seed", type=int, help="makes what is generated repeatable")
 
 
@@ -97,12 +107,14 @@ def sampling_of(options: argparse.Namespace) -> "SamplingParameters":
 
     if options.max_tokens < 1:
         raise SettingsError("--max-tokens takes a whole number from 1")
+    more = {name: getattr(options, name) for name in MORE_SAMPLING}
     try:
         return SamplingParameters(
             temperature=options.temperature,
             top_k=options.top_k,
             top_p=options.top_p,
             seed=options.seed,
+            **{name: value for name, value in more.items() if value is not None},
         )
     except InvalidRequest as error:
-        raise SettingsError(f"{error} (--temperature, --top-k, --top-p and --seed)") from None
+        raise SettingsError(str(error)) from None

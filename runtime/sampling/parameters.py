@@ -22,8 +22,6 @@ class Range:
     least: float
     most: float
     whole: bool = False
-    help: str = ""
-    """What the field does, for the command line."""
 
     def checked(self, name: str, value: float) -> float:
         """The value; a whole number as an int, so 10.0 is 10. Raises InvalidRequest."""
@@ -50,18 +48,16 @@ class Range:
 
 
 RANGES: Mapping[str, Range] = {
-    "temperature": Range(0.0, 2.0, help="0 is greedy"),
-    "top_k": Range(0, MAX_INTEGER, whole=True, help="likeliest tokens kept; 0 is off"),
-    "top_p": Range(0.0, 1.0, help="probability kept; 1 is off"),
-    "min_p": Range(0.0, 1.0, help="least probability, as a share of the likeliest; 0 is off"),
-    "repetition_penalty": Range(0.01, 100.0, help="divides logits of what was said; 1 is off"),
-    "presence_penalty": Range(-2.0, 2.0, help="taken from logits of what was said"),
-    "frequency_penalty": Range(-2.0, 2.0, help="taken from them as often as it was said"),
-    "repeat_last_n": Range(
-        -1, 2**31 - 1, whole=True, help="last tokens that are penalized; 0 none, -1 all"
-    ),
-    "min_tokens": Range(0, 2**31 - 1, whole=True, help="least tokens before one may end the text"),
-    "seed": Range(0, 2**64 - 1, whole=True, help="makes what is generated repeatable"),
+    "temperature": Range(0.0, 2.0),
+    "top_k": Range(0, MAX_INTEGER, whole=True),
+    "top_p": Range(0.0, 1.0),
+    "min_p": Range(0.0, 1.0),
+    "repetition_penalty": Range(0.01, 100.0),
+    "presence_penalty": Range(-2.0, 2.0),
+    "frequency_penalty": Range(-2.0, 2.0),
+    "repeat_last_n": Range(-1, 2**31 - 1, whole=True),
+    "min_tokens": Range(0, 2**31 - 1, whole=True),
+    "seed": Range(0, 2**64 - 1, whole=True),
 }
 """Each number of SamplingParameters."""
 BIASES = Range(-100.0, 100.0)
