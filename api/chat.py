@@ -9,9 +9,11 @@ from typing import Any, Self
 
 import msgspec
 
+from api.chat_answer import AnswerOptions
 from api.completions import WHOLE_CONTEXT, OpenAIBody, OpenAIRequest, Usage
 from api.request_body import decode
 from api.schemas import Conversation
+from api.tool_calls import NO_TOOLS, ToolCall, ToolCallDelta, ToolUse
 from runtime.errors import InvalidRequest
 
 FOR_THE_TEMPLATE = ("reasoning_effort", "enable_thinking", "documents")
@@ -28,8 +30,30 @@ class ChatBody(OpenAIBody, frozen=True, kw_only=True):
     documents: list[dict[str, Any]] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    include_reasoning: bool | None = None
+    """vLLM's: whether the answer has what was thought."""
+    separate_reasoning: bool | None = None
+    """SGLang's: whether what was thought is parted from the text."""
+    reasoning_format: str | None = None
+    """llama.cpp's: `none` leaves what was thought in the text."""
 
-    def conversation(self) -> Conversation:
+    def options(self) -> AnswerOptions:
+        """How the answer is to be read. Raises InvalidRequest naming the field that is wrong."""
+        if self.reasoning_format not in (None, "none", "auto", "deepseek"):
+            raise InvalidRequest(
+                'reasoning_format must be "auto", "deepseek" or "none"', field="reasoning_format"
+            )
+        return AnswerOptions(
+            ToolUse.of(self.tools, self.tool_choice, self.parallel_tool_calls),
+            parse_reasoning=self.separate_reasoning is not False
+            and self.reasoning_format != "none",
+            show_reasoning=self.include_reasoning is not False,
+        )
+
+    def conversation(self, tools: ToolUse = NO_TOOLS) -> Conversation:
         """The template's variables. Raises InvalidRequest naming the field that does not fit."""
         if not self.messages:
             raise InvalidRequest("messages must hold at least one message")
@@ -37,6 +61,8 @@ class ChatBody(OpenAIBody, frozen=True, kw_only=True):
             _check_message(place, message)
         told = {name: getattr(self, name) for name in FOR_THE_TEMPLATE}
         variables = {name: value for name, value in told.items() if value is not None}
+        if tools.tools:
+            variables["tools"] = list(tools.tools)
         continue_final = self._continues()
         return Conversation(
             tuple(self.messages),
@@ -63,18 +89,29 @@ class ChatBody(OpenAIBody, frozen=True, kw_only=True):
 class ChatRequest(OpenAIRequest, frozen=True):
     """A checked request of POST /v1/chat/completions."""
 
+    options: AnswerOptions = AnswerOptions()
+    """How the answer is to be read."""
+
     @classmethod
     def parse(cls, body: bytes) -> Self:
         """Read a request body. Raises InvalidRequest naming the field that does not fit."""
         given = decode(body, ChatBody)
-        return cls.of(given, body, given.conversation(), given.limit(WHOLE_CONTEXT))
+        options = given.options()
+        conversation = given.conversation(options.tools)
+        made = cls.of(given, body, conversation, given.limit(WHOLE_CONTEXT))
+        return msgspec.structs.replace(made, options=options)
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):
     """The answer."""
 
-    content: str
+    content: str | None
+    """None where there are calls alone."""
     role: str = "assistant"
+    reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
+    reasoning: str | msgspec.UnsetType = msgspec.UNSET
+    """The same, under the name that newer clients read."""
+    tool_calls: tuple[ToolCall, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,6 +119,9 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
 
     role: str | msgspec.UnsetType = msgspec.UNSET
     content: str | msgspec.UnsetType = msgspec.UNSET
+    reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
+    reasoning: str | msgspec.UnsetType = msgspec.UNSET
+    tool_calls: tuple[ToolCallDelta, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):

@@ -134,6 +134,13 @@ class TokenDetails(msgspec.Struct, frozen=True):
     """Those that were not computed again because their pages were known."""
 
 
+class AnswerTokenDetails(msgspec.Struct, frozen=True):
+    """What is known of an answer's tokens."""
+
+    reasoning_tokens: int
+    """Those of what was thought, with the marks around it."""
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Token counts of a completion."""
 
@@ -141,6 +148,8 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: TokenDetails
+    completion_tokens_details: AnswerTokenDetails | msgspec.UnsetType = msgspec.UNSET
+    """Of a chat's answer."""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """The text of a request and the answer that shows its state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from api.request_log import FinishedRequest, RunningEntry
 from api.schemas import GenerateAnswer
@@ -9,9 +9,11 @@ from runtime.generation import FinishReason
 from runtime.tokenizer import Tokenizer
 
 
-def text_decoder(tokenizer: Tokenizer, stops: Sequence[str] = ()) -> StreamDecoder:
+def text_decoder(
+    tokenizer: Tokenizer, stops: Sequence[str] = (), shown: Iterable[str] = ()
+) -> StreamDecoder:
     """A decoder of generated tokens: they go on in the prompt's text, so a first space is kept."""
-    return StreamDecoder(tokenizer, continues=True, stops=stops)
+    return StreamDecoder(tokenizer, continues=True, stops=stops, shown=shown)
 
 
 def answer(found: RunningEntry | FinishedRequest, tokenizer: Tokenizer) -> GenerateAnswer:

@@ -26,7 +26,7 @@ HARMLESS = frozenset(
         # What acts only together with another field, which is refused.
         *("mirostat_tau", "mirostat_eta", "dynatemp_exponent", "length_penalty", "early_stopping"),
         *("guided_decoding_backend", "guided_whitespace_pattern", "grammar_lazy", "tool_prompt"),
-        *("parallel_tool_calls", "adaptive_decay"),
+        "adaptive_decay",
         # Further figures beside the answer.
         *("timings_per_token", "return_progress", "return_token_ids", "return_tokens"),
         *("response_fields", "sse_ping_interval", "verbose", "return_tokens_as_token_ids"),
@@ -65,6 +65,7 @@ UNSERVED: Mapping[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "tool_choice": ("none", "auto"),
     "tools": (),
+    "parallel_tool_calls": (True,),
     "verbosity": ("medium",),
     "web_search_options": (),
     "logprobs": (),

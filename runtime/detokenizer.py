@@ -1,7 +1,7 @@
 """Turns a stream of tokens into text, as soon as its characters are complete."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from runtime.stops import StopMatcher, Symbol
 from runtime.tokenizer import Tokenizer
@@ -11,18 +11,30 @@ class StreamDecoder:
     """Incremental `Tokenizer.decode` of one request. Owned by one thread."""
 
     def __init__(
-        self, tokenizer: Tokenizer, *, continues: bool = False, stops: Sequence[str] = ()
+        self,
+        tokenizer: Tokenizer,
+        *,
+        continues: bool = False,
+        stops: Sequence[str] = (),
+        shown: Iterable[str] = (),
     ) -> None:
         """Start a text, or with `continues` go on in one, whose first space then is kept.
 
         The text ends before the first of the `stops` (see StopMatcher), in which the name of a
-        control token stands for this token, though it adds no text.
+        control token stands for this token, though it adds no text. Control tokens whose names
+        stand in one of `shown` do add it.
         """
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._drops_space = tokenizer.adds_space_prefix and not continues
         self.stops = tuple(stops)
         """The stops as they were given."""
+        self._shown = {
+            token: tokenizer.token_text(token)
+            for text in shown
+            for token in tokenizer.control_parts(text)
+            if isinstance(token, int)
+        }
         self._named: set[int] = set()
         """Control tokens that a stop names."""
         self._matcher = StopMatcher(map(self._symbols, stops)) if stops else None
@@ -43,9 +55,12 @@ class StreamDecoder:
             added = added.removeprefix(b" ")
             self._drops_space = False
         text = self._decoder.decode(added)
-        if self._matcher is None:
-            return text
-        return self._matcher.feed((token,) if token in self._named else text)
+        if token in self._named and self._matcher is not None:
+            return self._matcher.feed((token,))
+        if token in self._shown:
+            text += self._decoder.decode(b"", final=True) + self._shown[token]
+            self._decoder.reset()
+        return text if self._matcher is None else self._matcher.feed(text)
 
     def flush(self) -> str:
         """What is left at the end: held text, and U+FFFD for a character never completed."""

@@ -2,6 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import falcon
 import msgspec
@@ -74,8 +75,12 @@ class OpenAIWriter(ABC):
         self._wanted = wanted
         self._name = name
         self._created = int(time.time())  # noqa: TID251
-        decoder = text_decoder(exchange.model.tokenizer, wanted.generate.stops)
+        decoder = text_decoder(exchange.model.tokenizer, wanted.generate.stops, self._shown())
         self._text = AnswerText(exchange.generation, decoder, exchange.finish)
+
+    def _shown(self) -> Iterable[str]:
+        """Texts with the names of control tokens that belong to the answer."""
+        return ()
 
     def respond(
         self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jinja2 import nodes
+from jinja2 import meta, nodes
 
 CONTENT = "content"
 MAX_INDIRECTIONS = 10
@@ -24,6 +24,8 @@ class Reads:
     """Whether it asks if a content is a text, and so takes both."""
     names: frozenset[str]
     """Every name that it may look up in a message."""
+    variables: frozenset[str]
+    """Every variable that it is to be told."""
 
 
 def reads_of(source: nodes.Template) -> Reads:
@@ -41,6 +43,7 @@ def reads_of(source: nodes.Template) -> Reads:
         ),
         names=frozenset(node.attr for node in source.find_all(nodes.Getattr))
         | frozenset(node.value for node in source.find_all(nodes.Const) if _is_word(node.value)),
+        variables=frozenset(meta.find_undeclared_variables(source)),
     )
 
 

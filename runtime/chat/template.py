@@ -9,7 +9,15 @@ from typing import Any
 
 from jinja2 import Template
 
+from runtime.chat.answer_formats import (
+    HERMES,
+    ReasoningFormat,
+    ToolFormat,
+    reasoning_format,
+    tool_format,
+)
 from runtime.chat.budget import Budget, Interrupted
+from runtime.chat.generic_tools import with_tools
 from runtime.chat.messages import Message, for_template, plain
 from runtime.chat.sandbox import MAX_TIME_FORMAT_LENGTH, SANDBOX, Refusal
 from runtime.chat.syntax import CONTENT, Reads, reads_of
@@ -36,6 +44,12 @@ class Compiled:
 
     template: Template
     reads: Reads
+    source: str
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether it tells the model of tools."""
+        return "tools" in self.reads.variables
 
 
 def compiled(source: str) -> Compiled:
@@ -55,7 +69,7 @@ def _compiled(source: str) -> Compiled | str:
     if len(source) > MAX_SOURCE_LENGTH:
         return f"it is longer than {MAX_SOURCE_LENGTH} characters"
     try:
-        return Compiled(SANDBOX.from_string(source), reads_of(SANDBOX.parse(source)))
+        return Compiled(SANDBOX.from_string(source), reads_of(SANDBOX.parse(source)), source)
     except Exception as error:  # a template may fail in any way
         return _reason(error)
 
@@ -160,6 +174,8 @@ class ChatTemplate:
             if name in SET_BY_US:
                 raise InvalidRequest(f"chat_template_kwargs may not set {name}")
         chosen = self._chosen(variables or {})
+        if (tools := (variables or {}).get("tools")) and not chosen.knows_tools:
+            messages = with_tools(messages, tools, chosen.source)
         try:
             with SANDBOX.rendering(watch) as budget:
                 told = for_template(messages, chosen.reads, budget)
@@ -188,6 +204,15 @@ class ChatTemplate:
                 f"the model's chat template failed on these messages: {_reason(error)}"
             ) from None
         return text if mark is None else _cut(text, mark)
+
+    def reasoning(self, *, with_tools: bool) -> ReasoningFormat:
+        """How the model thinks."""
+        return reasoning_format(self._chosen({"tools": with_tools}).source)
+
+    def tools(self) -> ToolFormat:
+        """How the model calls tools: in the generic form where its template tells of none."""
+        chosen = self._chosen({"tools": True})
+        return tool_format(chosen.source) if chosen.knows_tools else HERMES
 
     def _chosen(self, variables: Mapping[str, Any]) -> Compiled:
         source = self._named.get(FOR_TOOLS) if variables.get("tools") else None

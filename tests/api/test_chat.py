@@ -149,7 +149,7 @@ def test_what_a_user_types_is_text(serving: Serving) -> None:
         ({"messages": [{"content": "hi"}]}, "role"),
         ({"messages": [{"role": "user", "content": 7}]}, "content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only text"),
-        ({"tools": [{"type": "function"}]}, "tools is not supported"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function must be an object"),
         ({"response_format": {"type": "json_object"}}, "response_format is not supported"),
         ({"n": 2}, "n is not supported"),
         ({"max_tokens": 0}, "max_tokens must be at least 1"),

@@ -1,0 +1,102 @@
+"""The parts of one chat answer: text, what was thought, and calls of tools."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from api.holder import ServedModel
+from api.tool_calls import ToolCall, ToolUse, tool_call
+from runtime.chat import ChatTemplate
+from runtime.chat.answer_formats import ReasoningFormat
+from runtime.chat.answer_parser import AnswerForm, AnswerParser, Said, Thought
+from runtime.chat.calls import Call
+from runtime.tokenizer import Tokenizer
+
+TAIL = 64
+"""Last tokens of a prompt in which a mark that begins a thought is looked for."""
+
+
+class AnswerOptions(msgspec.Struct, frozen=True):
+    """How a request wants its answer to be read."""
+
+    tools: ToolUse = ToolUse()
+    parse_reasoning: bool = True
+    """Whether what was thought is parted from the text."""
+    show_reasoning: bool = True
+    """Whether what was thought is given at all."""
+
+
+class Addition(msgspec.Struct, frozen=True):
+    """What comes to an answer: one of these."""
+
+    content: str = ""
+    reasoning: str = ""
+    call: ToolCall | None = None
+
+
+class ChatAnswer:
+    """Reads the text of one answer as it comes. Owned by one thread."""
+
+    def __init__(
+        self, model: ServedModel, options: AnswerOptions, prompt_tokens: Sequence[int]
+    ) -> None:
+        """Take the model, how its answer is to be read, and the prompt before it."""
+        self._options = options
+        template = ChatTemplate(model.tokenizer, source=model.chat_template)
+        offered = options.tools
+        format = template.tools() if offered.tools else None
+        reasoning = template.reasoning(with_tools=format is not None)
+        self._form = AnswerForm(
+            reasoning if options.parse_reasoning else None,
+            format,
+            offered.schemas,
+            options.parse_reasoning and _thinks(model.tokenizer, prompt_tokens, reasoning),
+        )
+        self._parser = AnswerParser(self._form)
+        self._short_ids = format is not None and format.short_ids
+        self.content = ""
+        self.reasoning = ""
+        self.calls: tuple[ToolCall, ...] = ()
+        self.reasoning_tokens = 0
+        """Tokens of thoughts, with the marks around them."""
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """Names of control tokens that belong to the text."""
+        return self._form.marks
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more is wanted: one call was asked for, and it is there."""
+        return bool(self.calls) and not self._options.tools.parallel
+
+    def add(self, text: str, *, ended: bool) -> list[Addition]:
+        """Take in the text of one token, and what is left where the answer has ended."""
+        if self.complete:
+            return []
+        thought = self._parser.thinking
+        parts = self._parser.feed(text)
+        if thought or self._parser.thinking:
+            self.reasoning_tokens += 1
+        added: list[Addition] = []
+        for part in parts + (self._parser.flush() if ended else []):
+            if self.complete:
+                break
+            match part:
+                case Said():
+                    self.content += part.text
+                    added.append(Addition(content=part.text))
+                case Thought() if self._options.show_reasoning:
+                    self.reasoning += part.text
+                    added.append(Addition(reasoning=part.text))
+                case Call():
+                    call = tool_call(part, short_id=self._short_ids)
+                    self.calls += (call,)
+                    added.append(Addition(call=call))
+        return added
+
+
+def _thinks(tokenizer: Tokenizer, prompt: Sequence[int], reasoning: ReasoningFormat) -> bool:
+    """Whether a prompt ends in a thought that has begun."""
+    tail = b"".join(map(tokenizer.token_piece, prompt[-TAIL:])).decode("utf-8", "replace")
+    return tail.rstrip().endswith(reasoning.start)

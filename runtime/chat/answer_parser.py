@@ -1,0 +1,363 @@
+"""An answer taken apart as it comes: what was thought, what is said, and calls of tools."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import lru_cache
+from typing import TypeAlias
+
+from runtime.chat.answer_formats import ReasoningFormat, ToolFormat
+from runtime.chat.calls import Call, Tools
+
+BETWEEN_OBJECTS = ",;"
+"""What may stand between calls that are JSON alone, beside white space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A piece of the answer's text. Immutable."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of what was thought. Immutable."""
+
+    text: str
+
+
+Part: TypeAlias = Said | Thought | Call
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """How one answer is to be read. Immutable."""
+
+    reasoning: ReasoningFormat | None = None
+    """None where what was thought stays a part of the text."""
+    tools: ToolFormat | None = None
+    """None where calls stay text."""
+    known: Tools | None = None
+    """The tools that there are."""
+    thinks_at_first: bool = False
+    """Whether the prompt ends in a thought."""
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """All marks that the answer may have."""
+        found: set[str] = set()
+        if self.reasoning is not None:
+            found |= {self.reasoning.start, self.reasoning.end, *self.reasoning.dropped}
+        if self.tools is not None:
+            tools = self.tools
+            found |= {*tools.start, *tools.end, *tools.opening, *tools.sections, *tools.inner}
+        return frozenset(found)
+
+
+class _State(Enum):
+    BEGIN = auto()
+    """Before the first letter: the one place where some marks are ones."""
+    TEXT = auto()
+    THOUGHT = auto()
+    CALL = auto()
+
+
+class AnswerParser:
+    """Takes an answer's text in pieces and gives its parts. Owned by one thread.
+
+    How the text is cut does not change the parts, but for where texts part. A call is given when it
+    is complete; one that is broken is given as the text that it is. White space around thoughts and
+    calls is left out.
+    """
+
+    def __init__(self, form: AnswerForm) -> None:
+        self._form = form
+        reasoning, tools = form.reasoning, form.tools
+        thinking = (reasoning.start,) if reasoning else ()
+        self._sections = frozenset(tools.sections if tools else ())
+        self._starts = frozenset(tools.start + tools.opening if tools else ())
+        self._dropped = frozenset(reasoning.dropped if reasoning else ())
+        everywhere = self._sections | self._dropped | set(tools.start if tools else ())
+        self._at_begin = _Marks({*everywhere, *self._starts, *thinking})
+        self._in_text = _Marks(
+            {*everywhere, *(thinking if reasoning and reasoning.anywhere else ())}
+        )
+        self._in_thought = _Marks({reasoning.end} if reasoning else ())
+        self._in_call = _Marks(_ends(tools) | self._dropped if tools else ())
+        self._bare = tools is not None and not tools.start
+        self._state = _State.THOUGHT if form.thinks_at_first and reasoning else _State.BEGIN
+        self._text = ""
+        """What is not decided yet."""
+        self._held = ""
+        """White space and marks of sections, which are text only if no call or thought follows."""
+        self._fresh = True
+        """Whether nothing of this thought was given yet."""
+        self._trims = False
+        """Whether a thought or a call was the last that was given: white space is left out."""
+        self._called = False
+        """Whether it was a call."""
+        self._call = _OpenCall("", in_json=False)
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the text has come into a thought."""
+        return self._state is _State.THOUGHT
+
+    def feed(self, text: str) -> list[Part]:
+        """Take in more and give what it completes."""
+        self._text += text
+        return list(_joined(self._steps(final=False)))
+
+    def flush(self) -> list[Part]:
+        """What is left at the end."""
+        return list(_joined(self._last()))
+
+    def _last(self) -> Iterator[Part]:
+        yield from self._steps(final=True)
+        while self._state is _State.CALL:
+            ended = self._form.tools is not None and self._form.tools.complete
+            yield from self._close("", accepted=ended)
+            yield from self._steps(final=True)
+        if not self._called and self._state is not _State.THOUGHT and self._held:
+            yield Said(self._held)
+        self._held = ""
+
+    def _steps(self, *, final: bool) -> Iterator[Part]:
+        before = None
+        while self._text and (self._state, len(self._text)) != before:
+            before = (self._state, len(self._text))
+            match self._state:
+                case _State.BEGIN:
+                    yield from self._begin(final=final)
+                case _State.TEXT:
+                    yield from self._say(final=final)
+                case _State.THOUGHT:
+                    yield from self._think(final=final)
+                case _State.CALL:
+                    yield from self._read(final=final)
+
+    def _begin(self, *, final: bool) -> Iterator[Part]:
+        between = BETWEEN_OBJECTS if self._bare and self._called else ""
+        rest = self._text.lstrip(f" \t\r\n{between}")
+        if not self._trims:
+            self._held += self._text[: len(self._text) - len(rest)]
+        self._text = rest
+        if not rest:
+            return
+        if self._bare and rest[0] in "{[":
+            self._open("")
+            return
+        place, mark = self._at_begin.first(rest, final=final)
+        if place == 0 and not mark:
+            return
+        if place == 0:
+            self._text = rest[len(mark) :]
+            yield from self._take(mark)
+        else:
+            self._state = _State.TEXT
+
+    def _say(self, *, final: bool) -> Iterator[Part]:
+        place, mark = self._in_text.first(self._text, final=final)
+        yield from self._said(self._text[:place])
+        self._text = self._text[place + len(mark) :]
+        if mark:
+            yield from self._take(mark)
+
+    def _said(self, text: str) -> Iterator[Part]:
+        """A text, of which white space at its end is held back where a call may follow."""
+        if self._trims:
+            text = text.lstrip()
+        if self._form.tools is not None:
+            shown = text.rstrip()
+            text, rest = (self._held + shown if shown else ""), text[len(shown) :]
+            self._held = ("" if shown else self._held) + rest
+        elif text:
+            text, self._held = self._held + text, ""
+        if text:
+            self._trims = self._called = False
+            yield Said(text)
+
+    def _take(self, mark: str) -> Iterator[Part]:
+        """Go on behind a mark."""
+        if mark in self._starts:
+            self._open(mark)
+        elif mark in self._sections:
+            self._held += "" if self._called else mark
+        elif mark in self._dropped:
+            self._state = _State.BEGIN
+        else:
+            self._held = ""
+            self._fresh = True
+            self._state = _State.THOUGHT
+        yield from ()
+
+    def _think(self, *, final: bool) -> Iterator[Part]:
+        place, mark = self._in_thought.first(self._text, final=final)
+        text, self._text = self._text[:place], self._text[place + len(mark) :]
+        if self._fresh:
+            text = text.lstrip()
+        shown = text.rstrip()
+        if shown:
+            yield Thought(self._held + shown)
+            self._fresh, self._held = False, ""
+        if not self._fresh:
+            self._held += text[len(shown) :]
+        if mark:
+            self._held, self._trims = "", True
+            self._state = _State.BEGIN
+
+    def _open(self, mark: str) -> None:
+        tools = self._form.tools
+        self._call = _OpenCall(mark, in_json=self._bare or (tools is not None and tools.in_json))
+        self._state = _State.CALL
+
+    def _read(self, *, final: bool) -> Iterator[Part]:
+        if self._bare:
+            end = self._call.whole_value(self._text)
+            self._call.add(self._text[:end])
+            self._text = self._text[end:]
+            if self._call.depth == 0:
+                yield from self._close("", accepted=True)
+            return
+        place, mark = self._in_call.first(self._text, final=final)
+        self._call.add(self._text[:place])
+        self._text = self._text[place + len(mark) :]
+        if not mark:
+            return
+        if self._call.in_text:
+            self._call.add(mark)
+            return
+        tools = self._form.tools
+        if tools is not None and mark not in tools.end:
+            self._text = mark + self._text
+            mark = ""
+        yield from self._close(mark, accepted=True)
+
+    def _close(self, mark: str, *, accepted: bool) -> Iterator[Part]:
+        """End a call: give it, or the text that it is."""
+        form, opened = self._form, self._call
+        known = form.known or {}
+        found = form.tools.read(opened.body(), known) if form.tools and accepted else None
+        if found:
+            self._held, self._trims, self._called = "", True, True
+            # Another may follow, or the end of a section, as in the beginning.
+            self._state = _State.BEGIN if self._bare else _State.TEXT
+            yield from found
+            return
+        self._state = _State.TEXT
+        yield from self._said(opened.mark + opened.body() + mark)
+
+
+class _OpenCall:
+    """The text of a call that has not ended. Owned by its parser."""
+
+    def __init__(self, mark: str, *, in_json: bool) -> None:
+        self.mark = mark
+        self.in_text = False
+        """Whether the text so far ends within a text of JSON."""
+        self.depth = 0
+        """Brackets of JSON that are open."""
+        self._in_json = in_json
+        self._escaped = NOWHERE
+        self._parts: list[str] = []
+
+    def add(self, text: str) -> None:
+        """Add to the call."""
+        self._parts.append(text)
+        if self._in_json:
+            self.whole_value(text, taken=True)
+
+    def body(self) -> str:
+        """What stands behind the mark."""
+        return "".join(self._parts)
+
+    def whole_value(self, text: str, *, taken: bool = False) -> int:
+        """Where the outermost value of JSON ends in what follows, or the text's length."""
+        in_text, escaped, depth = self.in_text, self._escaped, self.depth
+        end = len(text)
+        for match in STRUCTURE.finditer(text):
+            place, sign = match.start(), match.group()
+            if escaped != NOWHERE:
+                # The character behind a backslash, which may be in the piece before.
+                is_escaped, escaped = escaped == place, NOWHERE
+                if is_escaped:
+                    continue
+            if in_text:
+                if sign == "\\":
+                    escaped = place + 1
+                elif sign == '"':
+                    in_text = False
+            elif sign == '"':
+                in_text = True
+            elif sign in "{[":
+                depth += 1
+            elif sign in "}]":
+                depth -= 1
+                if depth <= 0 and not taken:
+                    end = place + 1
+                    break
+        if taken:
+            self.in_text, self.depth = in_text, depth
+            self._escaped = 0 if escaped == len(text) else NOWHERE
+        return end
+
+
+STRUCTURE = re.compile(r'["\\{}\[\]]')
+NOWHERE = -1
+
+
+class _Marks:
+    """Marks of which the first is looked for: the one that begins first, and of those the longest.
+
+    Immutable.
+    """
+
+    def __init__(self, marks: Sequence[str] | set[str] | frozenset[str] | tuple[str, ...]) -> None:
+        self._marks = tuple(sorted(marks, key=lambda mark: (-len(mark), mark)))
+        self._pattern = _pattern(self._marks)
+        self._longest = len(self._marks[0]) if self._marks else 0
+
+    def first(self, text: str, *, final: bool) -> tuple[int, str]:
+        """Where text ends that is certainly none of a mark, and the mark there, if it is whole.
+
+        With `final` nothing comes any more.
+        """
+        found = self._pattern.search(text) if self._pattern else None
+        end = len(text) if found is None else found.start()
+        if not final:
+            for place in range(max(0, len(text) - self._longest + 1), len(text)):
+                if place > end:
+                    break
+                begun = text[place:]
+                if any(len(mark) > len(begun) and mark.startswith(begun) for mark in self._marks):
+                    return place, ""
+        return end, "" if found is None else found.group()
+
+
+@lru_cache(maxsize=64)
+def _pattern(marks: tuple[str, ...]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(re.escape, marks))) if marks else None
+
+
+def _ends(tools: ToolFormat) -> frozenset[str]:
+    """What ends a call: the marks behind it, or the next one's."""
+    return frozenset(tools.end or (tools.start + tools.sections))
+
+
+def _joined(parts: Iterator[Part]) -> Iterator[Part]:
+    """The parts, of which texts that follow each other are one."""
+    last: Part | None = None
+    for part in parts:
+        match last, part:
+            case Said(before), Said(after):
+                last = Said(before + after)
+            case Thought(before), Thought(after):
+                last = Thought(before + after)
+            case _:
+                if last is not None:
+                    yield last
+                last = part
+    if last is not None:
+        yield last

@@ -1,0 +1,188 @@
+"""Chats with tools and reasoning over HTTP: a real engine whose tokens a test has written."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+
+from runtime.sampling.logits import Logits, StepLogits
+from runtime.step import StepInputs
+from tests.api.conftest import Serve
+from tests.api.serving import SECONDS, Serving
+
+TEMPLATE = (
+    "{#<tool_call>#}{% if tools %}T{% endif %}{{ messages[-1].content }}"
+    "{% if open is defined %}<think>{% endif %}"
+)
+"""Short, and of the Hermes format."""
+MESSAGES: Any = [{"role": "user", "content": "hello"}]
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
+TOOLS: Any = [{"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}]
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+END = 2
+
+
+def saying(tokens: list[int]) -> Callable[[StepInputs, Callable[[StepInputs], Logits]], Logits]:
+    """Steps whose likeliest tokens are these, for the one request there is."""
+    first: list[int] = []
+
+    def step(inputs: StepInputs, compute: Callable[[StepInputs], Logits]) -> Logits:
+        logits = compute(inputs)
+        assert isinstance(logits, StepLogits)
+        values = np.zeros_like(logits.values)
+        for row, token in enumerate(inputs.logit_rows):
+            place = int(inputs.positions[token])
+            first[:] = first or [place]
+            said = place - first[0]
+            values[row, tokens[said] if said < len(tokens) else END] = 1
+        return StepLogits(values)
+
+    return step
+
+
+@pytest.fixture
+def says(serve: Serve) -> Callable[..., Serving]:
+    """Servers whose model answers with a text, and then ends."""
+
+    def start(text: str, template: str = TEMPLATE) -> Serving:
+        serving = serve(end_of_generation=frozenset({END}))
+        model = replace(serving.model, chat_template=template)
+        serving.services.holder.load(lambda: model)
+        tokens = serving.model.tokenizer.encode(text, add_special=False)
+        serving.session.fault = saying([*tokens, END])
+        return serving
+
+    return start
+
+
+def chat(serving: Serving, **fields: Any) -> dict[str, Any]:
+    body = {"messages": MESSAGES, "temperature": 0, **fields}
+    response = serving.post("/v1/chat/completions", json=body)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def client(serving: Serving) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{serving.url}/v1", api_key="none", timeout=SECONDS)
+
+
+def test_a_call_is_given_as_openai_has_it(says: Callable[..., Serving]) -> None:
+    choice = chat(says(f"I look.\n{CALL}"), tools=TOOLS)["choices"][0]
+    (call,) = choice["message"].pop("tool_calls")
+    assert choice["message"] == {"content": "I look.", "role": "assistant"}
+    assert choice["finish_reason"] == "tool_calls"
+    assert (call["type"], call["function"]["name"]) == ("function", "weather")
+    assert json.loads(call["function"]["arguments"]) == {"city": "Rome"}
+    assert call["id"].startswith("call_")
+
+
+def test_an_answer_of_calls_alone_has_no_content(says: Callable[..., Serving]) -> None:
+    message = chat(says(CALL), tools=TOOLS)["choices"][0]["message"]
+    assert message["content"] is None
+
+
+def test_openai_s_client_gets_calls_whole_and_streamed(says: Callable[..., Serving]) -> None:
+    serving = says(f"<think>\nhm\n</think>\n\nI look.\n{CALL}\n{CALL}")
+    made = client(serving).chat.completions
+    whole = made.create(model="tiny", messages=MESSAGES, tools=TOOLS, temperature=0)
+    calls = whole.choices[0].message.tool_calls or []
+    assert [call.function.name for call in calls if call.type == "function"] == ["weather"] * 2
+    assert len({call.id for call in calls}) == 2
+
+    serving.session.fault = saying(serving.model.tokenizer.encode(CALL, add_special=False))
+    with made.stream(
+        model="tiny",
+        messages=MESSAGES,
+        tools=TOOLS,
+        temperature=0,
+    ) as stream:
+        last = stream.get_final_completion()
+    assert last.choices[0].finish_reason == "tool_calls"
+    (call,) = last.choices[0].message.tool_calls or []
+    assert json.loads(call.function.arguments) == {"city": "Rome"}
+
+
+def test_a_stream_has_thoughts_text_and_calls_in_their_order(says: Callable[..., Serving]) -> None:
+    serving = says(f"<think>\nhm\n</think>\n\nI look.\n{CALL}")
+    body = {"messages": MESSAGES, "temperature": 0, "tools": TOOLS, "stream": True}
+    response = serving.post("/v1/chat/completions", json=body, stream=True)
+    lines = [line[6:] for line in response.iter_lines() if line.startswith(b"data: {")]
+    choices = [json.loads(line)["choices"][0] for line in lines]
+    deltas = [choice["delta"] for choice in choices]
+    thought = "".join(delta.get("reasoning_content", "") for delta in deltas)
+    assert (thought, "".join(delta.get("content", "") for delta in deltas)) == ("hm", "I look.")
+    names = [name for delta in deltas for name in delta if name != "role"]
+    assert list(dict.fromkeys(names)) == ["content", "reasoning_content", "reasoning", "tool_calls"]
+    assert [call["index"] for delta in deltas for call in delta.get("tool_calls", [])] == [0]
+    assert choices[-1]["finish_reason"] == "tool_calls"
+
+
+def test_one_call_ends_the_answer_where_no_more_are_wanted(says: Callable[..., Serving]) -> None:
+    serving = says(f"{CALL}\n{CALL}")
+    choice = chat(serving, tools=TOOLS, parallel_tool_calls=False)["choices"][0]
+    assert len(choice["message"]["tool_calls"]) == 1
+    assert choice["finish_reason"] == "tool_calls"
+    assert (
+        len(chat(says(f"{CALL}\n{CALL}"), tools=TOOLS)["choices"][0]["message"]["tool_calls"]) == 2
+    )
+
+
+@pytest.mark.parametrize("fields", [{}, {"tools": TOOLS, "tool_choice": "none"}, {"tools": []}])
+def test_without_tools_a_call_is_text(says: Callable[..., Serving], fields: dict[str, Any]) -> None:
+    choice = chat(says(CALL), **fields)["choices"][0]
+    assert choice["message"] == {"content": CALL, "role": "assistant"}
+    assert choice["finish_reason"] == "stop"
+
+
+def test_a_broken_call_is_text(says: Callable[..., Serving]) -> None:
+    broken = CALL.replace("}}", "}")
+    choice = chat(says(broken), tools=TOOLS)["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (broken, "stop")
+
+
+def test_reasoning_is_parted_counted_and_can_be_left_where_it_is(
+    says: Callable[..., Serving],
+) -> None:
+    text = "<think>\nhm\n</think>\n\nHi"
+    serving = says(text)
+    answer = chat(serving)
+    message = answer["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Hi", "hm")
+    assert message["reasoning"] == "hm"
+    marked = serving.model.tokenizer.encode(text[: text.index("\n\nHi")], add_special=False)
+    counted = answer["usage"]["completion_tokens_details"]["reasoning_tokens"]
+    assert 0 < len(marked) - counted <= len("<think>")
+    for fields in ({"reasoning_format": "none"}, {"separate_reasoning": False}):
+        message = chat(says(text), **fields)["choices"][0]["message"]
+        assert message == {"content": text, "role": "assistant"}
+    message = chat(says(text), include_reasoning=False)["choices"][0]["message"]
+    assert message == {"content": "Hi", "role": "assistant"}
+
+
+def test_a_thought_that_the_prompt_begins_is_one(says: Callable[..., Serving]) -> None:
+    serving = says("hm\n</think>\n\nHi")
+    message = chat(serving, chat_template_kwargs={"open": True})["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Hi", "hm")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"tools": [{"type": "function"}]}, "tools[0].function must be an object"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name must be"),
+        ({"tools": [7]}, "tools[0] must be an object"),
+        ({"tools": TOOLS * 2}, "tools[1].function.name is that of another"),
+        ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice can force no call"),
+        ({"tools": TOOLS, "tool_choice": "must"}, "tool_choice must be"),
+        ({"reasoning_format": "odd"}, "reasoning_format must be"),
+    ],
+)
+def test_what_does_not_fit_is_named(serving: Serving, fields: dict[str, Any], words: str) -> None:
+    response = serving.post("/v1/chat/completions", json={"messages": MESSAGES, **fields})
+    assert response.status_code == 400
+    assert words in response.json()["error"]["message"]
