@@ -130,6 +130,8 @@ def servers(home: Settings) -> list[str]:
     return [line for line in lines if " serve small@" in line and str(home.home) in line]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_slowed_version_fails_the_check_and_the_next_good_night_clears_it(
     instance: dg.DagsterInstance, history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
