@@ -14,11 +14,11 @@ from api.schemas import (
     GenerateRequest,
     Number,
     Prompt,
-    SamplingFields,
     sampling,
     stop_strings,
     whole,
 )
+from api.structured_output import StructuredBody
 from runtime.errors import InvalidRequest
 
 DEFAULT_MAX_TOKENS = 16
@@ -35,7 +35,7 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
-class OpenAIBody(SamplingFields, frozen=True, kw_only=True):
+class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
     """What the bodies of completions have in common; null means the default."""
 
     model: str | None = None
@@ -108,6 +108,7 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
                 stops=stop_strings(given.stop),
                 model=given.model or None,
                 unknown=unknown,
+                grammar=given.grammar_of_answer(),
             ),
             bool(given.stream),
             bool(given.stream_options and given.stream_options.include_usage),

@@ -106,11 +106,14 @@ def _submit(
     sampling = wanted.sampling
     if sampling.top_k > model.engine.vocabulary_size:
         sampling = replace(sampling, top_k=model.engine.vocabulary_size)
+    prompt = prompt_tokens(wanted, model, client)
+    grammar = wanted.grammar
     return model.engine.submit(
-        prompt_tokens(wanted, model, client),
+        prompt,
         sampling,
         wanted.max_tokens,
         ignore_eos=wanted.ignore_eos,
+        matcher=None if grammar is None else model.grammars.matcher(grammar),
         context=context,
     )
 

@@ -14,6 +14,7 @@ from api.errors import NoModel, UnknownModel
 from runtime.background import start_once
 from runtime.engine import Engine
 from runtime.errors import EngineUnavailable
+from runtime.grammar import GrammarCompiler
 from runtime.statistics import EngineStatistics
 from runtime.tokenizer import Tokenizer
 
@@ -46,6 +47,8 @@ class ServedModel:
     name: str
     engine: Engine
     tokenizer: Tokenizer
+    grammars: GrammarCompiler = field(init=False)
+    """Makes matchers for the tokenizer."""
     gpu_memory: Callable[[], GpuMemory | None] = _no_gpu
     """None where the model runs on the CPU."""
     cpu_reason: str = ""
@@ -56,6 +59,10 @@ class ServedModel:
     """Its published version, where it has one."""
     chat_template: str | None = None
     """What makes chats prompts in place of the templates of its file."""
+
+    def __post_init__(self) -> None:
+        """Make what depends on the tokenizer."""
+        object.__setattr__(self, "grammars", GrammarCompiler(self.tokenizer))
 
     @property
     def label(self) -> str:

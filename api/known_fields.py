@@ -25,8 +25,7 @@ HARMLESS = frozenset(
         *("f16_kv", "vocab_only", "use_mmap", "use_mlock", "num_keep", "n_keep", "n_discard"),
         # What acts only together with another field, which is refused.
         *("mirostat_tau", "mirostat_eta", "dynatemp_exponent", "length_penalty", "early_stopping"),
-        *("guided_decoding_backend", "guided_whitespace_pattern", "grammar_lazy", "tool_prompt"),
-        "adaptive_decay",
+        *("guided_decoding_backend", "grammar_lazy", "tool_prompt", "adaptive_decay"),
         # Further figures beside the answer.
         *("timings_per_token", "return_progress", "return_token_ids", "return_tokens"),
         *("response_fields", "sse_ping_interval", "verbose", "return_tokens_as_token_ids"),
@@ -85,6 +84,7 @@ UNSERVED: Mapping[str, tuple[Any, ...]] = {
     "guided_grammar": (),
     "guided_json": (),
     "guided_regex": (),
+    "guided_whitespace_pattern": (),
     "include_reasoning": (True,),
     "include_stop_str_in_output": (),
     "input_ids": (),

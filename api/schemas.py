@@ -8,6 +8,7 @@ from api.known_fields import unknown_fields
 from api.request_body import decode
 from runtime.errors import InvalidRequest
 from runtime.generation import FinishReason
+from runtime.grammar import Grammar
 from runtime.sampling import BIASES, MAX_INTEGER, RANGES, Range, SamplingParameters
 
 Number = int | float
@@ -105,6 +106,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     """None for whichever is served."""
     unknown: tuple[str, ...] = ()
     """Fields that were ignored because nobody knows them."""
+    grammar: Grammar | None = None
+    """What the answer must look like."""
 
     @classmethod
     def parse(cls, body: bytes) -> "GenerateRequest":

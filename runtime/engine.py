@@ -19,6 +19,7 @@ from runtime.errors import (
     WeightsChanged,
 )
 from runtime.generation import FinishReason, Generation
+from runtime.grammar import Matcher
 from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
 from runtime.statistics import EngineStatistics
@@ -131,10 +132,13 @@ class Engine:
         max_tokens: int,
         *,
         ignore_eos: bool = False,
+        matcher: Matcher | None = None,
         context: object = None,
     ) -> Generation:
         """Queue a request. `max_tokens` is clamped to what the context leaves.
 
+        `matcher`, which the engine owns from now on, stands at the beginning of the grammar that
+        the answer is to follow.
         `context` is carried to the observer of the request's end, however soon that is.
 
         Raises InvalidRequest for a prompt that is empty or holds unknown ids;
@@ -168,6 +172,7 @@ class Engine:
                 sampling,
                 max_tokens,
                 ignore_eos=ignore_eos,
+                matcher=matcher,
                 context=context,
             )
             self._core.recorder.request_submitted()

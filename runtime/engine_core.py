@@ -9,7 +9,9 @@ from typing import Protocol
 from runtime.drafts import PromptLookup
 from runtime.errors import WeightsChanged
 from runtime.generation import NANOSECONDS, FinishReason, Generation, TokenOutput
+from runtime.grammar import GrammarFailed
 from runtime.manifest import Manifest
+from runtime.masks import MaskMaker, StepMasks
 from runtime.pace import Pace
 from runtime.pages import PageManager
 from runtime.plan import PlannedRow, StepPlan
@@ -28,6 +30,7 @@ OUT_OF_MEMORY = (
     "once, or give the server more memory"
 )
 NOT_FINITE = "the model's logits are not finite"
+GRAMMAR_FAILED = "its grammar could not be followed to the end; make it simpler"
 REQUEST_FAILED = "its next token could not be chosen; the server's log says why"
 
 log = logging.getLogger("rocmforge.engine")
@@ -92,6 +95,7 @@ class EngineCore:
             self._pages, token_budget=settings.token_budget, max_running=settings.max_batch_size
         )
         self._pace = Pace(settings.longest_pause)
+        self._masks = MaskMaker()
         self._live: dict[int, _Live] = {}
         self.recorder = StatisticsRecorder(self._pages.page_count)
         self._failed_steps = 0
@@ -111,8 +115,12 @@ class EngineCore:
         """Take in a request that was submitted."""
         try:
             drafts = PromptLookup() if self._settings.prompt_lookup else None
-            sequence = Sequence(generation.request_id, list(generation.prompt_tokens), drafts)
-            ends = frozenset() if generation.ignore_eos else self._end_of_generation
+            matcher, generation.matcher = generation.matcher, None
+            tokens = list(generation.prompt_tokens)
+            sequence = Sequence(generation.request_id, tokens, drafts, matcher)
+            # With a grammar, that alone says where an answer may end.
+            ends_freely = generation.ignore_eos or matcher is not None
+            ends = frozenset() if ends_freely else self._end_of_generation
             sampler = Sampler(generation.sampling, generation.prompt_tokens, ends)
             live = _Live(generation, sequence, sampler)
         except BaseException:
@@ -175,7 +183,8 @@ class EngineCore:
         self._note_started(plan)
         began = time.monotonic()
         try:
-            logits = self._session.step(plan.inputs())
+            with self._masks.beside(plan) as masks:
+                logits = self._session.step(plan.inputs())
             unsound = _unsound(plan, logits)
         except WeightsChanged:
             raise
@@ -186,7 +195,7 @@ class EngineCore:
         self._failed_steps = 0
         self._pace.step_done(time.monotonic() - began, plan.token_count, pauses=plan.pauses)
         self._scheduler.commit(plan, unsound)
-        self._hand_out(plan, logits)
+        self._hand_out(plan, logits, masks)
 
     def _fail_step(self, plan: StepPlan, error: str) -> None:
         """End the requests of a step that failed."""
@@ -204,7 +213,7 @@ class EngineCore:
                 generation.mark_started()
         self._update_statistics()
 
-    def _hand_out(self, plan: StepPlan, logits: Logits) -> None:
+    def _hand_out(self, plan: StepPlan, logits: Logits, masks: StepMasks) -> None:
         """Sample all rows, then give each request its tokens."""
         sampled = plan.sampled
         if not sampled:
@@ -214,7 +223,7 @@ class EngineCore:
         at = 0
         for row in sampled:
             try:
-                samples.append(self._sample(row, logits, at))
+                samples.append(self._sample(row, logits, at, masks))
             except BaseException as problem:
                 samples.append([])
                 self._fail(row, problem)
@@ -235,12 +244,15 @@ class EngineCore:
         if isinstance(problem, FloatingPointError):
             log.error("the logits of request %d are not finite", request_id)
             error = NOT_FINITE
+        elif isinstance(problem, GrammarFailed):
+            log.warning("the grammar of request %d failed: %s", request_id, problem)
+            error = GRAMMAR_FAILED
         else:
             log.error("request %d failed", request_id, exc_info=problem)
             error = REQUEST_FAILED
         self._end(live, FinishReason.FAILED, error=error)
 
-    def _sample(self, row: PlannedRow, logits: Logits, at: int) -> list[int]:
+    def _sample(self, row: PlannedRow, logits: Logits, at: int, masks: StepMasks) -> list[int]:
         """A row's next tokens, one at least, from its logits at `at` onward.
 
         After a guess that is the sampled token the logits behind it are the model's own, so the
@@ -250,30 +262,40 @@ class EngineCore:
         live = self._live[row.sequence.request_id]
         tokens: list[int] = []
         for guess, place in zip_longest(row.draft, range(at, at + row.logits)):
-            tokens.append(live.sampler.sample(logits, place))
-            if tokens[-1] != guess or self._ending(live.generation, tokens) is not None:
+            allowed = masks.applied(row, len(tokens), logits, place)
+            tokens.append(live.sampler.sample(*allowed))
+            if live.sequence.matcher is not None:
+                live.sequence.matcher.advance(tokens[-1])
+            if tokens[-1] != guess or self._ending(live, tokens) is not None:
                 break
         return tokens
 
     def _accept(self, live: _Live, row: PlannedRow, tokens: list[int]) -> None:
         """Give a request its next tokens; it may end with the last of them."""
         generation = live.generation
-        reason = self._ending(generation, tokens)
+        reason = self._ending(live, tokens)
         # All but the last were guessed, so their keys and values are in the pages already.
         self._scheduler.settle(row, len(tokens) - 1)
         for token in tokens:
             live.sequence.tokens.append(token)
             generation.append(token)
-        for token in tokens if reason is None else tokens[:-1]:
+        # The last of a grammar's tokens is text; one that stops a request is its end alone.
+        ends_with_text = reason is FinishReason.STOP and (
+            tokens[-1] not in generation.sampling.stop_token_ids
+        )
+        for token in tokens if reason is None or ends_with_text else tokens[:-1]:
             generation.publish(TokenOutput(token))
         if reason is not None:
-            self._end(live, reason, tokens[-1])
+            self._end(live, reason, None if ends_with_text else tokens[-1])
 
-    def _ending(self, generation: Generation, tokens: list[int]) -> FinishReason | None:
+    def _ending(self, live: _Live, tokens: list[int]) -> FinishReason | None:
         """Why a request ends with the last of its next tokens, if it does."""
+        generation, matcher = live.generation, live.sequence.matcher
         if tokens[-1] in self._end_of_generation and not generation.ignore_eos:
             return FinishReason.EOS
         if tokens[-1] in generation.sampling.stop_token_ids:
+            return FinishReason.STOP
+        if matcher is not None and matcher.ended:
             return FinishReason.STOP
         ends = generation.token_count + len(tokens) >= generation.max_tokens
         return FinishReason.LENGTH if ends else None

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from runtime.grammar import Matcher
 from runtime.sampling import SamplingParameters
 
 NANOSECONDS = 1e9
@@ -71,6 +72,7 @@ class Generation:
         max_tokens: int,
         *,
         ignore_eos: bool = False,
+        matcher: Matcher | None = None,
         context: object = None,
     ) -> None:
         self.request_id = request_id
@@ -78,6 +80,8 @@ class Generation:
         self.sampling = sampling
         self.max_tokens = max_tokens
         self.ignore_eos = ignore_eos
+        self.matcher = matcher
+        """The grammar of the answer, until the engine takes the request in and owns it."""
         self.context = context
         """What the submitter wants to find at the end; the engine only carries it."""
         self.timings = Timings.begin()

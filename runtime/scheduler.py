@@ -259,11 +259,17 @@ class Scheduler:
 
 
 def _guess(sequence: Sequence, most: int) -> tuple[int, ...]:
-    """At most `most` guesses at what follows a sequence; one whose guessing fails gets none."""
+    """At most `most` guesses at what follows a sequence, which its grammar allows.
+
+    One whose guessing fails gets none.
+    """
     if sequence.drafts is None:
         return ()
     try:
-        return sequence.drafts.propose(sequence.tokens, most)
+        guesses = sequence.drafts.propose(sequence.tokens, most)
+        if sequence.matcher is not None:
+            guesses = guesses[: sequence.matcher.allowed_of(guesses)]
+        return guesses
     except BaseException:
         log.exception("guessing failed; request %d goes on without", sequence.request_id)
         sequence.drafts = None

@@ -1,6 +1,7 @@
 """The tokens of one request, and how far they are computed."""
 
 from runtime.drafts import PromptLookup
+from runtime.grammar import Matcher
 from runtime.pages import PageHash
 
 
@@ -11,6 +12,7 @@ class Sequence:
         "computed",
         "drafts",
         "hashes",
+        "matcher",
         "pages",
         "prefix_hits",
         "prompt_length",
@@ -21,7 +23,11 @@ class Sequence:
     )
 
     def __init__(
-        self, request_id: int, tokens: list[int], drafts: PromptLookup | None = None
+        self,
+        request_id: int,
+        tokens: list[int],
+        drafts: PromptLookup | None = None,
+        matcher: Matcher | None = None,
     ) -> None:
         self.request_id = request_id
         self.tokens = tokens
@@ -29,6 +35,8 @@ class Sequence:
         """How many of the tokens were given; those behind them were generated."""
         self.drafts = drafts
         """Who guesses at the next tokens, if anyone does."""
+        self.matcher = matcher
+        """The grammar of what is generated, if there is one, behind the last token."""
         self.computed = 0
         self.running = False
         self.pages: list[int] = []

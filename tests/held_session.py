@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from runtime.engine_core import StepRunner
+from runtime.gguf import GGUFFile
 from runtime.manifest import Manifest
 from runtime.sampling import Logits
+from runtime.session import Session
 from runtime.step import StepInputs
 
 HELD_SECONDS = 60.0
@@ -35,6 +37,11 @@ class HeldSession:
     @property
     def manifest(self) -> Manifest:
         return self._session.manifest
+
+    @property
+    def gguf(self) -> GGUFFile:
+        assert isinstance(self._session, Session)
+        return self._session.weights.gguf
 
     @property
     def page_count(self) -> int:

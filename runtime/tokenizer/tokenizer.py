@@ -247,6 +247,10 @@ class Tokenizer:
                 return byte_level_bytes(text)
         return b""
 
+    def plain_bytes(self, token: int) -> bytes:
+        """Bytes of a token that is nothing but text: none for one that marks turns, too."""
+        return b"" if token in self._vocabulary.turn_markers else self.token_bytes(token)
+
     def token_piece(self, token: int) -> bytes:
         """Bytes of a token, an id inside the vocabulary, as it is shown by itself.
 

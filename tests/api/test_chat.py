@@ -150,7 +150,7 @@ def test_what_a_user_types_is_text(serving: Serving) -> None:
         ({"messages": [{"role": "user", "content": 7}]}, "content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only text"),
         ({"tools": [{"type": "function"}]}, "tools[0].function must be an object"),
-        ({"response_format": {"type": "json_object"}}, "response_format is not supported"),
+        ({"response_format": {"type": "xml"}}, "response_format.type must be"),
         ({"n": 2}, "n is not supported"),
         ({"max_tokens": 0}, "max_tokens must be at least 1"),
         ({"max_completion_tokens": 1.5}, "max_completion_tokens must be a whole number"),

@@ -16,10 +16,12 @@ from api.telemetry.metrics import RequestDurations
 from runtime.drafts import PromptLookup
 from runtime.engine_core import EngineCore
 from runtime.generation import Generation
+from runtime.grammar import Grammar, GrammarCompiler, Matcher
 from runtime.pages import PageManager
 from runtime.sampling import Logits, Sampler, SamplingParameters, StepLogits
 from runtime.scheduler import Scheduler
 from runtime.step import StepInputs
+from runtime.tokenizer import Tokenizer
 from tests.held_session import Fault, HeldSession
 
 VICTIM_PROMPT = [201, 202, 203, 201, 202, 203, 201, 202, 203]
@@ -79,6 +81,27 @@ def _step(fault: Fault) -> Callable[[pytest.MonkeyPatch, HeldSession], None]:
             return fault(inputs, compute) if victim_row(inputs) is not None else compute(inputs)
 
         session.fault = step
+
+    return arm
+
+
+def _follows_a_grammar(
+    name: str, error: BaseException
+) -> Callable[[pytest.MonkeyPatch, HeldSession], None]:
+    """Gives the victim, and nobody else, a grammar, of which a method raises."""
+
+    def arm(patch: pytest.MonkeyPatch, session: HeldSession) -> None:
+        tokenizer = Tokenizer.from_gguf(session.gguf)
+        matcher = GrammarCompiler(tokenizer).matcher(Grammar.regex("(?s:.){500}", field="regex"))
+        add = EngineCore.add
+
+        def adding(core: EngineCore, generation: Generation) -> None:
+            if _is_victim(generation):
+                generation.matcher = matcher.copy()
+            add(core, generation)
+
+        patch.setattr(EngineCore, "add", adding)
+        _replaced(Matcher, name, _always, error)(patch, session)
 
     return arm
 
@@ -181,6 +204,15 @@ POINTS = (
         "no sampler can be made",
         Hurts.VICTIM,
         _replaced(Sampler, "__init__", _is_victim_s_parameters, ValueError(SECRET)),
+    ),
+    FaultPoint("a mask cannot be made", Hurts.VICTIM, _follows_a_grammar("masks", Panic(SECRET))),
+    FaultPoint(
+        "a grammar does not go on", Hurts.VICTIM, _follows_a_grammar("advance", ValueError(SECRET))
+    ),
+    FaultPoint(
+        "guesses cannot be compared with a grammar",
+        Hurts.NOBODY,
+        _follows_a_grammar("allowed_of", Panic(SECRET)),
     ),
     FaultPoint("the logits are not finite", Hurts.VICTIM, _step(_not_finite)),
     FaultPoint(

@@ -1,0 +1,89 @@
+"""A grammar as a request gives it, in the form that llguidance reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from llguidance import LLMatcher
+
+from runtime.errors import InvalidRequest
+from runtime.finite_json import finite_json
+from runtime.grammar.gbnf import lark_of
+from runtime.grammar.schema import checked_schema
+from runtime.tokenizer import well_formed
+
+MAX_CHARACTERS = 1 << 16
+"""Of a grammar as it was sent."""
+WHITE_SPACE = r" |\n[ \t]{0,20}"
+"""Between JSON's tokens, each time at most once: a model could go on with blanks for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer must look like, checked as far as it can be without a model. Immutable."""
+
+    source: str
+    """As llguidance reads it."""
+    field: str
+    """The field of the request that it came in."""
+
+    @classmethod
+    def json_schema(cls, schema: Any, *, field: str, white_space: bool = True) -> Self:
+        """JSON that a schema allows, its properties in the schema's order.
+
+        Raises InvalidRequest naming a keyword that is not supported.
+        """
+        expect_short(finite_json(schema).decode(), field)
+        options = {
+            "whitespace_flexible": white_space,
+            "whitespace_pattern": WHITE_SPACE if white_space else None,
+            "lenient": False,
+            "coerce_one_of": False,
+        }
+        checked = checked_schema(schema, field)
+        return cls(LLMatcher.grammar_from_json_schema(checked, overrides=options), field)  # type: ignore[arg-type]
+
+    @classmethod
+    def json_object(cls, *, field: str) -> Self:
+        """Any JSON object."""
+        return cls.json_schema({"type": "object"}, field=field)
+
+    @classmethod
+    def regex(cls, pattern: str, *, field: str) -> Self:
+        """A text that a regular expression in Rust's syntax matches as a whole."""
+        return cls(LLMatcher.grammar_from_regex(expect_short(pattern, field)), field)
+
+    @classmethod
+    def choice(cls, texts: Sequence[str], *, field: str) -> Self:
+        """One of some texts."""
+        for text in texts:
+            expect_short(text, field)
+        if not texts or not all(texts):
+            raise InvalidRequest(
+                f"{field} must hold at least one text, and none that is empty", field=field
+            )
+        return cls.regex("|".join(f"(?:{_quoted(text)})" for text in texts), field=field)
+
+    @classmethod
+    def gbnf(cls, text: str, *, field: str) -> Self:
+        """What a grammar in llama.cpp's GBNF derives from its rule root."""
+        return cls(LLMatcher.grammar_from_lark(lark_of(expect_short(text, field), field)), field)
+
+
+def expect_short(text: str, field: str) -> str:
+    """The text. Raises InvalidRequest where it is too long."""
+    if not text.isascii() and text != well_formed(text):
+        raise InvalidRequest(f"{field} holds half of a surrogate pair", field=field)
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidRequest(
+            f"{field} has more than {MAX_CHARACTERS} characters; make it shorter", field=field
+        )
+    return text
+
+
+def _quoted(text: str) -> str:
+    """A text as a regular expression that matches it alone."""
+    return "".join(
+        letter if letter.isascii() and letter.isalnum() else f"\\x{{{ord(letter):x}}}"
+        for letter in text
+    )

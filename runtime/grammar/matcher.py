@@ -1,0 +1,72 @@
+"""How far the answer of one request has come in its grammar, and what may follow."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from llguidance import LLMatcher
+from numpy.typing import NDArray
+
+MAX_SECONDS = 1.0
+"""Processor time of one mask; they take a thousandth of it, and others wait for it."""
+WORD = 32
+"""Tokens of a word of a mask as llguidance writes it."""
+
+
+class GrammarFailed(Exception):
+    """A grammar that cannot go on; the request that has it fails."""
+
+
+class Matcher:
+    """The state of one request's grammar. Owned by one thread at a time."""
+
+    def __init__(self, state: LLMatcher, vocabulary_size: int) -> None:
+        """Take llguidance's matcher for a vocabulary of so many tokens."""
+        self._state = state
+        self._vocabulary_size = vocabulary_size
+
+    @property
+    def ended(self) -> bool:
+        """Whether the text is whole and nothing may follow."""
+        return self._state.is_stopped()
+
+    def copy(self) -> "Matcher":
+        """Another with the same state."""
+        return Matcher(self._state.deep_copy(), self._vocabulary_size)
+
+    def advance(self, token: int) -> None:
+        """Go on by a token. Raises GrammarFailed where the grammar does not allow it."""
+        if not self._state.consume_token(token):
+            raise GrammarFailed("a token does not follow the grammar")
+
+    def allowed_of(self, tokens: Sequence[int]) -> int:
+        """How many of these tokens, from the first on, the grammar allows to follow."""
+        return self._state.validate_tokens(list(tokens))
+
+    def masks(self, guesses: Sequence[int] = ()) -> NDArray[np.bool_]:
+        """Which tokens may follow now, and after each of some guesses [1 + guesses, vocabulary].
+
+        The state stays what it was. Raises GrammarFailed where the grammar takes too much work.
+        """
+        words = -(-self._vocabulary_size // WORD)
+        bits = np.zeros((1 + len(guesses), words), np.uint32)
+        began = time.thread_time()
+        held = 0
+        for row in range(len(bits)):
+            self._state.unsafe_compute_mask_ptr(bits[row].ctypes.data, words * bits.itemsize)
+            self._expect_sound()
+            if row == len(guesses) or not self._state.consume_token(guesses[row]):
+                break
+            held += 1
+            if self._state.is_stopped():
+                break
+        if held and not self._state.rollback(held):
+            self._expect_sound()
+        if time.thread_time() - began > MAX_SECONDS * len(bits):
+            raise GrammarFailed("a mask takes too long")
+        every = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little")
+        return every[:, : self._vocabulary_size].view(np.bool_)
+
+    def _expect_sound(self) -> None:
+        if self._state.is_error():
+            raise GrammarFailed("the grammar takes too much work at this place of the text")

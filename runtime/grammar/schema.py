@@ -1,0 +1,102 @@
+"""JSON schemas: which keywords are honoured, and a 400 that names one that is not.
+
+Sources: JSON Schema, draft 2020-12, and what llguidance implements (its docs/json_schema.md).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from runtime.errors import InvalidRequest
+
+MAX_DEPTH = 64
+"""Schemas inside each other."""
+
+UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
+    "not": (),
+    "if": (),
+    "then": (),
+    "else": (),
+    "contains": (),
+    "minContains": (),
+    "maxContains": (),
+    "uniqueItems": (False,),
+    "propertyNames": (True, {}),
+    "dependencies": ({},),
+    "dependentRequired": ({},),
+    "dependentSchemas": ({},),
+    "unevaluatedItems": (True, {}),
+    "unevaluatedProperties": (True, {}),
+    "$dynamicRef": (),
+    "$recursiveRef": (),
+}
+"""Keywords that no grammar is made of, and the values of each that ask for nothing."""
+
+FORMATS = frozenset(
+    {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
+)
+"""Values of `format` that are held."""
+UNSUPPORTED_FORMATS = frozenset(
+    {
+        *("idn-email", "idn-hostname", "uri-reference", "iri", "iri-reference", "uri-template"),
+        *("json-pointer", "relative-json-pointer", "regex"),
+    }
+)
+"""Formats of the standard that are not; names that are not in it are notes, and hold nothing."""
+
+SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
+LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+"""`items` may be a list before draft 2020-12."""
+ONE_SCHEMA = ("items", "additionalItems", "additionalProperties")
+
+
+def checked_schema(schema: Any, field: str) -> Any:
+    """The schema without keywords that ask for nothing; what it lacks is left to the compiler.
+
+    Raises InvalidRequest naming the keyword that is not supported, and where it stands.
+    """
+    return _checked(schema, field, field, MAX_DEPTH)
+
+
+def _checked(schema: Any, place: str, field: str, depth: int) -> Any:
+    if isinstance(schema, bool):
+        return schema
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"{place} must be a JSON schema: an object or a boolean", field=field)
+    if depth == 0:
+        raise InvalidRequest(
+            f"{field} has schemas more than {MAX_DEPTH} deep in each other", field=field
+        )
+
+    def inner(value: Any, name: str) -> Any:
+        return _checked(value, f"{place}.{name}", field, depth - 1)
+
+    kept = {}
+    for name, value in schema.items():
+        if name == "x-guidance" or (name in UNSUPPORTED and _asks_for_nothing(name, value)):
+            continue
+        if name in UNSUPPORTED:
+            raise InvalidRequest(
+                f"the keyword {name} is not supported, at {place}: leave it out", field=field
+            )
+        if name == "format" and value not in FORMATS:
+            if value in UNSUPPORTED_FORMATS:
+                raise InvalidRequest(
+                    f"the format {value} is not supported, at {place}", field=field
+                )
+            continue
+        if name == "$ref" and not (isinstance(value, str) and value.startswith("#")):
+            raise InvalidRequest(
+                f"$ref must begin with # and point into the schema itself, at {place}", field=field
+            )
+        if name in SCHEMAS_BY_NAME and isinstance(value, dict):
+            value = {key: inner(one, f"{name}.{key[:64]}") for key, one in value.items()}
+        elif name in LISTS_OF_SCHEMAS and isinstance(value, list):
+            value = [inner(one, f"{name}[{at}]") for at, one in enumerate(value)]
+        elif name in ONE_SCHEMA:
+            value = inner(value, name)
+        kept[name] = value
+    return kept
+
+
+def _asks_for_nothing(name: str, value: Any) -> bool:
+    return any(value == taken and type(value) is type(taken) for taken in UNSUPPORTED[name])

@@ -1,0 +1,92 @@
+"""Masks of the tokens that grammars allow, made beside the model's step."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.grammar import GrammarFailed, Matcher
+from runtime.plan import PlannedRow, StepPlan
+from runtime.sampling import Logits, StepLogits
+from runtime.sequence import Sequence
+
+
+class StepMasks:
+    """The masks of one step's rows, by their sequences. Owned by the engine thread."""
+
+    def __init__(self, made: dict[Sequence, "NDArray[np.bool_] | BaseException"]) -> None:
+        self._made = made
+
+    def applied(
+        self, row: PlannedRow, guesses: int, logits: Logits, place: int
+    ) -> tuple[Logits, int]:
+        """Logits, and the place in them, of what may follow after so many guesses of a row.
+
+        They are the step's own where the row has no grammar. Raises GrammarFailed, or whatever
+        went wrong when the mask was made.
+        """
+        if row.sequence.matcher is None:
+            return logits, place
+        made = self._made[row.sequence]
+        if isinstance(made, BaseException):
+            raise made
+        if not logits.finite[place]:
+            return logits, place
+        values = logits.row(place)
+        mask = made[guesses]
+        width = min(len(values), len(mask))
+        # What the model has beyond its vocabulary is padding, which no grammar allows.
+        masked = np.full_like(values, -np.inf)
+        np.copyto(masked[:width], values[:width], where=mask[:width])
+        if not mask[:width].any():
+            raise GrammarFailed("the grammar allows no token of this model")
+        return StepLogits(masked[np.newaxis]), 0
+
+
+class MaskMaker:
+    """Makes a step's masks in a thread of its own, which starts with the first grammar.
+
+    Owned by the engine thread. Matchers belong to the other thread inside `beside` only.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
+
+    @contextmanager
+    def beside(self, plan: StepPlan) -> Iterator[StepMasks]:
+        """Within it the plan's masks are made; they are whole when it is left."""
+        rows = [
+            (row.sequence, row.sequence.matcher, row.draft)
+            for row in plan.sampled
+            if row.sequence.matcher is not None
+        ]
+        made: dict[Sequence, NDArray[np.bool_] | BaseException] = {}
+
+        def make() -> None:
+            for sequence, matcher, guesses in rows:
+                made[sequence] = _masks(matcher, guesses)
+
+        work = self._begin(make) if rows else None
+        try:
+            yield StepMasks(made)
+        finally:
+            if work is not None:
+                work.result()
+
+    def _begin(self, make: Callable[[], None]) -> "Future[None]":
+        try:
+            return self._thread.submit(make)
+        except RuntimeError:  # the system gives no more threads
+            done: Future[None] = Future()
+            make()
+            done.set_result(None)
+            return done
+
+
+def _masks(matcher: Matcher, guesses: tuple[int, ...]) -> "NDArray[np.bool_] | BaseException":
+    try:
+        return matcher.masks(guesses)
+    except BaseException as problem:  # a panic of Rust code is no Exception
+        return problem
