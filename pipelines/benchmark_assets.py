@@ -21,7 +21,7 @@ from pipelines.assets import (
 from pipelines.benchmark import record_pictures, record_report
 from pipelines.benchmark.figures import Spread
 from pipelines.benchmark.history import History, Record, judged
-from pipelines.benchmark.intervals import LEAST_BLOCKS
+from pipelines.benchmark.intervals import MIN_BLOCKS
 from pipelines.benchmark.judge import Verdict
 from pipelines.benchmark.measurement import BLOCK, BLOCKS, Measurement
 from pipelines.benchmark.process import COMMAND, Order, Outcome, plain
@@ -35,7 +35,7 @@ from runtime.registry import model_name
 
 MEASURED = "measured"
 """Of a result's metadata: when its measurement began, by which its record is found."""
-MOST_MATERIALIZATIONS = 20
+MAX_MATERIALIZATIONS = 20
 """The newest of a partition that are looked through for a run's own."""
 
 
@@ -46,7 +46,7 @@ class Benchmarking(dg.Config):
         PREVIOUS, description='Measured beside: "previous", a version\'s number, or "baseline".'
     )
     blocks: int = Field(
-        BLOCKS, description=f"Blocks, each with servers of its own; at least {LEAST_BLOCKS}."
+        BLOCKS, description=f"Blocks, each with servers of its own; at least {MIN_BLOCKS}."
     )
     plan: dict[str, Any] = Field({}, description="Fields of the plan of a block that differ.")
     accept: bool = Field(
@@ -128,7 +128,7 @@ def measured_in(context: dg.AssetCheckExecutionContext) -> str:
         dg.AssetRecordsFilter(
             asset_key=benchmark_result.key, asset_partitions=[partition_key(context)]
         ),
-        limit=MOST_MATERIALIZATIONS,
+        limit=MAX_MATERIALIZATIONS,
     ).records
     ours = [record for record in found if record.run_id == context.run.run_id]
     for record in [*ours, *found]:

@@ -9,7 +9,7 @@ from pipelines.assets import failures_shown, gguf_models, onnx_model, rounded, s
 from pipelines.picture_metadata import in_markdown
 from pipelines.resources import MACHINE_POOL, ModelPreparation
 from pipelines.validation import CHECKS, pictures, validate_apart
-from pipelines.validation.logits import MOST_DIVERGENCE, MOST_OPERATOR_ERROR
+from pipelines.validation.logits import MAX_DIVERGENCE, MAX_OPERATOR_ERROR
 from runtime.manifest import CheckResult, Manifest
 
 LINES = {
@@ -68,13 +68,13 @@ def _pictures(series: Mapping[str, Sequence[float]]) -> dict[str, dg.MetadataVal
     by_position = {name: series[key] for key, name in LINES.items() if key in series}
     if by_position:
         drawn["divergence_picture"] = in_markdown(
-            pictures.by_position(by_position, MOST_DIVERGENCE),
+            pictures.by_position(by_position, MAX_DIVERGENCE),
             "divergence from the exact model at each token",
         )
     if "layer_error" in series:
         drawn["layers_picture"] = in_markdown(
             pictures.by_layer(
-                series["layer_operator_error"], series["layer_error"], MOST_OPERATOR_ERROR
+                series["layer_operator_error"], series["layer_error"], MAX_OPERATOR_ERROR
             ),
             "error of each layer",
         )

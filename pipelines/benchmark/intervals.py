@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 CONFIDENCE = 0.95
-LEAST_BLOCKS = 3
+MIN_BLOCKS = 3
 """Fewer leave an interval so wide that nothing can be judged."""
 
 
@@ -26,10 +26,10 @@ def interval(blocks: Sequence[float], confidence: float = CONFIDENCE) -> Interva
 
     Blocks are independent and about normal; rounds inside a block are neither, since they share
     their processes. A wild block widens the interval more than it moves the mean, so it decides
-    nothing. None for fewer than LEAST_BLOCKS.
+    nothing. None for fewer than MIN_BLOCKS.
     """
     count = len(blocks)
-    if count < LEAST_BLOCKS:
+    if count < MIN_BLOCKS:
         return None
     middle = mean(blocks)
     reach = student_quantile(count - 1, confidence) * stdev(blocks) / sqrt(count)

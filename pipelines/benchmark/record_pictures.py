@@ -25,7 +25,7 @@ COLUMNS = 3
 PANEL_HEIGHT_INCHES = 2.3
 FROM_PERCENT, FROM_MEDIANS = 10, 1 / 20
 """Where a distribution begins: the shortest gaps are tokens that came with one read."""
-MOST_NIGHTS = 60
+MAX_NIGHTS = 60
 """The newest that a trend shows."""
 TREND = (
     "Median and range of each night. Band: as usual; hollow: disturbed by other programs; "
@@ -55,7 +55,7 @@ def trend(records: Sequence[Record], kinds: Sequence[FigureKind]) -> bytes:
     """
     *earlier, last = records
     nights = [record for record in earlier if record.is_like(last)]
-    alike = [*nights[1 - MOST_NIGHTS :], last]
+    alike = [*nights[1 - MAX_NIGHTS :], last]
     with _drawn(len(kinds), f"{_title(last)}\n{TREND}") as panels:
         for axes, kind in zip(panels, kinds, strict=True):
             _draw_trend(axes, kind, alike)

@@ -12,9 +12,9 @@ import msgspec
 
 from pipelines.benchmark.intervals import Interval, middle
 
-LEAST_NIGHTS = 3
+MIN_NIGHTS = 3
 """Nights before a shift that tell what is usual."""
-MOST_NIGHTS = 28
+MAX_NIGHTS = 28
 """The newest nights that count on either side: four weeks."""
 UNKNOWN_SPREAD = log(1.21) / 3
 """Standard deviation of nights that is assumed before any are known, as of a virtual machine."""
@@ -47,9 +47,9 @@ class Shift(msgspec.Struct, frozen=True):
 def shift(nights: Sequence[Interval], limit: float) -> Shift | None:
     """The most certain lasting shift for the worse, else the last night against all before it.
 
-    `nights` are oldest first. None where fewer than LEAST_NIGHTS stand before the last.
+    `nights` are oldest first. None where fewer than MIN_NIGHTS stand before the last.
     """
-    if len(nights) <= LEAST_NIGHTS:
+    if len(nights) <= MIN_NIGHTS:
         return None
     lasting = list(_lasting(nights, limit))
     if not lasting:
@@ -60,7 +60,7 @@ def shift(nights: Sequence[Interval], limit: float) -> Shift | None:
 def _lasting(nights: Sequence[Interval], limit: float) -> Iterator[Shift]:
     """Each shift for the worse from which the last night has not come back."""
     last = nights[-1].estimate
-    for first in range(LEAST_NIGHTS, len(nights)):
+    for first in range(MIN_NIGHTS, len(nights)):
         found = _at(nights, first, limit)
         if found.is_worse and last - found.before > RETURNED * found.size.estimate:
             yield found
@@ -68,8 +68,8 @@ def _lasting(nights: Sequence[Interval], limit: float) -> Iterator[Shift]:
 
 def _at(nights: Sequence[Interval], first: int, limit: float) -> Shift:
     """The nights from `first` on against those before."""
-    before = [night.estimate for night in nights[:first][-MOST_NIGHTS:]]
-    newest = nights[first:][-MOST_NIGHTS:]
+    before = [night.estimate for night in nights[:first][-MAX_NIGHTS:]]
+    newest = nights[first:][-MAX_NIGHTS:]
     after = [night.estimate for night in newest]
     usual, now = middle(before), middle(after)
     squares = sum((value - usual) ** 2 for value in before)

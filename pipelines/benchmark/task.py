@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines.benchmark.intervals import LEAST_BLOCKS
+from pipelines.benchmark.intervals import MIN_BLOCKS
 from pipelines.benchmark.judge import BASELINE, expect_figures
 from pipelines.benchmark.measurement import BLOCK, BLOCKS, Measurement, measure, served_version
 from pipelines.benchmark.run import Progress
@@ -70,10 +70,10 @@ def task_of(
 def expect_judgeable(against: str, settings: Settings, blocks: int) -> None:
     """Raise SettingsError or BenchmarkError for what `task_of` takes for no model at all."""
     expect_figures(settings.benchmark_allowed)
-    if blocks < LEAST_BLOCKS:
+    if blocks < MIN_BLOCKS:
         raise BenchmarkError(
             f"{blocks} blocks can judge nothing, since each counts once: take at least "
-            f"{LEAST_BLOCKS}, as every night {BLOCKS}"
+            f"{MIN_BLOCKS}, as every night {BLOCKS}"
         )
     if against not in (PREVIOUS, BASELINE) and not against.isdecimal():
         raise SettingsError(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipelines.validation.outcome import Figures
 
 ROWS_AT_ONCE = 16
-"""Float64 copies of so many rows of logits are held at a time."""
+"""Rows of logits of which float64 copies are held at a time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pipelines.validation.subject import GREEDY_TOKENS, PROMPT_TOKENS, Subject
 
 
 def check_determinism(subject: Subject) -> Outcome:
-    """Logits of the prompt are the same again, in another session, in company and in pieces."""
+    """Logits of the prompt are the same in another session, in a batch and in pieces."""
     tokens, session = subject.prompt, subject.session
     own = pages_for(PROMPT_TOKENS + GREEDY_TOKENS)
     expected = session.run(one_row(tokens)).copy()

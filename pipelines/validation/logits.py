@@ -11,20 +11,20 @@ from pipelines.validation.subject import GREEDY_TOKENS, PROMPT_TOKENS, Subject
 
 CACHED_TOKENS = 4
 
-MOST_DIVERGENCE = 0.05
+MAX_DIVERGENCE = 0.05
 """Mean KL divergence from the exact model, nats. The CPU kernels round activations to 8 bits, as
 llama.cpp does; that costs 0.002 on a trained Q4_1 model of 135 M parameters, up to 0.01 on tiny
 random ones. A wrong operator costs whole nats."""
-MOST_DIVERGENCE_OF_EXPERTS = 0.5
+MAX_DIVERGENCE_OF_EXPERTS = 0.5
 """The same for models with experts: where two of them are nearly as good, rounding may choose the
 other, which is no error. Tiny random ones reach 0.1."""
-MOST_OPERATOR_ERROR = 0.2
+MAX_OPERATOR_ERROR = 0.2
 """Relative error of one operator given the same inputs. Rounding activations to 8 bits costs 0.01
 to 0.03; a wrong scale, offset or layout about 1."""
-MOST_ROW_ERROR = 0.25
+MAX_ROW_ERROR = 0.25
 """The same of one row of a matrix alone, which finds one wrong block of it."""
 LOCAL = 2.0
-"""A row that is so many times as wrong as the whole is told as the place of the fault."""
+"""A row this many times as wrong as the whole is reported as the place of the fault."""
 NEAR_TIE = 1.5
 """Nats by which the exact model may prefer its own token: twice the most by which rounded
 activations were seen to move a logit of a likely token. A wrong cache costs far more."""
@@ -79,7 +79,7 @@ def check_logits(subject: Subject) -> Outcome:
 
 def most_divergence(subject: Subject) -> float:
     """What the model may differ by, nats a token."""
-    return MOST_DIVERGENCE_OF_EXPERTS if subject.spec.has_experts else MOST_DIVERGENCE
+    return MAX_DIVERGENCE_OF_EXPERTS if subject.spec.has_experts else MAX_DIVERGENCE
 
 
 def _expect_finite(exact: NDArray[np.float32], computed: NDArray[np.float32]) -> None:
@@ -96,14 +96,14 @@ def _expect_finite(exact: NDArray[np.float32], computed: NDArray[np.float32]) ->
 def _expect_right_operators(subject: Subject, figures: Figures, series: Series) -> None:
     """Raise CheckFailed for the first operator that is wrong: those after it inherit its error."""
     for each in subject.operators:
-        if each.row_error > MOST_ROW_ERROR and each.row_error > LOCAL * each.alone:
+        if each.row_error > MAX_ROW_ERROR and each.row_error > LOCAL * each.alone:
             raise CheckFailed(
                 f"row {each.row} of {each.name} differs from its definition by "
                 f"{each.row_error:.0%}",
                 figures,
                 series,
             )
-        if not each.alone <= MOST_OPERATOR_ERROR:
+        if not each.alone <= MAX_OPERATOR_ERROR:
             raise CheckFailed(
                 f"{each.name} differs from its definition by {each.alone:.0%}", figures, series
             )

@@ -32,7 +32,7 @@ main()
 
 
 class Task(msgspec.Struct):
-    """What the process is told on its standard input."""
+    """What the process reads from its standard input."""
 
     folder: str
     settings: dict[str, object]

@@ -40,7 +40,7 @@ CHECKS = {
     "logits": Check("Comparing logits with the exact model", check_logits),
     "greedy": Check("Comparing greedy text with the exact model", check_greedy),
     "perplexity": Check("Comparing the perplexity of a text", check_perplexity),
-    "determinism": Check("Computing the same in other company", check_determinism),
+    "determinism": Check("Computing the same beside other requests", check_determinism),
     "served": Check("Asking a server of the model", check_served),
 }
 

@@ -8,7 +8,7 @@ PAGE_SIZE = 8
 
 
 def pages_for(tokens: int) -> int:
-    """Pages that so many tokens take."""
+    """Number of pages that this many tokens take."""
     return -(-tokens // PAGE_SIZE)
 
 

@@ -26,7 +26,7 @@ PROMPT = "The capital of France is Paris. The capital of Germany is Berlin, and 
 PROMPT_TOKENS = 24
 GREEDY_TOKENS = 8
 PASSAGE_TOKENS = 256
-FEWEST_PASSAGE_TOKENS = 32
+MIN_PASSAGE_TOKENS = 32
 PASSAGE_WORK = 2e12
 """Parameters times tokens of the passage: about a minute of one processor."""
 
@@ -104,7 +104,7 @@ class Subject:
     def passage(self) -> list[int]:
         """The beginning of a longer text."""
         affordable = int(PASSAGE_WORK / self.spec.parameters)
-        most = min(PASSAGE_TOKENS, max(FEWEST_PASSAGE_TOKENS, affordable), self.spec.context_length)
+        most = min(PASSAGE_TOKENS, max(MIN_PASSAGE_TOKENS, affordable), self.spec.context_length)
         return self.tokenizer.encode(text("passage.txt"))[:most]
 
     @cached_property

@@ -25,7 +25,7 @@ BLOCK = 128
 class Sampler:
     """The draws of one request: its parameters and its own generator. Owned by the engine thread.
 
-    A request's draws depend on its seed and on how many it made, never on its company.
+    A request's draws depend on its seed and on how many it made, never on other requests.
     """
 
     def __init__(

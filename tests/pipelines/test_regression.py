@@ -23,7 +23,7 @@ from dagster._daemon.freshness import FreshnessDaemon
 from pipelines import benchmark_assets
 from pipelines.benchmark import measurement, task
 from pipelines.benchmark.history import History, Record
-from pipelines.benchmark.intervals import LEAST_BLOCKS
+from pipelines.benchmark.intervals import MIN_BLOCKS
 from pipelines.benchmark.measurement import Measurement
 from pipelines.benchmark.results import BenchmarkResult
 from pipelines.benchmark.task import task_of
@@ -47,7 +47,7 @@ SLOWED = "40"
 """Times as slow: more than what other programs do to a few blocks of a busy machine."""
 # As few blocks as can be judged.
 CONFIG: dict[str, Any] = {
-    "blocks": LEAST_BLOCKS,
+    "blocks": MIN_BLOCKS,
     "plan": {
         "short_prompt_tokens": 4,
         "short_new_tokens": 8,
@@ -192,8 +192,8 @@ def test_a_plan_that_does_not_fit_is_refused_before_anything_is_started(
     assert "small has no version 9" in reason(result)
     result = benchmark_models(instance, against="2")
     assert "version 2 of small cannot be measured beside itself" in reason(result)
-    result = benchmark_models(instance, blocks=LEAST_BLOCKS - 1)
-    assert f"{LEAST_BLOCKS - 1} blocks can judge nothing" in reason(result)
+    result = benchmark_models(instance, blocks=MIN_BLOCKS - 1)
+    assert f"{MIN_BLOCKS - 1} blocks can judge nothing" in reason(result)
     result = benchmark_models(instance, plan={"stream_counts": []})
     assert "the plan of the benchmark does not fit" in reason(result)
 
@@ -355,7 +355,7 @@ def test_benchmarks_of_two_processes_run_one_after_the_other(
     shutil.copy(ROOT / "deploy" / "dagster.yaml", tmp_path / "dagster.yaml")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     plan = CONFIG["plan"]
-    short = {"blocks": LEAST_BLOCKS, "plan": plan, "against": "baseline"}
+    short = {"blocks": MIN_BLOCKS, "plan": plan, "against": "baseline"}
     config = {"ops": {"benchmark_result": {"config": short}}}
     (tmp_path / "run.yaml").write_text(json.dumps(config))
     arguments = ["job", "execute", "-m", "pipelines.definitions", "-j", "benchmark_models"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.benchmark.intervals import LEAST_BLOCKS, interval, middle, student_quantile
+from pipelines.benchmark.intervals import MIN_BLOCKS, interval, middle, student_quantile
 from pipelines.benchmark.judge import Earlier, Verdict, at_speed, expect_figures, judge, limit
 from pipelines.benchmark.measurement import BLOCK, BLOCKS, Measurement
 from pipelines.benchmark.record_report import described
@@ -31,7 +31,7 @@ def regressed(verdicts: Sequence[Verdict]) -> list[str]:
     return [verdict.figure for verdict in verdicts if verdict.regressed]
 
 
-@given(st.lists(LOGS, min_size=LEAST_BLOCKS, max_size=25), LOGS)
+@given(st.lists(LOGS, min_size=MIN_BLOCKS, max_size=25), LOGS)
 def test_an_interval_holds_its_estimate_and_moves_with_its_values(
     values: list[float], shift: float
 ) -> None:
@@ -63,9 +63,9 @@ def test_an_interval_holds_the_truth_whatever_luck_a_process_has(luck: float) ->
 
 def test_too_few_blocks_are_not_judged() -> None:
     pair = {DECODE: [50.0] * 8}, {DECODE: [100.0] * 8}
-    (verdict,) = judge(measurement(*pair, speeds=(1.0,) * LEAST_BLOCKS), NOTHING, {})
+    (verdict,) = judge(measurement(*pair, speeds=(1.0,) * MIN_BLOCKS), NOTHING, {})
     assert verdict.times_worse is None
-    (verdict,) = judge(measurement(*pair, speeds=(1.0,) * (LEAST_BLOCKS + 1)), NOTHING, {})
+    (verdict,) = judge(measurement(*pair, speeds=(1.0,) * (MIN_BLOCKS + 1)), NOTHING, {})
     assert verdict.regressed
 
 
