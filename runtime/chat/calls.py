@@ -112,7 +112,7 @@ def tagged(call: str, call_end: str, key: str, value_end: str) -> Reader:
     def read(text: str, tools: Tools) -> list[Call] | None:
         found: list[Call] = []
         place = 0
-        while place < len(text) and text[place:].strip():
+        while (place := _spaces(text, place)) < len(text):
             begun = opening.match(text, place)
             if begun is None:
                 return None
