@@ -239,7 +239,10 @@ class AnswerParser:
         """End a call: give it, or the text that it is."""
         form, opened = self._form, self._call
         known = form.known or {}
-        found = form.tools.read(opened.body(), known) if form.tools and accepted else None
+        try:
+            found = form.tools.read(opened.body(), known) if form.tools and accepted else None
+        except ValueError:  # a number that is not finite, such as 1e999
+            found = None
         if found:
             self._held, self._trims, self._called = "", True, True
             # Another may follow, or the end of a section, as in the beginning.

@@ -276,9 +276,9 @@ def _of_object(value: Any) -> Call | None:
 
 
 def _call(name: str, arguments: Mapping[str, Any], id: str | None = None) -> Call:
-    return Call(
-        well_formed(name).strip(), well_formed(json.dumps(arguments, ensure_ascii=False)), id
-    )
+    """A call with its arguments as JSON. Raises ValueError for a number that is not finite."""
+    encoded = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    return Call(well_formed(name).strip(), well_formed(encoded), id)
 
 
 def _schema(tools: Tools, name: str, key: str) -> Any:

@@ -202,6 +202,8 @@ def test_a_call_that_is_cut_short_is_text(name: str) -> None:
         ("json", "{a}"),
         ("gemma", "<|tool_call>call:f{a:}<tool_call|>"),
         ("gemma", "<|tool_call>call:f{a:" + "[" * 100_000 + "<tool_call|>"),
+        ("hermes", '<tool_call>{"name": "f", "arguments": {"x": 1e999}}</tool_call>'),
+        ("lfm2", "<|tool_call_start|>[f(a=1e999)]<|tool_call_end|>"),
         ("lfm2", "<|tool_call_start|>[f(1)]<|tool_call_end|>"),
         ("lfm2", "<|tool_call_start|>[f(a=open('x'))]<|tool_call_end|>"),
     ],
