@@ -117,4 +117,5 @@ def sampling_of(options: argparse.Namespace) -> "SamplingParameters":
             **{name: value for name, value in more.items() if value is not None},
         )
     except InvalidRequest as error:
-        raise SettingsError(str(error)) from None
+        option = (error.field or "").replace("_", "-")
+        raise SettingsError(f"--{option} does not fit: {error}") from None
