@@ -174,6 +174,11 @@ def partition_key(context: dg.AssetExecutionContext | dg.AssetCheckExecutionCont
     return key
 
 
+def published_name(partition_key: str) -> str:
+    """The name under which a partition's model is published."""
+    return model_name(Path(f"{partition_key}.gguf"))
+
+
 def staging_folder(
     context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
     preparation: ModelPreparation,
@@ -189,7 +194,7 @@ def staging_folder(
             dg.AssetRecordsFilter(asset_key=onnx_model.key, asset_partitions=[key]), limit=1
         ).records
         conversion = records[0].run_id if records else ""
-    name = model_name(Path(f"{key}.gguf"))
+    name = published_name(key)
     for folder in preparation.registry.stagings(name):
         if folder.name == RUN_OWNER + conversion:
             return folder

@@ -16,6 +16,7 @@ from pipelines.assets import (
     gguf_models,
     partition_key,
     published_model,
+    published_name,
     rounded,
 )
 from pipelines.benchmark import record_pictures, record_report
@@ -31,7 +32,6 @@ from pipelines.benchmark.workloads import Plan
 from pipelines.picture_metadata import in_markdown
 from pipelines.resources import MACHINE_POOL, ModelPreparation
 from runtime.errors import BenchmarkError
-from runtime.registry import model_name
 
 MEASURED = "measured"
 """Of a result's metadata: when its measurement began, by which its record is found."""
@@ -137,11 +137,6 @@ def measured_in(context: dg.AssetCheckExecutionContext) -> str:
     raise BenchmarkError(
         f"nothing was measured of {partition_key(context)}; run benchmark_result first"
     )
-
-
-def published_name(partition_key: str) -> str:
-    """The name under which a partition's model is published."""
-    return model_name(Path(f"{partition_key}.gguf"))
 
 
 def measured_apart(context: dg.AssetExecutionContext, order: Order) -> Measurement:

@@ -13,10 +13,11 @@ from pipelines.validation import CHECKS, validate_apart
 from runtime.errors import BrokenModel, ModelNotFound, NameTaken, PreparationError
 from runtime.files import is_file
 from runtime.gguf import GGUFFile
+from runtime.loading import tokenizer_cache
 from runtime.manifest import MANIFEST_NAME, CheckResult, Manifest
 from runtime.registry import PublishedModel, Registry, expect_name, is_same_model, model_name
 from runtime.settings import Settings
-from runtime.tokenizer import Tokenizer, TokenizerCache
+from runtime.tokenizer import Tokenizer
 from runtime.verification import verify_packed
 
 
@@ -152,7 +153,7 @@ def expect_supported(gguf: Path, settings: Settings) -> None:
     """Raise GGUFError or UnsupportedModel, by name, for a file that could not be served."""
     file = GGUFFile.open(gguf)
     describe(file)
-    Tokenizer.from_gguf(file, TokenizerCache(settings.cache_folder / "tokenizers"))
+    Tokenizer.from_gguf(file, tokenizer_cache(settings))
 
 
 def raise_failed(name: str, results: tuple[CheckResult, ...]) -> None:

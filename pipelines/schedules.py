@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import dagster as dg
 
-from pipelines.assets import PARTITIONS
+from pipelines.assets import PARTITIONS, published_name
 from pipelines.benchmark.judge import expect_figures
-from pipelines.benchmark_assets import benchmark_result, no_regression, published_name
+from pipelines.benchmark_assets import benchmark_result, no_regression
 from pipelines.kubernetes import gpu_tags
 from pipelines.resources import ModelPreparation
 from runtime.errors import SettingsError

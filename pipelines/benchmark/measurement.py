@@ -17,10 +17,11 @@ from pipelines.benchmark.run import Progress, benchmark
 from pipelines.benchmark.workloads import Plan
 from runtime.files import locked
 from runtime.gguf import GGUFFile
+from runtime.loading import tokenizer_cache
 from runtime.manifest import Manifest
 from runtime.server_process import Candidate, rocmforge
 from runtime.settings import Settings
-from runtime.tokenizer import Tokenizer, TokenizerCache
+from runtime.tokenizer import Tokenizer
 
 QUIET_SHARE = 0.1
 """Of all processors, by other programs."""
@@ -108,7 +109,7 @@ def measure(
     """
     manifest = Manifest.read(folder)
     weights = GGUFFile.open(manifest.weights_path(folder))
-    cache = TokenizerCache(settings.cache_folder / "tokenizers")
+    cache = tokenizer_cache(settings)
     tokenizer = Tokenizer.from_gguf(weights, cache)
     threads = settings.thread_count
     results: list[BenchmarkResult] = []

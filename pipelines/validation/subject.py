@@ -17,10 +17,11 @@ from pipelines.validation.parity import OperatorError, operator_errors
 from pipelines.validation.reference import ReferenceModel
 from pipelines.validation.steps import PAGE_SIZE, one_row, pages_for, rows
 from runtime.gguf import GGUFFile
+from runtime.loading import tokenizer_cache
 from runtime.manifest import GRAPH_NAME, Manifest
 from runtime.session import Session
 from runtime.settings import Settings
-from runtime.tokenizer import Tokenizer, TokenizerCache
+from runtime.tokenizer import Tokenizer
 
 PROMPT = "The capital of France is Paris. The capital of Germany is Berlin, and the"
 PROMPT_TOKENS = 24
@@ -76,9 +77,7 @@ class Subject:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
-        return Tokenizer.from_gguf(
-            self.file, TokenizerCache(self.settings.cache_folder / "tokenizers")
-        )
+        return Tokenizer.from_gguf(self.file, tokenizer_cache(self.settings))
 
     @cached_property
     def session(self) -> Session:
