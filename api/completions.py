@@ -14,6 +14,7 @@ from api.schemas import (
     GenerateRequest,
     Number,
     Prompt,
+    one_of,
     sampling,
     stop_strings,
     whole,
@@ -56,10 +57,10 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
 
     def limit(self, default: int) -> int:
         """The most tokens of an answer, by any name. Raises InvalidRequest."""
-        for name in ("max_completion_tokens", "max_tokens", "n_predict"):
-            if (limit := getattr(self, name)) is not None:
-                return WHOLE_CONTEXT if limit == NO_LIMIT else whole(name, limit, 1)
-        return default
+        told = one_of(self, "max_completion_tokens", "max_tokens", "n_predict")
+        if told is None:
+            return default
+        return WHOLE_CONTEXT if told[1] == NO_LIMIT else whole(*told, 1)
 
 
 class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
@@ -175,6 +176,16 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """Left out of a stream that was not asked for it; null in all but its last chunk otherwise."""
 
 
+class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What llama.cpp's server tells of a model."""
+
+    n_ctx: int
+    """Most tokens of a request, as `max_model_len`."""
+    n_ctx_train: int
+    """The model's own limit, which may be above that of the KV cache."""
+    n_vocab: int
+
+
 class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     """A model, as GET /v1/models lists it."""
 
@@ -182,6 +193,9 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "model"
     created: int
     owned_by: str = "rocmforge"
+    max_model_len: int
+    """Most tokens of a request, prompt and answer together; vLLM's name."""
+    meta: ModelFigures
 
 
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,7 +49,6 @@ UNSERVED: Mapping[str, tuple[Any, ...]] = {
     "continue_final_message": (),
     "parse_special": (True,),
     "stream_options": (),
-    "ignore_eos": (),
     "max_completion_tokens": (-1,),
     "max_new_tokens": (-1,),
     "n_predict": (-1,),

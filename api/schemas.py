@@ -1,5 +1,6 @@
 """Bodies of requests and answers, as the API document gives them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from runtime.sampling import BIASES, MAX_INTEGER, RANGES, Range, SamplingParamet
 
 Number = int | float
 MAX_ID_DIGITS = 9
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {"repetition_penalty": ("repeat_penalty",)}
+"""Names that other servers have for the parameters of RANGES."""
 MAX_STOP_CHARACTERS = 1 << 14
 """Of all stop strings of a request: each takes some memory for as long as it runs."""
 
@@ -36,6 +39,24 @@ def stop_strings(given: str | list[str] | None) -> tuple[str, ...]:
             f"stop must have at most {MAX_STOP_CHARACTERS} characters in all", field="stop"
         )
     return tuple(filter(None, stops))
+
+
+def one_of(given: msgspec.Struct, *names: str) -> tuple[str, Any] | None:
+    """The name and the value of a field that has several names; None where it is not given.
+
+    Raises InvalidRequest where it is given under two names with different values.
+    """
+    told = [(name, value) for name in names if (value := getattr(given, name)) is not None]
+    if not told:
+        return None
+    first, value = told[0]
+    for name, other in told[1:]:
+        if other != value:
+            raise InvalidRequest(
+                f"{first} and {name} are one field and have different values; send one of them",
+                field=name,
+            )
+    return first, value
 
 
 class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +87,8 @@ class GenerateBody(SamplingFields, frozen=True, kw_only=True):
     max_tokens: Number | None = None
     stop: str | list[str] | None = None
     """Our extension: strings before which the text ends."""
+    ignore_eos: bool | None = None
+    """Our extension, as on the other routes: whether to go on after an end token."""
     parse_special: bool | None = None
     """Our extension, as in llama.cpp: whether the prompt may name control tokens; by default so."""
     stream: bool | None = None
@@ -123,6 +146,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
             given.prompt,
             100 if given.max_tokens is None else whole("max_tokens", given.max_tokens, 1),
             sampling(given),
+            ignore_eos=bool(given.ignore_eos),
             parse_special=given.parse_special is not False,
             stops=stop_strings(given.stop),
             model=given.model or None,
@@ -137,13 +161,10 @@ def sampling(given: SamplingFields, **defaults: Number | None) -> SamplingParame
     """
     values: dict[str, Any] = {}
     for name, allowed in RANGES.items():
-        if (value := getattr(given, name)) is not None:
-            values[name] = allowed.checked(name, value)
+        if (told := one_of(given, name, *OTHER_NAMES.get(name, ()))) is not None:
+            values[name] = allowed.checked(*told)
         elif name in defaults:
             values[name] = defaults[name]
-    if given.repeat_penalty is not None and given.repetition_penalty is None:
-        allowed = RANGES["repetition_penalty"]
-        values["repetition_penalty"] = allowed.checked("repeat_penalty", given.repeat_penalty)
     return SamplingParameters(
         **values,
         logit_bias=tuple(map(_bias, (given.logit_bias or {}).items())),

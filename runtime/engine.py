@@ -84,6 +84,11 @@ class Engine:
         return min(self._model.context_length, self._core.cache_tokens)
 
     @property
+    def trained_context_length(self) -> int:
+        """Most tokens that the model itself takes."""
+        return self._model.context_length
+
+    @property
     def vocabulary_size(self) -> int:
         """Number of tokens that the model knows."""
         return self._model.vocabulary_size

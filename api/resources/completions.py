@@ -13,6 +13,7 @@ from api.completions import (
     Choice,
     Completion,
     CompletionRequest,
+    ModelFigures,
     ModelList,
     ModelObject,
     OpenAIRequest,
@@ -212,4 +213,14 @@ class OpenAIModelResource(Readable):
 
 
 def _describe(model: ServedModel) -> ModelObject:
-    return ModelObject(id=model.name, created=model.loaded_at)
+    engine = model.engine
+    return ModelObject(
+        id=model.name,
+        created=model.loaded_at,
+        max_model_len=engine.context_length,
+        meta=ModelFigures(
+            n_ctx=engine.context_length,
+            n_ctx_train=engine.trained_context_length,
+            n_vocab=engine.vocabulary_size,
+        ),
+    )

@@ -324,7 +324,7 @@ def test_the_served_model_is_listed(serve: Serve, serving: Serving) -> None:
     listed = serving.get("/v1/models").json()
     (model,) = listed["data"]
     assert listed == {"object": "list", "data": [model]}
-    assert list(model) == ["id", "object", "created", "owned_by"]
+    assert list(model) == ["id", "object", "created", "owned_by", "max_model_len", "meta"]
     assert (model["id"], model["object"]) == ("tiny", "model")
     assert serving.get("/v1/models/tiny").json() == model
     assert serving.get("/v1/models/").json() == listed
@@ -336,6 +336,13 @@ def test_the_served_model_is_listed(serve: Serve, serving: Serving) -> None:
     assert empty.get("/v1/models").json() == {"object": "list", "data": []}
     assert empty.get("/v1/models/tiny").status_code == 500
     assert complete(empty).json()["error"]["type"] == "server_error"
+
+
+def test_the_list_tells_the_context_length_and_the_model_s_own(serve: Serve) -> None:
+    for cache_tokens, context in ((0, 256), (64, 64)):
+        (model,) = serve(cache_tokens=cache_tokens).get("/v1/models").json()["data"]
+        assert model["max_model_len"] == context
+        assert (model["meta"]["n_ctx"], model["meta"]["n_ctx_train"]) == (context, 256)
 
 
 def test_slots_and_queue_are_shared_with_the_documented_routes(serve: Serve) -> None:

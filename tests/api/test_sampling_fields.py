@@ -63,6 +63,30 @@ def test_guesses_change_no_penalized_token(serving: Serving, serve: Serve) -> No
         assert tokens(guessing, **wanted) == tokens(serving, **wanted)
 
 
+def test_an_end_token_may_be_ignored(serve: Serve) -> None:
+    serving = serve(end_of_generation=frozenset(range(300)))
+    assert len(tokens(serving, ignore_eos=True)) == 8
+    assert len(tokens(serving)) < 8
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("max_completion_tokens", "max_tokens"),
+        ("max_completion_tokens", "n_predict"),
+        ("max_tokens", "n_predict"),
+        ("repetition_penalty", "repeat_penalty"),
+    ],
+)
+def test_two_names_of_a_field_have_one_value(serving: Serving, first: str, second: str) -> None:
+    same = serving.post("/v1/completions", json={"prompt": "a", first: 3, second: 3.0})
+    assert same.status_code == 200
+    other = serving.post("/v1/completions", json={"prompt": "a", first: 3, second: 4})
+    assert other.status_code == 400
+    assert first in other.json()["error"]["message"]
+    assert other.json()["error"]["param"] == second
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
