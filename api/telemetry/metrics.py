@@ -121,12 +121,12 @@ class EngineMetrics(Collector):
             now.preemptions,
         )
         yield GaugeMetricFamily(
-            "rocmforge_cache_pages_used", "Cache pages that requests hold", now.pages_used
+            "rocmforge_cache_pages_used", "Cache pages held by requests", now.pages_used
         )
-        yield GaugeMetricFamily("rocmforge_cache_pages", "Cache pages there are", now.pages_total)
+        yield GaugeMetricFamily("rocmforge_cache_pages", "Number of cache pages", now.pages_total)
         yield GaugeMetricFamily(
             "rocmforge_max_batch_size",
-            "Most requests that are computed side by side",
+            "Maximum number of requests computed together",
             self._max_batch_size,
         )
 
