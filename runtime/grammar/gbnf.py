@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from runtime.errors import InvalidRequest
+from runtime.grammar.fixed_text import FixedText, expect_short_text
 
 MAX_RULES = 500
 MAX_DEPTH = 50
@@ -21,6 +22,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]+")
 SPACE = re.compile(r"(?:[ \t]|#[^\n]*)*")
 ANY_SPACE = re.compile(r"(?:\s|#[^\n]*)*")
 REPEAT = re.compile(r"\{\s*(\d{1,5})\s*(?:(,)\s*(\d{1,5})?\s*)?\}")
+COUNT = re.compile(r"\{(\d+)\}")
 HEX_DIGITS = {"x": 2, "u": 4, "U": 8}
 SIMPLE_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", **{c: c for c in '"\\[]^-'}}
 
@@ -40,9 +42,14 @@ class _Rule:
 def lark_of(text: str, field_name: str) -> str:
     """The same grammar in Lark. Raises InvalidRequest saying where it is wrong."""
     rules = _Reader(text, field_name).rules()
-    recursive = _recursive(rules)
+    flat = _flat(rules)
+    lengths: dict[str, int] = {}
+    for name in flat:
+        lengths[name] = _fixed_length(rules[name], lengths)
+        expect_short_text(lengths[name], field_name)
+    terminals = set(flat)
     written = {
-        name: f"{'r' if name in recursive else 'T'}{number}" for number, name in enumerate(rules)
+        name: f"{'T' if name in terminals else 'r'}{number}" for number, name in enumerate(rules)
     }
     lines = [f"start: {written['root']}"]
     for name, rule in rules.items():
@@ -53,23 +60,41 @@ def lark_of(text: str, field_name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _recursive(rules: dict[str, _Rule]) -> set[str]:
-    """The rules that lead to themselves, and those that name one of these."""
+def _flat(rules: dict[str, _Rule]) -> list[str]:
+    """The rules that lead to no rule twice in a chain, each after those that it names."""
     waits_for = {name: set(rule.names) for name, rule in rules.items()}
     named_by: dict[str, list[str]] = {name: [] for name in rules}
     for name, others in waits_for.items():
         for other in others:
             named_by[other].append(name)
-    ready = [name for name, others in waits_for.items() if not others]
-    recursive = set(rules)
-    while ready:
-        name = ready.pop()
-        recursive.discard(name)
+    flat = [name for name, others in waits_for.items() if not others]
+    for name in flat:  # it grows meanwhile
         for other in named_by[name]:
             waits_for[other].discard(name)
             if not waits_for[other]:
-                ready.append(other)
-    return recursive
+                flat.append(other)
+    return flat
+
+
+def _fixed_length(rule: _Rule, lengths: dict[str, int]) -> int:
+    """Characters of a rule's longest fixed text, by those of the rules that it names."""
+    fixed = FixedText()
+    for piece in rule.pieces:
+        if isinstance(piece, tuple):
+            fixed.item(lengths[piece[0]])
+        elif piece == "(":
+            fixed.open()
+        elif piece == ")":
+            fixed.close()
+        elif piece == " | ":
+            fixed.alternative()
+        elif piece[0] == '"':
+            fixed.item(len(json.loads(piece)))
+        elif piece[0] == "/":
+            fixed.item(1)
+        elif count := COUNT.fullmatch(piece):
+            fixed.repeat(int(count[1]))
+    return fixed.length
 
 
 class _Reader:

@@ -8,6 +8,7 @@ from llguidance import LLMatcher
 
 from runtime.errors import InvalidRequest
 from runtime.finite_json import finite_json
+from runtime.grammar.fixed_text import expect_short_pattern
 from runtime.grammar.gbnf import lark_of
 from runtime.grammar.schema import checked_schema
 from runtime.tokenizer import well_formed
@@ -51,7 +52,8 @@ class Grammar:
     @classmethod
     def regex(cls, pattern: str, *, field: str) -> Self:
         """A text that a regular expression in Rust's syntax matches as a whole."""
-        return cls(LLMatcher.grammar_from_regex(expect_short(pattern, field)), field)
+        expect_short_pattern(expect_short(pattern, field), field)
+        return cls(LLMatcher.grammar_from_regex(pattern), field)
 
     @classmethod
     def choice(cls, texts: Sequence[str], *, field: str) -> Self:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from runtime.errors import InvalidRequest
+from runtime.finite_json import finite_json
+from runtime.grammar.fixed_text import expect_short_pattern, expect_short_text
 
 MAX_DEPTH = 64
 """Schemas inside each other."""
@@ -88,6 +90,7 @@ def _checked(schema: Any, place: str, field: str, depth: int) -> Any:
             raise InvalidRequest(
                 f"$ref must begin with # and point into the schema itself, at {place}", field=field
             )
+        _expect_short_texts(name, value, field)
         if name in SCHEMAS_BY_NAME and isinstance(value, dict):
             value = {key: inner(one, f"{name}.{key[:64]}") for key, one in value.items()}
         elif name in LISTS_OF_SCHEMAS and isinstance(value, list):
@@ -96,6 +99,18 @@ def _checked(schema: Any, place: str, field: str, depth: int) -> Any:
             value = inner(value, name)
         kept[name] = value
     return kept
+
+
+def _expect_short_texts(name: str, value: Any, field: str) -> None:
+    """Raise InvalidRequest where a keyword holds too long a fixed text."""
+    if name == "pattern" and isinstance(value, str):
+        expect_short_pattern(value, field)
+    elif name == "patternProperties" and isinstance(value, dict):
+        for pattern in value:
+            expect_short_pattern(pattern, field)
+    elif name in ("properties", "required", "const", "enum"):
+        for one in value if isinstance(value, dict | list) else [value]:
+            expect_short_text(len(finite_json(one)), field)
 
 
 def _asks_for_nothing(name: str, value: Any) -> bool:

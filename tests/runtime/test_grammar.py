@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -246,9 +246,31 @@ def test_a_schema_that_overflows_the_compiler_s_stack_is_refused_and_others_go_o
     assert compiler.matcher(schema({"type": "integer"}))
 
 
-def test_a_regular_expression_whose_masks_take_too_much_work_is_refused(compiler) -> None:
-    with pytest.raises(InvalidRequest):
-        compiler.matcher(Grammar.regex("(a{1000}){1000}", field="r"))
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Grammar.regex("(a{1000}){1000}", field="f"),
+        lambda: Grammar.regex(r"x|((?:a[]b[c(]]\x{41}\pL){50}){50}|y", field="f"),
+        lambda: Grammar.regex("(?x)(a{1000} #)\n){1000}", field="f"),
+        lambda: Grammar.choice(["a", "b" * 10_001], field="f"),
+        lambda: Grammar.gbnf('root ::= [a] b{100}\nb ::= ("xy" | "z"){51}', field="f"),
+        lambda: Grammar.json_schema({"items": {"pattern": "^a{10001}"}}, field="f"),
+        lambda: Grammar.json_schema({"patternProperties": {"a{200}{99}": {}}}, field="f"),
+        lambda: Grammar.json_schema({"enum": [1, ["b" * 10_000]]}, field="f"),
+        lambda: Grammar.json_schema({"const": "b" * 10_000}, field="f"),
+        lambda: Grammar.json_schema({"properties": {"b" * 10_000: {}}}, field="f"),
+    ],
+)
+def test_a_fixed_text_that_takes_too_much_work_is_refused(make: Callable[[], Grammar]) -> None:
+    with pytest.raises(InvalidRequest, match="f cannot be honoured"):
+        make()
+
+
+@pytest.mark.parametrize(
+    "pattern", ["[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "([a-z]{1000}x|y{9000}){1}", "(a)|b)"]
+)
+def test_repeats_that_stand_beside_each_other_are_not_multiplied(pattern: str) -> None:
+    assert Grammar.regex(pattern, field="f")
 
 
 @pytest.mark.parametrize(
