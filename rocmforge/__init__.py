@@ -1,1 +1,1 @@
-"""The command line, which calls the api, pipelines and runtime packages."""
+"""The command line, which calls the packages api, pipelines and runtime."""

@@ -1,4 +1,4 @@
-"""`rocmforge COMMAND ...`: one file a command under rocmforge/commands."""
+"""`rocmforge COMMAND ...`: each command is a file in rocmforge/commands."""
 
 import argparse
 import sys
@@ -43,7 +43,7 @@ FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 
 
 class _Version(argparse.Action):
-    """Prints the installed version; its metadata is read only where it is asked for."""
+    """Prints the installed version; reads its metadata only when asked."""
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(nargs=0, **keywords)
@@ -56,7 +56,7 @@ class _Version(argparse.Action):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of every command. It imports nothing heavy: `--help` must be there at once."""
+    """Return the parser of every command. Imports nothing slow, so that `--help` is quick."""
     parser = argparse.ArgumentParser(
         prog="rocmforge", description="Prepares GGUF models and serves them."
     )
@@ -91,18 +91,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RocmForgeError as error:
         return _ended(str(error))
     except BrokenPipeError:
-        # The reader has gone (`| head`), which is no error to tell of.
+        # The reader has gone (`| head`), which is no error to report.
         output_failure()
         return FAILURE
     except OSError as error:
-        # A folder that may not be written is named; a stream that is full has no name.
+        # An unwritable folder is named; a full output stream has no name.
         named = error.filename is not None
         return _ended(str(error) if named else f"an output cannot be written: {error.strerror}")
     return _ended()
 
 
 def _ended(problem: str | None = None, status: int = FAILURE) -> int:
-    """The exit status after a command that told its problem or had none; its output is flushed."""
+    """Flush the output and print the problem, if any; return the exit status."""
     lost = output_failure()
     if isinstance(lost, BrokenPipeError):
         return FAILURE

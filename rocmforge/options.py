@@ -1,4 +1,4 @@
-"""Options of the commands: settings, which win over the environment, and how tokens are drawn."""
+"""Options of the commands: settings, which override the environment, and sampling parameters."""
 
 import argparse
 from pathlib import Path
@@ -36,29 +36,29 @@ SERVER = (
 
 
 MORE_SAMPLING = {
-    "min_p": "least probability, as a share of the likeliest; default 0, which is off",
-    "repetition_penalty": "divides logits of the last 64 tokens; default 1, which is off",
-    "presence_penalty": "taken from the logits of the last 64 tokens; default 0",
-    "frequency_penalty": "taken from them as often as they were said; default 0",
+    "min_p": "minimum probability relative to the most likely token; default 0 (off)",
+    "repetition_penalty": "divisor of the logits of the last 64 tokens; default 1 (off)",
+    "presence_penalty": "subtracted from the logits of the last 64 tokens; default 0",
+    "frequency_penalty": "subtracted once per occurrence in the last 64 tokens; default 0",
 }
 
 
 def add_name(parser: argparse.ArgumentParser) -> None:
     """Add --name and --replace, for a GGUF that may be published."""
     parser.add_argument(
-        "--name", help="what the model is called; by default as the file, without .gguf"
+        "--name", help="name of the model; by default that of the file, without .gguf"
     )
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="make the file the next version of a model of this name that it does not resemble",
+        help="publish the file as the next version even if the model of this name is another one",
     )
 
 
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add `--name VALUE` for each named field of Settings."""
     group = parser.add_argument_group(
-        "settings", f"each may also come from the environment, as {PREFIX}<NAME>"
+        "settings", f"each can also be set in the environment, as {PREFIX}<NAME>"
     )
     descriptions = {field.name: description(field) for field in setting_fields()}
     for name in names:
@@ -71,14 +71,14 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """The settings of a command. Raises SettingsError for a value that does not fit."""
+    """Return the settings of a command. Raises SettingsError for an invalid value."""
     given = {
         name.removeprefix("setting_"): value
         for name, value in vars(options).items()
         if name.startswith("setting_")
     }
     if given.get("home"):
-        # Whoever runs this may change folders later.
+        # Dagster and child processes may run in another working directory.
         given["home"] = str(Path(given["home"]).expanduser().absolute())
     return Settings.from_environment(**given)
 
@@ -86,7 +86,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 def add_sampling(
     parser: argparse.ArgumentParser, *, temperature: float, max_tokens: int, of: str
 ) -> None:
-    """Add the options; `temperature` and `max_tokens` are the command's defaults."""
+    """Add the sampling options; `temperature` and `max_tokens` are the command's defaults."""
     parser.add_argument("--max-tokens", type=int, default=max_tokens, help=of)
     parser.add_argument(
         "--temperature",
@@ -94,15 +94,19 @@ def add_sampling(
         default=temperature,
         help=f"0 is greedy; default {temperature}",
     )
-    parser.add_argument("--top-k", type=int, default=50, help="0 is off; default 50")
-    parser.add_argument("--top-p", type=float, default=0.9, help="default 0.9")
+    parser.add_argument(
+        "--top-k", type=int, default=50, help="sample from the K most likely tokens; default 50"
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=0.9, help="and from this share of their mass; default 0.9"
+    )
     for name in MORE_SAMPLING:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=MORE_SAMPLING[name])
-    parser.add_argument("--seed", type=int, help="makes what is generated repeatable")
+    parser.add_argument("--seed", type=int, help="makes sampling repeatable")
 
 
 def sampling_of(options: argparse.Namespace) -> "SamplingParameters":
-    """What the options ask for. Raises SettingsError where one is out of its range."""
+    """Return the sampling parameters. Raises SettingsError for one out of its range."""
     from runtime.sampling import SamplingParameters
 
     if options.max_tokens < 1:

@@ -1,4 +1,4 @@
-"""What a long command is doing, on stderr: standard output belongs to the answer."""
+"""Progress of a long command, on stderr: standard output is for the result."""
 
 import sys
 import time
@@ -10,9 +10,9 @@ Report = Callable[[str], None]
 
 @contextmanager
 def shown() -> Iterator[Report]:
-    """A function to be called with the name of each step as it begins.
+    """Yield a function to call with the name of each step as it begins.
 
-    A terminal gets a spinner, and each step's time when it is over; anything else gets a line each.
+    A terminal gets a spinner, and each step's time when it is over; other outputs a line per step.
     """
     if not sys.stderr.isatty():
         yield lambda step: print(step, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""SIGTERM as an exception, so that what a command began is ended and tidied."""
+"""SIGTERM as an exception, so that a command ends its children and removes partial files."""
 
 import signal
 import sys
@@ -6,7 +6,7 @@ from types import FrameType
 
 
 def leave_on_sigterm() -> None:
-    """Let SIGTERM raise SystemExit in the main thread. Call it there."""
+    """Make SIGTERM raise SystemExit in the main thread. Call it in that thread."""
     signal.signal(signal.SIGTERM, _leave)
 
 

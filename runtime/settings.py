@@ -1,4 +1,4 @@
-"""The one typed settings object. Nothing else in the project reads the environment."""
+"""The settings object. Nothing else in the project reads the environment."""
 
 import difflib
 import logging
@@ -18,10 +18,10 @@ NO_SETTINGS = frozenset({"ROCMFORGE_IMAGE"})
 """Variables of this prefix that others read: the container image of runs on Kubernetes."""
 
 MAX_SECONDS = 31_536_000.0
-"""A year. Durations become nanoseconds and steps of a loop, which infinity does not."""
+"""A year. Durations are converted to integers, which infinity cannot be."""
 MAX_COUNT = 2**31 - 1
 MAX_THREADS_PER_PROCESSOR = 4
-"""More threads only take turns, and ONNX Runtime makes each of them before it loads a model."""
+"""More threads only take turns, and ONNX Runtime starts each of them before it loads a model."""
 MIN_CACHE_PAGES = 4
 MIN_PAGE_SIZE, MAX_PAGE_SIZE = 8, 1024
 
@@ -45,9 +45,9 @@ TimesWorse = Annotated[float, Meta(gt=1, le=1000)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Immutable settings; each field `x` is read from `ROCMFORGE_X` where that is set.
+    """All settings; each field `x` is read from `ROCMFORGE_X` if that is set. Immutable.
 
-    A field's description is what `--help` and docs/settings.md say of it.
+    A field's description is its text in `--help` and docs/settings.md.
     """
 
     home: Annotated[Path, _text("folder of the published models and caches")] = msgspec.field(
@@ -57,13 +57,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Path | None, _text("folder whose GGUF files Dagster prepares; by default gguf below home")
     ] = None
     keep_versions: Annotated[
-        int, _count("versions of a model that stay published; older ones go unless loaded")
+        int, _count("number of versions of a model to keep; older ones are deleted unless loaded")
     ] = 5
     weights_copy: Annotated[
         WeightsCopy,
         _text(
-            "how a version keeps its GGUF: auto shares blocks where the file system can, else it "
-            "links the file; copy shares blocks or copies; link links"
+            "how a version keeps its GGUF: auto makes a reflink or else a hard link; copy makes a "
+            "reflink or else a copy; link makes a hard link"
         ),
     ] = "auto"
     benchmark_cron: Annotated[
@@ -71,30 +71,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "0 3 * * *"
     benchmark_allowed: Annotated[
         dict[str, TimesWorse],
-        _text('times worse that figures may become, as JSON: {"prefill_tokens_per_second": 1.05}'),
+        _text(
+            "factors by which figures may become worse, as JSON: "
+            '{"prefill_tokens_per_second": 1.05}'
+        ),
     ] = {}
     host: Annotated[str, _text("address to listen on")] = "127.0.0.1"
     port: Annotated[
-        int, Meta(ge=0, le=65535, description="port to listen on; 0 takes any free one")
+        int, Meta(ge=0, le=65535, description="port to listen on; 0 means any free one")
     ] = 8080
     device: Annotated[
         Literal["auto", "cpu", "rocm"],
-        _text("what computes: auto takes an AMD GPU where all that it needs is there"),
+        _text("device to run on: auto uses an AMD GPU if everything that it needs is there"),
     ] = "auto"
     threads: Annotated[
-        int, _count("threads of the CPU operators; 0 takes every processor", least=0)
+        int, _count("threads of the CPU operators; 0 means one per processor", least=0)
     ] = 0
     cache_tokens: Annotated[
         int,
         _count(
-            "tokens that the KV cache holds over all requests; 0 takes what fits in the memory of "
-            "a GPU, and 16384 on the CPU",
+            "size of the KV cache in tokens, over all requests; 0 means what fits into the memory "
+            "of a GPU, and 16384 on the CPU",
             least=0,
         ),
     ] = 0
     gpu_memory_utilization: Annotated[
         float,
-        Meta(gt=0, le=1, description="share of a GPU's memory that weights and KV cache may fill"),
+        Meta(gt=0, le=1, description="fraction of a GPU's memory for weights and KV cache"),
     ] = 0.9
     page_size: Annotated[
         int,
@@ -105,7 +108,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="tokens per page of the KV cache",
         ),
     ] = 16
-    # More make no faster prefill here, and first tokens come later: at the end of their step.
+    # A larger budget makes prefill no faster here, and delays first tokens to the end of a step.
     token_budget: Annotated[
         int, _count("maximum number of tokens that one step computes over all requests", most=65536)
     ] = 256
@@ -113,20 +116,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, _seconds("seconds that a request's next token may wait for the prompts of others")
     ] = 0.5
     prompt_lookup: Annotated[
-        bool, _text("whether next tokens are guessed from a request's own text and verified")
+        bool, _text("whether to draft tokens from a request's own text (prompt lookup)")
     ] = True
     max_batch_size: Annotated[
         int, _count("maximum number of requests that are computed together", most=4096)
     ] = 64
     max_queue_length: Annotated[
         int,
-        _count("maximum number of requests that wait beyond those computed; one more is refused"),
+        _count("maximum number of requests waiting for the batch; more are refused"),
     ] = 256
     max_connections: Annotated[
         int,
         _count(
-            "maximum number of requests answered at once, streams included; 0 takes what "
-            "max_batch_size and max_queue_length need, and some for /health and the like",
+            "maximum number of requests answered at once, including streams; 0 means enough for "
+            "max_batch_size, max_queue_length and requests such as /health",
             least=0,
             most=16384,
         ),
@@ -136,18 +139,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     max_held_body_bytes: Annotated[
         int,
-        _count("maximum size of all bodies that come in or wait, less 64 KiB of each, in bytes"),
+        _count("maximum size of all bodies in memory, less 64 KiB of each, in bytes"),
     ] = 256 * 1024 * 1024
     receive_timeout: Annotated[
         float,
         Meta(
             gt=0,
             le=MAX_SECONDS,
-            description="seconds in which a request must have come in, and one more per 16 KiB",
+            description="seconds in which a request must arrive, plus one per 16 KiB",
         ),
     ] = 60.0
     request_timeout: Annotated[
-        float, _seconds("seconds after which a request is ended as failed; 0 means never")
+        float, _seconds("seconds after which a request fails; 0 means never")
     ] = 0.0
     stall_timeout: Annotated[
         float,
@@ -156,51 +159,51 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 120.0
     drain_timeout: Annotated[
-        float, _seconds("seconds that running requests are given at shutdown")
+        float, _seconds("seconds that running requests get to finish at shutdown")
     ] = 30.0
     chat_template: Annotated[
         Path | None,
-        _text("file with a Jinja template that makes chats prompts; by default the model's own"),
+        _text("file with a Jinja chat template; by default the model's own"),
     ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        _text("least severe level that is logged"),
+        _text("minimum severity of log messages"),
     ] = "info"
-    log_prompts: Annotated[bool, _text("whether the log holds prompts and texts")] = False
+    log_prompts: Annotated[bool, _text("whether to log prompts and answers")] = False
 
     @property
     def thread_count(self) -> int:
-        """Threads of the CPU operators, counted out."""
+        """Number of threads of the CPU operators, at least 1."""
         return self.threads or len(os.sched_getaffinity(0))
 
     @property
     def models_folder(self) -> Path:
-        """Where published models stand."""
+        """Folder of the published models."""
         return self.home / "models"
 
     @property
     def incoming_folder(self) -> Path:
-        """Where GGUF files stand that are to be prepared from the Dagster UI."""
+        """Folder of GGUF files that Dagster prepares."""
         return self.gguf_folder or self.home / "gguf"
 
     @property
     def cache_folder(self) -> Path:
-        """Where files stand that can be made again (tokenizers, the sample model)."""
+        """Folder of files that can be made again (tokenizers, the sample model)."""
         return self.home / "cache"
 
     @property
     def packed_folder(self) -> Path:
-        """Where packed copies of weights stand."""
+        """Folder of the packed copies of weights."""
         return self.cache_folder / "packed"
 
     @classmethod
     def from_environment(
         cls, environment: Mapping[str, str] | None = None, **overrides: object
     ) -> "Settings":
-        """Settings from `ROCMFORGE_*` variables; `overrides` that are not None win.
+        """Return settings from `ROCMFORGE_*` variables; `overrides` that are not None win.
 
-        Warns of variables with the prefix that are no setting. Raises SettingsError naming the
-        option or variable whose value does not fit, and what it takes.
+        Warns of unknown variables with the prefix. Raises SettingsError naming the option or
+        variable with an invalid value, and its range.
         """
         environment = os.environ if environment is None else environment
         _warn_of_unknown(environment)
@@ -217,20 +220,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def setting_fields() -> tuple[inspect.Field, ...]:
-    """Each setting: its name, type, limits and description."""
+    """Return name, type, limits and description of each setting."""
     struct = inspect.type_info(Settings)
     assert isinstance(struct, inspect.StructType)
     return struct.fields
 
 
 def description(field: inspect.Field) -> str:
-    """What a setting is."""
+    """Return a setting's description."""
     schema = field.type.extra_json_schema if isinstance(field.type, inspect.Metadata) else None
     return str((schema or {}).get("description", ""))
 
 
 def takes(field: inspect.Field) -> str:
-    """What a setting's value may be, as a phrase: "a whole number from 0 to 65535"."""
+    """Return a setting's range as a phrase: "a whole number from 0 to 65535"."""
     kind = field.type.type if isinstance(field.type, inspect.Metadata) else field.type
     match kind:
         case inspect.LiteralType(values=values):
@@ -248,24 +251,24 @@ def takes(field: inspect.Field) -> str:
         case inspect.DictType():
             return "a JSON object of numbers above 1"
         case inspect.StrType():
-            return "a text"
+            return "text"
         case _:
             return "a path"
 
 
 def _converted(kind: object, field: inspect.Field, value: object, source: str) -> object:
-    """A setting's value in its type. Raises SettingsError for one that does not fit."""
+    """Return a setting's value in its type. Raises SettingsError for an invalid one."""
     if isinstance(field.type, inspect.Metadata) and isinstance(field.type.type, inspect.DictType):
         value = _mapping(value)
     try:
         return msgspec.convert(value, kind, strict=False, dec_hook=_decode)
     except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for bytes that are no UTF-8
-        told = "an empty text" if value == "" else str(value).encode(errors="replace").decode()
-        raise SettingsError(f"{source} takes {takes(field)}, not {told}") from None
+        shown = "empty text" if value == "" else str(value).encode(errors="replace").decode()
+        raise SettingsError(f"{source} takes {takes(field)}, not {shown}") from None
 
 
 def _checked(settings: Settings) -> Settings:
-    """The settings, where they fit together. Raises SettingsError otherwise."""
+    """Return the settings. Raises SettingsError if they do not fit together."""
     processors = len(os.sched_getaffinity(0))
     if settings.threads > MAX_THREADS_PER_PROCESSOR * processors:
         raise SettingsError(
@@ -292,7 +295,7 @@ def _warn_of_unknown(environment: Mapping[str, str]) -> None:
 
 
 def _mapping(value: object) -> object:
-    """A table is written as JSON; text that is none is refused with the type."""
+    """Return the value of JSON text; other text is refused later, by its type."""
     try:
         return msgspec.json.decode(value) if isinstance(value, str) else value
     except msgspec.DecodeError:
@@ -300,7 +303,7 @@ def _mapping(value: object) -> object:
 
 
 def _decode(kind: type, value: object) -> object:
-    """Paths come as text; msgspec knows every other type of a setting itself."""
+    """Return a Path of text; msgspec converts every other type of a setting itself."""
     if isinstance(value, Path):
         return value
     if kind is Path and isinstance(value, str) and value and "\0" not in value:

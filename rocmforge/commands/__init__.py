@@ -1,4 +1,4 @@
-"""The commands. The first line of a module's docstring is what `--help` says of it.
+"""The commands. A module's docstring is its `--help` text.
 
-A module has `add_arguments(parser)` and `run(options)`; what is heavy is imported inside `run`.
+A module has `add_arguments(parser)` and `run(options)`; slow imports are inside `run`.
 """

@@ -1,11 +1,10 @@
 """Measure how fast a model is served.
 
-The model is prepared and served by a process of its own, which is loaded over HTTP: prefill,
-decode, streams side by side, a repeated prefix, the start and memory. The result is printed and
-kept below the home folder.
+A server process of the model is measured over HTTP: prefill, decode, concurrent streams, a repeated
+prefix, the start and memory. The result is printed and saved below the home folder.
 
-With --against it is measured in many rounds beside another version of itself and judged by that
-and by earlier measurements; the exit status is 1 where it became worse: docs/regression.md.
+With --against it is measured together with another version and judged by that and by earlier
+measurements; the exit status is 1 if a figure became worse: docs/regression.md.
 """
 
 import argparse
@@ -20,18 +19,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL", help="a published name, NAME@VERSION or a .gguf file"
     )
     parser.add_argument(
-        "--peers", action="store_true", help="measure llama.cpp beside it, round by round"
+        "--peers", action="store_true", help="measure llama.cpp too, round by round"
     )
     parser.add_argument(
         "--prompt-lookup",
         action="store_true",
-        help="measure us once more with prompt lookup, whose gain depends on the text",
+        help="measure again with prompt lookup, whose gain depends on the text",
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds: about a minute")
     parser.add_argument(
         "--growth",
         action="store_true",
-        help="instead: decode over context, output over streams, a step over requests; drawn too",
+        help="instead: plot decode over context, output over streams, a step over requests",
     )
     parser.add_argument(
         "--profile", action="store_true", help="instead: a step's time, operator by operator"
@@ -39,15 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
         metavar="VERSION",
-        help="instead: judge it by another version: previous, a number, or baseline for none",
+        help="instead: compare with a version: previous, a number, or baseline (past results)",
     )
     parser.add_argument(
         "--accept",
         action="store_true",
-        help="with --against: take the result as the usual from now on, however it is judged",
+        help="with --against: accept the result as the new normal, whatever the verdict",
     )
-    parser.add_argument("--save", metavar="FILE.json", type=Path, help="keep the result there")
-    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the result")
+    parser.add_argument("--save", metavar="FILE.json", type=Path, help="write the result there")
+    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="plot the result")
     add_settings(
         parser, "home", "device", "threads", "cache_tokens", "token_budget", "max_batch_size"
     )
@@ -59,7 +58,7 @@ WHAT_ELSE_FITS = {
     "against": {"quick", "accept"},
     None: {"peers", "prompt_lookup", "quick", "save", "plot"},
 }
-"""By the option that says what is measured: the others that mean something beside it."""
+"""By the option that selects the measurement: the options that can be combined with it."""
 CHOICES = (
     "peers",
     "prompt_lookup",
@@ -74,8 +73,8 @@ CHOICES = (
 
 
 def expect_fitting(options: argparse.Namespace) -> None:
-    """Raise SettingsError for options of which one would do nothing beside the other."""
-    # False and None are what an option has that was not given; an empty text was.
+    """Raise SettingsError for options that cannot be combined."""
+    # False and None mean that an option was not given; an empty string was given.
     given = [name for name in CHOICES if getattr(options, name) not in (False, None)]
     kind = next((name for name in WHAT_ELSE_FITS if name in given), None)
     for name in given:
@@ -95,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
     from rocmforge.termination import leave_on_sigterm
 
     expect_fitting(options)
-    # The servers that are measured end with this process.
+    # The measured servers end with this process.
     leave_on_sigterm()
     settings = settings_of(options)
     if options.profile:

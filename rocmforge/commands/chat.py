@@ -48,7 +48,7 @@ def _converse(
     sampling: "SamplingParameters",
     max_tokens: int,
 ) -> None:
-    """Question and answer until the input ends. Raises RocmForgeError where a question fails."""
+    """Question and answer until the input ends. Raises RocmForgeError if a question fails."""
     messages = [] if system is None else [{"role": "system", "content": system}]
     while (question := _question()) is not None:
         if not question.strip():
@@ -60,13 +60,13 @@ def _converse(
                 answer += text
                 print(text, end="", flush=True)
         except KeyboardInterrupt:
-            pass  # the answer ends here; what was said of it stays in the conversation
+            pass  # the answer ends here; the text so far stays in the conversation
         print()
         messages.append({"role": "assistant", "content": answer})
 
 
 def _question() -> str | None:
-    """The next line; None where there is none any more."""
+    """Return the next line; None at the end of the input."""
     prompt = ""
     if sys.stdin.isatty():
         import readline  # noqa: F401, since input() edits lines with it

@@ -14,12 +14,14 @@ from rocmforge.options import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
-    parser.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads it")
+    parser.add_argument(
+        "prompt", metavar="PROMPT", help="the text to continue; - reads standard input"
+    )
     parser.add_argument(
         "--no-parse-special",
         dest="parse_special",
         action="store_false",
-        help="take names of control tokens in PROMPT, such as <|im_start|>, as plain text",
+        help="treat names of control tokens in PROMPT, such as <|im_start|>, as plain text",
     )
     add_sampling(parser, temperature=1.0, max_tokens=100, of="default 100")
     add_settings(parser, *SESSION, "cache_tokens")

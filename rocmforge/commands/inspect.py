@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL.gguf", type=Path, help="the file to look into")
+    parser.add_argument("model", metavar="MODEL.gguf", type=Path, help="the file to read")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -38,7 +38,7 @@ def _tokens(count: int | None) -> str | None:
 
 
 def _scaled(count: int) -> str:
-    """A count with three digits and a suffix: 134 M."""
+    """Return a count with three digits and a suffix: 134 M."""
     for unit, suffix in ((1e9, " B"), (1e6, " M"), (1e3, " K")):
         if count >= unit:
             return f"{count / unit:.3g}{suffix}"

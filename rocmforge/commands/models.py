@@ -1,4 +1,4 @@
-"""List the published models and the versions that are kept of each."""
+"""List the published models and their versions."""
 
 import argparse
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
-"""Delete a model with all its versions, or one version, and give the disk space back.
+"""Delete a model with all its versions, or one version, and free the disk space.
 
-The GGUF that it was made of stays where it is. A model that a server has loaded is not removed,
-and a preparation of it that runs is waited for.
+Your GGUF stays. A model that a server has loaded is not removed; a running preparation of it is
+finished first.
 """
 
 import argparse

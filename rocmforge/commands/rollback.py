@@ -1,8 +1,7 @@
 """Go back to an earlier version of a model.
 
-Without a version it is what was current before; of a retired model comes back what was current at
-last. The version's files are read first, so that it can be loaded.
-Servers of the model take the version over while they run.
+Without VERSION it goes to the version that was current before, and brings back a retired model. The
+version's files are verified first. Running servers of the model load the version.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Compute the logits of a token sequence.
 
-LOGITS row t, float32 [T, vocabulary], scores what follows tokens 0 to t.
+Row t of the logits, float32 [T, vocabulary], scores the token after tokens 0 to t.
 """
 
 import argparse
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokens", metavar="T.npy", type=Path, required=True, help="integers [T]: the sequence"
     )
     parser.add_argument(
-        "--out", metavar="L.npy", type=Path, required=True, help="float32 [T, vocabulary]: written"
+        "--out", metavar="L.npy", type=Path, required=True, help="output, float32 [T, vocabulary]"
     )
     add_settings(parser, *SESSION)
 

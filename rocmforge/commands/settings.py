@@ -1,6 +1,6 @@
-"""Show every setting, its value and what it takes.
+"""Show every setting, its value and its range.
 
-A setting is an option of the commands that use it and a variable of the environment for all.
+A setting is an option of the commands that use it and an environment variable for all.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from runtime.settings import PREFIX, description, setting_fields, takes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--markdown", action="store_true", help="as the table of docs/settings.md, with defaults"
+        "--markdown", action="store_true", help="print the table of docs/settings.md, with defaults"
     )
     add_settings(parser, "home")
 
@@ -29,8 +29,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def markdown() -> list[str]:
-    """The lines of a table: variable, option, default, what it is, what it takes."""
-    lines = ["| Variable | Option | Default | Is | Takes |", "|---|---|---|---|---|"]
+    """Return the lines of a table: variable, option, default, meaning, range."""
+    lines = ["| Variable | Option | Default | Meaning | Values |", "|---|---|---|---|---|"]
     for field in setting_fields():
         has_option = field.name in {*SERVER, *SESSION}
         option = f"`--{field.name.replace('_', '-')}`" if has_option else ""

@@ -1,7 +1,7 @@
-"""Read every byte of published models, and say whether it is what was validated.
+"""Compare every byte of published models with their checksums.
 
-Packed copies of weights are made again where they are damaged. The exit status is 1 where a graph
-or a GGUF is damaged: prepare that model again.
+Damaged packed copies of weights are made again. The exit status is 1 if a graph or a GGUF is
+damaged: prepare that model again.
 """
 
 import argparse

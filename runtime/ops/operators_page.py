@@ -1,4 +1,4 @@
-"""The page docs/operators.md, made of the schema: `python -m runtime.ops.operators_page`."""
+"""Prints docs/operators.md from the schema: `python -m runtime.ops.operators_page`."""
 
 from collections.abc import Iterator
 
@@ -7,23 +7,23 @@ from runtime.ops.schema import DOMAIN, DOMAIN_VERSION, OPERATORS
 
 HEAD = f"""# Operators
 
-The graph of a prepared model is made of a few plain ONNX operators and of these, of the domain
-`{DOMAIN}`, version {DOMAIN_VERSION}. This page is made of their schema, runtime/ops/schema.py
-(`python -m runtime.ops.operators_page > docs/operators.md`); their definitions in NumPy are in
-runtime/ops/reference, the kernels for the CPU and for AMD GPUs in runtime/ops/native.
+This page lists inputs, outputs, attributes and formula of each custom operator (domain `{DOMAIN}`,
+version {DOMAIN_VERSION}); the rest of a prepared graph is plain ONNX. It is generated from the
+schema, `runtime/ops/schema.py`, by `python -m runtime.ops.operators_page > docs/operators.md`. The
+NumPy definitions are in `runtime/ops/reference/`, the kernels for the CPU and for AMD GPUs in
+`runtime/ops/native/`.
 
-In shapes T = tokens of the step, B = rows (requests), P = columns of the page table, L = layers,
-H = query heads, G = key-value heads, D = head width, C = columns (`columns`), N = rows of a matrix,
-W = values of a norm's weight, R = rotated values of a head, E = experts, F = values between an
-expert's matrices (`hidden`). A matrix is uint8 [N, row_bytes]: blocks of a GGML format, as they lie
-in the GGUF. What is optional may be left out. Arithmetic is float32 where nothing else is said; CPU
-kernels round the values that they multiply with a matrix of integers to 8 bits first
-(`quantize_activations` in runtime/ops/reference/products.py).
+Letters in shapes: T = tokens of the step, B = rows (requests), P = columns of the page table,
+L = layers, H = query heads, G = key-value heads, D = head size, C = columns (`columns`), N = rows
+of a matrix, W = size of a norm's weight, R = rotated values of a head, E = experts, F = inner size
+of an expert (`hidden`). A matrix is uint8 [N, row_bytes]: blocks of a GGML format, as in the GGUF.
+Arithmetic is float32 unless stated; CPU kernels first round the values that they multiply with a
+matrix of integers to 8 bits (`quantize_activations` in `runtime/ops/reference/products.py`).
 """
 
 
 def page() -> str:
-    """The whole page, in Markdown."""
+    """Return the page, in Markdown."""
     return HEAD + "".join("\n" + "\n".join(_operator(each)) + "\n" for each in OPERATORS.values())
 
 
@@ -38,14 +38,14 @@ def _operator(operator: Operator) -> Iterator[str]:
         yield ""
         yield f"`{operator.alias[1]}` is the memory of `{operator.alias[0]}`, written in place."
     yield ""
-    yield "| | Type | Shape | Is |"
+    yield "| | Type | Shape | Meaning |"
     yield "|---|---|---|---|"
     for port in operator.inputs:
         yield _port("input", port)
     for port in operator.outputs:
         yield _port("output", port)
     yield ""
-    yield "| Attribute | Type | Default | Is |"
+    yield "| Attribute | Type | Default | Meaning |"
     yield "|---|---|---|---|"
     for attribute in operator.attributes:
         yield _attribute(attribute)

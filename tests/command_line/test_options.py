@@ -48,7 +48,7 @@ def test_home_is_absolute_whatever_was_typed(monkeypatch: pytest.MonkeyPatch) ->
             "-1",
             "takes a whole number from 0 to 2147483647, not -1",
         ),
-        ("--home", "", "--home takes a path, not an empty text"),
+        ("--home", "", "--home takes a path, not empty text"),
         ("--longest-pause", "inf", "--longest-pause takes a number from 0 to 31536000, not inf"),
         (
             "--request-timeout",
@@ -72,7 +72,7 @@ def test_a_value_that_does_not_fit_is_told_with_what_the_option_takes(
     ("variable", "value", "told"),
     [
         ("LOG_PROMPTS", "yes", "ROCMFORGE_LOG_PROMPTS takes true or false, not yes"),
-        ("HOME", "", "ROCMFORGE_HOME takes a path, not an empty text"),
+        ("HOME", "", "ROCMFORGE_HOME takes a path, not empty text"),
         ("THREADS", "\udcff", "ROCMFORGE_THREADS takes a whole number from 0"),
         ("BENCHMARK_ALLOWED", "1.05", "takes a JSON object of numbers above 1, not 1.05"),
     ],
