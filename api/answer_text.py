@@ -53,16 +53,13 @@ class AnswerText:
 
     def whole(self) -> str:
         """Wait for the end and give the whole text. Raises GenerationFailed."""
-        return "".join(self.texts())
-
-    def texts(self) -> Iterator[str]:
-        """Wait for the end and give what each output adds. Raises GenerationFailed behind it."""
         if not self._decoder.stops:
             # Nothing is to be decided before the end, so this thread need not wake for each token.
             self._generation.wait()
-        yield from map(self.add, _outputs(self._generation))
+        text = "".join(map(self.add, _outputs(self._generation)))
         if self.failure is not None:
             raise GenerationFailed(self.failure)
+        return text
 
 
 def _outputs(generation: Generation) -> Iterator[TokenOutput]:

@@ -98,7 +98,7 @@ class ChatRequest(OpenAIRequest, frozen=True):
         given = decode(body, ChatBody)
         options = given.options()
         conversation = given.conversation(options.tools)
-        made = cls.of(given, body, conversation, given.limit(WHOLE_CONTEXT))
+        made = cls.of(given, body, (conversation,), given.limit(WHOLE_CONTEXT))
         return msgspec.structs.replace(made, options=options)
 
 
@@ -125,7 +125,7 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """The one answer of a completion."""
+    """An answer of a completion."""
 
     index: int = 0
     message: AssistantMessage
@@ -134,7 +134,7 @@ class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a chunk adds to the one answer."""
+    """What a chunk adds to an answer."""
 
     index: int = 0
     delta: Delta

@@ -11,6 +11,7 @@ import msgspec
 from api.known_fields import unknown_fields
 from api.request_body import decode
 from api.schemas import (
+    SEEDS,
     GenerateRequest,
     Number,
     Prompt,
@@ -21,9 +22,9 @@ from api.schemas import (
 )
 from api.structured_output import StructuredBody
 from runtime.errors import InvalidRequest
+from runtime.sampling import COUNTS
 
 DEFAULT_MAX_TOKENS = 16
-SEEDS = 2**64
 NO_LIMIT = -1
 """A top_k that keeps every token, as 0 does; a max_tokens that the context alone ends."""
 WHOLE_CONTEXT = 2**31 - 1
@@ -49,11 +50,20 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
     """llama.cpp's name of max_tokens."""
     max_completion_tokens: Number | None = None
     """OpenAI's newer one."""
+    n: Number | None = None
+    """Answers to each prompt."""
+    n_cmpl: Number | None = None
+    """llama.cpp's name of n."""
 
     def check(self) -> None:
         """Raise InvalidRequest for fields that exclude each other."""
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("stream_options is only for a stream; send stream: true with it")
+
+    def choices(self) -> int:
+        """How many answers there are to each prompt. Raises InvalidRequest."""
+        told = one_of(self, "n", "n_cmpl")
+        return 1 if told is None else int(COUNTS["n"].checked(*told))
 
     def limit(self, default: int) -> int:
         """The most tokens of an answer, by any name. Raises InvalidRequest."""
@@ -85,7 +95,7 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
         cls,
         given: OpenAIBody,
         body: bytes,
-        prompt: Prompt,
+        prompts: tuple[Prompt, ...],
         max_tokens: int,
         *,
         parse_special: bool = True,
@@ -101,9 +111,10 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
         )
         return cls(
             GenerateRequest(
-                prompt,
+                prompts,
                 max_tokens,
                 sampling(given, top_k=0, top_p=1.0),
+                choices=given.choices(),
                 ignore_eos=bool(given.ignore_eos),
                 parse_special=parse_special,
                 stops=stop_strings(given.stop),
@@ -123,10 +134,13 @@ class CompletionRequest(OpenAIRequest, frozen=True):
     def parse(cls, body: bytes) -> Self:
         """Read a request body. Raises InvalidRequest naming the field that does not fit."""
         given = decode(body, CompletionBody)
-        prompt = _prompt(given.prompt)
-        max_tokens = given.limit(DEFAULT_MAX_TOKENS)
-        parse_special = given.parse_special is not False
-        return cls.of(given, body, prompt, max_tokens, parse_special=parse_special)
+        return cls.of(
+            given,
+            body,
+            _prompts(given.prompt),
+            given.limit(DEFAULT_MAX_TOKENS),
+            parse_special=given.parse_special is not False,
+        )
 
 
 class TokenDetails(msgspec.Struct, frozen=True):
@@ -155,7 +169,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """The one text of a completion, or what a chunk adds to it."""
+    """A text of a completion, or what a chunk adds to it."""
 
     text: str
     index: int = 0
@@ -205,22 +219,20 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     data: tuple[ModelObject, ...]
 
 
-def _prompt(given: str | list[str | int | list[int]]) -> str | tuple[int, ...]:
-    """The one prompt: a text or token ids, either also as the only item of an array."""
+def _prompts(given: str | list[str | int | list[int]]) -> tuple[Prompt, ...]:
+    """The prompts: each a text or token ids. An array of token ids is one prompt."""
     if isinstance(given, str):
-        return given
-    match given:
-        case [str(text)]:
-            return text
-        case [list(tokens)]:
-            return tuple(tokens)
-    tokens = [token for token in given if isinstance(token, int)]
-    if len(tokens) != len(given):
+        return (given,)
+    tokens = tuple(token for token in given if isinstance(token, int))
+    if len(tokens) == len(given):
+        return (tokens,)
+    if tokens:
         raise InvalidRequest(
-            "prompt must be one text or one array of token ids; send several in requests of their "
-            "own, which are answered side by side"
+            "prompt mixes token ids with prompts; send those of each prompt in an array of its own",
+            field="prompt",
         )
-    return tuple(tokens)
+    prompts = (each for each in given if not isinstance(each, int))
+    return tuple(tuple(each) if isinstance(each, list) else each for each in prompts)
 
 
 def seed_of(given: Number) -> int:

@@ -9,36 +9,43 @@ import falcon
 from api.client import Client
 from api.holder import ServedModel, expect_served
 from api.prompts import prompt_tokens
-from api.schemas import GenerateRequest
+from api.schemas import SEEDS, GenerateRequest
 from api.services import Services
 from api.telemetry.logs import AccessEntry
 from api.telemetry.tracing import remote_parent
-from runtime.errors import EngineUnavailable
-from runtime.generation import Generation
+from runtime.errors import EngineUnavailable, InvalidRequest
+from runtime.generation import EngineRequest, Generation, Generations
+from runtime.sampling import SamplingParameters
 
 
 class Exchange:
-    """One generation request: its slot, its Generation and its line in the log.
+    """One HTTP request that generates: its slot, its Generations and its line in the log.
 
     Owned by the thread that answers; only `abort` is called from others.
     """
 
     def __init__(
-        self, services: Services, model: ServedModel, generation: Generation, entry: AccessEntry
+        self, services: Services, model: ServedModel, generations: Generations, entry: AccessEntry
     ) -> None:
         self.model = model
-        self.generation = generation
+        self.generations = generations
         self._services = services
         self._entry = entry
         self._closed = False
 
-    def finish(self) -> None:
-        """End the request as stopped: its client has the whole text."""
-        self.model.engine.finish(self.generation.request_id)
+    @property
+    def generation(self) -> Generation:
+        """The request, or the first of several."""
+        return self.generations.each[0]
+
+    def finish(self, place: int = 0) -> None:
+        """End one of the requests as stopped: its client has the whole text."""
+        self.model.engine.finish(self.generations.each[place].request_id)
 
     def abort(self) -> None:
-        """End the request where it is, so that its pages are free in the engine's next step."""
-        self.model.engine.abort(self.generation.request_id)
+        """End the requests where they are, so that their pages are free in the next step."""
+        for generation in self.generations.each:
+            self.model.engine.abort(generation.request_id)
 
     @contextmanager
     def closed_on_failure(self) -> Iterator[None]:
@@ -54,7 +61,7 @@ class Exchange:
         if self._closed:
             return
         self._closed = True
-        if not self.generation.finished:
+        if not all(generation.finished for generation in self.generations.each):
             self.abort()
         self._services.slots.release()
         if self._entry.outlives_responder:
@@ -67,55 +74,77 @@ def begin(
     """Take a slot and submit; whoever gets the exchange closes it.
 
     The exchange's model is another where `model` was replaced a moment ago.
-    Raises UnknownModel where another model is asked for, QueueFull where no slot is free,
-    ClientGone where nobody waits any more before the prompt's tokens are known, and what
-    Engine.submit raises.
+    Raises UnknownModel where another model is asked for, InvalidRequest for more answers than
+    there may ever be at once, QueueFull where no slot is free, ClientGone where nobody waits any
+    more before the prompts' tokens are known, and what Engine.submit_all raises.
     """
     entry: AccessEntry = request.context.access
     if services.settings.log_prompts:
-        entry.prompt = str(wanted.prompt)
+        entry.prompt = str(wanted.prompt if len(wanted.prompts) == 1 else wanted.prompts)
     entry.ignored_fields = wanted.unknown
     expect_served(wanted.model, model)
+    answers = len(wanted.prompts) * wanted.choices
+    if answers > model.engine.places:
+        raise InvalidRequest(
+            f"{answers} answers are more than the {model.engine.places} that --max-batch-size and "
+            "--max-queue-length allow at once; send fewer prompts, or a smaller n or best_of"
+        )
     services.slots.take()
     try:
         client = Client(request)
         context = remote_parent(_lower_case_headers(request))
         try:
-            generation = _submit(model, wanted, context, client)
+            generations = _submit(model, wanted, context, client)
         except EngineUnavailable:
             newer = services.model_for_new_work()
             if newer is model:
                 raise
             # Another version was taken over since the model was looked up.
             model = newer
-            generation = _submit(model, wanted, context, client)
+            generations = _submit(model, wanted, context, client)
     except BaseException:
         services.slots.release()
         raise
-    exchange = Exchange(services, model, generation, entry)
+    exchange = Exchange(services, model, generations, entry)
     with exchange.closed_on_failure():
-        entry.generation = generation
-        services.requests.add(generation, entry.x_request_id, model, wanted.stops)
+        entry.generations = generations.each
+        for generation in generations.each:
+            services.requests.add(
+                generation, entry.x_request_id, model, wanted.stops, exchange.abort
+            )
         client.when_gone(exchange.abort)
     return exchange
 
 
 def _submit(
     model: ServedModel, wanted: GenerateRequest, context: object, client: Client
-) -> Generation:
+) -> Generations:
     sampling = wanted.sampling
     if sampling.top_k > model.engine.vocabulary_size:
         sampling = replace(sampling, top_k=model.engine.vocabulary_size)
-    prompt = prompt_tokens(wanted, model, client)
     grammar = wanted.grammar
-    return model.engine.submit(
-        prompt,
-        sampling,
-        wanted.max_tokens,
-        ignore_eos=wanted.ignore_eos,
-        matcher=None if grammar is None else model.grammars.matcher(grammar),
-        context=context,
+    return model.engine.submit_all(
+        [
+            EngineRequest(
+                prompt,
+                _of_choice(sampling, choice),
+                wanted.max_tokens,
+                ignore_eos=wanted.ignore_eos,
+                matcher=None if grammar is None else model.grammars.matcher(grammar),
+                context=context,
+                same_prompt=choice > 0,
+            )
+            for prompt in [tuple(prompt_tokens(p, wanted, model, client)) for p in wanted.prompts]
+            for choice in range(wanted.choices)
+        ]
     )
+
+
+def _of_choice(sampling: SamplingParameters, choice: int) -> SamplingParameters:
+    """The parameters of an answer, counted for each prompt: a seed is that of the first."""
+    if choice == 0 or sampling.seed is None:
+        return sampling
+    return replace(sampling, seed=(sampling.seed + choice) % SEEDS)
 
 
 def _lower_case_headers(request: falcon.Request) -> dict[str, str]:

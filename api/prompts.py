@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from api.client import Client
 from api.holder import ServedModel
-from api.schemas import Conversation, GenerateRequest
+from api.schemas import Conversation, GenerateRequest, Prompt
 from runtime.chat import ChatTemplate
 
 
-def prompt_tokens(wanted: GenerateRequest, model: ServedModel, client: Client) -> Sequence[int]:
-    """The tokens of a prompt.
+def prompt_tokens(
+    prompt: Prompt, wanted: GenerateRequest, model: ServedModel, client: Client
+) -> Sequence[int]:
+    """The tokens of one of a request's prompts.
 
     Raises ContextLengthExceeded as soon as it is certain that it cannot fit, ClientGone where
     nobody waits any more, and InvalidRequest where the template refuses the messages.
@@ -19,7 +21,6 @@ def prompt_tokens(wanted: GenerateRequest, model: ServedModel, client: Client) -
         client.expect_waiting()
         model.engine.check_prompt_length(tokens, at_least=True)
 
-    prompt = wanted.prompt
     if isinstance(prompt, Conversation):
         template = ChatTemplate(model.tokenizer, source=model.chat_template)
         return template.encode(

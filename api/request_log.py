@@ -15,6 +15,10 @@ NEWEST_FINISHED = 1000
 KEPT_SECONDS = 600.0
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class FinishedRequest:
     """What is kept of an ended request. Immutable."""
@@ -39,6 +43,8 @@ class RunningEntry:
     model: ServedModel
     stops: tuple[str, ...] = ()
     """Strings before which its text ends."""
+    abort: Callable[[], None] = _nothing
+    """Ends all that was asked for together with it."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -64,6 +70,7 @@ class RequestLog:
         x_request_id: str,
         model: ServedModel,
         stops: tuple[str, ...] = (),
+        abort: Callable[[], None] = _nothing,
     ) -> None:
         """Take in a request that was just submitted to a model; it may have ended already."""
         with self._lock:
@@ -73,7 +80,7 @@ class RequestLog:
                     ended, tokenizer=model.tokenizer, stops=stops
                 )
             elif not generation.wait(0):
-                entry = RunningEntry(generation, x_request_id, model, stops)
+                entry = RunningEntry(generation, x_request_id, model, stops, abort)
                 self._running[generation.request_id] = entry
 
     def finished(self, generation: Generation) -> None:

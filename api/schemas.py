@@ -13,6 +13,7 @@ from runtime.grammar import Grammar
 from runtime.sampling import BIASES, MAX_INTEGER, RANGES, Range, SamplingParameters
 
 Number = int | float
+SEEDS = 2**64
 MAX_ID_DIGITS = 9
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {"repetition_penalty": ("repeat_penalty",)}
 """Names that other servers have for the parameters of RANGES."""
@@ -116,9 +117,11 @@ Prompt = str | tuple[int, ...] | Conversation
 class GenerateRequest(msgspec.Struct, frozen=True):
     """What a client asked for, checked and with the defaults filled in."""
 
-    prompt: Prompt
+    prompts: tuple[Prompt, ...]
     max_tokens: int
     sampling: SamplingParameters
+    choices: int = 1
+    """Answers to each prompt."""
     ignore_eos: bool = False
     """Whether to go on after a token that ends the generation."""
     parse_special: bool = True
@@ -132,6 +135,11 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     grammar: Grammar | None = None
     """What the answer must look like."""
 
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt, or the first of several."""
+        return self.prompts[0]
+
     @classmethod
     def parse(cls, body: bytes) -> "GenerateRequest":
         """Read a request body.
@@ -143,7 +151,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
         if given.top_k is not None:
             whole("top_k", given.top_k, 1)
         return cls(
-            given.prompt,
+            (given.prompt,),
             100 if given.max_tokens is None else whole("max_tokens", given.max_tokens, 1),
             sampling(given),
             ignore_eos=bool(given.ignore_eos),

@@ -11,7 +11,7 @@ import msgspec
 from api.answer_text import AnswerText
 from api.exchange import Exchange
 from runtime.finite_json import finite_json
-from runtime.generation import FinishReason, Generation, TokenOutput
+from runtime.generation import FinishReason, Generations, TokenOutput
 
 CONTENT_TYPE = "text/event-stream"
 log = logging.getLogger("rocmforge.api")
@@ -46,10 +46,11 @@ class TokenEvents:
     def __init__(self, request_id: int, text: AnswerText) -> None:
         self._request_id = request_id
         self._text = text
+        self.ended = False
 
-    def __call__(self, output: TokenOutput) -> bytes:
+    def __call__(self, place: int, output: TokenOutput) -> bytes:
         """The event of one output; tokens that come after a stop have none."""
-        ended = output.finish_reason is not None
+        self.ended = ended = output.finish_reason is not None
         if self._text.stopped:
             return self._event(None, "", FinishReason.STOP) if ended else b""
         added = self._text.add(output)
@@ -65,30 +66,38 @@ class TokenEvents:
 
 
 class EventWriter(Protocol):
-    """Makes events of a request's outputs."""
+    """Makes events of the outputs of one request or of several."""
 
-    def __call__(self, output: TokenOutput) -> bytes:
-        """The events of one output; nothing of one that the client is not to see."""
+    @property
+    def ended(self) -> bool:
+        """Whether the last events were made."""
+
+    def __call__(self, place: int, output: TokenOutput) -> bytes:
+        """The events of one output; nothing of one that the client is not to see.
+
+        `place` is that of the request among those that the client follows.
+        """
 
     def failure(self) -> bytes:
         """The last events, where those of an output could not be made."""
 
 
 class EventStream:
-    """The events of one request, as the body of a WSGI answer. Owned by the thread that sends it.
+    """The events of what a client follows, as the body of a WSGI answer.
 
+    Owned by the thread that sends it.
     `on_close` is called exactly once, whether the stream was sent, broken off or never begun.
     """
 
     def __init__(
         self,
-        generation: Generation,
+        generations: Generations,
         write: EventWriter,
         *,
         ping_seconds: float,
         on_close: Callable[[], None],
     ) -> None:
-        self._generation = generation
+        self._generations = generations
         self._write = write
         self._ping_seconds = ping_seconds
         self._on_close = on_close
@@ -101,14 +110,16 @@ class EventStream:
     def __next__(self) -> bytes:
         """Wait for the next token and give its events, or a ping where none came for long."""
         while not (self._ended or self._closed):
-            output = self._generation.next_output(self._ping_seconds)
-            if output is None:
+            told = self._generations.next_output(self._ping_seconds)
+            if told is None:
                 return PING
-            self._ended = output.finish_reason is not None
+            place, output = told
             try:
-                events = self._write(output)
+                events = self._write(place, output)
+                self._ended = self._write.ended
             except BaseException:
-                log.exception("the text of request %d failed", self._generation.request_id)
+                failed = self._generations.each[place].request_id
+                log.exception("the text of request %d failed", failed)
                 self._ended = True
                 events = self._write.failure()
             if events:
@@ -130,12 +141,12 @@ def answer_stream(
     *,
     ping_seconds: float,
 ) -> None:
-    """Make the response the stream of a request's events; the stream closes the exchange."""
+    """Make the response the stream of an exchange's events; the stream closes the exchange."""
     request.context.access.outlives_responder = True
     response.content_type = CONTENT_TYPE
     response.set_header("Cache-Control", "no-cache")
     # Proxies such as nginx would otherwise collect the events.
     response.set_header("X-Accel-Buffering", "no")
     response.stream = EventStream(
-        exchange.generation, write, ping_seconds=ping_seconds, on_close=exchange.close
+        exchange.generations, write, ping_seconds=ping_seconds, on_close=exchange.close
     )

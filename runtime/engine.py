@@ -18,7 +18,7 @@ from runtime.errors import (
     QueueFull,
     WeightsChanged,
 )
-from runtime.generation import FinishReason, Generation
+from runtime.generation import Choice, EngineRequest, FinishReason, Generation, Generations
 from runtime.grammar import Matcher
 from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
@@ -94,6 +94,11 @@ class Engine:
         return self._model.vocabulary_size
 
     @property
+    def places(self) -> int:
+        """Most requests that run and wait at once."""
+        return self._settings.max_batch_size + self._settings.max_queue_length
+
+    @property
     def running(self) -> bool:
         """Whether the engine's thread is alive."""
         return self._thread is not None and self._thread.is_alive()
@@ -140,23 +145,22 @@ class Engine:
         matcher: Matcher | None = None,
         context: object = None,
     ) -> Generation:
-        """Queue a request. `max_tokens` is clamped to what the context leaves.
+        """Queue one request: `submit_all` of an EngineRequest."""
+        request = EngineRequest(
+            tuple(prompt_tokens), sampling, max_tokens, ignore_eos, matcher, context
+        )
+        return self.submit_all((request,)).each[0]
 
-        `matcher`, which the engine owns from now on, stands at the beginning of the grammar that
-        the answer is to follow.
-        `context` is carried to the observer of the request's end, however soon that is.
+    def submit_all(self, requests: AnySequence[EngineRequest]) -> Generations:
+        """Queue requests that one client follows, all of them or none.
+
+        `max_tokens` is clamped to what the context leaves.
 
         Raises InvalidRequest for a prompt that is empty or holds unknown ids;
         ContextLengthExceeded for one that fills the context; QueueFull; EngineUnavailable.
         """
-        prompt = tuple(prompt_tokens)
-        self.check_prompt(prompt)
-        if max_tokens < 1:
-            raise InvalidRequest("max_tokens must be at least 1")
-        if sampling.min_tokens > max_tokens:
-            raise InvalidRequest("min_tokens must not be above max_tokens", field="min_tokens")
-        self._check_named(sampling)
-        max_tokens = min(max_tokens, self.context_length - len(prompt))
+        for request in requests:
+            self._check(request)
         with self._submitting:
             if (changed := self.weights_changed) is not None:
                 raise WeightsChanged(str(changed))
@@ -164,25 +168,47 @@ class Engine:
                 raise EngineUnavailable("the engine takes no requests now; try again later")
             if self.stalled:
                 raise EngineUnavailable("the engine hangs and takes no requests; try again later")
-            settings = self._settings
-            places = settings.max_batch_size + settings.max_queue_length
-            if self._core.recorder.unfinished >= places:
+            if self._core.recorder.unfinished + len(requests) > self.places:
                 raise QueueFull(
-                    f"{settings.max_queue_length} requests are waiting already, which is all that "
-                    "--max-queue-length allows; try again later"
+                    f"{self._settings.max_queue_length} requests are waiting already, or would be, "
+                    "which is all that --max-queue-length allows; try again later"
                 )
-            generation = Generation(
+            generations = self._generations(requests)
+            for generation in generations.each:
+                self._core.recorder.request_submitted()
+                self._inbox.put(generation)
+        return generations
+
+    def _generations(self, requests: AnySequence[EngineRequest]) -> Generations:
+        kind = Generation if len(requests) == 1 else Choice
+        made: list[Generation] = []
+        leader: Generation | None = None
+        for request in requests:
+            leader = leader if request.same_prompt else None
+            room = self.context_length - len(request.prompt_tokens)
+            generation = kind(
                 next(self._request_ids),
-                prompt,
-                sampling,
-                max_tokens,
-                ignore_eos=ignore_eos,
-                matcher=matcher,
-                context=context,
+                request.prompt_tokens,
+                request.sampling,
+                min(request.max_tokens, room),
+                ignore_eos=request.ignore_eos,
+                matcher=request.matcher,
+                context=request.context,
+                leader=leader,
             )
-            self._core.recorder.request_submitted()
-            self._inbox.put(generation)
-        return generation
+            leader = leader or generation
+            made.append(generation)
+        return Generations(tuple(made))
+
+    def _check(self, request: EngineRequest) -> None:
+        """Raise what `submit_all` raises for what is asked, whatever the engine does meanwhile."""
+        sampling = request.sampling
+        self.check_prompt(request.prompt_tokens)
+        if request.max_tokens < 1:
+            raise InvalidRequest("max_tokens must be at least 1")
+        if sampling.min_tokens > request.max_tokens:
+            raise InvalidRequest("min_tokens must not be above max_tokens", field="min_tokens")
+        self._check_named(sampling)
 
     def _check_named(self, sampling: SamplingParameters) -> None:
         """Raise InvalidRequest where a token is named that the model doesn't know."""

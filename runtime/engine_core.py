@@ -128,7 +128,8 @@ class EngineCore:
             self._tell_end(generation, FinishReason.FAILED, error=REQUEST_FAILED)
             return
         self._live[generation.request_id] = live
-        self._scheduler.add(sequence)
+        leader = generation.leader and self._live.get(generation.leader.request_id)
+        self._scheduler.add(sequence, after=leader.sequence if leader else None)
 
     def end(self, request_id: int, reason: FinishReason) -> None:
         """End a request now; one that is unknown or has ended is left as it is."""

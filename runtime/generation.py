@@ -57,6 +57,25 @@ class Timings:
         return (time.monotonic_ns() - self.submitted_ns) / NANOSECONDS
 
 
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What is asked of the engine, for one answer. Immutable.
+
+    prompt_tokens: ids [P], P >= 1. max_tokens: most tokens of the answer. ignore_eos: whether to go
+    on after an end token. matcher: the beginning of the grammar that the answer is to follow, which
+    the engine owns from now on. context: carried to the observer of the request's end.
+    """
+
+    prompt_tokens: tuple[int, ...]
+    sampling: SamplingParameters
+    max_tokens: int
+    ignore_eos: bool = False
+    matcher: Matcher | None = None
+    context: object = None
+    same_prompt: bool = False
+    """Whether its prompt is that of the request before it, whose pages it shares."""
+
+
 class Generation:
     """A submitted request. The engine's thread writes it; any thread may read it.
 
@@ -74,6 +93,7 @@ class Generation:
         ignore_eos: bool = False,
         matcher: Matcher | None = None,
         context: object = None,
+        leader: "Generation | None" = None,
     ) -> None:
         self.request_id = request_id
         self.prompt_tokens = prompt_tokens
@@ -84,6 +104,8 @@ class Generation:
         """The grammar of the answer, until the engine takes the request in and owns it."""
         self.context = context
         """What the submitter wants to find at the end; the engine only carries it."""
+        self.leader = leader
+        """A request with the same prompt, whose pages this one waits for."""
         self.timings = Timings.begin()
         self.finish_reason: FinishReason | None = None
         self.error: str | None = None
@@ -153,3 +175,57 @@ class Generation:
         if not self.finished:
             self.finish(FinishReason.FAILED, error)
             self.publish(TokenOutput(None, FinishReason.FAILED))
+
+
+class Choice(Generation):
+    """One of several requests that a client follows together. Owned as a Generation is."""
+
+    ready: "queue.SimpleQueue[int]"
+    """Where it puts its place with each output."""
+    place: int
+
+    def publish(self, output: TokenOutput) -> None:
+        """Hand an output to the client."""
+        super().publish(output)
+        self.ready.put(self.place)
+
+
+class Generations:
+    """The requests that one client follows, in the order of their submission.
+
+    Their outputs are for one thread.
+    """
+
+    def __init__(self, each: tuple[Generation, ...]) -> None:
+        """Take one request, or Choices."""
+        self.each = each
+        self._ready: queue.SimpleQueue[int] | None = None
+        self._running = len(each)
+        if len(each) > 1:
+            self._ready = queue.SimpleQueue()
+            for place, generation in enumerate(each):
+                assert isinstance(generation, Choice)
+                generation.ready, generation.place = self._ready, place
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last output of every request was given."""
+        return self._running == 0
+
+    def next_output(self, timeout: float | None = None) -> tuple[int, TokenOutput] | None:
+        """Wait for the next output of any request; gives its place, too.
+
+        None after `timeout` seconds without one.
+        """
+        place = 0
+        if self._ready is not None:
+            try:
+                place = self._ready.get(timeout=timeout)
+            except queue.Empty:
+                return None
+        output = self.each[place].next_output(timeout)
+        if output is None:
+            return None
+        if output.finish_reason is not None:
+            self._running -= 1
+        return place, output

@@ -43,6 +43,8 @@ class Scheduler:
         self._max_running = max_running
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
+        self._held: dict[Sequence, Sequence] = {}
+        """Sequences that wait until another one's prompt is computed, which is theirs too."""
         self.preemptions = 0
         self.prefix_hit_tokens = 0
 
@@ -54,21 +56,30 @@ class Scheduler:
     @property
     def waiting_count(self) -> int:
         """Sequences that wait for their first or their next turn."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._held)
 
     def sequences(self) -> Iterator[Sequence]:
         """Every sequence that has not been removed, running ones first."""
-        return chain(self._running, self._waiting)
+        return chain(self._running, self._waiting, self._held)
 
-    def add(self, sequence: Sequence) -> None:
-        """Let a new sequence wait for its turn."""
-        self._waiting.append(sequence)
+    def add(self, sequence: Sequence, after: Sequence | None = None) -> None:
+        """Let a new sequence wait for its turn.
+
+        after: another one with the same prompt; until that is computed this one waits, so that it
+        finds its whole pages and only computes what stands on the last, which it has for itself.
+        """
+        if after is None:
+            self._waiting.append(sequence)
+        else:
+            self._held[sequence] = after
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence wherever it stands; its pages are free at once."""
+        if self._held:
+            self._replace_leader(sequence)
         if sequence.running:
             self._stop(sequence)
-        else:
+        elif self._held.pop(sequence, None) is None:
             self._waiting.remove(sequence)
 
     def plan(self, patience: int = 0) -> StepPlan | None:
@@ -78,6 +89,8 @@ class Scheduler:
         They are where a whole budget of prompts waits and patience outlasts it. Otherwise they
         come first, and prompts get what is left of the budget, within the patience.
         """
+        if self._held:
+            self._let_go()
         rows: dict[Sequence, PlannedRow] = {}
         generating = [s for s in self._running if s.remaining == 1]
         behind = [s for s in self._running if s.remaining > 1]
@@ -95,6 +108,25 @@ class Scheduler:
             chunk = min(left, max(patience, MIN_CHUNK))
             self._admit_within(self._extend(rows, behind, chunk), rows)
         return StepPlan(rows=self._drafted(rows)) if rows else None
+
+    def _let_go(self) -> None:
+        """Let those wait no longer whose prompt is computed; they came with the one that has it."""
+        ready = [held for held, leader in self._held.items() if leader.has_computed_prompt]
+        for sequence in ready:
+            del self._held[sequence]
+        self._waiting.extendleft(reversed(ready))
+
+    def _replace_leader(self, leader: Sequence) -> None:
+        """Let the first of those who wait for a sequence compute its prompt in its place."""
+        if leader.has_computed_prompt:
+            self._let_go()
+            return
+        followers = [held for held, other in self._held.items() if other is leader]
+        for sequence in followers:
+            self._held[sequence] = followers[0]
+        if followers:
+            del self._held[followers[0]]
+            self._waiting.appendleft(followers[0])
 
     def _tokens_behind(self, enough: int) -> int:
         """Tokens of prompts that could be computed now; counting stops at `enough`."""
@@ -166,8 +198,10 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Raise AssertionError unless pages and sequences agree."""
         self._pages.check_integrity(sequence.pages for sequence in self._running)
-        if any(sequence.pages or sequence.computed for sequence in self._waiting):
+        if any(s.pages or s.computed for s in chain(self._waiting, self._held)):
             raise AssertionError("a waiting sequence holds pages")
+        if not set(self._held.values()) <= {*self._running, *self._waiting}:
+            raise AssertionError("a sequence waits for one that is gone")
 
     def _drafted(self, rows: dict[Sequence, PlannedRow]) -> tuple[PlannedRow, ...]:
         """The rows with guesses where a step is so small that they cost little.

@@ -47,6 +47,11 @@ class Sequence:
         """Tokens whose keys and values were found in known pages at the last start."""
 
     @property
+    def has_computed_prompt(self) -> bool:
+        """Whether the keys and values of its whole prompt are in its pages."""
+        return self.computed >= self.prompt_length
+
+    @property
     def remaining(self) -> int:
         """Tokens that are not computed yet."""
         return len(self.tokens) - self.computed

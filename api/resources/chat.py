@@ -1,10 +1,10 @@
 """POST /v1/chat/completions: a conversation, made a prompt by the model's own template."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
-from api import sse
 from api.chat import (
     AssistantMessage,
     ChatChoice,
@@ -17,9 +17,10 @@ from api.chat import (
 from api.chat_answer import Addition, AnswerOptions, ChatAnswer
 from api.completions import AnswerTokenDetails, OpenAIRequest, Usage
 from api.exchange import Exchange
-from api.resources.completions import OpenAIResource, OpenAIWriter
+from api.openai_answer import ChoiceReader, OpenAIWriter
+from api.resources.completions import OpenAIResource
 from api.tool_calls import ToolCallDelta
-from runtime.generation import FinishReason
+from runtime.generation import FinishReason, TokenOutput
 
 TOOL_CALLS = "tool_calls"
 """The reason of an end that a call is."""
@@ -31,89 +32,108 @@ class ChatCompletionsResource(OpenAIResource):
     def _wanted(self, body: bytes) -> OpenAIRequest:
         return ChatRequest.parse(body)
 
-    def _writer(self, exchange: Exchange, wanted: OpenAIRequest, request_id: str) -> OpenAIWriter:
+    def _writer(
+        self, exchange: Exchange, wanted: OpenAIRequest, request_id: str
+    ) -> OpenAIWriter[Any]:
         options = wanted.options if isinstance(wanted, ChatRequest) else AnswerOptions()
         return ChatWriter(exchange, wanted, f"chatcmpl-{request_id}", options)
 
 
-class ChatWriter(OpenAIWriter):
-    """Writes the assistant's answer, or its deltas, of which the first names the role."""
+class ChatReader(ChoiceReader):
+    """Reads one answer of the assistant; of its deltas the first names the role."""
 
     _begun = False
 
     def __init__(
-        self, exchange: Exchange, wanted: OpenAIRequest, name: str, options: AnswerOptions
+        self, exchange: Exchange, wanted: OpenAIRequest, place: int, options: AnswerOptions
     ) -> None:
-        self._answer = ChatAnswer(exchange.model, options, exchange.generation.prompt_tokens)
-        super().__init__(exchange, wanted, name)
+        prompt = exchange.generations.each[place].prompt_tokens
+        self.answer = ChatAnswer(exchange.model, options, prompt)
+        super().__init__(exchange, wanted, place)
 
     def _shown(self) -> Iterable[str]:
-        return self._answer.marks
+        return self.answer.marks
 
-    def answer(self) -> ChatCompletion:
-        """Wait for the end and give the whole answer. Raises GenerationFailed."""
-        for text in self._text.texts():
-            self._add(text, ended=False)
-        self._add("", ended=True)
-        return self._whole("", self._finish_reason)
+    def take(self, output: TokenOutput) -> None:
+        """Take in an output of an answer that is given whole."""
+        self._add(self.text.add(output), ended=output.finish_reason is not None)
 
-    def _add(self, text: str, *, ended: bool) -> list[Addition]:
-        added = self._answer.add(text, ended=ended)
-        if added and self._answer.complete and not ended:
-            self._exchange.finish()
-        return added
-
-    def _reason(self, reason: str | None) -> str | None:
-        return TOOL_CALLS if self._answer.calls and reason == FinishReason.STOP else reason
-
-    def _whole(self, text: str, reason: str | None) -> ChatCompletion:
-        answer = self._answer
+    def whole(self) -> ChatChoice:
+        """The whole answer."""
+        answer = self.answer
         message = AssistantMessage(
             content=answer.content or (None if answer.calls else ""),
             reasoning_content=answer.reasoning or msgspec.UNSET,
             reasoning=answer.reasoning or msgspec.UNSET,
             tool_calls=answer.calls or msgspec.UNSET,
         )
+        return ChatChoice(index=self.index, message=message, finish_reason=self._reason)
+
+    def chunks(self, output: TokenOutput) -> Iterator[ChunkChoice]:
+        """What an output adds to the answer."""
+        shown, ended = not self.text.stopped, output.finish_reason is not None
+        text = self.text.add(output)
+        if not (shown or ended):
+            return
+        if not self._begun:
+            self._begun = True
+            yield self._choice(Delta(role="assistant", content=""), None)
+        calls = len(self.answer.calls)
+        for added in self._add(text, ended=ended):
+            calls += added.call is not None
+            yield self._choice(_delta(added, calls - 1), None)
+        if ended:
+            yield self._choice(Delta(), self._reason)
+
+    def _add(self, text: str, *, ended: bool) -> list[Addition]:
+        added = self.answer.add(text, ended=ended)
+        if added and self.answer.complete and not ended:
+            self.finish()
+        return added
+
+    @property
+    def _reason(self) -> str | None:
+        reason = self.finish_reason
+        return TOOL_CALLS if self.answer.calls and reason == FinishReason.STOP else reason
+
+    def _choice(self, delta: Delta, reason: str | None) -> ChunkChoice:
+        return ChunkChoice(index=self.index, delta=delta, finish_reason=reason)
+
+
+class ChatWriter(OpenAIWriter[ChatReader]):
+    """Writes the assistant's answers."""
+
+    def __init__(
+        self, exchange: Exchange, wanted: OpenAIRequest, name: str, options: AnswerOptions
+    ) -> None:
+        self._options = options
+        super().__init__(exchange, wanted, name)
+
+    def _reader(self, place: int) -> ChatReader:
+        return ChatReader(self._exchange, self._wanted, place, self._options)
+
+    def _whole(self, choices: Sequence[Any], usage: Usage) -> ChatCompletion:
         return ChatCompletion(
             id=self._name,
             created=self._created,
             model=self._exchange.model.name,
-            choices=(ChatChoice(message=message, finish_reason=self._reason(reason)),),
-            usage=self._usage(),
+            choices=tuple(choices),
+            usage=usage,
         )
 
-    def _chunk(self, text: str, reason: str | None) -> bytes:
-        events = b""
-        if not self._begun:
-            self._begun = True
-            events = self._event(Delta(role="assistant", content=""), None)
-        before = len(self._answer.calls)
-        for added in self._add(text, ended=reason is not None):
-            before += added.call is not None
-            events += self._event(_delta(added, before - 1), None)
-        return events if reason is None else events + self._event(Delta(), self._reason(reason))
-
-    def _usage(self) -> Usage:
-        details = AnswerTokenDetails(self._answer.reasoning_tokens)
-        return msgspec.structs.replace(super()._usage(), completion_tokens_details=details)
-
-    def _usage_chunk(self) -> bytes:
-        return sse.event_bytes(self._completion((), self._usage()))
-
-    def _event(self, delta: Delta, reason: str | None) -> bytes:
-        choice = ChunkChoice(delta=delta, finish_reason=reason)
-        return sse.event_bytes(self._completion((choice,), self._usage_of_chunks))
-
-    def _completion(
-        self, choices: tuple[ChunkChoice, ...], usage: Usage | msgspec.UnsetType | None
-    ) -> ChatChunk:
+    def _chunk(self, choices: Sequence[Any], usage: Usage | msgspec.UnsetType | None) -> ChatChunk:
         return ChatChunk(
             id=self._name,
             created=self._created,
             model=self._exchange.model.name,
-            choices=choices,
+            choices=tuple(choices),
             usage=usage,
         )
+
+    def _usage(self) -> Usage:
+        reasoning = sum(reader.answer.reasoning_tokens for reader in self._readers)
+        details = AnswerTokenDetails(reasoning)
+        return msgspec.structs.replace(super()._usage(), completion_tokens_details=details)
 
 
 def _delta(added: Addition, index: int) -> Delta:

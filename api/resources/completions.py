@@ -1,14 +1,12 @@
 """OpenAI's dialect: POST /v1/completions, GET /v1/models and GET /v1/models/{name}."""
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import falcon
 import msgspec
 
-from api import sse
-from api.answer_text import AnswerText
 from api.completions import (
     Choice,
     Completion,
@@ -17,20 +15,16 @@ from api.completions import (
     ModelList,
     ModelObject,
     OpenAIRequest,
-    TokenDetails,
     Usage,
 )
-from api.errors import INTERNAL_ERROR, GenerationFailed, OpenAIError, OpenAIErrorBody
 from api.exchange import Exchange, begin
-from api.generation_state import text_decoder
 from api.holder import ServedModel, expect_served
+from api.openai_answer import ChoiceReader, OpenAIWriter
 from api.request_body import read_json_body
 from api.resources.readable import Readable
 from api.services import Services
 from runtime.finite_json import finite_json
-from runtime.generation import FinishReason, TokenOutput
-
-DONE = b"data: [DONE]\n\n"
+from runtime.generation import TokenOutput
 
 
 class OpenAIResource(ABC):
@@ -54,7 +48,9 @@ class OpenAIResource(ABC):
         """Read a request body. Raises InvalidRequest naming the field that does not fit."""
 
     @abstractmethod
-    def _writer(self, exchange: Exchange, wanted: OpenAIRequest, request_id: str) -> "OpenAIWriter":
+    def _writer(
+        self, exchange: Exchange, wanted: OpenAIRequest, request_id: str
+    ) -> OpenAIWriter[Any]:
         """What writes the answer."""
 
 
@@ -64,124 +60,54 @@ class CompletionsResource(OpenAIResource):
     def _wanted(self, body: bytes) -> OpenAIRequest:
         return CompletionRequest.parse(body)
 
-    def _writer(self, exchange: Exchange, wanted: OpenAIRequest, request_id: str) -> "OpenAIWriter":
+    def _writer(
+        self, exchange: Exchange, wanted: OpenAIRequest, request_id: str
+    ) -> OpenAIWriter[Any]:
         return CompletionWriter(exchange, wanted, f"cmpl-{request_id}")
 
 
-class OpenAIWriter(ABC):
-    """Turns the outputs of one request into an answer or its chunks. Owned by one thread."""
+class CompletionReader(ChoiceReader):
+    """Reads one text of POST /v1/completions."""
 
-    def __init__(self, exchange: Exchange, wanted: OpenAIRequest, name: str) -> None:
-        self._exchange = exchange
-        self._wanted = wanted
-        self._name = name
-        self._created = int(time.time())  # noqa: TID251
-        decoder = text_decoder(exchange.model.tokenizer, wanted.generate.stops, self._shown())
-        self._text = AnswerText(exchange.generation, decoder, exchange.finish)
+    def __init__(self, exchange: Exchange, wanted: OpenAIRequest, place: int) -> None:
+        super().__init__(exchange, wanted, place)
+        self._texts: list[str] = []
 
-    def _shown(self) -> Iterable[str]:
-        """Texts with the names of control tokens that belong to the answer."""
-        return ()
+    def take(self, output: TokenOutput) -> None:
+        """Take in an output of an answer that is given whole."""
+        self._texts.append(self.text.add(output))
 
-    def respond(
-        self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float
-    ) -> None:
-        """Make the response the whole answer or its stream; either closes the exchange."""
-        if self._wanted.stream:
-            sse.answer_stream(request, response, self._exchange, self, ping_seconds=ping_seconds)
-            return
-        try:
-            response.data = finite_json(self.answer())
-        finally:
-            self._exchange.close()
+    def whole(self) -> Choice:
+        """The whole text."""
+        return self._choice("".join(self._texts), self.finish_reason)
 
-    def answer(self) -> msgspec.Struct:
-        """Wait for the end and give the whole answer.
+    def chunks(self, output: TokenOutput) -> Iterable[Choice]:
+        """What an output adds to the text."""
+        shown = not self.text.stopped
+        text = self.text.add(output)
+        if output.finish_reason is not None:
+            return (self._choice(text, self.finish_reason),)
+        return (self._choice(text, None),) if shown else ()
 
-        Raises GenerationFailed.
-        """
-        return self._whole(self._text.whole(), self._finish_reason)
-
-    def __call__(self, output: TokenOutput) -> bytes:
-        """The chunks of one output: one for each token, and at the end usage and [DONE].
-
-        Tokens that come after a stop string, before the engine has ended the request, have none.
-        """
-        shown = not self._text.stopped
-        text = self._text.add(output)
-        if output.finish_reason is None:
-            return self._chunk(text, None) if shown else b""
-        if self._text.failure is not None:
-            return self._error(self._text.failure)
-        last = self._chunk(text, self._finish_reason)
-        if self._wanted.include_usage:
-            last += self._usage_chunk()
-        return last + DONE
-
-    def failure(self) -> bytes:
-        """The end of a stream whose text cannot be made."""
-        return self._error(INTERNAL_ERROR)
-
-    @staticmethod
-    def _error(message: str) -> bytes:
-        error = OpenAIErrorBody(OpenAIError.of(GenerationFailed.code, message))
-        return sse.event_bytes(error) + DONE
-
-    @abstractmethod
-    def _whole(self, text: str, reason: str | None) -> msgspec.Struct:
-        """The answer that is not streamed."""
-
-    @abstractmethod
-    def _chunk(self, text: str, reason: str | None) -> bytes:
-        """The events that add a text."""
-
-    @abstractmethod
-    def _usage_chunk(self) -> bytes:
-        """The event of a stream that has the token counts."""
-
-    @property
-    def _usage_of_chunks(self) -> msgspec.UnsetType | None:
-        """What stands for the counts in all chunks before the last."""
-        return None if self._wanted.include_usage else msgspec.UNSET
-
-    @property
-    def _finish_reason(self) -> str | None:
-        """Why the text ends; OpenAI has one word for stops and end tokens."""
-        reason = self._text.finish_reason
-        return FinishReason.STOP if reason is FinishReason.EOS else reason
-
-    def _usage(self) -> Usage:
-        generation = self._exchange.generation
-        prompt_count = len(generation.prompt_tokens)
-        return Usage(
-            prompt_count,
-            self._text.token_count,
-            prompt_count + self._text.token_count,
-            TokenDetails(generation.prefix_hit_tokens),
-        )
+    def _choice(self, text: str, reason: str | None) -> Choice:
+        return Choice(text=text, index=self.index, finish_reason=reason)
 
 
-class CompletionWriter(OpenAIWriter):
-    """Writes the text of POST /v1/completions."""
+class CompletionWriter(OpenAIWriter[CompletionReader]):
+    """Writes the texts of POST /v1/completions."""
 
-    def _whole(self, text: str, reason: str | None) -> Completion:
-        return self._completion(Choice(text=text, finish_reason=reason), self._usage())
+    def _reader(self, place: int) -> CompletionReader:
+        return CompletionReader(self._exchange, self._wanted, place)
 
-    def _chunk(self, text: str, reason: str | None) -> bytes:
-        choice = Choice(text=text, finish_reason=reason)
-        return sse.event_bytes(self._completion(choice, self._usage_of_chunks))
+    def _whole(self, choices: Sequence[Any], usage: Usage) -> Completion:
+        return self._chunk(choices, usage)
 
-    def _usage_chunk(self) -> bytes:
-        return sse.event_bytes(self._completion(None, self._usage()))
-
-    def _completion(
-        self, choice: Choice | None, usage: Usage | msgspec.UnsetType | None
-    ) -> Completion:
+    def _chunk(self, choices: Sequence[Any], usage: Usage | msgspec.UnsetType | None) -> Completion:
         return Completion(
             id=self._name,
             created=self._created,
             model=self._exchange.model.name,
-            choices=() if choice is None else (choice,),
+            choices=tuple(choices),
             usage=usage,
         )
 

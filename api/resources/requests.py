@@ -62,7 +62,7 @@ class CancelResource:
         resp.data = finite_json(answer(found, found.tokenizer or model.tokenizer))
 
     def _abort(self, entry: RunningEntry) -> None:
-        entry.model.engine.abort(entry.generation.request_id)
+        entry.abort()
         if self._waits.acquire(blocking=False):
             try:
                 entry.generation.wait(CANCEL_SECONDS)

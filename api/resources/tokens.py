@@ -15,7 +15,7 @@ from api.completions import CompletionRequest, OpenAIRequest
 from api.holder import ServedModel, expect_served
 from api.prompts import prompt_text, prompt_tokens
 from api.request_body import decode, read_json_body
-from api.schemas import Conversation
+from api.schemas import Conversation, Prompt
 from api.services import Services
 from api.tokens import (
     DetokenizeAnswer,
@@ -112,7 +112,11 @@ class RenderCompletionResource(TokenResource):
     def _answer(
         self, body: bytes, model: ServedModel, client: Client, name: str
     ) -> list[RenderedRequest]:
-        return [_rendered(CompletionRequest.parse(body), model, client, f"cmpl-{name}")]
+        wanted = CompletionRequest.parse(body)
+        return [
+            _rendered(prompt, wanted, model, client, f"cmpl-{name}")
+            for prompt in wanted.generate.prompts
+        ]
 
 
 class RenderChatResource(TokenResource):
@@ -121,14 +125,15 @@ class RenderChatResource(TokenResource):
     def _answer(
         self, body: bytes, model: ServedModel, client: Client, name: str
     ) -> RenderedRequest:
-        return _rendered(ChatRequest.parse(body), model, client, f"chatcmpl-{name}")
+        wanted = ChatRequest.parse(body)
+        return _rendered(wanted.generate.prompt, wanted, model, client, f"chatcmpl-{name}")
 
 
 def _rendered(
-    wanted: OpenAIRequest, model: ServedModel, client: Client, name: str
+    prompt: Prompt, wanted: OpenAIRequest, model: ServedModel, client: Client, name: str
 ) -> RenderedRequest:
     expect_served(wanted.generate.model, model)
-    tokens = tuple(prompt_tokens(wanted.generate, model, client))
+    tokens = tuple(prompt_tokens(prompt, wanted.generate, model, client))
     model.engine.check_prompt(tokens)
     room = model.engine.context_length - len(tokens)
     return RenderedRequest.of(wanted, tokens, model=model.name, name=name, room=room)

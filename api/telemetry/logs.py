@@ -56,7 +56,8 @@ class AccessEntry:
         self.method = method
         self.path = path
         self.x_request_id = x_request_id
-        self.generation: Generation | None = None
+        self.generations: tuple[Generation, ...] = ()
+        """What was asked of the engine: of several the line has the first, and sums."""
         self.prompt: str | None = None
         """Set only where the settings allow prompts in the log."""
         self.ignored_fields: tuple[str, ...] = ()
@@ -74,16 +75,21 @@ class AccessEntry:
             "x_request_id": self.x_request_id,
             "seconds": round(time.perf_counter() - self._started, 6),
         }
-        if (generation := self.generation) is not None:
+        if self.generations:
+            first = self.generations[0]
+            prompts = [each for each in self.generations if each.leader is None]
             fields |= {
-                "request_id": generation.request_id,
-                "finish_reason": generation.finish_reason,
-                "prompt_tokens": len(generation.prompt_tokens),
-                "tokens": generation.token_count,
-                **_durations(generation.timings),
+                "request_id": first.request_id,
+                "finish_reason": first.finish_reason,
+                "prompt_tokens": sum(len(each.prompt_tokens) for each in prompts),
+                "tokens": sum(each.token_count for each in self.generations),
+                **_durations(first.timings),
             }
-            if generation.error is not None:
-                fields["error"] = generation.error
+            if len(self.generations) > 1:
+                fields["request_ids"] = [each.request_id for each in self.generations]
+            errors = [each.error for each in self.generations if each.error is not None]
+            if errors:
+                fields["error"] = errors[0]
         if self.ignored_fields:
             fields["ignored_fields"] = self.ignored_fields
         if self.prompt is not None:

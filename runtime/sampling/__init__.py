@@ -3,6 +3,7 @@
 from runtime.sampling.logits import Logits, StepLogits
 from runtime.sampling.parameters import (
     BIASES,
+    COUNTS,
     MAX_INTEGER,
     MIN_TEMPERATURE,
     RANGES,
@@ -13,6 +14,7 @@ from runtime.sampling.sampler import Sampler
 
 __all__ = [
     "BIASES",
+    "COUNTS",
     "MAX_INTEGER",
     "MIN_TEMPERATURE",
     "RANGES",

@@ -60,6 +60,10 @@ RANGES: Mapping[str, Range] = {
     "seed": Range(0, 2**64 - 1, whole=True),
 }
 """Each number of SamplingParameters."""
+COUNTS: Mapping[str, Range] = {
+    "n": Range(1, 128, whole=True),
+}
+"""How many of what a request asks for, beside its parameters. Source: OpenAI's API reference."""
 BIASES = Range(-100.0, 100.0)
 """What may be added to a logit, as in OpenAI's API."""
 

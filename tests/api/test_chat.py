@@ -111,7 +111,7 @@ def test_limits_have_two_names_and_without_one_the_context_ends_the_answer(
         return count
 
     assert written(max_tokens=None, max_completion_tokens=3) == 3
-    assert written(max_tokens=9, max_completion_tokens=3) == 3
+    assert written(max_tokens=3, max_completion_tokens=3) == 3
     context = serving.model.engine.context_length
     prompt = len(serving.model.tokenizer.encode(PROMPT, parse_special=True))
     assert written(max_tokens=None) == context - prompt
@@ -151,9 +151,13 @@ def test_what_a_user_types_is_text(serving: Serving) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only text"),
         ({"tools": [{"type": "function"}]}, "tools[0].function must be an object"),
         ({"response_format": {"type": "xml"}}, "response_format.type must be"),
-        ({"n": 2}, "n is not supported"),
+        ({"n": 0}, "n must be at least 1"),
+        ({"n": 129}, "n must be at most 128"),
         ({"max_tokens": 0}, "max_tokens must be at least 1"),
-        ({"max_completion_tokens": 1.5}, "max_completion_tokens must be a whole number"),
+        (
+            {"max_tokens": None, "max_completion_tokens": 1.5},
+            "max_completion_tokens must be a whole number",
+        ),
         ({"temperature": 3}, "temperature"),
         ({"stream_options": {}}, "stream_options"),
         ({"chat_template_kwargs": {"messages": []}}, "may not set messages"),

@@ -65,12 +65,18 @@ def test_every_parameter_is_taken() -> None:
     ],
 )
 def test_a_prompt_is_a_text_or_token_ids(prompt: Any, expected: str | tuple[int, ...]) -> None:
-    assert parse(prompt=prompt).generate.prompt == expected
+    assert parse(prompt=prompt).generate.prompts == (expected,)
 
 
-@pytest.mark.parametrize("prompt", [["a", "b"], [[1], [2]], [1, "b"], ["a", 1], [[1], 2]])
-def test_several_prompts_are_refused_with_advice(prompt: Any) -> None:
-    with pytest.raises(InvalidRequest, match="requests of their own"):
+def test_there_may_be_several_prompts() -> None:
+    assert parse(prompt=["a", "", "b"]).generate.prompts == ("a", "", "b")
+    assert parse(prompt=[[1], [2, 3]]).generate.prompts == ((1,), (2, 3))
+    assert parse(prompt=["a", [1]]).generate.prompts == ("a", (1,))
+
+
+@pytest.mark.parametrize("prompt", [[1, "b"], ["a", 1], [[1], 2]])
+def test_token_ids_beside_prompts_are_refused_with_advice(prompt: Any) -> None:
+    with pytest.raises(InvalidRequest, match="an array of its own"):
         parse(prompt=prompt)
 
 
@@ -102,7 +108,6 @@ def test_there_may_be_any_number_of_stops(stop: Any, stops: tuple[str, ...]) -> 
 @pytest.mark.parametrize(
     ("name", "default"),
     [
-        ("n", 1),
         ("best_of", 1),
         ("echo", False),
         ("suffix", None),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from api.answer_text import AnswerText
 from api.sse import PING, EventStream, TokenEvent, TokenEvents, event_bytes
 from runtime.detokenizer import StreamDecoder
-from runtime.generation import FinishReason, Generation, TokenOutput
+from runtime.generation import FinishReason, Generation, Generations, TokenOutput
 from runtime.gguf import GGUFFile
 from runtime.tokenizer import Tokenizer
 from tests.api.generations import publish, running
@@ -24,7 +24,7 @@ def stream(
     generation: Generation, tokenizer: Tokenizer, closed: list[str] | None = None
 ) -> EventStream:
     return EventStream(
-        generation,
+        Generations((generation,)),
         TokenEvents(
             generation.request_id,
             AnswerText(generation, StreamDecoder(tokenizer, continues=True), lambda: None),

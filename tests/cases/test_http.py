@@ -56,7 +56,8 @@ def test_a_reported_request_is_answered_rightly(server: LiveServer, case: dict[s
         return
     assert response.status_code in right.get("status_in", [right.get("status")]), response.text
     answer = response.json() if response.content else {}
-    (choice,) = answer.get("choices") or [{}]
+    choice, *others = answer.get("choices") or [{}]
+    assert len(others) + 1 == right.get("choices", 1)
     message = choice.get("message") or {}
     text = choice.get("text", message.get("content"))
     assert text in right.get("text_in", [text])

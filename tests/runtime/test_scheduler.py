@@ -211,6 +211,55 @@ def test_a_removed_sequence_frees_its_pages_at_once() -> None:
     assert scheduler.plan() is None
 
 
+def test_those_with_the_same_prompt_wait_for_the_first_and_share_its_pages() -> None:
+    scheduler, pages = make(page_size=4, token_budget=8)
+    first = Sequence(0, list(range(14)))
+    scheduler.add(first)
+    for identifier in (1, 2, 3):
+        scheduler.add(Sequence(identifier, list(range(14))), after=first)
+    scheduler.add(Sequence(4, [50]))
+    assert scheduler.waiting_count == 5
+    plan = scheduler.plan()
+    assert shape(plan) == [(0, 0, 8, False)]
+    finish_step(scheduler, plan)
+    plan = scheduler.plan()
+    assert shape(plan) == [(0, 8, 6, True), (4, 0, 1, True)]
+    finish_step(scheduler, plan)
+    plan = scheduler.plan(patience=8)
+    # They go before whoever came later, and compute what stands on the last page alone.
+    assert shape(plan) == [
+        (0, 14, 1, True),
+        (4, 1, 1, True),
+        *[(i, 12, 2, True) for i in (1, 2, 3)],
+    ]
+    assert pages.used_count == 3 + 4 + 1
+    scheduler.check_integrity()
+
+
+def test_where_the_first_goes_another_computes_the_prompt() -> None:
+    scheduler, _ = make(page_size=4, token_budget=8)
+    sequences = [Sequence(identifier, list(range(14))) for identifier in range(4)]
+    scheduler.add(sequences[0])
+    for sequence in sequences[1:]:
+        scheduler.add(sequence, after=sequences[0])
+    finish_step(scheduler, scheduler.plan())
+    scheduler.remove(sequences[0])
+    scheduler.remove(sequences[2])
+    scheduler.check_integrity()
+    assert shape(scheduler.plan()) == [(1, 8, 6, True)]
+
+
+def test_where_the_first_ends_with_its_first_token_none_computes_the_prompt_again() -> None:
+    scheduler, _ = make(page_size=4, token_budget=16)
+    sequences = [Sequence(identifier, list(range(14))) for identifier in range(3)]
+    scheduler.add(sequences[0])
+    for sequence in sequences[1:]:
+        scheduler.add(sequence, after=sequences[0])
+    finish_step(scheduler, scheduler.plan())
+    scheduler.remove(sequences[0])
+    assert shape(scheduler.plan()) == [(1, 12, 2, True), (2, 12, 2, True)]
+
+
 @hypothesis_settings(max_examples=150)
 @given(
     prompts=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=16), min_size=1, max_size=8),
@@ -220,21 +269,25 @@ def test_a_removed_sequence_frees_its_pages_at_once() -> None:
     token_budget=st.integers(1, 24),
     max_running=st.integers(1, 8),
     patience=st.integers(0, 40),
+    choices=st.integers(1, 3),
     arrivals=st.randoms(use_true_random=False),
 )
 def test_every_request_is_served_whole_and_in_order_whatever_the_load(
-    prompts, answers, page_count, page_size, token_budget, max_running, patience, arrivals
+    prompts, answers, page_count, page_size, token_budget, max_running, patience, choices, arrivals
 ) -> None:
     """A simulated model writes what it was given into simulated pages and checks what it reads."""
     page_count = max(page_count, -(-(16 + 8) // page_size))
     scheduler, _ = make(page_count, page_size, token_budget, max_running)
     pool: dict[tuple[int, int], tuple[int, ...]] = {}
-    waiting = [Sequence(i, list(prompt)) for i, prompt in enumerate(prompts)]
+    waiting = [[Sequence(i, list(p)) for _ in range(choices)] for i, p in enumerate(prompts)]
     done: list[Sequence] = []
     left = patience
     for _ in range(5000):
         while waiting and arrivals.random() < 0.5:
-            scheduler.add(waiting.pop(0))
+            leader, *followers = waiting.pop(0)
+            scheduler.add(leader)
+            for follower in followers:
+                scheduler.add(follower, after=leader)
         plan = scheduler.plan(left)
         if plan is None:
             if not waiting:
@@ -259,7 +312,7 @@ def test_every_request_is_served_whole_and_in_order_whatever_the_load(
                 scheduler.remove(sequence)
                 done.append(sequence)
         scheduler.check_integrity()
-    assert len(done) == len(prompts)
+    assert len(done) == choices * len(prompts)
 
 
 def test_a_waiting_sequence_that_does_not_fit_yet_stays_first_in_line() -> None:

@@ -1,0 +1,164 @@
+"""Answers of OpenAI's completions, whole or in chunks; each request of the engine is a choice."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import falcon
+import msgspec
+
+from api import sse
+from api.answer_text import AnswerText
+from api.completions import OpenAIRequest, TokenDetails, Usage
+from api.errors import INTERNAL_ERROR, GenerationFailed, OpenAIError, OpenAIErrorBody
+from api.exchange import Exchange
+from api.generation_state import text_decoder
+from runtime.finite_json import finite_json
+from runtime.generation import FinishReason, TokenOutput
+
+DONE = b"data: [DONE]\n\n"
+
+
+class ChoiceReader(ABC):
+    """Reads the outputs of one request as one choice of an answer. Owned by one thread."""
+
+    def __init__(self, exchange: Exchange, wanted: OpenAIRequest, place: int) -> None:
+        """`place` is that of the request among those of the exchange."""
+        self.index = place
+        self.generation = exchange.generations.each[place]
+        self.finish = partial(exchange.finish, place)
+        """Ends the request as stopped."""
+        tokenizer = exchange.model.tokenizer
+        decoder = text_decoder(tokenizer, wanted.generate.stops, self._shown())
+        self.text = AnswerText(self.generation, decoder, self.finish)
+
+    def _shown(self) -> Iterable[str]:
+        """Texts with the names of control tokens that belong to the answer."""
+        return ()
+
+    @abstractmethod
+    def take(self, output: TokenOutput) -> None:
+        """Take in an output of an answer that is given whole."""
+
+    @abstractmethod
+    def whole(self) -> msgspec.Struct:
+        """The choice, once every output was taken in."""
+
+    @abstractmethod
+    def chunks(self, output: TokenOutput) -> Iterable[msgspec.Struct]:
+        """The choices of the chunks that an output adds to a stream.
+
+        Tokens behind a stop string, that came before the engine ended the request, add none.
+        """
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the text ends; OpenAI has one word for stops and end tokens."""
+        reason = self.text.finish_reason
+        return FinishReason.STOP if reason is FinishReason.EOS else reason
+
+
+Reader = TypeVar("Reader", bound=ChoiceReader)
+
+
+class OpenAIWriter(ABC, Generic[Reader]):
+    """Turns the outputs of an exchange into an answer or its chunks. Owned by one thread."""
+
+    def __init__(self, exchange: Exchange, wanted: OpenAIRequest, name: str) -> None:
+        self._exchange = exchange
+        self._wanted = wanted
+        self._name = name
+        self._created = int(time.time())  # noqa: TID251
+        self._readers = [self._reader(place) for place in range(len(exchange.generations.each))]
+        self.ended = False
+        """Whether the last events of a stream were made."""
+
+    def respond(
+        self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float
+    ) -> None:
+        """Make the response the whole answer or its stream; either closes the exchange."""
+        if self._wanted.stream:
+            sse.answer_stream(request, response, self._exchange, self, ping_seconds=ping_seconds)
+            return
+        try:
+            response.data = finite_json(self.answer())
+        finally:
+            self._exchange.close()
+
+    def answer(self) -> msgspec.Struct:
+        """Wait for the end of every choice and give them. Raises GenerationFailed."""
+        generations = self._exchange.generations
+        if len(self._readers) == 1 and not self._wanted.generate.stops:
+            # Nothing is to be decided before the end, so this thread need not wake for each token.
+            generations.each[0].wait()
+        while (told := generations.next_output()) is not None:
+            place, output = told
+            reader = self._readers[place]
+            reader.take(output)
+            if output.finish_reason is not None and reader.text.failure is not None:
+                raise GenerationFailed(reader.text.failure)
+            if generations.ended:
+                break
+        return self._whole([reader.whole() for reader in self._readers], self._usage())
+
+    def __call__(self, place: int, output: TokenOutput) -> bytes:
+        """The chunks of one output: one for each token, and at the end usage and [DONE].
+
+        The first choice that fails ends the stream with its error.
+        """
+        reader = self._readers[place]
+        events = b"".join(
+            sse.event_bytes(self._chunk((choice,), self._usage_of_chunks))
+            for choice in reader.chunks(output)
+        )
+        if output.finish_reason is not None and reader.text.failure is not None:
+            self.ended = True
+            return self._error(reader.text.failure)
+        if not self._exchange.generations.ended:
+            return events
+        self.ended = True
+        if self._wanted.include_usage:
+            events += sse.event_bytes(self._chunk((), self._usage()))
+        return events + DONE
+
+    def failure(self) -> bytes:
+        """The end of a stream whose text cannot be made."""
+        return self._error(INTERNAL_ERROR)
+
+    @staticmethod
+    def _error(message: str) -> bytes:
+        error = OpenAIErrorBody(OpenAIError.of(GenerationFailed.code, message))
+        return sse.event_bytes(error) + DONE
+
+    @abstractmethod
+    def _reader(self, place: int) -> Reader:
+        """What reads the outputs of the request at a place."""
+
+    @abstractmethod
+    def _whole(self, choices: Sequence[Any], usage: Usage) -> msgspec.Struct:
+        """The answer that is not streamed."""
+
+    @abstractmethod
+    def _chunk(
+        self, choices: Sequence[Any], usage: Usage | msgspec.UnsetType | None
+    ) -> msgspec.Struct:
+        """One chunk of a stream."""
+
+    @property
+    def _usage_of_chunks(self) -> msgspec.UnsetType | None:
+        """What stands for the counts in all chunks before the last."""
+        return None if self._wanted.include_usage else msgspec.UNSET
+
+    def _usage(self) -> Usage:
+        """The token counts: each prompt counts once, and every answer to it."""
+        prompts = [r.generation for r in self._readers if r.generation.leader is None]
+        prompt_count = sum(len(generation.prompt_tokens) for generation in prompts)
+        answer_count = sum(reader.text.token_count for reader in self._readers)
+        return Usage(
+            prompt_count,
+            answer_count,
+            prompt_count + answer_count,
+            TokenDetails(sum(generation.prefix_hit_tokens for generation in prompts)),
+        )
