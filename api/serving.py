@@ -10,6 +10,7 @@ from api.holder import ServedModel
 from api.serve import serve
 from api.services import Services
 from api.takeover import LOOK_SECONDS, Takeover
+from runtime.allocator import limit_arenas
 from runtime.background import BackgroundLoop
 from runtime.chat import source_of
 from runtime.engine import Engine
@@ -25,8 +26,12 @@ Ready after {seconds:.1f} s: {name}. Try
 """
 
 
-def serve_model(model: str, settings: Settings, prepare: Callable[[], Path]) -> None:
+def serve_model(
+    model: str, settings: Settings, prepare: Callable[[], Path], say: Callable[[str], None]
+) -> None:
     """Serve until a signal. `prepare` gives the model's folder, and may take its time.
+
+    `say` prints a line for who started the server, and raises nothing.
 
     What is served by its published name is followed: the version that becomes current is taken
     over. A file and a named version (NAME@2) stay what they are. A version whose files changed is
@@ -35,6 +40,7 @@ def serve_model(model: str, settings: Settings, prepare: Callable[[], Path]) -> 
     and loading raise.
     """
     began = time.perf_counter()
+    limit_arenas()
     template = source_of(settings.chat_template)
     cache = tokenizer_cache(settings)
     catalog = Catalog(settings)
@@ -47,7 +53,7 @@ def serve_model(model: str, settings: Settings, prepare: Callable[[], Path]) -> 
 
     def announce(line: str) -> None:
         address.append(line.rpartition(" ")[2])
-        _say(f"ROCmForge is {line}")
+        say(f"ROCmForge is {line}")
 
     def started(folder: Path) -> ServedModel:
         session, tokenizer = load(folder, settings, cache)
@@ -70,7 +76,7 @@ def serve_model(model: str, settings: Settings, prepare: Callable[[], Path]) -> 
         )
 
     def loaded() -> ServedModel:
-        _say(f"Loading {model}")
+        say(f"Loading {model}")
         folder = prepare()
         served = started(folder)
         follows = is_name(model) and catalog.current(model) is not None
@@ -92,10 +98,6 @@ def serve_model(model: str, settings: Settings, prepare: Callable[[], Path]) -> 
 
     def ready(served: ServedModel) -> None:
         seconds = time.perf_counter() - began
-        _say(EXAMPLE.format(seconds=seconds, name=served.label, url=address[0]))
+        say(EXAMPLE.format(seconds=seconds, name=served.label, url=address[0]))
 
     serve(create_app(services), services, load=loaded, announce=announce, ready=ready)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

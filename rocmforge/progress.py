@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 Report = Callable[[str], None]
 
@@ -15,7 +15,7 @@ def shown() -> Iterator[Report]:
     A terminal gets a spinner, and each step's time when it is over; other outputs a line per step.
     """
     if not sys.stderr.isatty():
-        yield lambda step: print(step, file=sys.stderr, flush=True)
+        yield _print
         return
     from rich.console import Console
     from rich.markup import escape
@@ -37,3 +37,8 @@ def shown() -> Iterator[Report]:
 
         yield report
         close()
+
+
+def _print(step: str) -> None:
+    with suppress(OSError):  # a full disk under a log must not end the work
+        print(step, file=sys.stderr, flush=True)

@@ -1,8 +1,11 @@
 """Standard streams that are there, whatever started the program."""
 
 import io
+import logging
 import os
 import sys
+
+log = logging.getLogger("rocmforge.command_line")
 
 
 def open_standard_streams() -> None:
@@ -33,6 +36,22 @@ def output_failure() -> OSError | None:
     try:
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return error
     return None
+
+
+def say(line: str) -> None:
+    """Print a line at once; one that standard output cannot take is logged instead.
+
+    A server goes on when what its output went to has gone or is full.
+    """
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        _give_up_output()
+        log.warning("standard output cannot be written (%s): %s", error.strerror, line.strip())
+
+
+def _give_up_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

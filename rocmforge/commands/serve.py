@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from api.serving import serve_model
     from rocmforge.model import expect_known, prepared
+    from rocmforge.streams import say
 
     settings = settings_of(options)
     expect_known(options.model, settings, options.name)
@@ -21,4 +22,5 @@ def run(options: argparse.Namespace) -> None:
         options.model,
         settings,
         lambda: prepared(options.model, settings, name=options.name, replace=options.replace),
+        say,
     )

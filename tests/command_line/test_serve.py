@@ -1,8 +1,10 @@
 """`rocmforge serve` as its own process: from the first line it prints to the end of its signal."""
 
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +19,7 @@ import requests
 
 from tests.models import write_tiny_llama
 
-TIMEOUT = 60
+TIMEOUT = 300
 
 
 @contextmanager
@@ -139,3 +141,33 @@ def test_a_taken_port_is_told_at_once(tmp_path: Path) -> None:
         )
     assert second.returncode == 2
     assert port in second.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("redirection", ["> /dev/full", "2> /dev/full", "| true"])
+def test_a_server_whose_output_cannot_be_written_goes_on(tmp_path: Path, redirection: str) -> None:
+    model, port = write_tiny_llama(tmp_path / "tiny.gguf"), free_port()
+    options = f"--port {port} --home {tmp_path / 'home'} --cache-tokens 1024"
+    command = f"{sys.executable} -m rocmforge serve {model} {options} {redirection}"
+    process = subprocess.Popen(command, shell=True, start_new_session=True)
+    try:
+        deadline = time.monotonic() + TIMEOUT
+        while not answers(f"http://127.0.0.1:{port}/ready"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number: int = listener.getsockname()[1]
+        return number
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=TIMEOUT).status_code == 200
+    except requests.ConnectionError:
+        return False
