@@ -1,4 +1,4 @@
-"""Standard streams that are there, whatever started the program."""
+"""Standard streams that exist however the program was started."""
 
 import io
 import logging
@@ -9,29 +9,29 @@ log = logging.getLogger("rocmforge.command_line")
 
 
 def open_standard_streams() -> None:
-    """Open the null device where standard input, output or error is closed.
+    """Open the null device for closed standard input, output or error.
 
-    Some init systems and cron jobs start programs so. Descriptors 0 to 2 must not become those of a
-    file that is opened later: what a library prints would be written into it. What the encoding of
-    standard output lacks is printed as an escape.
+    Some init systems and cron jobs start programs with closed streams. A file that is opened later
+    must not get descriptors 0 to 2: what a library prints would be written into it. Characters that
+    standard output's encoding lacks are printed as escapes.
     """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest free descriptor is taken, and those below are open by now.
+            # The lowest free descriptor is used, and those below are open by now.
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             stream = os.fdopen(descriptor, "r" if descriptor == 0 else "w", closefd=False)
             setattr(sys, name, stream)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error does by itself
+    if isinstance(sys.stdout, io.TextIOWrapper):  # standard error does so by itself
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def output_failure() -> OSError | None:
-    """What became of standard output where what was printed cannot be written, else None.
+    """Flush standard output; return the error if that fails, else None.
 
-    Gives it up in that case: Python would try and complain again when it exits.
+    After an error standard output is the null device: Python would fail again when it exits.
     """
     try:
         sys.stdout.flush()

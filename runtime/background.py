@@ -1,4 +1,4 @@
-"""Work that goes on in a thread of its own, whatever goes wrong in between."""
+"""Work in a thread of its own that survives exceptions."""
 
 import logging
 import threading
@@ -8,16 +8,16 @@ log = logging.getLogger("rocmforge.background")
 
 
 class BackgroundLoop:
-    """Calls a function again and again in a daemon thread, which nothing that it raises ends.
+    """Calls a function repeatedly in a daemon thread, whatever it raises.
 
-    What it raises goes to the log once for each kind (type and errno), until it has returned again.
-    Its state belongs to that thread.
+    An exception is logged once per kind (type and errno), until the function has returned again.
+    The state is owned by that thread.
     """
 
     def __init__(
         self, name: str, body: Callable[[], None], *, seconds: float, ended: threading.Event
     ) -> None:
-        """name: of the thread; seconds: between two calls; ended: set when it shall end."""
+        """name: of the thread; seconds: between two calls; ended: set to stop the loop."""
         self._name = name
         self._body = body
         self._seconds = seconds
@@ -25,13 +25,13 @@ class BackgroundLoop:
         self._told: set[tuple[type[BaseException], int | None]] = set()
 
     def start(self) -> threading.Thread:
-        """Begin, in a new thread."""
+        """Start a new thread."""
         thread = threading.Thread(target=self.run, name=self._name, daemon=True)
         thread.start()
         return thread
 
     def run(self) -> None:
-        """Call the function in this thread, until `ended` is set."""
+        """Call the function in this thread until `ended` is set."""
         while not self._ended.wait(self._seconds):
             try:
                 self._body()
@@ -45,7 +45,7 @@ class BackgroundLoop:
 
 
 def start_once(name: str, body: Callable[[], None]) -> None:
-    """Call a function once in a daemon thread; what it raises goes to the log."""
+    """Call a function once in a daemon thread; what it raises is logged."""
 
     def run() -> None:
         try:
@@ -55,5 +55,5 @@ def start_once(name: str, body: Callable[[], None]) -> None:
 
     try:
         threading.Thread(target=run, name=name, daemon=True).start()
-    except RuntimeError:  # the system gives no more threads
+    except RuntimeError:  # the system has no more threads
         log.exception("%s was not begun", name)

@@ -1,4 +1,4 @@
-"""Checksums of a weights file, one of each mebibyte: whether it is still what was written."""
+"""Checksums of a weights file, one per mebibyte, to find changed bytes."""
 
 import ctypes
 import hashlib
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from runtime.ops.library import native_library
 
 CHECKSUMS_NAME = "weights.sums"
-"""Of the file in a prepared folder that holds the GGUF's checksums."""
+"""Name of the file in a prepared folder with the checksums of the GGUF."""
 CHUNK = 1 << 20
-"""Bytes that one checksum is of."""
+"""Bytes per checksum."""
 LANES = 4
-"""The number of CRC-32C in a checksum, each of every fourth 8 bytes."""
+"""Number of CRC-32C values in a checksum, each of every fourth 8 bytes."""
 SPREAD = 8
-"""Chunks that are looked at where reading all would take too long."""
+"""Number of chunks to compare if reading all would take too long."""
 BEGIN = 0xFFFFFFFF
 MAGIC = b"RFSUMS01"
 HEADER = struct.Struct("<8sQQ")
@@ -30,30 +30,30 @@ class Checksums:
     """Checksums of a file's content. Immutable."""
 
     size: int
-    """Bytes of the content."""
+    """Size of the content in bytes."""
     sums: NDArray[np.uint32]
     """[chunks, LANES]"""
 
     @classmethod
     def of(cls, data: NDArray[np.uint8]) -> "Checksums":
-        """The checksums of contiguous bytes."""
+        """Return the checksums of contiguous bytes."""
         adding = ChecksumsOf()
         adding.add(data)
         return adding.result()
 
     @staticmethod
     def encoded_size(size: int) -> int:
-        """Bytes of the stored checksums of a file of this size."""
+        """Return the size in bytes of the stored checksums of a file of this size."""
         return HEADER.size + (-(-size // CHUNK) + 1) * LANES * 4
 
     def encode(self) -> bytes:
-        """As it is stored, with a checksum of itself at the end."""
+        """Return the stored form, which ends with a checksum of itself."""
         stored = HEADER.pack(MAGIC, self.size, CHUNK) + self.sums.astype("<u4").tobytes()
         return stored + _sum(np.frombuffer(stored, np.uint8)).astype("<u4").tobytes()
 
     @classmethod
     def decode(cls, stored: bytes) -> "Checksums | None":
-        """What was stored; None where these are not the bytes that were written."""
+        """Return the checksums of a stored form; None if that is damaged."""
         own = LANES * 4
         if len(stored) < HEADER.size + own or stored[: len(MAGIC)] != MAGIC:
             return None
@@ -68,14 +68,14 @@ class Checksums:
 
     @classmethod
     def read(cls, folder: Path) -> "Checksums | None":
-        """Those of a prepared folder's GGUF; None where there are none that can be read."""
+        """Return the checksums in a prepared folder; None if missing or unreadable."""
         try:
             return cls.decode((folder / CHECKSUMS_NAME).read_bytes())
         except OSError:
             return None
 
     def damaged(self, data: NDArray[np.uint8], chunks: Iterable[int] | None = None) -> int | None:
-        """Place in bytes of the first chunk that differs, of all or of those named; None if none.
+        """Return the offset of the first chunk that differs, among all or those given, or None.
 
         data: the content, uint8 [size].
         """
@@ -86,19 +86,19 @@ class Checksums:
         return None
 
     def spread(self) -> tuple[int, ...]:
-        """Chunks all over the content, the first and the last among them."""
+        """Return chunks spread evenly over the content, including the first and the last."""
         places = np.linspace(0, len(self.sums) - 1, SPREAD + 1)
         return tuple(np.unique(places.astype(int)).tolist())
 
     def chunks_of(self, start: int, end: int) -> range:
-        """The chunks that these bytes lie in."""
+        """Return the chunks that contain these bytes."""
         return range(start // CHUNK, -(-end // CHUNK))
 
 
 class ChecksumsOf:
-    """The checksums of bytes that come in pieces. Owned by one thread.
+    """Checksums of bytes that arrive in pieces. Owned by one thread.
 
-    Every piece but the last has a multiple of 32 bytes.
+    The length of every piece but the last is a multiple of 32.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class ChecksumsOf:
         self._sums: list[NDArray[np.uint32]] = []
 
     def add(self, data: NDArray[np.uint8]) -> None:
-        """Go on with contiguous bytes."""
+        """Add contiguous bytes."""
         at = 0
         while at < len(data):
             room = CHUNK - self._size % CHUNK
@@ -118,12 +118,12 @@ class ChecksumsOf:
             self._size += len(piece)
 
     def result(self) -> Checksums:
-        """The checksums of all that came."""
+        """Return the checksums of all bytes added."""
         return Checksums(self._size, np.array(self._sums, np.uint32).reshape(-1, LANES))
 
 
 def read_through(path: Path) -> tuple[str, Checksums]:
-    """SHA-256 in hexadecimal and checksums of a file, which is read once. Raises OSError."""
+    """Return SHA-256 in hexadecimal and checksums of a file in one read. Raises OSError."""
     digest, adding = hashlib.sha256(), ChecksumsOf()
     buffer = bytearray(CHUNK)
     view = np.frombuffer(buffer, np.uint8)

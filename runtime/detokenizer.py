@@ -1,4 +1,4 @@
-"""Turns a stream of tokens into text, as soon as its characters are complete."""
+"""Turns a stream of tokens into text as soon as its characters are complete."""
 
 import codecs
 from collections.abc import Iterable, Sequence
@@ -18,17 +18,17 @@ class StreamDecoder:
         stops: Sequence[str] = (),
         shown: Iterable[str] = (),
     ) -> None:
-        """Start a text, or with `continues` go on in one, whose first space then is kept.
+        """Start a text, or with `continues` continue one, whose first space then is kept.
 
-        The text ends before the first of the `stops` (see StopMatcher), in which the name of a
-        control token stands for this token, though it adds no text. Control tokens whose names
-        stand in one of `shown` do add it.
+        The text ends before the first of the `stops` (see StopMatcher). The name of a control token
+        in a stop means this token, though it adds no text. Control tokens named in one of `shown`
+        do add their name.
         """
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._drops_space = tokenizer.adds_space_prefix and not continues
         self.stops = tuple(stops)
-        """The stops as they were given."""
+        """The stops as given."""
         self._shown = {
             token: tokenizer.token_text(token)
             for text in shown
@@ -36,19 +36,19 @@ class StreamDecoder:
             if isinstance(token, int)
         }
         self._named: set[int] = set()
-        """Control tokens that a stop names."""
+        """Control tokens named in a stop."""
         self._matcher = StopMatcher(map(self._symbols, stops)) if stops else None
 
     @property
     def stopped(self) -> bool:
-        """Whether the text has come to a stop string; nothing is added to it any more."""
+        """Whether a stop was found; nothing is added to the text any more."""
         return self._matcher is not None and self._matcher.matched
 
     def feed(self, token: int) -> str:
-        """Text that the token completes, "" while its last character lacks bytes.
+        """Return the text that the token completes, "" while its last character is incomplete.
 
-        Bytes that are not UTF-8 become U+FFFD. All texts joined are `decode` of all tokens, cut
-        before the first stop; what may begin one is held back until that is known.
+        Invalid UTF-8 becomes U+FFFD. All texts together are `decode` of all tokens, cut before the
+        first stop; text that may begin a stop is held back until that is known.
         """
         added = self._tokenizer.token_bytes(token)
         if self._drops_space and added:
@@ -63,7 +63,7 @@ class StreamDecoder:
         return text if self._matcher is None else self._matcher.feed(text)
 
     def flush(self) -> str:
-        """What is left at the end: held text, and U+FFFD for a character never completed."""
+        """Return what is left at the end: held text, and U+FFFD for an incomplete character."""
         left = self._decoder.decode(b"", final=True)
         return left if self._matcher is None else self._matcher.feed(left) + self._matcher.flush()
 

@@ -1,24 +1,24 @@
-"""Guesses at a sequence's next tokens from its own text, for the step to verify.
+"""Drafts of a sequence's next tokens from its own text (prompt lookup), verified by the step.
 
-Prompt lookup: where the last few tokens stood before, what followed them then is likely to follow
-again (Saxena, "Prompt Lookup Decoding", 2023). A guess costs rows of one step and never changes a
-token: the model's own choice decides at each place.
+What followed the last few tokens when they occurred before is likely to follow again (Saxena,
+"Prompt Lookup Decoding", 2023). A draft costs rows of one step and never changes a token: the
+model's own choice decides at each position.
 """
 
 from collections.abc import Sequence
 
 MATCHED_TOKENS = 3
-"""Tokens that must have stood together before."""
+"""Number of tokens that must have occurred before."""
 FIRST_LENGTH = 3
 MAX_DRAFT = 7
 MAX_PAUSE = 64
 
 
 class PromptLookup:
-    """The n-grams of one sequence, and how far guesses have proved right. Owned by one thread.
+    """The n-grams of one sequence and the success of its drafts. Owned by one thread.
 
-    A guess that holds makes the next one longer, one that fails makes it shorter; after a guess of
-    which nothing held, none is made for a while, and for longer each time.
+    An accepted draft makes the next one longer, a rejected one makes it shorter; after a draft of
+    which no token was accepted there is none for a while, longer each time.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class PromptLookup:
         self._pause = 0
 
     def propose(self, tokens: Sequence[int], most: int) -> tuple[int, ...]:
-        """At most `most` tokens that may follow `tokens`; empty where nothing is to be guessed."""
+        """Return at most `most` tokens that may follow `tokens`; empty if there is no draft."""
         for end in range(self._indexed, len(tokens)):
             self._next_of[tuple(tokens[end - MATCHED_TOKENS : end])] = end
         self._indexed = max(self._indexed, len(tokens))
@@ -42,7 +42,7 @@ class PromptLookup:
         return tuple(tokens[found : found + min(self._length, most)])
 
     def settle(self, guessed: int, held: int) -> None:
-        """Learn that the first `held` of `guessed` tokens were the model's own."""
+        """Learn that the first `held` of `guessed` tokens were accepted."""
         if held == guessed:
             self._length = min(2 * self._length + 1, MAX_DRAFT)
         else:

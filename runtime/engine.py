@@ -25,9 +25,9 @@ from runtime.settings import Settings
 from runtime.statistics import EngineStatistics
 
 STOP_SECONDS = 10.0
-"""How much longer than its drain an engine may take to stop: the step it is in has to end."""
+"""Time to stop after the drain: the running step has to end."""
 IDLE_LOOK_SECONDS = 1.0
-"""How often an engine without requests looks at its weights."""
+"""Interval at which an engine without requests checks its weights."""
 DIED = "the engine has died; the server's log says why"
 STUCK = "the engine hangs and is given up"
 
@@ -36,7 +36,7 @@ log = logging.getLogger("rocmforge.engine")
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """The wish that a request end now."""
+    """A command to end a request now."""
 
     request_id: int
     reason: FinishReason
@@ -46,7 +46,7 @@ class Engine:
     """Continuous batching over one session, in a thread of its own.
 
     `submit`, `finish`, `abort`, `statistics` and the properties may be called from any thread; they
-    reach the core, which the engine's thread owns, through a queue.
+    send commands through a queue to the core, which the engine's thread owns.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Engine:
         observer: EngineObserver | None = None,
         request_ids: Iterator[int] | None = None,
     ) -> None:
-        """Take a session over. `request_ids` gives each request its id: engines may share one."""
+        """Own a session. `request_ids` generates request ids: engines may share it."""
         self._settings = settings
         self._model = session.manifest
         self._core = EngineCore(
@@ -66,31 +66,31 @@ class Engine:
         )
         self._request_ids = itertools.count(1) if request_ids is None else request_ids
         self._inbox: queue.SimpleQueue[Generation | _Ending | None] = queue.SimpleQueue()
-        """Requests to take in, requests to end, or None to look again."""
+        """Requests to add, requests to end, or None to wake up."""
         self._submitting = threading.Lock()
         self._accepting = False
         self._stop_at: float | None = None
         self._thread: threading.Thread | None = None
         self._busy_since: float | None = None
-        """time.monotonic() when the thread began its present round; None while it waits for one."""
+        """time.monotonic() when the thread began its current round; None while it waits."""
         self.failure: str | None = None
         """Why the engine's thread died, if it did."""
         self.weights_changed: WeightsChanged | None = None
-        """Why it stopped of its own accord: what it computes with is no longer what was loaded."""
+        """Why the engine stopped itself: its weights are no longer those that were loaded."""
 
     @property
     def context_length(self) -> int:
-        """Most tokens of one request, prompt and answer together."""
+        """Maximum number of tokens of one request, prompt and answer together."""
         return min(self._model.context_length, self._core.cache_tokens)
 
     @property
     def trained_context_length(self) -> int:
-        """Most tokens that the model itself takes."""
+        """Maximum number of tokens that the model supports."""
         return self._model.context_length
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of tokens that the model knows."""
+        """Number of tokens in the model's vocabulary."""
         return self._model.vocabulary_size
 
     @property
@@ -105,7 +105,7 @@ class Engine:
 
     @property
     def stalled(self) -> bool:
-        """Whether the thread has shown no sign of life for suspiciously long, wherever it is."""
+        """Whether the thread has shown no sign of life for `stall_timeout`."""
         began, timeout = self._busy_since, self._settings.stall_timeout
         return began is not None and 0 < timeout < time.monotonic() - began and self.running
 
@@ -116,11 +116,11 @@ class Engine:
         self._thread.start()
 
     def stop(self, drain_seconds: float = 0.0) -> bool:
-        """Refuse new requests, let running ones finish for so long, fail the rest, and return.
+        """Refuse new requests, give running ones this time to finish, fail the rest, and return.
 
-        math.inf lets every one finish. A second call may shorten the time of the first.
-        False where the thread did not end within STOP_SECONDS after that: then its clients are told
-        of a failure, and it must be expected never to come back.
+        math.inf lets all of them finish. A second call may shorten the time of the first. Returns
+        False if the thread did not end within STOP_SECONDS after that: then its clients get a
+        failure, and the thread may never end.
         """
         with self._submitting:
             self._accepting = False
@@ -156,7 +156,7 @@ class Engine:
 
         `max_tokens` is clamped to what the context leaves.
 
-        Raises InvalidRequest for a prompt that is empty or holds unknown ids;
+        Raises InvalidRequest for a prompt that is empty or has unknown ids;
         ContextLengthExceeded for one that fills the context; QueueFull; EngineUnavailable.
         """
         for request in requests:
@@ -211,7 +211,7 @@ class Engine:
         self._check_named(sampling)
 
     def _check_named(self, sampling: SamplingParameters) -> None:
-        """Raise InvalidRequest where a token is named that the model doesn't know."""
+        """Raise InvalidRequest if a token id is not in the model's vocabulary."""
         named = {
             "logit_bias": {token for token, _ in sampling.logit_bias},
             "stop_token_ids": sampling.stop_token_ids,
@@ -224,7 +224,7 @@ class Engine:
                 )
 
     def check_prompt(self, tokens: AnySequence[int]) -> None:
-        """Raise what `submit` raises for a prompt that it does not take."""
+        """Raise what `submit` raises for an invalid prompt."""
         if not tokens:
             raise InvalidRequest("the prompt has no tokens; send at least one character")
         self.check_prompt_length(len(tokens))
@@ -232,29 +232,29 @@ class Engine:
             raise InvalidRequest(f"a token id is not between 0 and {self.vocabulary_size - 1}")
 
     def check_prompt_length(self, tokens: int, *, at_least: bool = False) -> None:
-        """Raise ContextLengthExceeded where a prompt of this length fills the context."""
+        """Raise ContextLengthExceeded if a prompt of this length fills the context."""
         if tokens >= self.context_length:
             raise ContextLengthExceeded(
                 self._overflow(f"at least {tokens}" if at_least else str(tokens))
             )
 
     def finish(self, request_id: int) -> None:
-        """End a request as stopped, which counts as completed: its text is all there.
+        """End a request as stopped, which counts as completed: its text is complete.
 
-        One that is unknown or has ended is left as it is.
+        Does nothing for an unknown or ended one.
         """
         self._inbox.put(_Ending(request_id, FinishReason.STOP))
 
     def abort(self, request_id: int) -> None:
-        """End a request as cancelled; one that is unknown or has ended is left as it is."""
+        """End a request as cancelled; does nothing for an unknown or ended one."""
         self._inbox.put(_Ending(request_id, FinishReason.CANCELLED))
 
     def statistics(self) -> EngineStatistics:
-        """Consistent counts of this moment."""
+        """Return consistent counts of this moment."""
         return self._core.recorder.snapshot()
 
     def _overflow(self, prompt_length: str) -> str:
-        """Why a prompt does not fit; it begins with the words that clients look for."""
+        """Return why a prompt does not fit; it begins with words that clients look for."""
         says = f"This model's maximum context length is {self.context_length} tokens"
         if self._core.cache_tokens < self._model.context_length:
             says += (
@@ -271,7 +271,7 @@ class Engine:
         try:
             while not self._stopping():
                 self._take_in(block=core.idle and self._stop_at is None)
-                if core.idle:  # else each step looks
+                if core.idle:  # otherwise each step checks
                     core.check_weights()
                 core.end_overdue()
                 core.step()
@@ -280,7 +280,7 @@ class Engine:
             log.error("the engine stops: %s", error)
             self.weights_changed = error
             self._fail_all(str(error))
-        except BaseException as error:  # SystemExit and what a library in Rust throws included
+        except BaseException as error:  # including SystemExit and panics of Rust libraries
             self.failure = f"{type(error).__name__}: {error}"
             log.exception("the engine died")
             self._fail_all(DIED)
@@ -291,7 +291,7 @@ class Engine:
         return time.monotonic() >= self._stop_at or (self._core.idle and self._inbox.empty())
 
     def _take_in(self, *, block: bool) -> None:
-        """Handle all that has been asked for; with `block`, wait a while for something first."""
+        """Handle all queued commands; with `block`, wait some time for the first."""
         self._busy_since = None if block else time.monotonic()
         while block or not self._inbox.empty():
             try:
@@ -311,7 +311,7 @@ class Engine:
                 self._core.end(item.request_id, item.reason)
 
     def _fail_all(self, error: str) -> None:
-        """End every request, those included that were never taken in."""
+        """End every request, including those not added yet."""
         with self._submitting:
             self._accepting = False
         self._core.fail_all(error)
@@ -320,7 +320,7 @@ class Engine:
             self._core.fail_all(error)
 
     def _abandon(self) -> None:
-        """Fail every request in the place of the thread, which hangs."""
+        """Fail every request from another thread, because the engine's thread hangs."""
         self._core.abandon(STUCK)
         with suppress(queue.Empty):
             while True:

@@ -1,4 +1,4 @@
-"""What the engine's thread owns: the requests in the engine, and one step over them at a time."""
+"""The state of the engine's thread: its requests, and one step over them at a time."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ from runtime.statistics import StatisticsRecorder
 from runtime.step import StepInputs
 
 MAX_FAILED_STEPS = 5
-"""Steps that fail in a row before the engine counts as broken."""
+"""Number of failed steps in a row after which the engine counts as broken."""
 STEP_FAILED = "the model's step failed; the server's log says why"
 OUT_OF_MEMORY = (
     "there was too little memory for the model's step; try again with fewer or shorter requests at "
@@ -37,28 +37,28 @@ log = logging.getLogger("rocmforge.engine")
 
 
 class StepRunner(Protocol):
-    """What the engine needs of a session."""
+    """The part of a session that the engine uses."""
 
     @property
     def manifest(self) -> Manifest:
-        """The model that is run."""
+        """Manifest of the model."""
 
     @property
     def page_count(self) -> int:
-        """Pages of the KV cache."""
+        """Number of pages of the KV cache."""
 
     def check(self) -> None:
-        """Raise WeightsChanged where the weights are no longer those that were loaded."""
+        """Raise WeightsChanged if the weights are no longer those that were loaded."""
 
     def step(self, inputs: StepInputs) -> Logits:
         """Compute one step: logits of R rows to sample from, valid until the next call."""
 
 
 class EngineObserver(Protocol):
-    """Told of each request's end, on the engine's thread, before the client is."""
+    """Gets each request's end, on the engine's thread, before the client does."""
 
     def finished(self, generation: Generation) -> None:
-        """Note the final state of a request."""
+        """Record the final state of a request."""
 
 
 @dataclass(slots=True)
@@ -73,9 +73,9 @@ class _Live:
 class EngineCore:
     """Requests, scheduler, pages, samplers and session. Owned by the engine thread.
 
-    What goes wrong with one request ends that request, what goes wrong with a step ends those in
-    it. Anything else that is raised leaves a state that cannot be trusted: the engine is to end.
-    `recorder` may be read from any thread.
+    An exception in one request ends that request, one in a step ends the requests in it. Any
+    other exception leaves an unknown state: the engine must end. `recorder` may be read from any
+    thread.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class EngineCore:
         self._live: dict[int, _Live] = {}
         self.recorder = StatisticsRecorder(self._pages.page_count)
         self._failed_steps = 0
-        """How many steps failed since the last one that did not."""
+        """Number of failed steps since the last success."""
 
     @property
     def cache_tokens(self) -> int:
-        """Tokens that all pages hold."""
+        """Number of tokens that fit into all pages."""
         return self._pages.page_count * self._pages.page_size
 
     @property
@@ -112,13 +112,13 @@ class EngineCore:
         return not self._live
 
     def add(self, generation: Generation) -> None:
-        """Take in a request that was submitted."""
+        """Add a submitted request."""
         try:
             drafts = PromptLookup() if self._settings.prompt_lookup else None
             matcher, generation.matcher = generation.matcher, None
             tokens = list(generation.prompt_tokens)
             sequence = Sequence(generation.request_id, tokens, drafts, matcher)
-            # With a grammar, that alone says where an answer may end.
+            # With a grammar, only the grammar decides where an answer may end.
             ends_freely = generation.ignore_eos or matcher is not None
             ends = frozenset() if ends_freely else self._end_of_generation
             sampler = Sampler(generation.sampling, generation.prompt_tokens, ends)
@@ -132,12 +132,12 @@ class EngineCore:
         self._scheduler.add(sequence, after=leader.sequence if leader else None)
 
     def end(self, request_id: int, reason: FinishReason) -> None:
-        """End a request now; one that is unknown or has ended is left as it is."""
+        """End a request now; does nothing for an unknown or ended one."""
         if (live := self._live.get(request_id)) is not None:
             self._end(live, reason)
 
     def end_overdue(self) -> None:
-        """Fail the requests that have taken longer than the settings allow."""
+        """Fail the requests that have exceeded `request_timeout`."""
         if timeout := self._settings.request_timeout:
             oldest = time.monotonic_ns() - timeout * NANOSECONDS
             for live in list(self._live.values()):
@@ -147,7 +147,7 @@ class EngineCore:
                     )
 
     def fail_all(self, error: str) -> None:
-        """End every request as failed, whatever state the pages are in."""
+        """End every request as failed, whatever the state of the pages."""
         for live in list(self._live.values()):
             try:
                 self._end(live, FinishReason.FAILED, error=error)
@@ -155,12 +155,12 @@ class EngineCore:
                 log.exception("what request %d held was not freed", live.generation.request_id)
 
     def abandon(self, error: str) -> None:
-        """Tell every client of a failed end and free nothing; see Generation.abandon."""
+        """Send every client a failure and free nothing; see Generation.abandon."""
         for live in list(self._live.values()):
             live.generation.abandon(error)
 
     def check_weights(self) -> None:
-        """Raise WeightsChanged where the weights are no longer those that were loaded."""
+        """Raise WeightsChanged if the weights are no longer those that were loaded."""
         self._session.check()
 
     def check_integrity(self) -> None:
@@ -171,9 +171,9 @@ class EngineCore:
             raise AssertionError("the scheduler's sequences are not those of the requests")
 
     def step(self) -> None:
-        """Plan a step, compute it and hand out its tokens; without requests, do nothing.
+        """Plan a step, compute it and distribute its tokens; without requests, do nothing.
 
-        Raises RuntimeError where MAX_FAILED_STEPS failed in a row, WeightsChanged where the
+        Raises RuntimeError after MAX_FAILED_STEPS failures in a row, and WeightsChanged if the
         weights are no longer those that were loaded.
         """
         plan = self._scheduler.plan(self._pace.patience)
@@ -238,7 +238,7 @@ class EngineCore:
                     self._fail(row, problem)
 
     def _fail(self, row: PlannedRow, problem: BaseException) -> None:
-        """End a row's request, and no other. Raises `problem` where the end is what failed."""
+        """End the request of a row. Raises `problem` if ending it fails."""
         request_id = row.sequence.request_id
         if (live := self._live.get(request_id)) is None:
             raise problem
@@ -254,11 +254,11 @@ class EngineCore:
         self._end(live, FinishReason.FAILED, error=error)
 
     def _sample(self, row: PlannedRow, logits: Logits, at: int, masks: StepMasks) -> list[int]:
-        """A row's next tokens, one at least, from its logits at `at` onward.
+        """Return a row's next tokens, at least one, from its logits at `at` onward.
 
-        After a guess that is the sampled token the logits behind it are the model's own, so the
-        next token is drawn from them: the same draws from the same logits as one by one.
-        Raises FloatingPointError where the logits are not finite.
+        If a drafted token is the sampled one, the logits after it are the model's own, and the next
+        token is sampled from them: the same draws from the same logits as one token per step.
+        Raises FloatingPointError if the logits are not finite.
         """
         live = self._live[row.sequence.request_id]
         tokens: list[int] = []
@@ -275,12 +275,12 @@ class EngineCore:
         """Give a request its next tokens; it may end with the last of them."""
         generation = live.generation
         reason = self._ending(live, tokens)
-        # All but the last were guessed, so their keys and values are in the pages already.
+        # All but the last were drafted, so their keys and values are in the pages already.
         self._scheduler.settle(row, len(tokens) - 1)
         for token in tokens:
             live.sequence.tokens.append(token)
             generation.append(token)
-        # The last of a grammar's tokens is text; one that stops a request is its end alone.
+        # The last token of a grammar is text; one that stops a request adds none.
         ends_with_text = reason is FinishReason.STOP and (
             tokens[-1] not in generation.sampling.stop_token_ids
         )
@@ -290,7 +290,7 @@ class EngineCore:
             self._end(live, reason, None if ends_with_text else tokens[-1])
 
     def _ending(self, live: _Live, tokens: list[int]) -> FinishReason | None:
-        """Why a request ends with the last of its next tokens, if it does."""
+        """Return why a request ends with the last of its next tokens, or None."""
         generation, matcher = live.generation, live.sequence.matcher
         if tokens[-1] in self._end_of_generation and not generation.ignore_eos:
             return FinishReason.EOS
@@ -309,7 +309,7 @@ class EngineCore:
         *,
         error: str | None = None,
     ) -> None:
-        """Free what a request holds, then tell of its end."""
+        """Free what a request holds, then report its end."""
         del self._live[live.generation.request_id]
         try:
             self._scheduler.remove(live.sequence)
@@ -324,8 +324,8 @@ class EngineCore:
         *,
         error: str | None = None,
     ) -> None:
-        """Count the end of a request, then tell the observer and the client."""
-        # Counted first, so that whoever sees the end also sees it counted.
+        """Count the end of a request, then notify the observer and the client."""
+        # Counted first, so that a client that sees the end also sees it counted.
         self._update_statistics(ended=reason)
         generation.finish(reason, error)
         if self._observer is not None:
@@ -346,7 +346,7 @@ class EngineCore:
 
 
 def _unsound(plan: StepPlan, logits: Logits) -> set[Sequence]:
-    """The sequences whose next token's logits are not finite."""
+    """Return the sequences whose next token's logits are not finite."""
     found = set()
     at = 0
     for row in plan.sampled:

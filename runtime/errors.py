@@ -1,32 +1,32 @@
-"""The exceptions of ROCmForge. Every message is one sentence that tells the user what to do.
+"""The exceptions of ROCmForge. Every message is one sentence that says what to do.
 
-A module raises one of these for whatever a user can cause; anything else that escapes is a bug.
-`code` tells programs what happened and never changes; messages may, so nothing reads them.
+A module raises one of these for whatever a user can cause; any other exception is a bug. `code` is
+for programs and never changes; messages may, so nothing parses them.
 """
 
 from typing import ClassVar
 
 
 class RocmForgeError(Exception):
-    """Base of every error a user can cause or fix. `str(error)` is shown as it is."""
+    """Base of every error that a user can cause or fix. `str(error)` is shown to users."""
 
     code: ClassVar[str] = "internal_error"
 
 
 class GGUFError(RocmForgeError):
-    """A GGUF file that cannot be read: the message names the file and the field."""
+    """A GGUF file that cannot be read; the message names the file and the field."""
 
     code = "invalid_gguf"
 
 
 class TruncatedGGUF(GGUFError):
-    """A GGUF file that ends earlier than its header says: a copy of it may be under way."""
+    """A GGUF file that ends earlier than its header says; it may still be copied."""
 
     code = "truncated_gguf"
 
 
 class UnsupportedModel(RocmForgeError):
-    """A readable model that this build cannot run: the message names what it lacks."""
+    """A readable model that this build cannot run; the message names what is missing."""
 
     code = "unsupported_model"
 
@@ -38,19 +38,19 @@ class PreparationError(RocmForgeError):
 
 
 class BrokenModel(PreparationError):
-    """A prepared model that cannot be loaded: the message says which file is missing or wrong."""
+    """A prepared model that cannot be loaded; the message names the missing or wrong file."""
 
     code = "broken_model"
 
 
 class NameTaken(PreparationError):
-    """A file would become a version of another model, which has the same name."""
+    """A file would become a version of a different model of the same name."""
 
     code = "model_name_taken"
 
 
 class ModelNotFound(RocmForgeError):
-    """No published model or file has the name that was asked for."""
+    """No published model or file has the requested name."""
 
     code = "model_not_found"
 
@@ -62,27 +62,27 @@ class BenchmarkError(RocmForgeError):
 
 
 class ServerNotStarted(BenchmarkError):
-    """A server that was started as a child process ended by itself, or was not ready in time."""
+    """A server child process ended by itself, or was not ready in time."""
 
     code = "server_not_started"
 
 
 class Regression(RocmForgeError):
-    """A model is served worse than before: the message says in which figures and by how much."""
+    """A model became slower; the message says in which figures and by how much."""
 
     code = "regression"
 
 
 class DeviceError(RocmForgeError):
-    """The device that was asked for is missing or lacks what the model needs."""
+    """The requested device is missing or lacks what the model needs."""
 
     code = "device_unavailable"
 
 
 class InvalidRequest(RocmForgeError):
-    """A generation request that cannot be served; `field` is the field at fault, where it is one.
+    """A request that cannot be served; `field` is the field at fault, if there is one.
 
-    A field inside another is named as in `messages[0].content`.
+    A nested field is written as `messages[0].content`.
     """
 
     code = "invalid_request"
@@ -93,13 +93,13 @@ class InvalidRequest(RocmForgeError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """A prompt too long for any answer in the context, or in the KV cache."""
+    """A prompt that leaves no room for an answer in the context, or in the KV cache."""
 
     code = "context_length_exceeded"
 
 
 class QueueFull(RocmForgeError):
-    """The server has as many requests as it may hold; try again later."""
+    """The server has the maximum number of requests; try again later."""
 
     code = "queue_full"
 
@@ -111,9 +111,9 @@ class EngineUnavailable(RocmForgeError):
 
 
 class WeightsChanged(EngineUnavailable):
-    """The weights of a loaded model are no longer what they were: it computes nothing more.
+    """The weights of a loaded model have changed on disk; it computes nothing more.
 
-    `reloadable`: whether loading the same version again gives the right weights.
+    reloadable: whether loading the same version again gives the right weights.
     """
 
     code = "weights_changed"
@@ -124,12 +124,12 @@ class WeightsChanged(EngineUnavailable):
 
 
 class SettingsError(RocmForgeError):
-    """An environment variable or command-line option with a value that does not fit."""
+    """An environment variable or command-line option with an invalid value."""
 
     code = "invalid_setting"
 
 
 class InvalidName(SettingsError):
-    """A text that cannot be the name of a model, so nothing was looked for under it."""
+    """Text that cannot be the name of a model."""
 
     code = "invalid_model_name"

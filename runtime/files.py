@@ -1,6 +1,6 @@
-"""Files that several processes share: locks, and files that appear whole or not at all.
+"""Files that several processes share: locks, and atomic writes.
 
-Nothing here is named by a process id: two containers on one volume may have the same.
+No file is named by a process id: two containers on one volume may have the same.
 """
 
 import errno
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 PARTIAL_PREFIX = ".rocmforge-partial-"
-"""What a file is called until it is whole. Its writer holds a lock on it."""
+"""Prefix of a file that is being written. Its writer holds a lock on it."""
 
 
 @contextmanager
 def locked(path: Path, *, make_folder: bool = True) -> Iterator[None]:
-    """Hold the exclusive lock of a lock file, which is made where it is missing; waits for it.
+    """Hold the exclusive lock of a lock file, creating it if missing; waits for it.
 
-    The system frees it when the process ends, however. The last thing that its holder does may be
-    to delete the file or its folder: whoever waits then makes a new one, or, without `make_folder`,
-    gets FileNotFoundError. Raises OSError.
+    The system releases it when the process ends, however. Its holder may delete the file or its
+    folder at the end: a waiting process then creates a new one, or, without `make_folder`, gets
+    FileNotFoundError. Raises OSError.
     """
     while True:
         if make_folder:
@@ -33,7 +33,7 @@ def locked(path: Path, *, make_folder: bool = True) -> Iterator[None]:
         try:
             file = path.open("ab")
         except FileNotFoundError:
-            if make_folder:  # the folder was deleted in between
+            if make_folder:  # the folder was deleted in the meantime
                 continue
             raise
         with file:
@@ -50,10 +50,10 @@ def locked(path: Path, *, make_folder: bool = True) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file, open for writing, that takes the place of `path` when the block ends well.
+    """Yield a new file, open for writing, that replaces `path` when the block ends normally.
 
-    It is on disk before it is seen under that name. After an exception nothing has changed; what
-    killed processes left in the folder is removed. Raises OSError.
+    It is synced before it gets that name. After an exception nothing has changed; leftovers of
+    killed processes in the folder are removed. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent)
@@ -71,7 +71,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file by `content`, on disk before it is seen. Raises OSError."""
+    """Replace a file by `content`, synced before it is visible. Raises OSError."""
     with replacing(path) as file:
         file.write(content)
 
@@ -80,17 +80,17 @@ def remove_abandoned(folder: Path) -> None:
     """Delete the partial files of `replacing` in a folder whose writers are gone."""
     for partial in folder.glob(f"{PARTIAL_PREFIX}*"):
         with suppress(OSError), partial.open("rb") as file:
-            # A living writer holds it; who has just made it and not yet locked it makes another.
+            # A living writer holds the lock; one that has not locked its file yet makes another.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(file, partial):
                 partial.unlink()
 
 
 def discard(folder: Path, trash: Path) -> None:
-    """Delete a folder, all of it at once as others see it: it moves to `trash` first.
+    """Delete a folder; for others it disappears at once, since it moves to `trash` first.
 
-    trash: a folder of the same file system that holds nothing else. What a killed process left
-    there goes too. Raises OSError where the folder cannot be moved; then it is as it was.
+    trash: a folder of the same file system used for nothing else. Leftovers of killed processes
+    in it are deleted too. Raises OSError if the folder cannot be moved; then it is unchanged.
     """
     while True:
         trash.mkdir(parents=True, exist_ok=True)
@@ -100,18 +100,18 @@ def discard(folder: Path, trash: Path) -> None:
         except FileNotFoundError:
             if not os.path.lexists(folder):
                 return
-            # Somebody else has just emptied the trash and removed it.
+            # Another process has just emptied the trash and removed it.
     sync(folder.parent)
     empty_trash(trash)
 
 
 def empty_trash(trash: Path) -> None:
-    """Delete what `discard` has moved to a folder, and that folder; what cannot go stays."""
+    """Delete what `discard` has moved to a folder, and that folder, as far as possible."""
     shutil.rmtree(trash, ignore_errors=True)
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path names a file; False for any text that can name none."""
+    """Whether a path names a file; False for text that cannot be a path."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):  # too long, a loop of links, a NUL
@@ -119,7 +119,7 @@ def is_file(path: Path) -> bool:
 
 
 def read_file(path: Path, most_bytes: int) -> bytes:
-    """The content of a regular file. Raises OSError, also for a pipe, a folder or a larger file."""
+    """Return the content of a regular file. Raises OSError, also for a pipe or a larger file."""
     with open(path, "rb", opener=open_at_once) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -130,7 +130,7 @@ def read_file(path: Path, most_bytes: int) -> bytes:
 
 
 def open_at_once(path: str | Path, flags: int) -> int:
-    """A descriptor as the system gives it, but of a pipe without waiting for its writer."""
+    """Return a descriptor; opening a pipe does not wait for its writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -144,13 +144,13 @@ def sync(path: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _new_partial(folder: Path) -> tuple[BinaryIO, Path]:
-    """A new locked file of a name that nobody else has, with the usual permissions."""
+    """Return a new locked file with a unique name and the usual permissions."""
     while True:
         partial = folder / f"{PARTIAL_PREFIX}{secrets.token_hex(8)}"
         with suppress(FileExistsError):
@@ -163,7 +163,7 @@ def _new_partial(folder: Path) -> tuple[BinaryIO, Path]:
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
-    """Whether an open file is still what its path names."""
+    """Whether an open file is still the one at this path."""
     opened = os.fstat(file.fileno())
     try:
         named = path.stat()

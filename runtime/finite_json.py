@@ -1,4 +1,4 @@
-"""JSON whose numbers are all finite: JSON knows neither NaN nor infinity."""
+"""JSON with finite numbers only: JSON has neither NaN nor infinity."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -19,10 +19,10 @@ SCALARS = (
 
 
 def finite_json(value: Any) -> bytes:
-    """JSON of a value, with paths as text.
+    """Return the JSON of a value, with paths as strings.
 
-    Raises ValueError that names the place of a number that is not finite. msgspec itself would
-    write null, which whoever reads the text cannot take for a number.
+    Raises ValueError naming the place of a number that is not finite. msgspec itself would write
+    null, which readers do not expect for a number.
     """
     encoded = msgspec.json.encode(value, enc_hook=str)
     if b"null" in encoded and _may_hold_floats(value.__class__):
@@ -34,7 +34,7 @@ def finite_json(value: Any) -> bytes:
 
 @cache
 def _may_hold_floats(kind: type[Any]) -> bool:
-    """Whether a value of a class may; the event of a token, which there are many of, may not."""
+    """Whether values of a class may hold floats; a token's event, the most frequent, may not."""
     if not issubclass(kind, msgspec.Struct):
         return True
     waiting: list[inspect.Type] = [inspect.type_info(kind)]

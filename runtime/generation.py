@@ -1,4 +1,4 @@
-"""One request as its client sees it: the handle that the engine fills and any thread reads."""
+"""One request as its client sees it: a handle that the engine fills and any thread reads."""
 
 import queue
 import threading
@@ -24,7 +24,7 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenOutput:
-    """One output of a request. Only its last one has a finish reason; an end may lack a token."""
+    """One output of a request. Only the last has a finish reason; it may have no token."""
 
     token: int | None
     finish_reason: FinishReason | None = None
@@ -32,28 +32,28 @@ class TokenOutput:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """When what happened to a request, in nanoseconds of time.monotonic_ns(). Immutable."""
+    """Times of a request's phases, in nanoseconds of time.monotonic_ns(). Immutable."""
 
     submitted_ns: int
     submitted_unix_ns: int
-    """The same moment in nanoseconds since 1970: the one stamp that the wall clock gives."""
+    """The same moment in nanoseconds since 1970, from the wall clock."""
     started_ns: int | None = None
-    """First taken into a step."""
+    """First scheduled in a step."""
     first_token_ns: int | None = None
     finished_ns: int | None = None
 
     @classmethod
     def begin(cls) -> "Timings":
-        """Those of a request that is submitted now."""
+        """Return the timings of a request that is submitted now."""
         unix_ns = time.time_ns()  # noqa: TID251
         return cls(submitted_ns=time.monotonic_ns(), submitted_unix_ns=unix_ns)
 
     def unix_ns(self, moment_ns: int) -> int:
-        """One of these moments in nanoseconds since 1970, for those who read it elsewhere."""
+        """Convert one of these moments to nanoseconds since 1970."""
         return self.submitted_unix_ns + moment_ns - self.submitted_ns
 
     def age_seconds(self) -> float:
-        """Seconds since the request was submitted."""
+        """Return the seconds since the request was submitted."""
         return (time.monotonic_ns() - self.submitted_ns) / NANOSECONDS
 
 
@@ -79,8 +79,8 @@ class EngineRequest:
 class Generation:
     """A submitted request. The engine's thread writes it; any thread may read it.
 
-    Each field is replaced whole or appended to, so that a reader sees a true state, if an old one.
-    Outputs are for one consumer.
+    Each field is replaced or appended to in one operation, so a reader sees a consistent, perhaps
+    old, state. Outputs are for one consumer.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Generation:
         self.max_tokens = max_tokens
         self.ignore_eos = ignore_eos
         self.matcher = matcher
-        """The grammar of the answer, until the engine takes the request in and owns it."""
+        """The grammar of the answer, until the engine adds the request and owns it."""
         self.context = context
         """What the submitter wants to find at the end; the engine only carries it."""
         self.leader = leader
@@ -109,9 +109,9 @@ class Generation:
         self.timings = Timings.begin()
         self.finish_reason: FinishReason | None = None
         self.error: str | None = None
-        """What went wrong, for a request that failed."""
+        """The error message of a failed request."""
         self.prefix_hit_tokens = 0
-        """Prompt tokens that were not computed again because their pages were known."""
+        """Prompt tokens found in the prefix cache and not computed."""
         self._tokens: list[int] = []
         self._outputs: queue.SimpleQueue[TokenOutput] = queue.SimpleQueue()
         self._ended = threading.Event()
@@ -123,7 +123,7 @@ class Generation:
 
     @property
     def token_count(self) -> int:
-        """How many tokens were generated so far."""
+        """Number of tokens generated so far."""
         return len(self._tokens)
 
     @property
@@ -134,7 +134,7 @@ class Generation:
     def next_output(self, timeout: float | None = None) -> TokenOutput | None:
         """Wait for the next output; None after `timeout` seconds without one.
 
-        After the output with a finish reason there is no further one.
+        The output with a finish reason is the last.
         """
         try:
             return self._outputs.get(timeout=timeout)
@@ -142,13 +142,13 @@ class Generation:
             return None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end; False where `timeout` seconds passed before it."""
+        """Wait for the end; False after `timeout` seconds."""
         return self._ended.wait(timeout)
 
-    # What follows is for the engine's thread alone.
+    # The rest is for the engine's thread only.
 
     def mark_started(self) -> None:
-        """Note the first step that takes the request in."""
+        """Record the first step that includes the request."""
         if self.timings.started_ns is None:
             self.timings = replace(self.timings, started_ns=time.monotonic_ns())
 
@@ -159,19 +159,19 @@ class Generation:
         self._tokens.append(token)
 
     def finish(self, reason: FinishReason, error: str | None = None) -> None:
-        """Set the final state; `publish` tells the client."""
+        """Set the final state; `publish` then notifies the client."""
         self.timings = replace(self.timings, finished_ns=time.monotonic_ns())
         self.error = error
         self.finish_reason = reason
 
     def publish(self, output: TokenOutput) -> None:
-        """Hand an output to the client."""
+        """Queue an output for the client."""
         self._outputs.put(output)
         if output.finish_reason is not None:
             self._ended.set()
 
     def abandon(self, error: str) -> None:
-        """Fail the request from another thread, where the engine's own is never to come back."""
+        """Fail the request from another thread when the engine's thread hangs."""
         if not self.finished:
             self.finish(FinishReason.FAILED, error)
             self.publish(TokenOutput(None, FinishReason.FAILED))

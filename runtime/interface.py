@@ -1,8 +1,8 @@
-"""The interface of a step graph: what its inputs and outputs are called, and their shapes.
+"""The interface of a step graph: names and shapes of its inputs and outputs.
 
-Conversion writes graphs with it, sessions and the exact model run them by it, validation checks it.
-In shapes T = tokens of the step, B = rows (requests), P = columns of the page table, R = rows whose
-logits are wanted.
+Conversion writes graphs with it, sessions and the exact model run them, validation checks it.
+Letters in shapes: T = tokens of the step, B = rows (requests), P = columns of the page table,
+R = rows whose logits are needed.
 """
 
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ PoolShape = tuple[int, int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class GraphValue:
-    """An input or output of the graph; a dimension is a number, or the symbol of one. Immutable."""
+    """An input or output of the graph; a dimension is a number or a symbol. Immutable."""
 
     name: str
     dtype: str
-    """As NumPy calls it."""
+    """NumPy's name of the type."""
     shape: tuple[int | str, ...]
 
 
 def graph_inputs(layout: PageLayout) -> tuple[GraphValue, ...]:
-    """The inputs of a model's graph, in order."""
+    """Return the inputs of a model's graph, in order."""
     return (
         GraphValue(TOKEN_IDS, "int32", ("T",)),
         GraphValue(POSITIONS, "int32", ("T",)),
@@ -50,17 +50,17 @@ def graph_inputs(layout: PageLayout) -> tuple[GraphValue, ...]:
 
 
 def graph_outputs(layout: PageLayout, vocabulary_size: int) -> tuple[GraphValue, ...]:
-    """The outputs of a model's graph, in order; the second is the pool, written in place."""
+    """Return the outputs of a model's graph, in order; the second is the pool, written in place."""
     return GraphValue(LOGITS, "float32", ("R", vocabulary_size)), _pool(PAGE_POOL_OUT, layout)
 
 
 def pool_shape(layout: PageLayout, pages: int, page_size: int) -> PoolShape:
-    """[layers, pages, 2, kv_heads, page_size, head_dim] of a pool of `pages` pages."""
+    """Return [layers, pages, 2, kv_heads, page_size, head_dim] of a pool of `pages` pages."""
     return layout.layers, pages, 2, layout.kv_heads, page_size, layout.head_dim
 
 
 def layer_pool(layer: int) -> str:
-    """The name of the pool between two layers' writes: the same memory as the graph's own."""
+    """Return the name of the pool after a layer's write: the same memory as the graph's input."""
     return f"blk.{layer}.{PAGE_POOL}"
 
 

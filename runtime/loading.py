@@ -1,4 +1,4 @@
-"""A prepared model, loaded: its session and its tokenizer."""
+"""Loads the session and the tokenizer of a prepared model."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from runtime.tokenizer import Tokenizer, TokenizerCache
 
 
 def tokenizer_cache(settings: Settings) -> TokenizerCache:
-    """The cache of built tokenizers below the cache folder."""
+    """Return the cache of built tokenizers below the cache folder."""
     return TokenizerCache(settings.cache_folder / "tokenizers")
 
 
 def load(folder: Path, settings: Settings, cache: TokenizerCache) -> tuple[Session, Tokenizer]:
-    """The session of a prepared model and its tokenizer."""
+    """Return the session and the tokenizer of a prepared model."""
     session = Session(folder, settings=settings)
     return session, Tokenizer.from_gguf(session.weights.gguf, cache)

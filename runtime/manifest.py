@@ -1,7 +1,7 @@
-"""What pipelines hand to the runtime: the description of a prepared model.
+"""The description of a prepared model, which conversion writes and the runtime reads.
 
 A prepared model is a folder with `manifest.json`, `model.onnx`, the checksums of the GGUF and,
-where the file system allows it, the GGUF itself. Everything here is immutable.
+if the file system allows it, the GGUF itself. Everything here is immutable.
 """
 
 import errno
@@ -23,15 +23,15 @@ MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 GRAPH_NAME = "model.onnx"
 GRAPH_VERSION = "6"
-"""Version of the operators a graph is made of: counts up when graphs must be built anew."""
+"""Version of the operators in a graph: counts up when graphs must be built again."""
 
 MAX_MANIFEST_BYTES = 1 << 26
 NO_MANIFEST = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 StoredAs = Literal["reflink", "copy", "link", "outside"]
-"""A file of our own, with the user's blocks or without; the user's own, linked; or elsewhere.
+"""How the folder keeps the GGUF: as its own file (reflink or copy), as a hard link, or not.
 
-The first two stay what they are whatever the user does with the file."""
+The first two are independent of the user's file."""
 
 
 class PageLayout(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class PageLayout(msgspec.Struct, frozen=True, kw_only=True):
     head_dim: int
 
     def bytes_per_token(self) -> int:
-        """Bytes of cache that one token takes over all layers."""
+        """Bytes of cache per token over all layers."""
         return self.layers * 2 * self.kv_heads * self.head_dim * 2
 
 
@@ -55,9 +55,9 @@ class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     """Absolute path of the file that was converted."""
     linked_name: str | None
-    """Its name inside the prepared folder, or None where it stays outside."""
+    """Its name inside the prepared folder; None if it stays outside."""
     stored_as: StoredAs | None = None
-    """What stands in the folder; None in manifests of earlier builds."""
+    """How the folder keeps it; None in manifests of earlier builds."""
     size: int
     """Bytes."""
     sha256: str
@@ -73,11 +73,11 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """One sentence; for a failed check, what failed and where."""
     figures: dict[str, float] = {}
     series: dict[str, tuple[float, ...]] = {}
-    """Rows of numbers for a picture: of each position, or of each layer."""
+    """Values for a plot, per position or per layer."""
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a number that is not finite, which no manifest can hold."""
+        """Raises ValueError for a number that is not finite, which JSON cannot hold."""
         for name, values in {**{k: (v,) for k, v in self.figures.items()}, **self.series}.items():
             if not all(map(isfinite, values)):
                 raise ValueError(f"{name} of the {self.name} check is not finite")
@@ -99,7 +99,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     weights: WeightsFile
     graph_sha256: str
     versions: dict[str, str]
-    """Versions of what made the model: rocmforge, onnx, onnxruntime, gguf."""
+    """Versions of the tools that made the model: rocmforge, onnx, onnxruntime, gguf."""
     created_at: str
     """ISO 8601, UTC."""
     checks: tuple[CheckResult, ...] = ()
@@ -113,8 +113,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def read(cls, folder: Path) -> "Manifest":
         """Read `manifest.json` of a prepared folder.
 
-        Raises ModelNotFound without such a file, BrokenModel for anything else that is not the
-        manifest of a model of this build.
+        Raises ModelNotFound if there is no such file, BrokenModel for anything but the manifest of
+        a model of this build.
         """
         path = folder / MANIFEST_NAME
         try:
@@ -138,17 +138,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return manifest
 
     def weights_path(self, folder: Path) -> Path:
-        """The GGUF to map: the file in the prepared folder, else the converted file itself."""
+        """Return the GGUF to map: the file in the prepared folder, else the converted file."""
         if self.weights.linked_name is not None:
             return folder / self.weights.linked_name
         return Path(self.weights.path)
 
 
 def hold(folder: Path) -> BinaryIO:
-    """The open manifest of a prepared folder; while it is open nobody deletes the folder.
+    """Open the manifest of a prepared folder; while it is open no process deletes the folder.
 
-    It is a shared lock of the system, freed with the process however that ends. Raises
-    ModelNotFound where the folder is gone, BrokenModel where its manifest cannot be opened.
+    It has a shared lock, which the system releases when the process ends. Raises ModelNotFound if
+    the folder is gone, BrokenModel if its manifest cannot be opened.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -156,7 +156,7 @@ def hold(folder: Path) -> BinaryIO:
         # Without locks on this file system nobody deletes it either: see held_alone.
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_SH)
-        # Whoever held it alone meanwhile has deleted it.
+        # The process that held it alone has deleted it meanwhile.
         path.stat()
     except FileNotFoundError:
         raise ModelNotFound(
@@ -169,9 +169,9 @@ def hold(folder: Path) -> BinaryIO:
 
 @contextmanager
 def held_alone(folder: Path) -> Iterator[bool]:
-    """Whether no process holds a prepared folder; if so, none begins to while in the block.
+    """Yield whether no process holds a prepared folder; if so, none can within the block.
 
-    Nobody holds a folder without a manifest; where that cannot be opened, somebody may.
+    Nobody holds a folder without a manifest; if it cannot be opened, somebody may.
     """
     try:
         descriptor = open_at_once(folder / MANIFEST_NAME, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""A file of weights that is mapped, never copied, and what it was when it was mapped."""
+"""A weights file that is mapped, never copied, and its state when it was mapped."""
 
 import contextlib
 import mmap
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from runtime.checksums import Checksums
 
 MAX_LOOKS = 5
-"""How often a file is read anew that is written to while it is read."""
+"""How often to read a file again that is written to while it is read."""
 
 
 class FileState(NamedTuple):
-    """What the system says of a file; who writes to it changes this before its content."""
+    """What the system reports of a file; a write changes this before the content."""
 
     size: int
     """Bytes."""
     modified_ns: int
     changed_ns: int
-    """Of the content or of anything about the file, links to it included. Nobody can set it."""
+    """Time of the last change of the content or of any attribute, links included; not settable."""
 
     @classmethod
     def of(cls, file: BinaryIO) -> "FileState":
-        """The state of an open file at this moment."""
+        """Return the current state of an open file."""
         status = os.fstat(file.fileno())
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
@@ -36,7 +36,7 @@ class FileState(NamedTuple):
 class MappedFile:
     """A read-only map of a whole file, which is kept open.
 
-    The map is immutable as long as nobody writes to the file. Whoever calls `differs` owns `state`.
+    The map is immutable as long as nobody writes to the file. The caller of `differs` owns `state`.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class MappedFile:
     data: NDArray[np.uint8]
     """The content, [size]."""
     state: FileState
-    """Of when it was opened, or last looked at closely."""
+    """State when it was opened or last compared."""
     checksums: Checksums | None = None
 
     @classmethod
@@ -62,18 +62,18 @@ class MappedFile:
 
     @property
     def content(self) -> NDArray[np.uint8]:
-        """What the checksums are of: all, or all but the checksums themselves."""
+        """The bytes covered by the checksums: all, except checksums in the file itself."""
         return self.data if self.checksums is None else self.data[: self.checksums.size]
 
     def is_untouched(self) -> bool:
-        """Whether nothing has happened to the file since `state`. Costs a microsecond."""
+        """Whether the file is unchanged since `state`. Costs a microsecond."""
         return FileState.of(self.file) == self.state
 
     def damage(self) -> str | None:
-        """What has become of the content since `state`, in words; None where it is the same.
+        """Describe how the content has changed since `state`; None if it is the same.
 
-        Where only links or permissions changed, parts of it are looked at, else all. Then `state`
-        is that of now.
+        If only links or permissions changed, parts of it are compared, else all. Then `state`
+        becomes the current one.
         """
         for _ in range(MAX_LOOKS):
             now = FileState.of(self.file)
@@ -93,18 +93,18 @@ class MappedFile:
         return "is being written to"
 
     def first_damage(self) -> int | None:
-        """Place in bytes of the first mebibyte that is not as it was written; None if none."""
+        """Return the offset of the first changed mebibyte, or None."""
         return None if self.checksums is None else self.checksums.damaged(self.content)
 
     def close(self) -> None:
-        """Close the file; the map goes when nobody uses `data` any more."""
+        """Close the file; the map is freed when nobody uses `data` any more."""
         self.file.close()
 
     def use_large_pages(self) -> None:
-        """Let the system hold the file in large pages where it has any for files.
+        """Let the system keep the file in large pages if it supports them for files.
 
-        Weights that are read from end to end in small pages wait for the table of pages: a tenth to
-        a fifth of what memory could give.
+        Reading weights through small pages waits for the page table, which costs a tenth to a fifth
+        of the memory bandwidth.
         """
         with contextlib.suppress(OSError):  # a kernel without large pages
             self.mapping.madvise(mmap.MADV_HUGEPAGE)

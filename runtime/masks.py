@@ -1,4 +1,4 @@
-"""Masks of the tokens that grammars allow, made beside the model's step."""
+"""Masks of the tokens that grammars allow, computed in parallel with the model's step."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +14,7 @@ from runtime.sequence import Sequence
 
 
 class StepMasks:
-    """The masks of one step's rows, by their sequences. Owned by the engine thread."""
+    """The masks of one step's rows, by sequence. Owned by the engine thread."""
 
     def __init__(self, made: dict[Sequence, "NDArray[np.bool_] | BaseException"]) -> None:
         self._made = made
@@ -22,10 +22,10 @@ class StepMasks:
     def applied(
         self, row: PlannedRow, guesses: int, logits: Logits, place: int
     ) -> tuple[Logits, int]:
-        """Logits, and the place in them, of what may follow after so many guesses of a row.
+        """Return the logits, and the index in them, of a row after a number of drafted tokens.
 
-        They are the step's own where the row has no grammar. Raises GrammarFailed, or whatever
-        went wrong when the mask was made.
+        They are the step's own if the row has no grammar. Raises GrammarFailed, or the exception
+        raised when the mask was made.
         """
         if row.sequence.matcher is None:
             return logits, place
@@ -37,7 +37,7 @@ class StepMasks:
         values = logits.row(place)
         mask = made[guesses]
         width = min(len(values), len(mask))
-        # What the model has beyond its vocabulary is padding, which no grammar allows.
+        # Logits beyond the vocabulary are padding, which no grammar allows.
         masked = np.full_like(values, -np.inf)
         np.copyto(masked[:width], values[:width], where=mask[:width])
         if not mask[:width].any():
@@ -48,7 +48,7 @@ class StepMasks:
 class MaskMaker:
     """Makes a step's masks in a thread of its own, which starts with the first grammar.
 
-    Owned by the engine thread. Matchers belong to the other thread inside `beside` only.
+    Owned by the engine thread. Inside `beside` the other thread owns the matchers.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class MaskMaker:
 
     @contextmanager
     def beside(self, plan: StepPlan) -> Iterator[StepMasks]:
-        """Within it the plan's masks are made; they are whole when it is left."""
+        """Make the plan's masks within the block; they are complete when it ends."""
         rows = [
             (row.sequence, row.sequence.matcher, row.draft)
             for row in plan.sampled
@@ -78,7 +78,7 @@ class MaskMaker:
     def _begin(self, make: Callable[[], None]) -> "Future[None]":
         try:
             return self._thread.submit(make)
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:  # the system has no more threads
             done: Future[None] = Future()
             make()
             done.set_result(None)

@@ -1,32 +1,32 @@
-"""How long the prompts of others may keep those waiting that are generating."""
+"""How long prompts may delay the requests that are generating."""
 
 MEASURED_TOKENS = 16
-"""Tokens from which on a step takes time in proportion to them."""
+"""Number of tokens from which the time of a step is proportional to them."""
 
 
 class Pace:
-    """Turns the longest pause, in seconds, into tokens of prompts. Owned by the engine thread.
+    """Converts the longest pause, in seconds, to prompt tokens. Owned by the engine thread.
 
-    Time enters here alone. It decides who is computed when, and since rows are batch-invariant it
+    This is the only place where time affects scheduling. Since rows are batch-invariant, it
     changes no token.
     """
 
     def __init__(self, longest_pause: float) -> None:
-        """longest_pause: seconds between one token of a request and its next."""
+        """longest_pause: maximum seconds between two tokens of a request."""
         self._longest_pause = longest_pause
         self._paused = 0.0
-        """Seconds since those that are generating last took part in a step."""
+        """Seconds since the generating requests last took part in a step."""
         self._seconds_per_token: float | None = None
 
     @property
     def patience(self) -> int:
-        """Tokens of prompts that can be computed before the pause is over; 0 until one is timed."""
+        """Prompt tokens that fit before the pause is over; 0 before the first timing."""
         if not self._seconds_per_token:
             return 0
         return max(0, int((self._longest_pause - self._paused) / self._seconds_per_token))
 
     def step_done(self, seconds: float, tokens: int, *, pauses: bool) -> None:
-        """Learn from a step how long tokens take; `pauses`: it left out those that generate."""
+        """Learn the time per token from a step; `pauses`: it left out the generating requests."""
         if tokens >= MEASURED_TOKENS:
             last = seconds / tokens
             before = self._seconds_per_token

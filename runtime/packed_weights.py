@@ -1,8 +1,8 @@
 """A packed copy of a model's matrices in one file that every session maps.
 
 The file is a cache: named by the content of the GGUF and by the layout, written once, shared by
-all processes through the page cache, and free to be deleted. Its checksums stand at its end. Where
-it cannot be written, the kernels read the GGUF's own rows, only slower.
+all processes through the page cache, and safe to delete. Its checksums are at its end. If it cannot
+be written, the kernels read the GGUF's own rows, slower.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from runtime.ops.packing import layout_name, pack, packed_shape
 
 ALIGNMENT = 4096
 LARGE_PAGE = 2 << 20
-"""Bytes of a page that one entry of the processor's translation table reaches, on x86-64."""
+"""Bytes of a large page on x86-64."""
 
 log = logging.getLogger("rocmforge.session")
 
@@ -47,14 +47,14 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class PackedWeights:
-    """A packed copy that is mapped. Immutable."""
+    """A mapped packed copy. Immutable."""
 
     file: MappedFile
     arrays: PackedArrays
     """Read-only maps of the packed matrices, by tensor name."""
 
     def discard(self) -> bool:
-        """Delete a damaged copy; whether it is gone, so that the next load makes it anew."""
+        """Delete a damaged copy, so the next load makes a new one; returns whether it is gone."""
         try:
             named, ours = self.file.path.stat(), os.fstat(self.file.file.fileno())
             if (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino):
@@ -69,11 +69,11 @@ class PackedWeights:
 def packed_weights(
     gguf: GGUFFile, sha256: str, folder: Path, check: Callable[[], None] | None = None
 ) -> PackedWeights | None:
-    """The packed copy of every matrix that can be packed, made where it is missing or cut short.
+    """Return the packed copy of all matrices that can be packed, made if missing or truncated.
 
-    sha256: of the GGUF's content; folder: where packed copies are kept; check: raises where the
-    GGUF is not what it was, before a copy of it is kept. Two processes that need the same copy make
-    it once. None where there is nothing to pack, or the copy cannot be written.
+    sha256: of the GGUF's content; folder: of the packed copies; check: raises if the GGUF has
+    changed, before a copy of it is kept. Two processes that need the same copy make it once.
+    None if there is nothing to pack, or the copy cannot be written.
     """
     places = _places(gguf)
     if not places:
@@ -85,7 +85,7 @@ def packed_weights(
             lock = path.with_name(f"{path.name}.lock")
             with locked(lock):
                 try:
-                    mapped = _open(path, places[-1].aligned_end)  # by whom we waited for
+                    mapped = _open(path, places[-1].aligned_end)  # by another process
                     if mapped is None:
                         _write(path, gguf, places, check)
                         mapped = _open(path, places[-1].aligned_end)
@@ -107,18 +107,18 @@ def packed_weights(
 
 
 def packed_path(folder: Path, sha256: str) -> Path:
-    """Where the packed copy of a GGUF of this content stands, in this machine's layout."""
+    """Return the path of the packed copy of a GGUF of this content, in this machine's layout."""
     return folder / f"{sha256[:32]}.{layout_name()}.packed"
 
 
 def remove_packed(folder: Path, sha256: str) -> None:
-    """Delete the packed copies of a GGUF, in whatever layout; who has one mapped keeps it."""
+    """Delete the packed copies of a GGUF in all layouts; processes that map one keep it."""
     for path in folder.glob(f"{sha256[:32]}.*.packed"):
         path.unlink(missing_ok=True)
 
 
 def _places(file: GGUFFile) -> list[_Place]:
-    """Where each matrix stands in the packed file, in the order of the GGUF."""
+    """Return the offset of each matrix in the packed file, in the order of the GGUF."""
     places: list[_Place] = []
     for tensor in file.tensors.values():
         if len(tensor.shape) not in (2, 3):
@@ -131,7 +131,7 @@ def _places(file: GGUFFile) -> list[_Place]:
 
 
 def _open(path: Path, size: int) -> MappedFile | None:
-    """Map a packed copy of this size before its checksums; None where it is missing or cut."""
+    """Map a packed copy of this size before its checksums; None if missing or truncated."""
     try:
         mapped = MappedFile.open(path)
     except (FileNotFoundError, ValueError):
@@ -150,7 +150,7 @@ def _open(path: Path, size: int) -> MappedFile | None:
 def _write(
     path: Path, file: GGUFFile, places: list[_Place], check: Callable[[], None] | None
 ) -> None:
-    """Pack into a file that appears under its name when it is whole."""
+    """Pack into a file that gets its name when it is complete."""
     checksums = ChecksumsOf()
     with replacing(path) as target:
         for place in places:
@@ -166,13 +166,13 @@ def _write(
 
 
 def _read_back(path: Path) -> None:
-    """Let the system keep a file in large pages: what was written it holds in small ones.
+    """Let the system cache a file in large pages: after writing it is in small ones.
 
-    Only what is read through a map that asks for large ones comes in them, so the pages of the
-    writing are given up first.
+    Only reads through a map that asks for large pages fill them, so the pages of the writing are
+    dropped first.
     """
     mapped = MappedFile.open(path)
-    with contextlib.suppress(OSError):  # a file system that takes no advice
+    with contextlib.suppress(OSError):  # a file system without such advice
         os.posix_fadvise(mapped.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     mapped.use_large_pages()
     mapped.data[::LARGE_PAGE].max()

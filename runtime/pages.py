@@ -1,8 +1,8 @@
-"""The KV-cache manager: which page of the pool holds what. It keeps no arrays.
+"""The KV-cache manager: which page of the pool holds what, and eviction. It keeps no arrays.
 
-A page holds `page_size` tokens of one sequence over all layers. A full page is known by a chained
-hash of every token up to its end, so equal prefixes of different requests share pages. A page that
-nobody holds keeps its content until it is needed for something else, least recently used first.
+A page holds `page_size` tokens of one sequence over all layers. A full page is identified by a
+chained hash of every token up to its end, so equal prefixes of different requests share pages. An
+unreferenced page keeps its content until it is evicted, least recently used first.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ HASH_BYTES = 16
 
 
 def chain_hash(parent: PageHash, tokens: Sequence[int]) -> PageHash:
-    """Hash of a full page: its tokens and, through `parent`, every token before them."""
+    """Return the hash of a full page: its tokens and, through `parent`, every token before."""
     content = np.asarray(tokens, dtype=np.int32).tobytes()
     return hashlib.blake2b(parent + content, digest_size=HASH_BYTES).digest()
 
@@ -28,7 +28,7 @@ class PageManager:
     """Reference counts, prefix hashes and eviction of `page_count` pages.
 
     Owned by the engine thread. Every page is in exactly one of three states: held (count > 0),
-    cached (count 0, content still known by its hash) or blank.
+    cached (count 0, content still found by its hash) or blank.
     """
 
     def __init__(self, page_count: int, page_size: int) -> None:
@@ -37,22 +37,22 @@ class PageManager:
         self._references = [0] * page_count
         self._hashes: list[PageHash | None] = [None] * page_count
         self._page_of_hash: dict[PageHash, int] = {}
-        # A stack, so that few pages of the pool are ever touched under a light load.
+        # A stack, so that a light load touches few pages of the pool.
         self._blank = list(range(page_count - 1, -1, -1))
         self._cached: OrderedDict[int, None] = OrderedDict()
 
     @property
     def free_count(self) -> int:
-        """Pages that can be allocated now: blank ones and cached ones nobody holds."""
+        """Number of pages that can be allocated now: blank and cached ones."""
         return len(self._blank) + len(self._cached)
 
     @property
     def used_count(self) -> int:
-        """Pages that some sequence holds."""
+        """Number of pages held by sequences."""
         return self.page_count - self.free_count
 
     def pages_for(self, tokens: int) -> int:
-        """Pages that hold this many tokens."""
+        """Return the number of pages for this many tokens."""
         return -(-tokens // self.page_size)
 
     def allocate(self, count: int) -> list[int] | None:
@@ -71,7 +71,7 @@ class PageManager:
         return pages
 
     def match_prefix(self, hashes: Iterable[PageHash]) -> list[int]:
-        """The known pages of the longest prefix of `hashes`, each with one more reference."""
+        """Return the cached pages of the longest prefix of `hashes`, each with a new reference."""
         pages = []
         for page_hash in hashes:
             page = self._page_of_hash.get(page_hash)
@@ -84,7 +84,7 @@ class PageManager:
         return pages
 
     def publish(self, page: int, page_hash: PageHash) -> None:
-        """Make a full, held page findable. The first page of a hash stays the known one."""
+        """Make a full, held page findable. The first page of a hash stays the one that is found."""
         if self._hashes[page] is None and page_hash not in self._page_of_hash:
             self._hashes[page] = page_hash
             self._page_of_hash[page_hash] = page
@@ -92,7 +92,7 @@ class PageManager:
     def release(self, pages: Sequence[int]) -> None:
         """Give back one reference of each page.
 
-        The last page goes first: of a prefix, the end is evicted before the beginning.
+        The last page goes first, so that the end of a prefix is evicted before its beginning.
         """
         for page in reversed(pages):
             if self._references[page] <= 0:
@@ -105,7 +105,7 @@ class PageManager:
                     self._cached[page] = None
 
     def forget(self, pages: Iterable[int]) -> None:
-        """Let nobody find these pages any more; who holds one keeps it."""
+        """Make these pages impossible to find; sequences that hold one keep it."""
         for page in pages:
             if page in self._cached:
                 del self._cached[page]
@@ -115,7 +115,7 @@ class PageManager:
     def check_integrity(self, held: Iterable[Sequence[int]] = ()) -> None:
         """Raise AssertionError unless states, counts and hashes agree.
 
-        `held`: the pages of every live sequence; their references must be all there are.
+        held: the pages of every live sequence; there must be no other references.
         """
         expected = [0] * self.page_count
         for pages in held:

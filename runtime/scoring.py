@@ -15,7 +15,7 @@ from runtime.step import StepInputs
 
 
 def read_tokens(path: Path) -> NDArray[np.int32]:
-    """Token ids [T] of a .npy file. Raises InvalidRequest where it holds anything else."""
+    """Read token ids [T] from a .npy file. Raises InvalidRequest for other contents."""
     try:
         tokens = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -36,11 +36,11 @@ def score(
     settings: Settings,
     report: Callable[[str], None],
 ) -> None:
-    """Write the logits of `tokens` i32 [T] to `out`, float32 [T, vocabulary], in steps of chunks.
+    """Write the logits of `tokens` i32 [T] to `out`, float32 [T, vocabulary], in chunks.
 
-    Each step computes settings.token_budget tokens over pages that hold the sequence alone.
+    Each step computes settings.token_budget tokens; the sequence has all pages.
     Raises InvalidRequest for a sequence that the model cannot take or a file that cannot be
-    written; `out` appears only when it is whole.
+    written; `out` appears only when it is complete.
     """
     page_count = -(-len(tokens) // settings.page_size)
     settings = msgspec.structs.replace(settings, cache_tokens=page_count * settings.page_size)

@@ -1,4 +1,4 @@
-"""The tokens of one request, and how far they are computed."""
+"""The tokens of one request, and how many of them are computed."""
 
 from runtime.drafts import PromptLookup
 from runtime.grammar import Matcher
@@ -6,7 +6,7 @@ from runtime.pages import PageHash
 
 
 class Sequence:
-    """Tokens of one request and how far they are computed. Owned by the engine thread."""
+    """Tokens of one request and how many are computed. Owned by the engine thread."""
 
     __slots__ = (
         "computed",
@@ -32,19 +32,19 @@ class Sequence:
         self.request_id = request_id
         self.tokens = tokens
         self.prompt_length = len(tokens)
-        """How many of the tokens were given; those behind them were generated."""
+        """Number of prompt tokens; the tokens after them were generated."""
         self.drafts = drafts
-        """Who guesses at the next tokens, if anyone does."""
+        """Makes drafts of the next tokens, if given."""
         self.matcher = matcher
-        """The grammar of what is generated, if there is one, behind the last token."""
+        """The grammar of the answer, if there is one, after the last token."""
         self.computed = 0
         self.running = False
         self.pages: list[int] = []
         self.hashes: list[PageHash] = []
         self.published = 0
-        """Pages, from the first on, that others may find."""
+        """Number of pages, from the first on, that other sequences may find."""
         self.prefix_hits = 0
-        """Tokens whose keys and values were found in known pages at the last start."""
+        """Tokens found in cached pages at the last start."""
 
     @property
     def has_computed_prompt(self) -> bool:
@@ -53,5 +53,5 @@ class Sequence:
 
     @property
     def remaining(self) -> int:
-        """Tokens that are not computed yet."""
+        """Number of tokens that are not computed yet."""
         return len(self.tokens) - self.computed

@@ -1,4 +1,4 @@
-"""Servers as child processes, so that their start and their memory are their own."""
+"""Servers as child processes, so that their start and memory can be measured."""
 
 import http.client
 import os
@@ -24,12 +24,12 @@ STOP_SECONDS = 15.0
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """What a server is started for."""
+    """The load that a server is started for."""
 
     streams: int
-    """Completions that are to run side by side."""
+    """Number of concurrent completions."""
     tokens_per_stream: int
-    """Most tokens of one of them, prompt and answer together."""
+    """Maximum tokens of one of them, prompt and answer together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +39,20 @@ class Candidate:
     name: str
     version: str
     command: Callable[[int, Capacity], list[str]]
-    """Its command line for a port."""
+    """Returns its command line for a port."""
     ready_path: str
-    """GET here is answered with 200 once the model can be used."""
+    """A GET of this path is answered with 200 once the model can be used."""
     environment: tuple[tuple[str, str], ...] = ()
-    """Variables that its process gets beside those of this one."""
+    """Additional environment variables of its process."""
 
 
 class Memory(msgspec.Struct, frozen=True):
     """Resident memory of a process."""
 
     anonymous_bytes: int
-    """Its own, not shared with any file."""
+    """Memory of its own, not shared with any file."""
     total_bytes: int
-    """With mapped files, which processes of the same model share."""
+    """Including mapped files, which processes of the same model share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +66,21 @@ class RunningServer:
     """From the start of its process to the first 200 of its ready path."""
 
     def memory(self) -> Memory:
-        """Resident memory now."""
+        """Return the current resident memory."""
         return read_memory(Path(f"/proc/{self.process_id}/status").read_text())
 
 
 def rocmforge(
     model: str, settings: Settings, version: str, *, prompt_lookup: bool = False
 ) -> Candidate:
-    """Our own server, for a published name or a GGUF that was prepared before.
+    """Return our own server for a published name or an already prepared GGUF.
 
     Without prompt lookup each step gives a stream one token, whatever its text; with it the figures
     depend on how much the text repeats itself.
     """
 
     def command(port: int, capacity: Capacity) -> list[str]:
-        # Settings are ours whatever the capacity: pages and slots are not parted among streams.
+        # The settings do not depend on the capacity: streams share pages and slots.
         options = {
             "--home": settings.home.absolute(),
             "--host": "127.0.0.1",
@@ -101,9 +101,9 @@ def rocmforge(
 
 @contextmanager
 def started(candidate: Candidate, capacity: Capacity) -> Iterator[RunningServer]:
-    """A ready server, which ends with the block.
+    """Yield a ready server, which ends with the block.
 
-    Raises ServerNotStarted with its last words where it ends by itself or is not ready in time.
+    Raises ServerNotStarted with its last output if it ends by itself or is not ready in time.
     """
     with tempfile.TemporaryFile() as log, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -115,7 +115,7 @@ def started(candidate: Candidate, capacity: Capacity) -> Iterator[RunningServer]
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            # Servers of Python write their log through a buffer otherwise.
+            # Python servers otherwise buffer their log.
             env={**os.environ, "PYTHONUNBUFFERED": "1", **dict(candidate.environment)},
             preexec_fn=end_with_parent,
         ) as process:
@@ -137,7 +137,7 @@ def started(candidate: Candidate, capacity: Capacity) -> Iterator[RunningServer]
 
 
 def read_memory(status: str) -> Memory:
-    """Memory as Linux writes it in /proc/<process>/status, where kB are 1024 bytes."""
+    """Read memory from Linux's /proc/<process>/status, where kB are 1024 bytes."""
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
 
     def size(name: str) -> int:

@@ -45,16 +45,16 @@ CPU_PROVIDER: Provider = ("CPUExecutionProvider", {})
 class Session:
     """A loaded model and its page pool. Owned by the thread that calls `run`.
 
-    On the CPU the weights are mapped, never copied into memory: vectors from the GGUF, matrices
-    from their packed copy where there is one. On a GPU they are repacked into its memory from the
-    mapped GGUF. The pool is one array of float16
-    [layers, pages, 2, kv_heads, page_size, head_dim] that every step reads and writes in place.
+    On the CPU the weights are mapped, never copied: vectors from the GGUF, matrices from their
+    packed copy if there is one. On a GPU they are repacked into its memory from the mapped GGUF.
+    The pool is one float16 array [layers, pages, 2, kv_heads, page_size, head_dim] that every step
+    reads and writes in place.
 
-    profile_prefix: where given, ONNX Runtime writes each operator's times to a file whose name
-    begins so; it costs some of the speed that it measures.
+    profile_prefix: if given, ONNX Runtime writes each operator's times to a file with this prefix,
+    which makes it slower.
 
-    Raises ModelNotFound, PreparationError (files that do not fit), WeightsChanged (files that are
-    written to meanwhile), UnsupportedModel (what the GPU's kernels cannot) or DeviceError.
+    Raises ModelNotFound, PreparationError (wrong files), WeightsChanged (files that change
+    meanwhile), UnsupportedModel (the GPU's kernels lack something) or DeviceError.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Session:
         weakref.finalize(self, hold(folder).close)
         self.manifest = Manifest.read(folder)
         self.weights = Weights.open(folder, self.manifest)
-        """The files that it computes with, and the watch over them."""
+        """The mapped files of the weights, which are watched for changes."""
         weakref.finalize(self, self.weights.close)
         self.device = select_device(settings.device)
         try:
@@ -75,7 +75,7 @@ class Session:
             self._load(folder, settings, profile_prefix)
         self._bound: BoundStep | None = None
         self.page_count = -(-(settings.cache_tokens or CPU_CACHE_TOKENS) // settings.page_size)
-        """Pages of the pool."""
+        """Number of pages in the pool."""
         self._search = None if self.device.gpu is None else CandidateSearch()
         if self.device.gpu is None:
             shape = pool_shape(self.manifest.page_layout, self.page_count, settings.page_size)
@@ -86,7 +86,7 @@ class Session:
             self.weights.watch()
 
     def _load(self, folder: Path, settings: Settings, profile_prefix: Path | None) -> None:
-        """Make the session on the device. On the CPU it borrows the packed weights' maps."""
+        """Create the session on the device. On the CPU it borrows the packed weights' maps."""
         packed: PackedArrays = {}
         if self.device.gpu is None:
             packed = self.weights.packed(settings.packed_folder)
@@ -105,9 +105,10 @@ class Session:
         )
 
     def _device_pool(self, settings: Settings) -> DevicePool:
-        """A pool as large as asked for, or as fits beside the weights and the largest step.
+        """Return a pool of the requested size, or what the weights and the largest step leave.
 
-        That step is computed, in a pool of its own: it takes its memory and loads every kernel.
+        That step is computed in a pool of its own, which allocates its memory and loads every
+        kernel.
         """
         page_size, budget = settings.page_size, settings.token_budget
         layout = self.manifest.page_layout
@@ -143,7 +144,7 @@ class Session:
         return DevicePool(pool_shape(layout, self.page_count, page_size))
 
     def check(self) -> None:
-        """Raise WeightsChanged where the weights are no longer those that were loaded.
+        """Raise WeightsChanged if the weights are no longer those that were loaded.
 
         Any thread may call it. On a GPU they are in its memory, where no file changes them.
         """
@@ -153,7 +154,7 @@ class Session:
     def run(self, inputs: StepInputs) -> NDArray[np.float32]:
         """Compute one step: logits float32 [R, V], valid until the next call.
 
-        Raises WeightsChanged instead of giving what may come of other weights.
+        Raises WeightsChanged instead of returning logits of changed weights.
         """
         logits: NDArray[np.float32] = self._compute(inputs, "cpu").numpy()
         return logits
@@ -161,7 +162,7 @@ class Session:
     def step(self, inputs: StepInputs) -> Logits:
         """Compute one step: logits of R rows to sample from, valid until the next call.
 
-        On a GPU they stay there, and each row's largest are looked for there. Raises WeightsChanged
+        On a GPU they stay there, and the largest of each row are found there. Raises WeightsChanged
         as `run` does.
         """
         if self._search is None:
@@ -169,9 +170,9 @@ class Session:
         return self._search.of(self._compute(inputs, GPU))
 
     def _compute(self, inputs: StepInputs, logits_device: str) -> ort.OrtValue:
-        """The logits of one step, on a device as ONNX Runtime calls it."""
+        """Return the logits of one step, on a device named as in ONNX Runtime."""
         if self._bound is None or not self._bound.fits(inputs):
-            self._bound = None  # its memory is free for the next
+            self._bound = None  # frees its memory for the next
             self._bound = BoundStep(self._session, inputs, self._pool, logits_device)
         try:
             return self._bound.run(inputs)
@@ -179,11 +180,11 @@ class Session:
             self.check()
 
     def end_profiling(self) -> Path:
-        """Finish the profile and give its file: JSON in the form of Chrome's trace events."""
+        """End profiling; returns the file, JSON in the form of Chrome's trace events."""
         return Path(self._session.end_profiling())
 
     def gpu_memory(self) -> GpuMemory | None:
-        """Memory of the GPU in use; None on the CPU."""
+        """Return the memory of the GPU in use; None on the CPU."""
         return None if self.device.gpu is None else gpu_memory()
 
 
@@ -195,16 +196,16 @@ def _open(
     gpu: Gpu | None,
     profile_prefix: Path | None,
 ) -> ort.InferenceSession:
-    """A session on the device's provider, with the operators registered and the weights mapped.
+    """Return a session on the device's provider, with our operators and the mapped weights.
 
-    Packed matrices stand in for the graph's own initializers of the same name. The graph comes as
+    Packed matrices replace the graph's own initializers of the same name. The graph is passed as
     bytes because only then ONNX Runtime looks for its external data in the folder that is named
-    here; so the GGUF may lie on any file system.
+    here; so the GGUF may be on any file system.
     """
     options = ort.SessionOptions()
     options.log_severity_level = ONNX_RUNTIME_WARNINGS_OFF
     options.intra_op_num_threads = settings.thread_count
-    # A plan of memory for each shape that ever was would fill a GPU with blocks of every size.
+    # A memory plan for every shape seen would fill a GPU with blocks of every size.
     options.enable_mem_pattern = gpu is None
     if profile_prefix is not None:
         options.enable_profiling = True

@@ -1,4 +1,4 @@
-"""Counts of the engine, always consistent with each other."""
+"""Counters of the engine, always consistent with each other."""
 
 import threading
 import time
@@ -33,23 +33,23 @@ class EngineStatistics:
 
     @property
     def pages_free(self) -> int:
-        """Pages that could be allocated now."""
+        """Number of pages that could be allocated now."""
         return self.pages_total - self.pages_used
 
     def __add__(self, other: "EngineStatistics") -> "EngineStatistics":
-        """Those of two engines together."""
+        """Return the sums of two engines."""
         names = [field.name for field in fields(self)]
         return EngineStatistics(
             **{name: getattr(self, name) + getattr(other, name) for name in names}
         )
 
     def of_the_past(self) -> "EngineStatistics":
-        """What is left to count of an engine that has stopped: no rate and no pages."""
+        """Return the counts of an engine that has stopped: no rate and no pages."""
         return replace(self, tokens_per_second=0.0, pages_used=0, pages_total=0)
 
 
 class StatisticsRecorder:
-    """What the engine counts. Any thread may call any method; one lock keeps the sums right."""
+    """Counts of a running engine. Any thread may call any method; one lock keeps sums right."""
 
     def __init__(self, pages_total: int) -> None:
         self._lock = threading.Lock()
@@ -66,7 +66,7 @@ class StatisticsRecorder:
 
     @property
     def unfinished(self) -> int:
-        """Requests that wait or run, those included that the engine has not seen yet."""
+        """Number of waiting or running requests, including those the engine has not seen yet."""
         with self._lock:
             return self._live
 
@@ -93,7 +93,7 @@ class StatisticsRecorder:
         preemptions: int,
         prefix_hit_tokens: int,
     ) -> None:
-        """Note the scheduler's state after it changed and, if one did, the end of a request."""
+        """Record the scheduler's state after a change and, if a request ended, its end."""
         with self._lock:
             if ended is not None:
                 self._ended[KIND_OF_END.get(ended, "completed")] += 1
@@ -103,7 +103,7 @@ class StatisticsRecorder:
             self._prefix_hit_tokens = prefix_hit_tokens
 
     def snapshot(self) -> EngineStatistics:
-        """All counts at one moment."""
+        """Return all counts at one moment."""
         now = time.monotonic()
         with self._lock:
             self._drop_old(now)

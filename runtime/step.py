@@ -1,4 +1,4 @@
-"""The arrays of one engine step: what the scheduler plans and the session computes."""
+"""The arrays of one engine step, which the scheduler plans and the session computes."""
 
 from dataclasses import dataclass
 
@@ -12,27 +12,27 @@ from runtime.interface import STEP_INPUTS
 class StepInputs:
     """Inputs of the graph for one step over B rows with T tokens in all. Immutable.
 
-    A row is one request's next tokens; rows may have any length and lie one behind the other.
+    A row is one request's next tokens; rows may have any length and are concatenated.
     """
 
     token_ids: NDArray[np.int32]
     """[T]"""
     positions: NDArray[np.int32]
-    """[T], each token's place in its own sequence, from 0."""
+    """[T], each token's position in its own sequence, from 0."""
     row_starts: NDArray[np.int32]
     """[B + 1]; row b is tokens row_starts[b] to row_starts[b + 1]."""
     page_table: NDArray[np.int32]
-    """[B, P]; entry p of row b is the page of its positions p * page_size onward."""
+    """[B, P]; entry p of row b is the page of its positions from p * page_size on."""
     logit_rows: NDArray[np.int32]
-    """[R]; the tokens whose logits are wanted, as indices into T."""
+    """[R]; indices into T of the tokens whose logits are needed."""
 
     def arrays(self) -> dict[str, NDArray[np.int32]]:
-        """Each array by the name of the graph's input."""
+        """Return each array by the name of the graph's input."""
         return {name: getattr(self, name) for name in STEP_INPUTS}
 
 
 def largest_step(tokens: int, logits: int, pages: int) -> StepInputs:
-    """A step of one row of this many tokens and logits, in the first `pages` pages."""
+    """Return a step of one row of this many tokens and logits, in the first `pages` pages."""
     return StepInputs(
         token_ids=np.zeros(tokens, np.int32),
         positions=np.arange(tokens, dtype=np.int32),

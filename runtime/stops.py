@@ -1,4 +1,4 @@
-"""Ends a text at its stops: strings in which names of control tokens stand for these tokens."""
+"""Finds stop strings, in which names of control tokens mean these tokens."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,31 +7,31 @@ Symbol = str | int
 
 
 class StopMatcher:
-    """Ends a text, which comes in pieces, before its first stop. Owned by one thread.
+    """Ends a text, which arrives in pieces, before its first stop. Owned by one thread.
 
-    The first is the one whose last symbol comes first, and of those that end there the longest. So
-    the cut does not depend on where the pieces part. Work and memory are in proportion to the text
-    and to the stops together (the automaton of Aho and Corasick).
+    The first stop is the one whose last symbol comes first, and among those the longest, so the cut
+    does not depend on how the text is split into pieces. Work and memory are linear in the text and
+    the stops (Aho-Corasick automaton).
     """
 
     def __init__(self, stops: Iterable[Sequence[Symbol]]) -> None:
-        """Take stops that are not empty; without any the text passes as it is."""
+        """Take non-empty stops; without any the text passes unchanged."""
         self._next: dict[tuple[int, Symbol], int] = {}
-        """From a state, which is the beginning of a stop, to the one that is a symbol longer."""
+        """From a state, which is a prefix of a stop, to the one that is a symbol longer."""
         self._depth = [0]
         self._shorter = [0]
-        """The state of the longest beginning of any stop that a state ends with."""
+        """The state of the longest prefix of any stop that is a suffix of a state."""
         self._found = [0]
-        """Length of the longest stop that a state ends with; 0 where there is none."""
+        """Length of the longest stop that is a suffix of a state; 0 if there is none."""
         self._build(stops)
         self._state = 0
         self._held: list[Symbol] = []
-        """What may be the beginning of a stop."""
+        """Symbols that may begin a stop."""
         self.matched = False
-        """Whether a stop was found; from then on nothing is let through."""
+        """Whether a stop was found; from then on no text passes."""
 
     def feed(self, symbols: Iterable[Symbol]) -> str:
-        """Take in more and give the text that certainly stands before any stop."""
+        """Add symbols and return the text that is certainly before any stop."""
         if self.matched:
             return ""
         held = self._held
@@ -45,12 +45,12 @@ class StopMatcher:
         return self._released(len(held) - self._depth[self._state])
 
     def flush(self) -> str:
-        """What was held back, now that no more text can make a stop of it."""
+        """Return the held text, when no more text can complete a stop."""
         self._state = 0
         return self._released(len(self._held))
 
     def _released(self, count: int) -> str:
-        """The text of the first symbols that are held, which are so no longer."""
+        """Return the text of the first held symbols and stop holding them."""
         text = "".join(symbol for symbol in self._held[:count] if isinstance(symbol, str))
         del self._held[:count]
         return text

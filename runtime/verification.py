@@ -1,4 +1,4 @@
-"""Whether the files of a prepared model are still what was validated, to the last byte."""
+"""Compares every byte of a prepared model with its checksums."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from runtime.packed_weights import packed_path, packed_weights
 
 
 class Condition(StrEnum):
-    """What was found of a file."""
+    """State of a file."""
 
     INTACT = "intact"
     REPAIRED = "repaired"
@@ -23,7 +23,7 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is the matter with one file of a prepared model. Immutable."""
+    """State of one file of a prepared model. Immutable."""
 
     file: Path
     condition: Condition
@@ -35,7 +35,7 @@ def verify(folder: Path, packed_folder: Path) -> tuple[Finding, ...]:
     """Read every file of a prepared model, and repair those that are caches.
 
     The GGUF is the model itself: a damaged one can only be prepared again. Raises ModelNotFound and
-    PreparationError where the manifest cannot be read.
+    PreparationError if the manifest cannot be read.
     """
     manifest = Manifest.read(folder)
     findings = [_graph(folder, manifest), *_weights(folder, manifest)]
@@ -45,9 +45,9 @@ def verify(folder: Path, packed_folder: Path) -> tuple[Finding, ...]:
 
 
 def verify_packed(folder: Path, manifest: Manifest, packed_folder: Path) -> list[Finding]:
-    """Compare the packed copy that this machine reads with its checksums; make a damaged one anew.
+    """Compare this machine's packed copy with its checksums; make a damaged one again.
 
-    Nothing where there is no copy, which is no damage.
+    Returns nothing if there is no copy, which is no damage.
     """
     path = packed_path(packed_folder, manifest.weights.sha256)
     if not path.is_file():
@@ -77,7 +77,7 @@ def _graph(folder: Path, manifest: Manifest) -> Finding:
 
 
 def _weights(folder: Path, manifest: Manifest) -> list[Finding]:
-    """The GGUF, and its checksums where those are not its own."""
+    """Check the GGUF, and its checksums if they are not its own."""
     path = manifest.weights_path(folder)
     written = Checksums.read(folder)
     try:

@@ -1,4 +1,4 @@
-"""The weights of a loaded model, mapped from their files, and the watch over those files."""
+"""The mapped weights of a loaded model, watched for changes of their files."""
 
 import logging
 import os
@@ -18,9 +18,9 @@ from runtime.packed_weights import PackedArrays, PackedWeights, packed_weights
 
 CHUNKS_AT_ONCE = 8
 BYTES_AT_FULL_SPEED = 256 << 20
-"""Compared before anybody asks for much."""
+"""Compared first, before there is much load."""
 BYTES_PER_SECOND = 256 << 20
-"""Compared beside requests from then on: a hundredth of what memory gives to them."""
+"""Compared in parallel with requests after that: a hundredth of the memory bandwidth."""
 NICENESS = 19
 
 log = logging.getLogger("rocmforge.session")
@@ -29,14 +29,14 @@ log = logging.getLogger("rocmforge.session")
 class Weights:
     """The mapped files that a model computes with.
 
-    They are right as long as `check` raises nothing. It notices three things: the system says that
-    a file was written to or cut short; a map was read where its file has no bytes any more; the
-    checksums of what is mapped, which a thread of ours computes once, are not those that were
-    written. Any thread may call it; the first damage that is found stays.
+    They are unchanged as long as `check` raises nothing. It detects three things: a file was
+    written to or truncated; a map was read beyond the end of its file; the checksums of the mapped
+    data, which a thread computes once, are wrong. Any thread may call it; the first damage found is
+    kept.
     """
 
     def __init__(self, mapped: MappedFile, manifest: Manifest) -> None:
-        """Take over a GGUF that is mapped; use `Weights.open` for a prepared folder."""
+        """Own a mapped GGUF; use `Weights.open` for a prepared folder."""
         self._name = manifest.name
         self._sha256 = manifest.weights.sha256
         self._mapped = mapped
@@ -53,9 +53,9 @@ class Weights:
     def open(cls, folder: Path, manifest: Manifest) -> "Weights":
         """Map the GGUF of a prepared folder.
 
-        Its size and time are compared with the manifest's, and chunks all over it with their
-        checksums; all of it where its time is another. Raises PreparationError where it is not what
-        was prepared.
+        Compares its size and time with the manifest, and chunks spread over it with their
+        checksums; all of it if its time differs. Raises PreparationError if it is not the file
+        that was prepared.
         """
         path, expected = manifest.weights_path(folder), manifest.weights
         again = f"run `rocmforge prepare {expected.path}`"
@@ -81,9 +81,9 @@ class Weights:
         return cls(mapped, manifest)
 
     def packed(self, folder: Path) -> PackedArrays:
-        """Maps of the matrices that can be packed, by name; empty where there can be no copy.
+        """Return maps of the packed matrices by name; empty if there can be no copy.
 
-        folder: where packed copies are kept. Raises WeightsChanged.
+        folder: of the packed copies. Raises WeightsChanged.
         """
         self._packed = packed_weights(self.gguf, self._sha256, folder, self.check)
         if self._packed is None:
@@ -92,10 +92,10 @@ class Weights:
         return self._packed.arrays
 
     def watch(self) -> None:
-        """Begin to watch a model that is loaded.
+        """Start watching a loaded model.
 
-        Guards the maps that ONNX Runtime has made too, and begins to compute the checksums of all
-        that is computed with, beside whatever runs.
+        Also guards the maps that ONNX Runtime has made, and starts comparing the checksums of all
+        data used in computing, in the background.
         """
         for mapped in self._files():
             self._guard.add(mapped.data)
@@ -103,9 +103,9 @@ class Weights:
         self._checking.start()
 
     def check(self) -> None:
-        """Raise WeightsChanged where what was computed so far may come of other weights.
+        """Raise WeightsChanged if the results so far may come from changed weights.
 
-        Costs some microseconds where nothing happened. A file that was written to is read whole.
+        Costs some microseconds if nothing happened. A file that was written to is read whole.
         """
         if self._closed.is_set() or (
             self._damage is None
@@ -124,12 +124,12 @@ class Weights:
             raise WeightsChanged(message, reloadable=reloadable)
 
     def wait_until_compared(self) -> None:
-        """Wait for the checksums of everything that is mapped; then `check` says what they gave."""
+        """Wait until all checksums are compared; then `check` reports the result."""
         if self._checking is not None and self._checking is not threading.current_thread():
             self._checking.join()
 
     def close(self) -> None:
-        """Watch no more; the maps go when nobody uses them."""
+        """Stop watching; the maps are freed when nobody uses them."""
         self._closed.set()
         self.wait_until_compared()
         self._guard.close()
@@ -140,7 +140,7 @@ class Weights:
         return (self._mapped,) if self._packed is None else (self._mapped, self._packed.file)
 
     def _note(self, mapped: MappedFile, damage: str) -> None:
-        """Keep the first damage that was found; called under the lock."""
+        """Keep the first damage found; called under the lock."""
         if self._packed is not None and mapped is self._packed.file:
             gone = self._packed.discard()
             log.error("the packed copy %s %s%s", mapped.path, damage, "" if gone else "; delete it")
@@ -158,7 +158,7 @@ class Weights:
             )
 
     def _compare(self) -> None:
-        """Compare all that is computed with, with its checksums; run by a thread of its own."""
+        """Compare all data used in computing with its checksums; runs in a thread of its own."""
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         began, compared = time.monotonic(), 0
@@ -178,7 +178,7 @@ class Weights:
                     return
 
     def _parts(self) -> list[tuple[MappedFile, list[int]]]:
-        """The files that have checksums, and the chunks of each that are computed with."""
+        """Return the files with checksums, and the chunks of each used in computing."""
         packed = self._packed
         parts = []
         if packed is not None and packed.file.checksums is not None:

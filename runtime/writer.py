@@ -1,4 +1,4 @@
-"""A model that runs in this process and writes text, for the commands on the terminal."""
+"""A model that runs in this process and generates text, for commands on the terminal."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,15 +27,15 @@ class Writer:
     def write(
         self, prompt: Sequence[int], sampling: SamplingParameters, max_tokens: int
     ) -> Iterator[str]:
-        """The text that goes on after a prompt, piece by piece; who stops early ends it.
+        """Yield the text that follows a prompt, piece by piece; closing the iterator ends it.
 
-        Raises RocmForgeError where the generation failed.
+        Raises RocmForgeError if the generation failed.
         """
         decoder = StreamDecoder(self.tokenizer, continues=True)
         generation = self.engine.submit(prompt, sampling, max_tokens)
         try:
             while True:
-                # Again and again, since a signal does not always wake the thread that waits.
+                # In a loop, since a signal does not always wake the thread that waits.
                 output = generation.next_output(LOOK_SECONDS)
                 if output is None:
                     continue
@@ -53,7 +53,7 @@ class Writer:
 
 @contextmanager
 def writing(folder: Path, settings: Settings) -> Iterator[Writer]:
-    """Within it, a prepared model runs."""
+    """Yield a running prepared model."""
     session, tokenizer = load(folder, settings, tokenizer_cache(settings))
     engine = Engine(session, end_of_generation=tokenizer.end_of_generation, settings=settings)
     engine.start()
