@@ -23,6 +23,10 @@ class ReasoningFormat:
     """Whether it may begin behind other text; else only an answer begins with it."""
     dropped: tuple[str, ...] = ()
     """Marks of the answer's other parts, which are no text."""
+    joint: str = ""
+    """What stands between a thought and the rest."""
+    heads: tuple[str, ...] = ()
+    """Marks of which one, where the model has it as a token, begins an answer that is no call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,15 @@ REASONING_FORMATS = (
             "<|end|>",
             "<|return|>",
         ),
+        joint="<|start|>assistant",
+        heads=("<|channel|>final<|message|>",),
     ),
     ReasoningFormat("<|channel>thought", "<channel|>", anywhere=True),
     ReasoningFormat(
         "<|START_THINKING|>",
         "<|END_THINKING|>",
         dropped=("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
+        heads=("<|START_RESPONSE|>", "<|START_TEXT|>"),
     ),
     ReasoningFormat("[THINK]", "[/THINK]"),
     ReasoningFormat("<seed:think>", "</seed:think>"),
@@ -342,6 +349,11 @@ def reasoning_format(template: str) -> ReasoningFormat:
     return next(
         (each for each in REASONING_FORMATS if (each.told_by or each.end) in template), THINK
     )
+
+
+def reasons(template: str) -> bool:
+    """Whether a template tells of reasoning at all."""
+    return any((each.told_by or each.end) in template for each in REASONING_FORMATS)
 
 
 def tool_format(template: str) -> ToolFormat:

@@ -64,7 +64,7 @@ class Grammar:
             raise InvalidRequest(
                 f"{field} must hold at least one text, and none that is empty", field=field
             )
-        return cls.regex("|".join(f"(?:{_quoted(text)})" for text in texts), field=field)
+        return cls.regex("|".join(f"(?:{quoted(text)})" for text in texts), field=field)
 
     @classmethod
     def gbnf(cls, text: str, *, field: str) -> Self:
@@ -83,7 +83,7 @@ def expect_short(text: str, field: str) -> str:
     return text
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A text as a regular expression that matches it alone."""
     return "".join(
         letter if letter.isascii() and letter.isalnum() else f"\\x{{{ord(letter):x}}}"

@@ -51,6 +51,22 @@ LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 ONE_SCHEMA = ("items", "additionalItems", "additionalProperties")
 
 
+COMBINING = ("allOf", "anyOf", "oneOf", "$ref", "patternProperties", "additionalProperties")
+
+
+def arguments_schema(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a call's arguments: an object, with the named properties and no others.
+
+    A tool without parameters takes none. Others than those named are allowed only where the
+    parameters say so themselves.
+    """
+    if not parameters:
+        return {"type": "object", "properties": {}, "additionalProperties": False}
+    open_ended = "properties" not in parameters or any(name in parameters for name in COMBINING)
+    closed = {} if open_ended else {"additionalProperties": False}
+    return {"type": "object", **parameters, **closed}
+
+
 def checked_schema(schema: Any, field: str) -> Any:
     """The schema without keywords that ask for nothing; what it lacks is left to the compiler.
 

@@ -158,6 +158,10 @@ class Tokenizer:
         """The text cut at the names of control tokens: their ids and what is between them."""
         return list(self._control.split(text))
 
+    def structure_parts(self, text: str) -> list[int | str]:
+        """The same, where tokens that mark turns count as control tokens."""
+        return list(self._reserved.split(text))
+
     def _reserving(self, template: str) -> "Tokenizer":
         """This tokenizer, in which none but a template may write what that one marks turns with."""
         vocabulary = self._vocabulary

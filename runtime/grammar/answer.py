@@ -1,0 +1,259 @@
+"""The grammar of a chat's whole answer: a thought that is free, then a form, calls or a text.
+
+Marks that are control tokens of the model stand as tokens in it, all others as text.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from runtime.chat.answer_formats import ReasoningFormat, ToolFormat
+from runtime.chat.written_calls import (
+    ARGUMENTS,
+    INDEX,
+    KEY,
+    NAME,
+    TaggedCalls,
+    Written,
+    generic_calls,
+)
+from runtime.grammar.grammar import Grammar, quoted
+from runtime.grammar.tagged_values import NoTaggedValue, TaggedValue, tagged_values
+from runtime.tokenizer import Tokenizer
+
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+"""Names that may stand in every format as they are."""
+GAP = r"GAP: /[ \t\r\n]{0,8}/"
+"""White space behind a thought."""
+PLACES = re.compile(f"({re.escape(NAME)}|{re.escape(ARGUMENTS)}|{re.escape(INDEX)})")
+NUMBER = "NUMBER: /[0-9]{1,2}/"
+TEXT = "TEXT: /(?s:.*)/"
+PLAIN_TEXT = r"PLAIN: /([^{\[ \t\r\n](?s:.*))?/"
+"""A text that does not begin as JSON does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """How an answer may begin with a thought. Immutable."""
+
+    format: ReasoningFormat
+    begun: bool
+    """Whether the prompt ends in a thought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Which calls an answer may have, and how they are written. Immutable."""
+
+    schemas: Mapping[str, Mapping[str, Any]]
+    """The JSON schema of each tool's arguments, by the tool's name."""
+    written: Written
+    format: ToolFormat
+    forced: bool
+    """Whether the answer is calls alone."""
+    parallel: bool
+    """Whether there may be several."""
+
+
+def fitting_calls(written: Written | None, schemas: Mapping[str, Mapping[str, Any]]) -> Written:
+    """How these tools' calls can be written: the generic form where a model's own does not do."""
+    if written is None or not all(map(PLAIN_NAME.fullmatch, schemas)):
+        return generic_calls()
+    if isinstance(written, TaggedCalls):
+        try:
+            for schema in schemas.values():
+                tagged_values(schema)
+        except NoTaggedValue:
+            return generic_calls()
+    return written
+
+
+def answer_grammar(
+    tokenizer: Tokenizer,
+    *,
+    field: str,
+    thinking: Thinking | None = None,
+    form: Grammar | None = None,
+    calls: Calls | None = None,
+) -> Grammar:
+    """What an answer of a model with this tokenizer must look like.
+
+    `field` is the request's field that asks for it. Raises InvalidRequest naming a keyword of a
+    tool's schema that is not supported.
+    """
+    return _Builder(tokenizer).grammar(field, thinking, form, calls)
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Rules in Lark and the grammars that they name. Owned by one call."""
+
+    tokenizer: Tokenizer
+    rules: dict[str, None] = field(default_factory=dict)
+    grammars: list[dict[str, Any]] = field(default_factory=list)
+
+    def grammar(
+        self, field: str, thinking: Thinking | None, form: Grammar | None, calls: Calls | None
+    ) -> Grammar:
+        heads = self._heads(thinking)
+        bodies = []
+        if form is not None:
+            bodies.append(f"{heads} {self._subgrammar(form)}")
+        if calls is not None:
+            made = self._calls(calls)
+            if calls.forced or form is not None or heads:
+                bodies.append(made)
+                if not calls.forced and form is None:
+                    bodies.append(f"{heads} {self._rule(TEXT)}")
+            else:
+                bodies.append(self._among_text(calls, made))
+        start = f"start: {self._thought(thinking)} ({' | '.join(bodies)})"
+        lark = "\n".join((start, *self.rules))
+        return Grammar(json.dumps({"grammars": [{"lark_grammar": lark}, *self.grammars]}), field)
+
+    def _thought(self, thinking: Thinking | None) -> str:
+        if thinking is None:
+            return ""
+        format = thinking.format
+        ended = f"{self._up_to(format.end)} {self._rule(GAP)} {self._literal(format.joint)}"
+        return ended if thinking.begun else f"({self._literal(format.start)} {ended})?"
+
+    def _heads(self, thinking: Thinking | None) -> str:
+        """What stands in front of an answer that is no call, where the model's tokens have it."""
+        heads = thinking.format.heads if thinking is not None else ()
+        known = [head for head in heads if isinstance(self._parts(head)[0], int)]
+        return f"({' | '.join(map(self._literal, known))})" if known else ""
+
+    def _among_text(self, calls: Calls, made: str) -> str:
+        """A text in which calls may stand, each behind the mark that nothing else follows."""
+        if not calls.format.start:
+            return f"({made} | {self._rule(PLAIN_TEXT)})"
+        written = calls.written
+        opening = written.before + written.call
+        marks = (*calls.format.start, *calls.format.sections)
+        mark = max((each for each in marks if opening.startswith(each)), key=len)
+        rest = self._calls(calls, opened_by=mark)
+        return f"({self._up_to(mark)} {rest})* {self._rule(TEXT)}"
+
+    def _calls(self, calls: Calls, opened_by: str = "") -> str:
+        """Calls that follow each other, without the mark that has been written already."""
+        written = calls.written
+        bodies = [self._call(written, name, schema) for name, schema in calls.schemas.items()]
+        first = [_opened([written.before, *body], opened_by) for body in bodies]
+        expression = self._one_of("first", first)
+        if calls.parallel and written.between is not None:
+            again = self._one_of("further", [[written.between, *body] for body in bodies])
+            expression += f" {again}*"
+        return f"{expression} {self._literal(written.after)}"
+
+    def _call(self, written: Written, name: str, schema: Mapping[str, Any]) -> "list[_Piece]":
+        """The pieces of a call of one tool."""
+        if isinstance(written, TaggedCalls):
+            return self._tagged_call(written, name, schema)
+        shown = json.dumps(name, ensure_ascii=False)[1:-1]
+        pieces: list[_Piece] = []
+        for part in PLACES.split(written.call):
+            if part == ARGUMENTS:
+                arguments = Grammar.json_schema(schema, field=f"tools[{name}].parameters")
+                pieces.append(_Expression(self._subgrammar(arguments)))
+            elif part == INDEX:
+                pieces.append(_Expression(self._rule(NUMBER)))
+            else:
+                pieces.append(shown if part == NAME else part)
+        return pieces
+
+    def _tagged_call(
+        self, written: TaggedCalls, name: str, schema: Mapping[str, Any]
+    ) -> "list[_Piece]":
+        pieces: list[_Piece] = [written.call.replace(NAME, name)]
+        for key, value in tagged_values(schema).items():
+            argument: list[_Piece] = [
+                written.argument.replace(KEY, key),
+                _Expression(self._value(value, written.argument_end)),
+                written.gap,
+            ]
+            if value.required:
+                pieces += argument
+            else:
+                pieces.append(_Expression(f"({self._expression(argument)})?"))
+        return [*pieces, written.end]
+
+    def _value(self, value: TaggedValue, end: str) -> str:
+        """A value in tags with the tag behind it."""
+        if value.texts is not None:
+            return f"({' | '.join(map(self._literal, value.texts))}) {self._literal(end)}"
+        if value.schema is None:
+            return self._up_to(end)
+        inner = Grammar.json_schema(value.schema, field="tools")
+        return f"{self._subgrammar(inner)} {self._literal(end)}"
+
+    def _one_of(self, name: str, alternatives: "list[list[_Piece]]") -> str:
+        """The name of a rule that is one of these."""
+        body = " | ".join(map(self._expression, alternatives))
+        name = f"{name}{len(self.rules)}"
+        self.rules[f"{name}: {body}"] = None
+        return name
+
+    def _expression(self, pieces: "list[_Piece]") -> str:
+        """Pieces in Lark, of which texts that follow each other are one."""
+        written: list[str] = []
+        text = ""
+        for piece in pieces:
+            if isinstance(piece, str):
+                text += piece
+            else:
+                written += [self._literal(text), piece.lark]
+                text = ""
+        return " ".join([*written, self._literal(text)])
+
+    def _subgrammar(self, grammar: Grammar) -> str:
+        """The name by which another grammar stands in a rule."""
+        (only,) = json.loads(grammar.source)["grammars"]
+        name = f"grammar{len(self.grammars)}"
+        self.grammars.append({**only, "name": name})
+        return f"@{name}"
+
+    def _up_to(self, end: str) -> str:
+        """Any text up to a mark, with the mark."""
+        parts = self._parts(end)
+        if all(isinstance(part, str) for part in parts):
+            name = f"up_to{len(self.rules)}"
+            self.rules[f"{name}[lazy]: /(?s:.*){quoted(end)}/"] = None
+            return name
+        return f"{self._rule(TEXT)} {self._literal(end)}"
+
+    def _literal(self, text: str) -> str:
+        return " ".join(
+            f"<[{part}]>" if isinstance(part, int) else json.dumps(part, ensure_ascii=False)
+            for part in self._parts(text)
+        )
+
+    def _parts(self, text: str) -> list[int | str]:
+        return self.tokenizer.structure_parts(text)
+
+    def _rule(self, rule: str) -> str:
+        """The name of a rule, which is written once."""
+        self.rules[rule] = None
+        return rule.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Expression:
+    """A part of a rule in Lark, beside texts that stand for themselves. Immutable."""
+
+    lark: str
+
+
+_Piece: TypeAlias = str | _Expression
+
+
+def _opened(pieces: list[_Piece], by: str) -> list[_Piece]:
+    """A call without the mark that opens it."""
+    text = ""
+    for place, piece in enumerate(pieces):
+        if not isinstance(piece, str):
+            return [text.removeprefix(by), *pieces[place:]]
+        text += piece
+    return [text.removeprefix(by)]

@@ -1,0 +1,224 @@
+"""Answers whose calls a grammar makes: in every format the parser reads valid calls from them."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from runtime.chat.answer_formats import (
+    BARE,
+    REASONING_FORMATS,
+    THINK,
+    TOOL_FORMATS,
+    ReasoningFormat,
+)
+from runtime.chat.answer_parser import AnswerForm, AnswerParser, Part
+from runtime.chat.calls import Call
+from runtime.chat.written_calls import WRITTEN, Written
+from runtime.errors import InvalidRequest
+from runtime.grammar import (
+    Calls,
+    Grammar,
+    GrammarCompiler,
+    Matcher,
+    Thinking,
+    answer_grammar,
+    arguments_schema,
+    fitting_calls,
+)
+from runtime.tokenizer import Tokenizer
+
+SCHEMAS = {
+    "move_to": {
+        "type": "object",
+        "properties": {
+            "unit": {"enum": ["km", "a b", "é"]},
+            "n": {"type": "integer", "minimum": -9, "maximum": 9},
+            "exact": {"type": ["boolean", "null"]},
+            "at": {"type": "array", "items": {"enum": [1, 2.5]}, "maxItems": 2},
+        },
+        "required": ["unit", "at"],
+        "additionalProperties": False,
+    },
+    "stop": arguments_schema({}),
+}
+FORMATS = {each.name: each for each in (*TOOL_FORMATS, BARE)}
+CASES = [
+    pytest.param(name, written, id=f"{name}-{place}")
+    for name, forms in WRITTEN.items()
+    for place, written in enumerate(forms)
+]
+MOST = 400
+
+
+@pytest.fixture(scope="module")
+def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
+    return GrammarCompiler(tokenizer)
+
+
+def calls(name: str, written: Written, *, forced: bool = True, parallel: bool = True) -> Calls:
+    return Calls(SCHEMAS, written, FORMATS[name], forced=forced, parallel=parallel)
+
+
+def walked(matcher: Matcher, tokenizer: Tokenizer, seed: int) -> str | None:
+    """A text that a grammar allows, drawn at random; None where it goes on for too long."""
+    draws = np.random.default_rng(seed)
+    ends = tokenizer.end_of_generation
+    found: list[int] = []
+    while len(found) < MOST:
+        allowed = np.flatnonzero(matcher.masks()[0])
+        token = int(draws.choice(allowed))
+        if token in ends or (ends & set(allowed.tolist()) and len(found) > MOST // 4):
+            return b"".join(map(tokenizer.token_bytes, found)).decode()
+        matcher.advance(token)
+        found.append(token)
+        if matcher.ended:
+            return b"".join(map(tokenizer.token_bytes, found)).decode()
+    return None
+
+
+def fits(matcher: Matcher, tokenizer: Tokenizer, text: str) -> bool:
+    """Whether a text is one that a grammar allows, as a whole."""
+    for token in tokenizer.encode(text, add_special=False):
+        if not matcher.masks()[0][token]:
+            return False
+        matcher.advance(token)
+    return matcher.ended or bool(
+        set(np.flatnonzero(matcher.masks()[0])) & tokenizer.end_of_generation
+    )
+
+
+def parts(name: str, text: str, *cuts: int) -> list[Part]:
+    parser = AnswerParser(AnswerForm(THINK, FORMATS[name], SCHEMAS))
+    places = [0, *sorted(cuts), len(text)]
+    pieces = [text[a:b] for a, b in pairwise(places)]
+    return [part for piece in pieces for part in parser.feed(piece)] + parser.flush()
+
+
+@pytest.mark.parametrize(("name", "written"), CASES)
+@hypothesis_settings(max_examples=8)
+@given(data=st.data())
+def test_forced_calls_are_read_whole_and_valid_however_they_are_cut(
+    compiler, tokenizer, name: str, written: Written, data: st.DataObject
+) -> None:
+    matcher = compiler.matcher(
+        answer_grammar(tokenizer, field="tool_choice", calls=calls(name, written))
+    )
+    text = walked(matcher, tokenizer, data.draw(st.integers(0, 2**32)))
+    if text is None:
+        return
+    found = parts(name, text)
+    assert found
+    for call in found:
+        assert isinstance(call, Call), text
+        jsonschema.validate(json.loads(call.arguments), SCHEMAS[call.name])
+    cuts = data.draw(st.sets(st.integers(0, len(text)), max_size=6))
+    assert parts(name, text, *cuts) == found == parts(name, text, *range(1, len(text)))
+
+
+WEATHER: dict[str, Any] = {"properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHERS = {"weather": arguments_schema(WEATHER)}
+ROME = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+
+
+def weather(name: str = "hermes", *, forced: bool = True, parallel: bool = True) -> Calls:
+    return Calls(WEATHERS, WRITTEN[name][0], FORMATS[name], forced=forced, parallel=parallel)
+
+
+def allows(compiler: GrammarCompiler, tokenizer: Tokenizer, text: str, **asked: Any) -> bool:
+    grammar = answer_grammar(tokenizer, field="f", **asked)
+    return fits(compiler.matcher(grammar), tokenizer, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "forced", "parallel", "allowed"),
+    [
+        (ROME, True, True, True),
+        (f"{ROME}\n{ROME}", True, True, True),
+        (f"{ROME}\n{ROME}", True, False, False),
+        (f"Well. {ROME}", True, True, False),
+        (ROME.replace("city", "town"), True, True, False),
+        ("Hi", True, True, False),
+        ("Hi <tool> there", False, True, True),
+        (f"Well.\n{ROME} and {ROME}", False, True, True),
+        (f"Well.\n{ROME.replace('city', 'town')}", False, True, False),
+        (f"Well.\n{ROME.replace('weather', 'whether')}", False, True, False),
+    ],
+)
+def test_forced_calls_stand_alone_and_strict_ones_within_a_free_text(
+    compiler, tokenizer, text: str, forced: bool, parallel: bool, allowed: bool
+) -> None:
+    asked = weather(forced=forced, parallel=parallel)
+    assert allows(compiler, tokenizer, text, calls=asked) is allowed
+
+
+def test_without_a_mark_an_answer_is_a_call_or_no_json(compiler, tokenizer) -> None:
+    asked = weather("json", forced=False)
+    good = '{"name": "weather", "parameters": {"city": "Rome"}}'
+    assert allows(compiler, tokenizer, good, calls=asked)
+    assert allows(compiler, tokenizer, "It is {warm}.", calls=asked)
+    assert not allows(compiler, tokenizer, good.replace("city", "town"), calls=asked)
+
+
+@pytest.mark.parametrize("reasoning", [THINK, REASONING_FORMATS[3]], ids=["think", "THINK"])
+@pytest.mark.parametrize("kind", ["form", "calls", "both"])
+def test_a_thought_is_free_and_what_follows_it_is_held(
+    compiler, tokenizer, reasoning: ReasoningFormat, kind: str
+) -> None:
+    form = Grammar.regex("[0-9]{2}", field="f") if kind != "calls" else None
+    asked: dict[str, Any] = {"form": form, "calls": weather() if kind != "form" else None}
+    answers = [text for text, held in (("12", form), (ROME, asked["calls"])) if held]
+    thought = f'1 {{"a <tool_call> é\n{reasoning.end}\n\n'
+    for begun in (False, True):
+        thinking = Thinking(reasoning, begun)
+        start = "" if begun else reasoning.start
+        for answer in answers:
+            text = f"{start}{thought}{answer}"
+            assert allows(compiler, tokenizer, text, thinking=thinking, **asked)
+            assert allows(compiler, tokenizer, answer, thinking=thinking, **asked) is not begun
+        for broken in (f"{start}{thought}a", f"{start}{thought}", "a"):
+            assert not allows(compiler, tokenizer, broken, thinking=thinking, **asked)
+
+
+def test_a_name_or_schema_that_a_format_cannot_write_is_called_in_the_generic_form() -> None:
+    tagged, mistral = WRITTEN["qwen-coder"][0], WRITTEN["mistral"][0]
+    generic = WRITTEN["hermes"][0]
+    assert fitting_calls(tagged, SCHEMAS) is tagged
+    assert fitting_calls(mistral, SCHEMAS) is mistral
+    assert fitting_calls(mistral, {"a b": {}}) is generic
+    assert fitting_calls(None, SCHEMAS) is generic
+    for value in (
+        {"type": "string", "pattern": "a"},
+        {"type": ["string", "integer"]},
+        {"$ref": "#"},
+    ):
+        assert fitting_calls(tagged, {"f": {"properties": {"a": value}}}) is generic
+
+
+def test_a_text_in_tags_is_anything_but_the_tag_that_ends_it(compiler, tokenizer) -> None:
+    asked = weather("qwen-coder")
+    text = '<tool_call>\n<function=weather>\n<parameter=city>\n"R" </p\n</parameter>\n'
+    assert allows(compiler, tokenizer, f"{text}</function>\n</tool_call>", calls=asked)
+    assert not allows(compiler, tokenizer, f"{text}R</function>\n</tool_call>", calls=asked)
+
+
+def test_a_tool_s_keyword_that_is_not_supported_is_named(tokenizer) -> None:
+    asked = Calls({"f": {"not": {}}}, WRITTEN["hermes"][0], FORMATS["hermes"], True, True)
+    with pytest.raises(InvalidRequest, match=r"keyword not .* tools\[f\]\.parameters"):
+        answer_grammar(tokenizer, field="f", calls=asked)
+
+
+@pytest.mark.parametrize(
+    ("given", "closed"),
+    [({}, True), (WEATHER, True), ({"type": "object"}, False), ({"$ref": "#"}, False)],
+)
+def test_arguments_are_those_that_a_tool_names(given: dict[str, Any], closed: bool) -> None:
+    schema = arguments_schema(given)
+    assert schema["type"] == "object"
+    assert (schema.get("additionalProperties") is False) is closed
