@@ -1,13 +1,11 @@
 """benchmark_result, downstream of published_model, and the check that nothing became worse."""
 
-import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import msgspec
-from dagster._core.errors import DagsterPipesExecutionError  # noqa: TID251 goes with Pipes
 from pydantic import Field
 
 from pipelines.assets import (
@@ -24,8 +22,8 @@ from pipelines.benchmark.figures import Spread
 from pipelines.benchmark.history import History, Record, judged
 from pipelines.benchmark.intervals import MIN_BLOCKS
 from pipelines.benchmark.judge import Verdict
-from pipelines.benchmark.measurement import BLOCK, BLOCKS, Measurement
-from pipelines.benchmark.process import COMMAND, Order, Outcome, plain
+from pipelines.benchmark.measurement import BLOCK, BLOCKS
+from pipelines.benchmark.process import measure_in_child
 from pipelines.benchmark.report import markdown_table
 from pipelines.benchmark.task import PREVIOUS, task_of
 from pipelines.benchmark.workloads import Plan
@@ -84,7 +82,9 @@ def benchmark_result(
             config.plan_of_block(),
             config.blocks,
         )
-        measurement = measured_apart(context, Order(task, settings))
+        measurement = measure_in_child(
+            task, settings, lambda title, done, parts: context.log.info(f"{done}/{parts} {title}")
+        )
         record = judged(
             Record(
                 model=task.model,
@@ -139,25 +139,6 @@ def measured_in(context: dg.AssetCheckExecutionContext) -> str:
     )
 
 
-def measured_apart(context: dg.AssetExecutionContext, order: Order) -> Measurement:
-    """Measure in a child process. Raises BenchmarkError when it fails or is killed."""
-    name = order.task.model
-    try:
-        invocation = dg.PipesSubprocessClient().run(
-            context=context, command=COMMAND, extras=plain(order)
-        )
-    except DagsterPipesExecutionError as error:
-        raise BenchmarkError(
-            f"the process that measured {name} {_ending(str(error))}; nothing was recorded"
-        ) from None
-    for message in invocation.get_custom_messages():
-        outcome = msgspec.convert(message, Outcome)
-        if outcome.measurement is not None:
-            return outcome.measurement
-        raise BenchmarkError(f"{name} could not be measured: {outcome.problem}")
-    raise BenchmarkError(f"the process that measured {name} said nothing; see its log")
-
-
 def shown(record: Record, records: Sequence[Record], path: Path) -> Mapping[str, Any]:
     """A record as the UI shows it: numbers that it draws, tables and pictures."""
     result = record.measurement.result
@@ -202,11 +183,3 @@ def verdict_table(verdicts: Sequence[Verdict], record: Record) -> dg.TableMetada
         ],
         schema=dg.TableSchema([dg.TableColumn(name) for name in record_report.COLUMNS]),
     )
-
-
-def _ending(message: str) -> str:
-    """How a process ended, of Dagster's message that has its status at the end."""
-    status = int(message.split()[-1])
-    if status < 0:
-        return f"was killed ({signal.Signals(-status).name}; memory may have run out)"
-    return f"ended with status {status}"

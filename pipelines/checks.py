@@ -8,7 +8,7 @@ import msgspec
 from pipelines.assets import failures_shown, gguf_models, onnx_model, rounded, staging_folder
 from pipelines.picture_metadata import in_markdown
 from pipelines.resources import MACHINE_POOL, ModelPreparation
-from pipelines.validation import CHECKS, pictures, validate_apart
+from pipelines.validation import CHECKS, pictures, validate_in_child
 from pipelines.validation.logits import MAX_DIVERGENCE, MAX_OPERATOR_ERROR
 from runtime.manifest import CheckResult, Manifest
 
@@ -40,7 +40,7 @@ def onnx_model_checks(
     with failures_shown(), preparation.machine():
         folder = staging_folder(context, preparation)
         manifest = Manifest.read(folder)
-        results = validate_apart(folder, preparation.settings, context.log.info)
+        results = validate_in_child(folder, preparation.settings, context.log.info)
         msgspec.structs.replace(manifest, checks=results).write(folder)
     done = {result.name: result for result in results}
     for name in CHECKS:

@@ -9,7 +9,8 @@ import msgspec
 
 from pipelines.conversion.architectures import describe
 from pipelines.conversion.convert import convert, now, versions
-from pipelines.validation import CHECKS, validate_apart
+from pipelines.preparation import Order, Prepared, Step
+from pipelines.validation import CHECKS, validate_in_child
 from runtime.errors import BrokenModel, ModelNotFound, NameTaken, PreparationError
 from runtime.files import is_file
 from runtime.gguf import GGUFFile
@@ -60,7 +61,7 @@ def prepare(
                 if manifest is None:
                     progress("Converting")
                     manifest = convert(gguf, staging, called, weights_copy=settings.weights_copy)
-                    results = validate_apart(staging, settings, progress)
+                    results = validate_in_child(staging, settings, progress)
                     raise_failed(called, results)
                     manifest = msgspec.structs.replace(manifest, checks=results)
                 progress("Publishing")
@@ -71,6 +72,19 @@ def prepare(
         raise PreparationError(
             f"{called} cannot be written to {registry.folder}: {error}"
         ) from None
+
+
+def carry_out(order: Order, report: Callable[[Step], None]) -> Prepared:
+    """Prepare, in a child process."""
+    return Prepared(
+        prepare(
+            order.gguf,
+            order.settings,
+            lambda step: report(Step(step)),
+            name=order.name,
+            replace=order.replace,
+        )
+    )
 
 
 def expect_utf8(path: Path) -> None:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 Report = Callable[[str], None]
 
@@ -13,30 +13,49 @@ def shown() -> Iterator[Report]:
     """Yield a function to call with the name of each step as it begins.
 
     A terminal gets a spinner, and each step's time when it is over; other outputs a line per step.
+    Nothing is shown or imported before the first step.
     """
     if not sys.stderr.isatty():
         yield _print
         return
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(stderr=True, highlight=False)
-    current: list[tuple[str, float]] = []
-
-    def close() -> None:
-        if current:
-            step, began = current.pop()
-            console.print(f"[green]✓[/] {escape(step)} [dim]{time.perf_counter() - began:.1f} s[/]")
-
-    with console.status("") as status:
+    with ExitStack() as spinning:
+        spinner: _Spinner | None = None
 
         def report(step: str) -> None:
-            close()
-            current.append((step, time.perf_counter()))
-            status.update(escape(step))
+            nonlocal spinner
+            if spinner is None:
+                spinner = _Spinner(spinning)
+            spinner.begin(step)
 
         yield report
-        close()
+        if spinner is not None:
+            spinner.end_step()
+
+
+class _Spinner:
+    """Shows one step at a time. Owned by one thread."""
+
+    def __init__(self, spinning: ExitStack) -> None:
+        """Begins to spin; ends with `spinning`."""
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+        self._status = spinning.enter_context(self._console.status(""))
+        self._step = ""
+        self._began = 0.0
+
+    def begin(self, step: str) -> None:
+        from rich.markup import escape
+
+        self.end_step()
+        self._step, self._began = escape(step), time.perf_counter()
+        self._status.update(self._step)
+
+    def end_step(self) -> None:
+        """Say how long the current step took, where there is one."""
+        if self._step:
+            seconds = time.perf_counter() - self._began
+            self._console.print(f"[green]✓[/] {self._step} [dim]{seconds:.1f} s[/]")
 
 
 def _print(step: str) -> None:

@@ -73,6 +73,12 @@ class Regression(RocmForgeError):
     code = "regression"
 
 
+class ChildDied(RocmForgeError):
+    """A child process ended before its work did: the message says by which signal or status."""
+
+    code = "child_process_died"
+
+
 class DeviceError(RocmForgeError):
     """The requested device is missing or lacks what the model needs."""
 

@@ -1,8 +1,10 @@
-"""Child processes that do not outlive the process that started them."""
+"""How processes of ours end: with the process that started them, and tidily on SIGTERM."""
 
 import ctypes
 import os
 import signal
+import sys
+from types import FrameType
 
 PR_SET_PDEATHSIG = 1
 
@@ -18,3 +20,15 @@ def end_with_parent(number: signal.Signals = signal.SIGTERM, *, parent: int | No
     _libc.prctl(PR_SET_PDEATHSIG, int(number))
     if parent is not None and os.getppid() != parent:
         os.kill(os.getpid(), number)
+
+
+def leave_on_sigterm() -> None:
+    """Let SIGTERM raise SystemExit in the main thread, so that what was begun is ended and tidied.
+
+    Call it there.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

@@ -91,7 +91,7 @@ def expect_fitting(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     from pipelines.benchmark.workloads import QUICK, Plan
     from rocmforge.benchmarking import bench, grow, judge, profile
-    from rocmforge.termination import leave_on_sigterm
+    from runtime.processes import leave_on_sigterm
 
     expect_fitting(options)
     # The measured servers end with this process.

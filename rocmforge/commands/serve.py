@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from api.serving import serve_model
-    from rocmforge.model import expect_known, prepared
+    from pipelines.preparation import expect_known
+    from rocmforge.model import prepared
     from rocmforge.streams import say
 
     settings = settings_of(options)

@@ -1,6 +1,7 @@
 """What a server has imported when it is ready: serving installs without the pipelines' packages."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from rocmforge.__main__ import main
 from tests.models import write_tiny_llama
 
+ROOT = Path(__file__).parents[2]
 HEAVY = {"dagster", "matplotlib", "onnx", "pandas", "PIL", "grpc", "sqlalchemy"}
 
 
@@ -35,3 +37,11 @@ def test_a_ready_server_has_imported_no_package_of_the_pipelines(tmp_path: Path)
     assert {"falcon", "onnxruntime", "tokenizers"} <= imported
     assert not HEAVY & imported
     assert "pipelines.conversion" not in {line.rpartition("|")[2].strip() for line in lines}
+
+
+def test_nobody_imports_a_private_module_of_dagster() -> None:
+    """Any release may change them."""
+    private = re.compile(r"\bdagster[.]_")
+    packages = ("api", "pipelines", "rocmforge", "runtime", "tests")
+    files = [file for package in packages for file in (ROOT / package).rglob("*.py")]
+    assert [file for file in files if private.search(file.read_text())] == []

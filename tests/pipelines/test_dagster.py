@@ -22,6 +22,7 @@ from pipelines.validation import CHECKS, process
 from runtime.registry import Registry
 from runtime.settings import Settings
 from tests.models import write_tiny_llama
+from tests.pipelines import faults
 from tests.pipelines.faults import convert_wrongly
 
 ROOT = Path(__file__).parents[2]
@@ -507,8 +508,7 @@ def test_a_killed_check_process_is_the_failure_of_its_check(
     instance: dg.DagsterInstance, incoming: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tiny_llama(incoming / "tiny.gguf")
-    planted = "from tests.pipelines.faults import kill_in; kill_in('logits'); main()"
-    monkeypatch.setattr(process, "PROGRAM", process.PROGRAM.replace("main()", planted))
+    monkeypatch.setattr(process, "FUNCTION", f"{faults.__name__}:killed_in_logits")
     result = prepare_model(instance, "tiny")
     assert not result.success
     assert result.outcomes() == {
@@ -518,7 +518,7 @@ def test_a_killed_check_process_is_the_failure_of_its_check(
         "logits": False,
     }
     summaries = {e.check_name: e.description for e in result.evaluations()}
-    assert "ended with status -9" in str(summaries["logits"])
+    assert "was killed by SIGKILL" in str(summaries["logits"])
 
 
 @pytest.mark.slow

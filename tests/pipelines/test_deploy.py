@@ -5,10 +5,9 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,6 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
-from dagster._core.code_pointer import CodePointer
-from dagster._core.launcher import LaunchRunContext
-from dagster._core.origin import (
-    DEFAULT_DAGSTER_ENTRY_POINT,
-    JobPythonOrigin,
-    RepositoryPythonOrigin,
-)
-from dagster._core.run_coordinator import QueuedRunCoordinator
-from dagster._core.test_utils import create_run_for_test
 
 from pipelines.definitions import definitions
 from pipelines.kubernetes import gpu_tags
@@ -171,9 +161,9 @@ def test_a_run_on_kubernetes_is_a_pod_with_a_gpu_where_the_device_is_one(
     }
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(config))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        for name in ("benchmark_models", "prepare_model"):
-            launch(instance, name)
-        assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
+        for job in (benchmark_models, prepare_model):
+            launch(instance, job)
+        assert type(instance.run_coordinator).__name__ == "QueuedRunCoordinator"
     benchmark, prepare = (job["spec"]["template"]["spec"]["containers"][0] for job in jobs)
     assert [job["path"] for job in jobs] == ["/apis/batch/v1/namespaces/models/jobs"] * 2
     assert benchmark["image"] == "registry/rocmforge:1"
@@ -184,21 +174,21 @@ def test_a_run_on_kubernetes_is_a_pod_with_a_gpu_where_the_device_is_one(
     assert "resources" not in prepare or not prepare["resources"].get("limits")
 
 
-def launch(instance: dg.DagsterInstance, name: str) -> None:
-    """Launch a run of a job as the daemon does, in the code location of the workspace."""
-    repository = RepositoryPythonOrigin(
-        executable_path=sys.executable,
-        code_pointer=CodePointer.from_module("pipelines.definitions", "definitions", None),
-        entry_point=DEFAULT_DAGSTER_ENTRY_POINT,
-    )
-    job = definitions().resolve_job_def(name)
-    run = create_run_for_test(
-        instance,
-        job_name=name,
-        tags=job.run_tags,
-        job_code_origin=JobPythonOrigin(job_name=name, repository_origin=repository),
-    )
-    instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+def benchmark_models() -> dg.JobDefinition:
+    return definitions().resolve_job_def("benchmark_models")
+
+
+def prepare_model() -> dg.JobDefinition:
+    return definitions().resolve_job_def("prepare_model")
+
+
+def launch(instance: dg.DagsterInstance, made: Callable[[], dg.JobDefinition]) -> None:
+    """Launch a run of a job as the daemon does when the run leaves the queue."""
+    job = made()
+    origin = dg.reconstructable(made).get_python_origin()
+    run = instance.create_run_for_job(job, tags=job.run_tags, job_code_origin=origin)
+    # The launcher needs no workspace: the run says where its code is.
+    instance.launch_run(run.run_id, workspace=None)  # type: ignore[arg-type]
 
 
 def test_a_gpu_is_asked_for_only_where_the_device_is_one() -> None:

@@ -9,7 +9,7 @@ import pytest
 from onnx import ModelProto
 
 from pipelines.conversion.convert import convert
-from pipelines.validation import CHECKS, process, reference, validate, validate_apart
+from pipelines.validation import CHECKS, process, reference, validate, validate_in_child
 from pipelines.validation.subject import Subject
 from runtime.errors import PreparationError, UnsupportedModel
 from runtime.gguf import GGUFFile
@@ -18,6 +18,7 @@ from runtime.packed_weights import packed_weights
 from runtime.settings import Settings
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS, whole_blocks
 from tests.models import sentencepiece_vocabulary, write_tiny_llama
+from tests.pipelines import faults
 from tests.pipelines.faults import double_scale, node, plant
 from tests.tiny_models import TINY_MODELS, write_tiny_model
 
@@ -127,7 +128,7 @@ def test_the_sample_model_passes_every_check(
     folder = tmp_path / "prepared"
     folder.mkdir()
     convert(sample_model, folder, "sample")
-    results = validate_apart(folder, settings, lambda step: None)
+    results = validate_in_child(folder, settings, lambda step: None)
     assert [(result.name, result.passed) for result in results] == [(name, True) for name in CHECKS]
     figures = {result.name: result.figures for result in results}
     assert figures["logits"]["prefill_divergence"] < 0.003
@@ -287,7 +288,7 @@ def test_weights_that_are_no_numbers_fail_logits_in_a_sentence(
     folder = tmp_path / "of-no-numbers"
     folder.mkdir()
     convert(path, folder, "nan")
-    name, summary = failure(validate_apart(folder, settings, lambda step: None))
+    name, summary = failure(validate_in_child(folder, settings, lambda step: None))
     assert name == "logits"
     assert "logits after token 6 of the prompt are not finite" in summary
 
@@ -304,24 +305,22 @@ def test_a_result_holds_no_number_that_json_lacks() -> None:
 def test_a_process_that_dies_after_its_last_check_has_not_validated_anything(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, passed: bool
 ) -> None:
-    """As by a segmentation fault while ONNX Runtime is torn down."""
     folder = converted(tmp_path)
     if not passed:
         plant(folder, double_scale)
-    program = process.PROGRAM + "\nimport os\nos._exit(139)"
-    monkeypatch.setattr(process, "PROGRAM", program)
+    monkeypatch.setattr(process, "FUNCTION", f"{faults.__name__}:crashing_at_its_end")
     if passed:
         with pytest.raises(PreparationError, match=r"passed, but then .* status 139"):
-            validate_apart(folder, settings, lambda step: None)
+            validate_in_child(folder, settings, lambda step: None)
     else:
-        results = validate_apart(folder, settings, lambda step: None)
+        results = validate_in_child(folder, settings, lambda step: None)
         assert failure(results)[0] == "logits"
 
 
 def test_in_a_process_of_its_own_it_says_the_same(tmp_path: Path, settings: Settings) -> None:
     folder = converted(tmp_path)
     steps: list[str] = []
-    results = validate_apart(folder, settings, steps.append)
+    results = validate_in_child(folder, settings, steps.append)
     assert [result.name for result in results] == list(CHECKS)
     assert steps == [check.step for check in CHECKS.values()]
     here = validate(folder, settings)

@@ -332,7 +332,7 @@ def test_the_wall_clock_ends_no_request_and_lengthens_no_phase(
     engine = start(held=True, request_timeout=3000.0)
     generation = engine.submit([1, 2], GREEDY, 3)
     start.session.wait_for_step()
-    later = time.time_ns() + 3600 * 10**9
+    later = time.time_ns() + 3600 * 10**9  # noqa: TID251 the wall clock that is set
     monkeypatch.setattr(time, "time_ns", lambda: later)
     start.session.let_go()
     assert len(ended(generation)) == 3

@@ -137,8 +137,7 @@ def test_nothing_is_named_by_a_process_id() -> None:
         if "getpid" in path.read_text()
     }
     assert uses <= {
-        "pipelines/validation/process.py",
-        "rocmforge/apart.py",
+        "runtime/child_process.py",
         "runtime/processes.py",
     }
 
