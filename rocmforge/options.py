@@ -18,6 +18,7 @@ SERVER = (
     "device",
     "threads",
     "cache_tokens",
+    "state_snapshot_bytes",
     "gpu_memory_utilization",
     "page_size",
     "token_budget",

@@ -12,6 +12,8 @@ MATCHED_TOKENS = 3
 FIRST_LENGTH = 3
 MAX_DRAFT = 7
 MAX_PAUSE = 64
+DRAFTED_STEP = 8
+"""Most tokens of a step that carries guesses: with more, a row more is a row's work more."""
 
 
 class PromptLookup:

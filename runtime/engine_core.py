@@ -18,7 +18,9 @@ from runtime.plan import PlannedRow, StepPlan
 from runtime.sampling import Logits, Sampler
 from runtime.scheduler import Scheduler
 from runtime.sequence import Sequence
+from runtime.sequence_states import SequenceStates
 from runtime.settings import Settings
+from runtime.states import StateSlots
 from runtime.statistics import StatisticsRecorder
 from runtime.step import StepInputs
 
@@ -46,6 +48,10 @@ class StepRunner(Protocol):
     @property
     def page_count(self) -> int:
         """Number of pages of the KV cache."""
+
+    @property
+    def state_slot_count(self) -> int:
+        """Slots of the pool of states; 0 for a model without states."""
 
     def check(self) -> None:
         """Raise WeightsChanged if the weights are no longer those that were loaded."""
@@ -90,9 +96,12 @@ class EngineCore:
         self._end_of_generation = end_of_generation
         self._settings = settings
         self._observer = observer
-        self._pages = PageManager(session.page_count, settings.page_size)
+        self._pages, states = _caches(session, settings)
         self._scheduler = Scheduler(
-            self._pages, token_budget=settings.token_budget, max_running=settings.max_batch_size
+            self._pages,
+            token_budget=settings.token_budget,
+            max_running=settings.max_batch_size,
+            states=states,
         )
         self._pace = Pace(settings.longest_pause)
         self._masks = MaskMaker()
@@ -343,6 +352,17 @@ class EngineCore:
             preemptions=self._scheduler.preemptions,
             prefix_hit_tokens=self._scheduler.prefix_hit_tokens,
         )
+
+
+def _caches(session: StepRunner, settings: Settings) -> tuple[PageManager, SequenceStates | None]:
+    """What manages the session's pages, and its states where it has such."""
+    if session.state_slot_count == 0:
+        return PageManager(session.page_count, settings.page_size), None
+    slots = StateSlots(
+        session.state_slot_count, running=settings.max_batch_size, pages=session.page_count
+    )
+    pages = PageManager(session.page_count, settings.page_size, forgotten=slots.forget)
+    return pages, SequenceStates(slots, settings.page_size)
 
 
 def _unsound(plan: StepPlan, logits: Logits) -> set[Sequence]:

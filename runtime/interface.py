@@ -2,7 +2,8 @@
 
 Conversion writes graphs with it, sessions and the exact model run them, validation checks it.
 Letters in shapes: T = tokens of the step, B = rows (requests), P = columns of the page table,
-R = rows whose logits are needed.
+R = rows whose logits are needed. Graphs with recurrent layers also have inputs and an output of
+states, after the others.
 """
 
 from dataclasses import dataclass
@@ -17,11 +18,25 @@ LOGIT_ROWS = "logit_rows"
 PAGE_POOL = "page_pool"
 LOGITS = "logits"
 PAGE_POOL_OUT = "page_pool_out"
+STATE_STARTS = "state_starts"
+STATE_SLOTS = "state_slots"
+STATE_POOL = "state_pool"
+STATE_POOL_OUT = "state_pool_out"
 
 STEP_INPUTS = (TOKEN_IDS, POSITIONS, ROW_STARTS, PAGE_TABLE, LOGIT_ROWS)
-"""The int32 arrays of one step, in the graph's order: the fields of `StepInputs`."""
+"""The int32 arrays of one step, in the graph's order: the first fields of `StepInputs`."""
+STATE_STEP_INPUTS = (STATE_STARTS, STATE_SLOTS)
+"""Those of a step over states: the other fields."""
 INPUTS = (*STEP_INPUTS, PAGE_POOL)
 OUTPUTS = (LOGITS, PAGE_POOL_OUT)
+STATE_INPUTS = (*STATE_STEP_INPUTS, STATE_POOL)
+STATE_OUTPUTS = (STATE_POOL_OUT,)
+
+POOLS = {PAGE_POOL: PAGE_POOL_OUT, STATE_POOL: STATE_POOL_OUT}
+"""Each pool, and the output that is the same memory after the step."""
+
+NO_SLOT = -1
+"""In state_starts: the row begins its sequence. In state_slots: the state is not kept."""
 
 PoolShape = tuple[int, int, int, int, int, int]
 """[layers, pages, 2, kv_heads, page_size, head_dim]"""
@@ -46,12 +61,23 @@ def graph_inputs(layout: PageLayout) -> tuple[GraphValue, ...]:
         GraphValue(PAGE_TABLE, "int32", ("B", "P")),
         GraphValue(LOGIT_ROWS, "int32", ("R",)),
         _pool(PAGE_POOL, layout),
+        *(
+            (
+                GraphValue(STATE_STARTS, "int32", ("B",)),
+                GraphValue(STATE_SLOTS, "int32", ("T",)),
+                _state_pool(STATE_POOL, layout),
+            )
+            if layout.state_values
+            else ()
+        ),
     )
 
 
 def graph_outputs(layout: PageLayout, vocabulary_size: int) -> tuple[GraphValue, ...]:
-    """Return the outputs of a model's graph, in order; the second is the pool, written in place."""
-    return GraphValue(LOGITS, "float32", ("R", vocabulary_size)), _pool(PAGE_POOL_OUT, layout)
+    """Return the outputs of a model's graph, in order: logits, and the pools, written in place."""
+    logits = GraphValue(LOGITS, "float32", ("R", vocabulary_size))
+    states = (_state_pool(STATE_POOL_OUT, layout),) if layout.state_values else ()
+    return logits, _pool(PAGE_POOL_OUT, layout), *states
 
 
 def pool_shape(layout: PageLayout, pages: int, page_size: int) -> PoolShape:
@@ -59,16 +85,25 @@ def pool_shape(layout: PageLayout, pages: int, page_size: int) -> PoolShape:
     return layout.layers, pages, 2, layout.kv_heads, page_size, layout.head_dim
 
 
-def layer_pool(layer: int) -> str:
-    """Return the name of the pool after a layer's write: the same memory as the graph's input."""
-    return f"blk.{layer}.{PAGE_POOL}"
+def layer_pool(pool: str, writer: str) -> str:
+    """Return the name of a pool after a node's write: the same memory as the graph's input."""
+    return f"{writer}.{pool}"
 
 
 def is_pool(name: str) -> bool:
-    """Whether a value of the graph is the page pool, at any layer."""
-    return PAGE_POOL in name
+    """Whether a value of the graph is the page pool or the pool of states, at any layer."""
+    return any(pool in name for pool in POOLS)
+
+
+def pool_of(name: str) -> str:
+    """The input of the graph whose memory such a value is."""
+    return next(pool for pool in POOLS if pool in name)
 
 
 def _pool(name: str, layout: PageLayout) -> GraphValue:
     layers, _, sides, kv_heads, _, head_dim = pool_shape(layout, 0, 0)
     return GraphValue(name, "float16", (layers, "pages", sides, kv_heads, "page_size", head_dim))
+
+
+def _state_pool(name: str, layout: PageLayout) -> GraphValue:
+    return GraphValue(name, "float32", ("slots", layout.state_values))

@@ -35,18 +35,26 @@ The first two are independent of the user's file."""
 
 
 class PageLayout(msgspec.Struct, frozen=True, kw_only=True):
-    """Shape of the page pool: float16 [layers, pages, 2, kv_heads, page_size, head_dim].
+    """What a sequence keeps: keys and values in pages, and a state where layers are recurrent.
 
-    Index 0 of the third axis holds keys (after rope), index 1 values.
+    The page pool is float16 [layers, pages, 2, kv_heads, page_size, head_dim] over the layers with
+    attention; index 0 of the third axis holds keys (after rope), index 1 values. The pool of states
+    is float32 [slots, state_values].
     """
 
     layers: int
     kv_heads: int
     head_dim: int
+    state_values: int = 0
+    """Values of a sequence's state over all recurrent layers; 0 in a model without such."""
 
     def bytes_per_token(self) -> int:
         """Bytes of cache per token over all layers."""
         return self.layers * 2 * self.kv_heads * self.head_dim * 2
+
+    def bytes_per_state(self) -> int:
+        """Bytes of one sequence's state."""
+        return self.state_values * 4
 
 
 class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):

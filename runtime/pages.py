@@ -7,7 +7,7 @@ unreferenced page keeps its content until it is evicted, least recently used fir
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -31,7 +31,10 @@ class PageManager:
     cached (count 0, content still found by its hash) or blank.
     """
 
-    def __init__(self, page_count: int, page_size: int) -> None:
+    def __init__(
+        self, page_count: int, page_size: int, forgotten: Callable[[PageHash], None] | None = None
+    ) -> None:
+        """`forgotten` is called with the hash of each page that nobody can find any more."""
         self.page_count = page_count
         self.page_size = page_size
         self._references = [0] * page_count
@@ -40,6 +43,7 @@ class PageManager:
         # A stack, so that a light load touches few pages of the pool.
         self._blank = list(range(page_count - 1, -1, -1))
         self._cached: OrderedDict[int, None] = OrderedDict()
+        self._forgotten = forgotten
 
     @property
     def free_count(self) -> int:
@@ -137,3 +141,5 @@ class PageManager:
         if page_hash is not None:
             del self._page_of_hash[page_hash]
             self._hashes[page] = None
+            if self._forgotten is not None:
+                self._forgotten(page_hash)

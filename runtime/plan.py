@@ -1,9 +1,12 @@
 """The plan of one step, row by row, and its input arrays."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from runtime.interface import NO_SLOT
 from runtime.sequence import Sequence
 from runtime.step import StepInputs
 
@@ -19,6 +22,10 @@ class PlannedRow:
     """Whether the row reaches the sequence's end, so that its logits give the next token."""
     draft: tuple[int, ...] = ()
     """Drafted tokens; their logits give the tokens after the accepted ones."""
+    state_start: int = NO_SLOT
+    """Slot of the state before its first token."""
+    states: Mapping[int, int] = field(default_factory=dict)
+    """Slots that states are written to, by the number of tokens before; empty without states."""
 
     @property
     def end(self) -> int:
@@ -70,10 +77,23 @@ class StepPlan:
             row_starts.append(end)
             logit_rows += range(end - row.logits, end)
             page_table[index, : len(row.sequence.pages)] = row.sequence.pages
+        has_states = bool(self.rows[0].states)
         return StepInputs(
             token_ids=np.array(token_ids, np.int32),
             positions=np.array(positions, np.int32),
             row_starts=np.array(row_starts, np.int32),
             page_table=page_table,
             logit_rows=np.array(logit_rows, np.int32),
+            state_starts=self._state_starts() if has_states else None,
+            state_slots=self._state_slots(row_starts) if has_states else None,
         )
+
+    def _state_starts(self) -> NDArray[np.int32]:
+        return np.array([row.state_start for row in self.rows], np.int32)
+
+    def _state_slots(self, row_starts: list[int]) -> NDArray[np.int32]:
+        slots = np.full(row_starts[-1], NO_SLOT, np.int32)
+        for row, first in zip(self.rows, row_starts, strict=False):
+            for position, slot in row.states.items():
+                slots[first + position - row.start - 1] = slot
+        return slots

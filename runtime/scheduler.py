@@ -18,16 +18,16 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 
-from runtime.pages import ROOT_HASH, PageManager, chain_hash
+from runtime.drafts import DRAFTED_STEP
+from runtime.pages import PageManager
 from runtime.plan import PlannedRow, StepPlan
 from runtime.sequence import Sequence
+from runtime.sequence_states import SequenceStates
 
 log = logging.getLogger("rocmforge.engine")
 
 MIN_CHUNK = 16
 """Prompt tokens in a step even without patience left; fewer take no less time."""
-DRAFTED_STEP = 8
-"""Maximum tokens of a step with drafts: beyond that an extra row costs a full row's work."""
 
 
 class Scheduler:
@@ -35,10 +35,19 @@ class Scheduler:
 
     token_budget: maximum tokens per step. max_running: maximum number of running sequences. A
     sequence must fit into the pool alone (the engine ensures it), so the oldest always progresses.
+    states: the states of sequences, in a model with recurrent layers.
     """
 
-    def __init__(self, pages: PageManager, *, token_budget: int, max_running: int) -> None:
+    def __init__(
+        self,
+        pages: PageManager,
+        *,
+        token_budget: int,
+        max_running: int,
+        states: SequenceStates | None = None,
+    ) -> None:
         self._pages = pages
+        self._states = states
         self._token_budget = token_budget
         self._max_running = max_running
         self._running: list[Sequence] = []
@@ -180,24 +189,30 @@ class Scheduler:
             sequence.computed = row.start + row.count
             if sequence in unsound:
                 self._pages.forget(sequence.pages)
+                if self._states is not None:
+                    self._states.forget(sequence)
                 continue
-            for index in range(len(sequence.hashes), sequence.computed // size):
-                self._extend_hashes(sequence, index)
+            sequence.hash_pages(sequence.computed // size, size)
             while sequence.published < sequence.computed // size:
                 index = sequence.published
                 self._pages.publish(sequence.pages[index], sequence.hashes[index])
                 sequence.published += 1
+            if self._states is not None:
+                self._states.committed(sequence)
 
-    @staticmethod
-    def settle(row: PlannedRow, held: int) -> None:
+    def settle(self, row: PlannedRow, held: int) -> None:
         """Count the first `held` drafted tokens of a row as computed tokens of its sequence."""
         row.sequence.computed += held
+        if self._states is not None:
+            self._states.settled(row.sequence)
         if row.draft and row.sequence.drafts is not None:
             row.sequence.drafts.settle(len(row.draft), held)
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless pages and sequences agree."""
         self._pages.check_integrity(sequence.pages for sequence in self._running)
+        if self._states is not None:
+            self._states.check_integrity(self._running)
         if any(s.pages or s.computed for s in chain(self._waiting, self._held)):
             raise AssertionError("a waiting sequence holds pages")
         if not set(self._held.values()) <= {*self._running, *self._waiting}:
@@ -215,18 +230,23 @@ class Scheduler:
             generates = row.samples and len(sequence.tokens) > sequence.prompt_length
             if room > 0 and generates:
                 slots = len(sequence.pages) * self._pages.page_size - row.end
-                row = replace(row, draft=_guess(sequence, min(room, slots)))
-                room -= len(row.draft)
+                draft = _guess(sequence, min(room, slots))
+                if self._states is None:
+                    row = replace(row, draft=draft)
+                else:
+                    row = self._states.drafted(row, draft)
+                room -= len(draft)
             drafted.append(row)
         return tuple(drafted)
 
     def _row(self, sequence: Sequence, count: int) -> PlannedRow:
-        return PlannedRow(
+        row = PlannedRow(
             sequence=sequence,
             start=sequence.computed,
             count=count,
             samples=count == sequence.remaining,
         )
+        return row if self._states is None else self._states.planned(row)
 
     def _reserve(self, sequence: Sequence, count: int) -> list[Sequence]:
         """Get pages for `count` more tokens, preempting the youngest if necessary.
@@ -254,8 +274,7 @@ class Scheduler:
         """
         size = self._pages.page_size
         whole = len(sequence.tokens) // size
-        for index in range(len(sequence.hashes), whole):
-            self._extend_hashes(sequence, index)
+        sequence.hash_pages(whole, size)
         known = self._pages.match_prefix(sequence.hashes[:whole])
         lacking = self._pages.pages_for(len(sequence.tokens)) - len(known)
         fresh = (
@@ -271,6 +290,8 @@ class Scheduler:
         # The last token is always computed, because its logits are needed. If its page is cached,
         # the same bits are written to it again.
         sequence.computed = min(len(known) * size, len(sequence.tokens) - 1)
+        if self._states is not None:
+            self._states.start(sequence)
         sequence.prefix_hits = sequence.computed
         sequence.running = True
         self.prefix_hit_tokens += sequence.prefix_hits
@@ -282,14 +303,10 @@ class Scheduler:
         self._running.remove(sequence)
         self._pages.release(sequence.pages)
         sequence.pages = []
+        if self._states is not None:
+            self._states.stopped(sequence)
         sequence.computed = sequence.published = 0
         sequence.running = False
-
-    def _extend_hashes(self, sequence: Sequence, index: int) -> None:
-        size = self._pages.page_size
-        parent = sequence.hashes[-1] if sequence.hashes else ROOT_HASH
-        filled = sequence.tokens[index * size : (index + 1) * size]
-        sequence.hashes.append(chain_hash(parent, filled))
 
 
 def _guess(sequence: Sequence, most: int) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from runtime.drafts import PromptLookup
 from runtime.grammar import Matcher
-from runtime.pages import PageHash
+from runtime.pages import ROOT_HASH, PageHash, chain_hash
 
 
 class Sequence:
@@ -19,6 +19,9 @@ class Sequence:
         "published",
         "request_id",
         "running",
+        "shared_until",
+        "states",
+        "tail",
         "tokens",
     )
 
@@ -45,6 +48,19 @@ class Sequence:
         """Number of pages, from the first on, that other sequences may find."""
         self.prefix_hits = 0
         """Tokens found in cached pages at the last start."""
+        self.states: dict[int, int] = {}
+        """Slots of the pool of states that it holds, by the number of tokens before."""
+        self.shared_until = 0
+        """Tokens at its beginning that were found in cached pages at the last start."""
+        self.tail: PageHash | None = None
+        """Hash of the snapshot at the end of its generated tokens, if there is one."""
+
+    def hash_pages(self, count: int, page_size: int) -> None:
+        """Extend the hashes to the first `count` pages, which its tokens must fill."""
+        for index in range(len(self.hashes), count):
+            parent = self.hashes[-1] if self.hashes else ROOT_HASH
+            filled = self.tokens[index * page_size : (index + 1) * page_size]
+            self.hashes.append(chain_hash(parent, filled))
 
     @property
     def has_computed_prompt(self) -> bool:

@@ -16,6 +16,7 @@ from runtime.device import (
     GpuMemory,
     HostPool,
     PagePool,
+    StatePool,
     cpu_instead,
     gpu_memory,
     mebibytes,
@@ -28,6 +29,7 @@ from runtime.ops.library import library_path, native_library
 from runtime.packed_weights import PackedArrays
 from runtime.sampling import Logits, StepLogits
 from runtime.settings import Settings
+from runtime.states import slots_needed
 from runtime.step import StepInputs, largest_step
 from runtime.weights import Weights
 
@@ -74,19 +76,36 @@ class Session:
             self.device = cpu_instead(error)
             self._load(folder, settings, profile_prefix)
         self._bound: BoundStep | None = None
+        self._states: StatePool | None = None
         self.page_count = -(-(settings.cache_tokens or CPU_CACHE_TOKENS) // settings.page_size)
         """Number of pages in the pool."""
+        self.state_slot_count = self._state_slot_count(settings)
+        """Number of slots in the pool of states; 0 for a model without states."""
         self._search = None if self.device.gpu is None else CandidateSearch()
         if self.device.gpu is None:
             shape = pool_shape(self.manifest.page_layout, self.page_count, settings.page_size)
             self._pool: PagePool = HostPool(shape)
         else:
             self._pool = self._device_pool(settings)
+        if self.state_slot_count:
+            self._states = StatePool(self.state_slot_count, self.manifest.page_layout)
         if self.device.gpu is None:
             self.weights.watch()
 
+    def _state_slot_count(self, settings: Settings) -> int:
+        """Slots for the most sequences at once, and for the snapshots that the settings allow."""
+        if (size := self.manifest.page_layout.bytes_per_state()) == 0:
+            return 0
+        snapshots = min(settings.state_snapshot_bytes // size, self.page_count)
+        return slots_needed(settings.max_batch_size) + snapshots
+
     def _load(self, folder: Path, settings: Settings, profile_prefix: Path | None) -> None:
         """Create the session on the device. On the CPU it borrows the packed weights' maps."""
+        if self.device.gpu is not None and self.manifest.page_layout.state_values:
+            raise UnsupportedModel(
+                f"the model cannot run on the GPU {self.device.gpu}: for the recurrent layers of "
+                f"{self.manifest.architecture} there are no kernels (--device cpu runs it without)"
+            )
         packed: PackedArrays = {}
         if self.device.gpu is None:
             packed = self.weights.packed(settings.packed_folder)
@@ -173,7 +192,7 @@ class Session:
         """Return the logits of one step, on a device named as in ONNX Runtime."""
         if self._bound is None or not self._bound.fits(inputs):
             self._bound = None  # frees its memory for the next
-            self._bound = BoundStep(self._session, inputs, self._pool, logits_device)
+            self._bound = BoundStep(self._session, inputs, self._pool, self._states, logits_device)
         try:
             return self._bound.run(inputs)
         finally:

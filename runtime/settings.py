@@ -95,6 +95,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             least=0,
         ),
     ] = 0
+    state_snapshot_bytes: Annotated[
+        int,
+        _count(
+            "memory in bytes for states at page ends, from which known prefixes continue in models "
+            "with recurrent layers",
+            least=0,
+            most=2**40,
+        ),
+    ] = 512 * 1024 * 1024
     gpu_memory_utilization: Annotated[
         float,
         Meta(gt=0, le=1, description="fraction of a GPU's memory for weights and KV cache"),

@@ -47,6 +47,10 @@ class HeldSession:
     def page_count(self) -> int:
         return self._session.page_count
 
+    @property
+    def state_slot_count(self) -> int:
+        return self._session.state_slot_count
+
     def check(self) -> None:
         self._session.check()
 

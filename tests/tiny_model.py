@@ -39,6 +39,10 @@ class TinyModel:
     """Tensors of rope divisors, each with its largest."""
     metadata: Mapping[str, Value] = field(default_factory=dict)
     latent: "Latent | None" = None
+    recurrent: "ShortConvolution | None" = None
+    recurrent_layers: Sequence[int] = ()
+    """Layers that have it in the place of attention."""
+    output_norm: str = "output_norm"
     experts: int = 0
     dense: int = 0
     """Layers at the beginning that have no experts."""
@@ -87,6 +91,28 @@ class Latent:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShortConvolution:
+    """The layers of LFM2 without attention."""
+
+    taps: int = 3
+
+    def keys(self, model: TinyModel) -> dict[str, Value]:
+        """What stands in the file's metadata."""
+        heads = [
+            0 if layer in model.recurrent_layers else model.kv_heads
+            for layer in range(model.layers)
+        ]
+        return {"shortconv.l_cache": self.taps, "attention.head_count_kv": heads}
+
+    def write(self, writing: "_Writing", block: str) -> None:
+        """Write the tensors of one block."""
+        width = writing.model.embedding
+        writing.matrix(f"{block}.shortconv.in_proj", 3 * width, width)
+        writing.table(f"{block}.shortconv.conv.weight", width, self.taps)
+        writing.matrix(f"{block}.shortconv.out_proj", width, width)
+
+
 def write_tiny_model(path: Path, model: TinyModel, *, seed: int = 0) -> Path:
     """Write the model with random weights and return its path."""
     writing = _Writing(path, model, seed)
@@ -119,6 +145,7 @@ class _Writing:
             "rope.freq_base": 10000.0,
             "vocab_size": len(self.vocabulary.tokens),
             **(model.latent.keys(model.heads) if model.latent else {}),
+            **(model.recurrent.keys(model) if model.recurrent else {}),
             **model.metadata,
         }
         if model.experts:
@@ -151,12 +178,15 @@ class _Writing:
                 self.vector(f"{block}.{norm}.weight", width, mean=1.0)
             if model.sinks:
                 self.vector(f"{block}.attn_sinks.weight", model.heads, mean=1.0)
-            self.attention(block)
+            if model.recurrent and int(block[4:]) in model.recurrent_layers:
+                model.recurrent.write(self, block)
+            else:
+                self.attention(block)
             if model.experts and int(block[4:]) >= model.dense:
                 self.experts(block)
             else:
                 self.feed_forward(block)
-        self.vector("output_norm.weight", width, mean=1.0)
+        self.vector(f"{model.output_norm}.weight", width, mean=1.0)
         if not model.tied:
             self.matrix("output", tokens, width, gain=4.0)
         for name, largest in model.divisors.items():
@@ -242,6 +272,10 @@ class _Writing:
         self.writer.add_tensor(f"{name}.weight", stored, raw_dtype=kind)
         if last in self.model.biases:
             self.vector(f"{name}.bias", rows, mean=0.0, stack=stack)
+
+    def table(self, name: str, *shape: int) -> None:
+        """A float32 array."""
+        self.writer.add_tensor(name, self.random.standard_normal(shape, np.float32))
 
     def vector(self, name: str, length: int, *, mean: float, stack: int = 0) -> None:
         drawn = self.random.standard_normal(length, np.float32)

@@ -6,6 +6,7 @@ import numpy as np
 
 from tests.tiny_model import QKV, Value
 from tests.tiny_model import Latent as Latent
+from tests.tiny_model import ShortConvolution as ShortConvolution
 from tests.tiny_model import TinyModel as TinyModel
 from tests.tiny_model import write_tiny_model as write_tiny_model
 
@@ -277,6 +278,26 @@ TINY_MODELS: Mapping[str, TinyModel] = {
         norms=("attn_norm",),
         epsilon_key=LAYER_NORM,
         metadata={**WINDOW, "logit_scale": 0.25},
+    ),
+    "lfm2": TinyModel(
+        architecture="lfm2",
+        layers=5,
+        query_key_norm="head",
+        recurrent=ShortConvolution(),
+        recurrent_layers=(0, 1, 3),
+        output_norm="token_embd_norm",
+    ),
+    "lfm2moe": TinyModel(
+        architecture="lfm2moe",
+        layers=4,
+        query_key_norm="head",
+        recurrent=ShortConvolution(taps=4),
+        recurrent_layers=(0, 2, 3),
+        output_norm="token_embd_norm",
+        experts=8,
+        dense=1,
+        selection_bias=True,
+        metadata={"leading_dense_block_count": 1, "expert_gating_func": 2},
     ),
     "hunyuan-dense": TinyModel(architecture="hunyuan-dense", head_dim=32, query_key_norm="head"),
 }

@@ -28,6 +28,7 @@ class SimulatedSession:
     def __init__(self, manifest: Manifest, most_rows: int, page_count: int) -> None:
         self.manifest = manifest
         self.page_count = page_count
+        self.state_slot_count = 0
         self._logits = np.zeros((most_rows, manifest.vocabulary_size), np.float32)
         self._logits[:, NEXT_TOKEN] = 1.0
         self._left_ns: int | None = None

@@ -1,7 +1,7 @@
 """ModelSpec -> ONNX graph whose weights are external data inside the GGUF itself.
 
-The graph is one step over rows of any length: see StepInputs for its inputs. The page pool goes
-through all layers by aliasing, which also orders each layer's write before the next layer's.
+The graph is one step over rows of any length: see StepInputs for its inputs. The pools of pages and
+of states go through all layers by aliasing, which also orders each layer's write before the next's.
 """
 
 import numpy as np
@@ -19,6 +19,8 @@ from pipelines.conversion.architectures import (
 )
 from pipelines.conversion.latent_attention import LatentAttentionNodes
 from pipelines.conversion.nodes import Nodes, Value
+from pipelines.conversion.pools import Pool, States
+from pipelines.conversion.recurrence import short_convolution
 from runtime.gguf import GGUFFile, TensorInfo
 from runtime.interface import (
     LOGIT_ROWS,
@@ -28,11 +30,12 @@ from runtime.interface import (
     PAGE_TABLE,
     POSITIONS,
     ROW_STARTS,
+    STATE_POOL,
+    STATE_POOL_OUT,
     TOKEN_IDS,
     GraphValue,
     graph_inputs,
     graph_outputs,
-    layer_pool,
 )
 from runtime.manifest import GRAPH_VERSION, PageLayout
 from runtime.ops.schema import DOMAIN, DOMAIN_VERSION
@@ -60,20 +63,21 @@ class _Builder(Nodes):
         self.spec = spec
         self.file = file
         self.angles: dict[Rotary, str] = {}
+        states = sum(layer.recurrence is not None for layer in spec.layers)
+        self.page_pool = Pool(PAGE_POOL, PAGE_POOL_OUT, writers=spec.attention_layers)
+        self.states = States(Pool(STATE_POOL, STATE_POOL_OUT, writers=states))
 
     def model(self) -> ModelProto:
         """The whole graph, from token ids to logits."""
         spec = self.spec
         for layer in spec.layers:
-            self.rotary_angles(layer.rotary)
+            if layer.has_attention:
+                self.rotary_angles(layer.rotary)
         if spec.query_temperature is not None:
             self.temperature(spec.query_temperature)
-        hidden, residual, pool = self.embedding(), "", PAGE_POOL
+        hidden, residual = self.embedding(), ""
         for index, layer in enumerate(spec.layers):
-            is_last = index == len(spec.layers) - 1
-            next_pool = PAGE_POOL_OUT if is_last else layer_pool(index)
-            hidden, residual = self.layer(index, layer, hidden, residual, pool, next_pool)
-            pool = next_pool
+            hidden, residual = self.layer(f"blk.{index}", layer, hidden, residual)
         self.head(hidden, residual)
         layout = page_layout(spec)
         graph = helper.make_graph(
@@ -140,13 +144,10 @@ class _Builder(Nodes):
         )
         return self.scaled("embedding", self.spec.embedding_scale)
 
-    def layer(
-        self, index: int, layer: Layer, hidden: str, residual: str, pool: str, next_pool: str
-    ) -> tuple[str, str]:
+    def layer(self, block: str, layer: Layer, hidden: str, residual: str) -> tuple[str, str]:
         """One transformer block; gives what it adds last and the residual stream."""
-        block = f"blk.{index}"
         normed, residual = self.norm(f"{block}.attn_norm", layer.attention_norm, hidden, residual)
-        attended = self.attention(index, layer, normed, pool, next_pool)
+        attended = self.attended(block, layer, normed)
         if self.spec.is_parallel:
             fed = self.fed(block, layer.feed_forward, normed)
             return self.plain("Add", f"{block}.parallel", attended, fed), residual
@@ -162,11 +163,21 @@ class _Builder(Nodes):
             fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
         return fed, residual
 
-    def attention(self, index: int, layer: Layer, hidden: str, pool: str, next_pool: str) -> str:
-        """Attention of a normed input over the pages, times the residual scale."""
-        spec, block = self.spec, f"blk.{index}"
+    def attended(self, block: str, layer: Layer, hidden: str) -> str:
+        """Attention of a normed input or what stands in its place, times the residual scale."""
+        if layer.recurrence is None:
+            mixed = self.attention(block, layer, hidden)
+        else:
+            mixed = short_convolution(self, self.states, block, layer.recurrence, hidden)
+        output = self.linear(f"{block}.attn_output", layer.attention_output, mixed)
+        return self.scaled(output, self.spec.residual_scale)
+
+    def attention(self, block: str, layer: Layer, hidden: str) -> str:
+        """Attention of a normed input over the pages."""
+        spec = self.spec
+        pool, next_pool = self.page_pool.written_by(block)
         shape: dict[str, Value] = {
-            "layer": index,
+            "layer": self.page_pool.written - 1,
             "heads": spec.heads,
             "kv_heads": spec.kv_heads,
             "head_dim": spec.head_dim,
@@ -211,10 +222,7 @@ class _Builder(Nodes):
             softcap=spec.attention_softcap,
             **shape,
         )
-        if latent is not None:
-            attended = latent.answers(attended)
-        output = self.linear(f"{block}.attn_output", layer.attention_output, attended)
-        return self.scaled(output, spec.residual_scale)
+        return attended if latent is None else latent.answers(attended)
 
     def query_key_value(
         self, block: str, layer: Layer, linears: tuple[Linear, ...], hidden: str
@@ -354,7 +362,12 @@ class _Builder(Nodes):
 
 def page_layout(spec: ModelSpec) -> PageLayout:
     """Shape of the page pool that the model's graph takes."""
-    return PageLayout(layers=len(spec.layers), kv_heads=spec.kv_heads, head_dim=spec.head_dim)
+    return PageLayout(
+        layers=spec.attention_layers,
+        kv_heads=spec.kv_heads,
+        head_dim=spec.head_dim,
+        state_values=spec.state_values,
+    )
 
 
 def _value_info(value: GraphValue) -> ValueInfoProto:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from pipelines.validation.comparison import largest_row_error, relative_error
-from pipelines.validation.reference import ReferenceModel, Values, empty_pool, feeds
+from pipelines.validation.reference import ReferenceModel, Values, empty_pools, feeds
 from runtime.gguf import GGUFFile
-from runtime.interface import LOGITS, PAGE_POOL, PAGE_POOL_OUT, is_pool
+from runtime.interface import LOGITS, POOLS, is_pool, pool_of
 from runtime.manifest import Manifest
 from runtime.ops.library import library_path
 from runtime.packed_weights import packed_weights
@@ -115,7 +115,7 @@ def _computed_values(
     pool_shape: tuple[int, int],
     settings: Settings,
 ) -> Values:
-    """Run one step on an empty pool and give every value of the graph by its name.
+    """Run one step on empty pools and give every value of the graph by its name.
 
     The pools between the layers are one array, so each has the content it has after the step.
     """
@@ -137,27 +137,30 @@ def _computed_values(
     session = ort.InferenceSession(
         watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    pool = empty_pool(manifest.page_layout, *pool_shape)
+    pools = empty_pools(manifest.page_layout, *pool_shape)
     binding = session.io_binding()
-    values = feeds(inputs, pool)
+    values = feeds(inputs, pools)
     for name, array in values.items():
         binding.bind_cpu_input(name, array)
-    shared = ort.OrtValue.ortvalue_from_numpy(pool)
-    binding.bind_ortvalue_input(PAGE_POOL, shared)
-    binding.bind_ortvalue_output(PAGE_POOL_OUT, shared)
+    for name, pool in pools.items():
+        shared = ort.OrtValue.ortvalue_from_numpy(pool)
+        binding.bind_ortvalue_input(name, shared)
+        binding.bind_ortvalue_output(POOLS[name], shared)
     names = [LOGITS, *names]
     for name in names:
         binding.bind_output(name)
     session.run_with_iobinding(binding)
     # The outputs are views on memory of the binding; the pool is ours.
-    outputs = dict(zip([PAGE_POOL_OUT, *names], binding.get_outputs(), strict=True))
+    outputs = dict(
+        zip([*(POOLS[name] for name in pools), *names], binding.get_outputs(), strict=True)
+    )
     values |= {name: np.array(outputs[name].numpy()) for name in names}
-    pools = {name for node in stored.graph.node for name in node.output if is_pool(name)}
-    return values | dict.fromkeys(pools, pool)
+    written = {name for node in stored.graph.node for name in node.output if is_pool(name)}
+    return values | {name: pools[pool_of(name)] for name in written}
 
 
 def _watchable(model: ModelProto) -> Iterator[str]:
-    """Values between operators, but for the pool, which is one array."""
+    """Values between operators, but for the pools, each of which is one array."""
     for node in model.graph.node:
         for name in node.output:
             if name and not is_pool(name) and name != LOGITS:

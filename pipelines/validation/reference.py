@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from runtime.interface import LOGITS, PAGE_POOL, PAGE_POOL_OUT, pool_shape
+from runtime.interface import LOGITS, PAGE_POOL, POOLS, STATE_POOL, pool_shape
 from runtime.manifest import PageLayout
 from runtime.ops.reference import DEFINITIONS, dequantize_rows
 from runtime.ops.schema import DOMAIN, OPERATORS
@@ -25,18 +25,25 @@ after the other anew, so that a model of any size is evaluated in so much memory
 Values = dict[str, NDArray[Any]]
 
 
-def feeds(inputs: StepInputs, pool: NDArray[Any]) -> Values:
+def feeds(inputs: StepInputs, pools: Values) -> Values:
     """The inputs of the graph by name."""
-    return {**inputs.arrays(), PAGE_POOL: pool}
+    return {**inputs.arrays(states=STATE_POOL in pools), **pools}
 
 
-def empty_pool(layout: PageLayout, pages: int, page_size: int) -> NDArray[np.float16]:
-    """A pool of zeros: float16 [layers, pages, 2, kv_heads, page_size, head_dim]."""
-    return np.zeros(pool_shape(layout, pages, page_size), np.float16)
+def empty_pools(layout: PageLayout, pages: int, page_size: int) -> Values:
+    """Pools of zeros by the names of the graph's inputs.
+
+    float16 [layers, pages, 2, kv_heads, page_size, head_dim] and, in a model with states, float32
+    [slots, values of a state]: as many slots as pages.
+    """
+    pools: Values = {PAGE_POOL: np.zeros(pool_shape(layout, pages, page_size), np.float16)}
+    if layout.state_values:
+        pools[STATE_POOL] = np.zeros((pages, layout.state_values), np.float32)
+    return pools
 
 
 class ReferenceModel:
-    """A graph, its weights and a page pool in NumPy. Owned by one thread.
+    """A graph, its weights and its pools in NumPy. Owned by one thread.
 
     Matrices are dequantized to float32 and multiplied in float32, so this is the exact model. It
     holds up to KEPT_WEIGHTS_BYTES of matrices until it is dropped, and values only until the last
@@ -53,15 +60,16 @@ class ReferenceModel:
         page_size: int,
         pool_type: type[np.floating[Any]] = np.float16,
     ) -> None:
-        """Take a graph and the GGUF that its external data lies in; the pool starts as zeros.
+        """Take a graph and the GGUF that its external data lies in; the pools start as zeros.
 
-        A pool of float32 shows the arithmetic of the graph without the rounding of the cache.
+        Pages of float32 show the arithmetic of the graph without the rounding of the cache.
         """
         self._evaluator = _Evaluator(model, weights)
-        self._pool: NDArray[Any] = empty_pool(layout, pages, page_size).astype(pool_type)
+        self._pools = empty_pools(layout, pages, page_size)
+        self._pools[PAGE_POOL] = self._pools[PAGE_POOL].astype(pool_type)
 
     def run(self, inputs: StepInputs) -> NDArray[np.float32]:
-        """Compute one step: logits float32 [R, V]. The pool is kept for the next."""
+        """Compute one step: logits float32 [R, V]. The pools are kept for the next."""
         logits: NDArray[np.float32] | None = None
         for _, outputs, _ in self.walk(inputs):
             logits = outputs.get(LOGITS, logits)
@@ -71,7 +79,8 @@ class ReferenceModel:
     @property
     def pool_shape(self) -> tuple[int, int]:
         """Pages of the pool, and tokens a page."""
-        return self._pool.shape[1], self._pool.shape[4]
+        shape = self._pools[PAGE_POOL].shape
+        return shape[1], shape[4]
 
     def walk(
         self, inputs: StepInputs, *, beside: Values | None = None
@@ -79,9 +88,9 @@ class ReferenceModel:
         """Compute one step and give each node, in order, with its outputs.
 
         The third are its outputs for the inputs that `beside` has, values of another run by their
-        names; empty without it. The pool is kept for the next step.
+        names; empty without it. The pools are kept for the next step.
         """
-        known = feeds(inputs, self._pool)
+        known = feeds(inputs, self._pools)
         readers = Counter(name for node in self._evaluator.rt_nodes_ for name in node.input)
         weights = self._evaluator.rt_inits_
         for node in self._evaluator.rt_nodes_:
@@ -92,7 +101,9 @@ class ReferenceModel:
                 readers[name] -= 1
                 if not readers[name]:
                     known.pop(name, None)
-            self._pool = outputs.get(PAGE_POOL_OUT, self._pool)
+            self._pools |= {
+                pool: outputs[written] for pool, written in POOLS.items() if written in outputs
+            }
 
 
 def _run(node: OpRun, weights: Values, values: Values) -> Values:

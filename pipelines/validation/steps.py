@@ -1,7 +1,9 @@
 """Steps over a few sequences, as checks and tests run them on a session and on the exact model."""
 
 import numpy as np
+from numpy.typing import NDArray
 
+from runtime.interface import NO_SLOT
 from runtime.step import StepInputs
 
 PAGE_SIZE = 8
@@ -17,7 +19,8 @@ def one_row(
 ) -> StepInputs:
     """A step over one sequence from position `start` on, with all its logits.
 
-    Its pages lie backwards in the pool, so that an ignored page table shows.
+    Its pages lie backwards in the pool, so that an ignored page table shows. Its state, where the
+    model has such, stands in the slot of its first page's number.
     """
     backwards = np.arange(first_page + pages - 1, first_page - 1, -1, dtype=np.int32)
     return StepInputs(
@@ -26,6 +29,8 @@ def one_row(
         row_starts=np.array([0, len(tokens)], np.int32),
         page_table=backwards[None, :],
         logit_rows=np.arange(len(tokens), dtype=np.int32),
+        state_starts=np.array([first_page if start else NO_SLOT], np.int32),
+        state_slots=np.array([NO_SLOT] * (len(tokens) - 1) + [first_page], np.int32),
     )
 
 
@@ -45,7 +50,13 @@ def rows(*steps: StepInputs) -> StepInputs:
         row_starts=np.concatenate([*starts, [sum(lengths)]]).astype(np.int32),
         page_table=np.concatenate(tables),
         logit_rows=np.concatenate(wanted).astype(np.int32),
+        state_starts=_joined([step.state_starts for step in steps]),
+        state_slots=_joined([step.state_slots for step in steps]),
     )
+
+
+def _joined(parts: list[NDArray[np.int32] | None]) -> NDArray[np.int32]:
+    return np.concatenate([part for part in parts if part is not None])
 
 
 def cached_steps(

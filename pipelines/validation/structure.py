@@ -11,7 +11,7 @@ from pipelines.conversion.nodes import attributes
 from pipelines.validation.outcome import CheckFailed, Outcome
 from pipelines.validation.subject import Subject
 from runtime.gguf import GGUFFile, TensorInfo
-from runtime.interface import INPUTS, OUTPUTS
+from runtime.interface import INPUTS, OUTPUTS, STATE_INPUTS, STATE_OUTPUTS
 from runtime.manifest import GRAPH_NAME, GRAPH_VERSION
 from runtime.ops.schema import DOMAIN, DOMAIN_VERSION, OPERATORS
 
@@ -42,7 +42,8 @@ def check_graph(model: ModelProto) -> None:
         _check_operator(node)
     inputs = tuple(value.name for value in model.graph.input)
     outputs = tuple(value.name for value in model.graph.output)
-    if (inputs, outputs) != (INPUTS, OUTPUTS):
+    with_states = (*INPUTS, *STATE_INPUTS), (*OUTPUTS, *STATE_OUTPUTS)
+    if (inputs, outputs) not in ((INPUTS, OUTPUTS), with_states):
         raise CheckFailed(f"inputs are {inputs} and outputs {outputs}")
     try:
         onnx.checker.check_model(_with_weights_as_inputs(model), full_check=True)

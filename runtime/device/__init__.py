@@ -3,7 +3,7 @@
 from runtime.device.bound_step import BoundStep
 from runtime.device.candidates import CandidateSearch
 from runtime.device.gpu import Gpu, GpuMemory, find_gpu, gpu_memory
-from runtime.device.pool import GPU, DevicePool, HostPool, PagePool, mebibytes
+from runtime.device.pool import GPU, DevicePool, HostPool, PagePool, StatePool, mebibytes
 from runtime.device.selection import Device, cpu_instead, select_device
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "GpuMemory",
     "HostPool",
     "PagePool",
+    "StatePool",
     "cpu_instead",
     "find_gpu",
     "gpu_memory",

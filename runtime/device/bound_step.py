@@ -2,8 +2,9 @@
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
-from runtime.device.pool import HostPool, PagePool
+from runtime.device.pool import HostPool, PagePool, StatePool
 from runtime.interface import LOGITS, OUTPUTS
 from runtime.step import StepInputs
 
@@ -17,7 +18,12 @@ class BoundStep:
     """
 
     def __init__(
-        self, session: ort.InferenceSession, shaped: StepInputs, pool: PagePool, logits_device: str
+        self,
+        session: ort.InferenceSession,
+        shaped: StepInputs,
+        pool: PagePool,
+        states: StatePool | None,
+        logits_device: str,
     ) -> None:
         """`logits_device`: where the logits shall lie, as ONNX Runtime calls it."""
         self._session = session
@@ -25,24 +31,30 @@ class BoundStep:
         self._logits: ort.OrtValue | None = None
         self._binding = session.io_binding()
         # The values only borrow the arrays; what a GPU reads is copied to it as it is bound.
-        self._arrays = {name: array.copy() for name, array in shaped.arrays().items()}
+        self._has_states = states is not None
+        self._arrays = {name: array.copy() for name, array in self._given(shaped).items()}
         for name, array in self._arrays.items():
             self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
         # Results come in the order in which outputs are bound.
         self._binding.bind_output(LOGITS, logits_device)
         pool.bind(self._binding)
+        if states is not None:
+            states.bind(self._binding)
 
     def fits(self, inputs: StepInputs) -> bool:
         """Whether a step can be computed so: on the host, with these shapes."""
         return self._on_host and all(
-            array.shape == self._arrays[name].shape for name, array in inputs.arrays().items()
+            array.shape == self._arrays[name].shape for name, array in self._given(inputs).items()
         )
 
     def run(self, inputs: StepInputs) -> ort.OrtValue:
         """Compute a step that fits: logits float32 [R, V], in the same memory each time."""
-        for name, array in inputs.arrays().items():
+        for name, array in self._given(inputs).items():
             np.copyto(self._arrays[name], array)
         self._session.run_with_iobinding(self._binding)
         if self._logits is None:
             self._logits = self._binding.get_outputs()[OUTPUTS.index(LOGITS)]
         return self._logits
+
+    def _given(self, inputs: StepInputs) -> dict[str, NDArray[np.int32]]:
+        return inputs.arrays(states=self._has_states)

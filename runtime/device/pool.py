@@ -1,17 +1,19 @@
-"""The page pool's memory, on the host or on the GPU: one array that every step writes in place."""
+"""Memory of the page pool, on the host or on the GPU, and of states: written in place by steps."""
 
 import contextlib
 import ctypes
 import math
 import mmap
 import weakref
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from runtime.errors import DeviceError
-from runtime.interface import PAGE_POOL, PAGE_POOL_OUT, PoolShape
+from runtime.interface import PAGE_POOL, PAGE_POOL_OUT, STATE_POOL, STATE_POOL_OUT, PoolShape
+from runtime.manifest import PageLayout
 from runtime.ops.library import native_library
 
 GPU = "cuda"
@@ -34,23 +36,40 @@ class HostPool:
     """
 
     def __init__(self, shape: PoolShape) -> None:
-        try:
-            memory = mmap.mmap(-1, pool_bytes(shape), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except (OSError, OverflowError):
-            raise DeviceError(
-                f"the KV cache takes {mebibytes(pool_bytes(shape))} MiB, more than there is; "
-                "ask for fewer tokens with --cache-tokens"
-            ) from None
-        with contextlib.suppress(OSError):  # a kernel without large pages
-            memory.madvise(mmap.MADV_NOHUGEPAGE)
+        too_large = (
+            f"the KV cache takes {mebibytes(pool_bytes(shape))} MiB, more than there is; "
+            "ask for fewer tokens with --cache-tokens"
+        )
         # The value only borrows the array: both must live as long as the session.
-        self._memory = np.frombuffer(memory, np.float16).reshape(shape)
+        self._memory = _mapped(shape, np.dtype(np.float16), too_large)
         self._value = ort.OrtValue.ortvalue_from_numpy(self._memory)
 
     def bind(self, binding: ort.IOBinding) -> None:
         """Bind the pool for a step."""
         binding.bind_ortvalue_input(PAGE_POOL, self._value)
         binding.bind_ortvalue_output(PAGE_POOL_OUT, self._value)
+
+
+class StatePool:
+    """The states of sequences in the host's memory: float32 [slots, values of a state].
+
+    Owned by the session. Raises DeviceError where there is too little memory.
+    """
+
+    def __init__(self, slots: int, layout: PageLayout) -> None:
+        size = mebibytes(slots * layout.bytes_per_state())
+        too_large = (
+            f"the states of {slots} sequences take {size} MiB, more than there is; lower "
+            "--max-batch-size or --state-snapshot-bytes"
+        )
+        shape = (slots, layout.state_values)
+        self._memory = _mapped(shape, np.dtype(np.float32), too_large)
+        self._value = ort.OrtValue.ortvalue_from_numpy(self._memory)
+
+    def bind(self, binding: ort.IOBinding) -> None:
+        """Bind the pool for a step."""
+        binding.bind_ortvalue_input(STATE_POOL, self._value)
+        binding.bind_ortvalue_output(STATE_POOL_OUT, self._value)
 
 
 class DevicePool:
@@ -78,6 +97,18 @@ class DevicePool:
         assert self._memory.value is not None
         for bind, name in ((binding.bind_input, PAGE_POOL), (binding.bind_output, PAGE_POOL_OUT)):
             bind(name, GPU, 0, np.float16, self._shape, self._memory.value)
+
+
+def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any], too_large: str) -> NDArray[Any]:
+    """Zeros that take memory only where they are touched. Raises DeviceError(too_large)."""
+    size = math.prod(shape) * dtype.itemsize
+    try:
+        memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError):
+        raise DeviceError(too_large) from None
+    with contextlib.suppress(OSError):  # a kernel without large pages
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 def pool_bytes(shape: PoolShape) -> int:

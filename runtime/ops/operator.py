@@ -67,6 +67,8 @@ class Operator:
     attributes: tuple[Attribute, ...]
     alias: tuple[str, str] | None = None
     """An input and the output that is the same memory, written in place."""
+    on_gpu: bool = True
+    """Whether there is a kernel for AMD GPUs too."""
 
     def in_order(self, named: Mapping[str, str], *, outputs: bool = False) -> list[str]:
         """Names of values by port -> names as a node has them: "" for a port that is left out.

@@ -16,9 +16,10 @@ NumPy definitions are in `runtime/ops/reference/`, the kernels for the CPU and f
 Letters in shapes: T = tokens of the step, B = rows (requests), P = columns of the page table,
 L = layers, H = query heads, G = key-value heads, D = head size, C = columns (`columns`), N = rows
 of a matrix, W = size of a norm's weight, R = rotated values of a head, E = experts, F = inner size
-of an expert (`hidden`). A matrix is uint8 [N, row_bytes]: blocks of a GGML format, as in the GGUF.
-Arithmetic is float32 unless stated; CPU kernels first round the values that they multiply with a
-matrix of integers to 8 bits (`quantize_activations` in `runtime/ops/reference/products.py`).
+of an expert (`hidden`), S = size of a state over all layers, K = taps of a convolution. A matrix is
+uint8 [N, row_bytes]: blocks of a GGML format, as in the GGUF. Arithmetic is float32 unless stated;
+CPU kernels first round the values that they multiply with a matrix of integers to 8 bits
+(`quantize_activations` in `runtime/ops/reference/products.py`).
 """
 
 
@@ -37,6 +38,9 @@ def _operator(operator: Operator) -> Iterator[str]:
     if operator.alias:
         yield ""
         yield f"`{operator.alias[1]}` is the memory of `{operator.alias[0]}`, written in place."
+    if not operator.on_gpu:
+        yield ""
+        yield "There is no kernel for GPUs."
     yield ""
     yield "| | Type | Shape | Meaning |"
     yield "|---|---|---|---|"

@@ -8,7 +8,7 @@ docs/operators.md.
 Letters in shapes: T = tokens of the step, B = rows (requests), P = columns of the page table,
 L = layers, H = query heads, G = key-value heads, D = head size, C = columns (`columns`), N = rows
 of a matrix, W = size of a norm's weight, R = rotated values of a head, E = experts, F = inner size
-of an expert (`hidden`).
+of an expert (`hidden`), S = size of a state over all layers, K = taps of a convolution.
 """
 
 from collections.abc import Mapping
@@ -36,6 +36,21 @@ _ROW_STARTS = Port(
 _PAGE_TABLE = Port(
     "page_table", "int32", "[B, P]", "column p: page of the row's positions from p * page_size on"
 )
+_STATE_STARTS = Port(
+    "state_starts", "int32", "[B]", "slot of the state that a row goes on from; -1: it begins"
+)
+_STATE_SLOTS = Port(
+    "state_slots", "int32", "[T]", "slot that the state after a token is written to; -1: none"
+)
+_STATES_SHAPE = "[slots, S]"
+_STATES = (
+    _ROW_STARTS,
+    _STATE_STARTS,
+    _STATE_SLOTS,
+    Port("states", "float32", _STATES_SHAPE, "of every sequence"),
+)
+_STATES_WRITTEN = Port("states_written", "float32", _STATES_SHAPE, "the states")
+_OFFSET = Attribute("offset", int, "where the layer's values begin in a state", minimum=0)
 _POOL_SHAPE = "[L, pages, 2, G, page_size, D]"
 _NORM_INPUTS = (
     Port("x", "float32", "[T, C]", "values"),
@@ -215,6 +230,23 @@ _ALL = (
             ),
             Attribute("softcap", float, "bound of the logits; 0: none", 0.0),
         ),
+    ),
+    Operator(
+        "CausalConvolution",
+        "y[t, c] = activation(sum over k of weight[c, k] * x[t - K + 1 + k, c] + bias[c]) over a "
+        "row's tokens; those before its first are the state, the last K - 1 inputs [K - 1, C], and "
+        "zeros where the row begins. Added up in the order of k.",
+        'depthwise and causal, as in Gu and Dao, "Mamba", 2023',
+        (
+            Port("x", "float32", "[T, C]", "values"),
+            Port("weight", "float32", "[C, K]", "taps of each channel, the newest last"),
+            _bias("bias", "[C]", "added to each channel"),
+            *_STATES,
+        ),
+        (Port("y", "float32", "[T, C]", "convolved"), _STATES_WRITTEN),
+        (_OFFSET, Attribute("activation", str, "empty: none", "", ("", "silu"))),
+        alias=("states", "states_written"),
+        on_gpu=False,
     ),
     Operator(
         "GatedActivation",

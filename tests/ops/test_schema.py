@@ -114,7 +114,9 @@ def declared(operator: Operator, provider: str) -> list[list[str]]:
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_registration_is_that_of_the_schema(provider: str) -> None:
     assert registered()[provider] == {
-        name: declared(operator, provider) for name, operator in OPERATORS.items()
+        name: declared(operator, provider)
+        for name, operator in OPERATORS.items()
+        if operator.on_gpu or provider == PROVIDERS[0]
     }
     assert registered().keys() == set(PROVIDERS)
 

@@ -10,4 +10,5 @@ from pipelines.conversion.architectures.spec import Linear as Linear
 from pipelines.conversion.architectures.spec import ModelSpec as ModelSpec
 from pipelines.conversion.architectures.spec import QueryTemperature as QueryTemperature
 from pipelines.conversion.architectures.spec import Rotary as Rotary
+from pipelines.conversion.architectures.spec import ShortConvolution as ShortConvolution
 from pipelines.conversion.architectures.table import ARCHITECTURES as ARCHITECTURES

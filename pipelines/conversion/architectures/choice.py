@@ -31,7 +31,7 @@ def choice(keys: Keys, tensors: Tensors, block: str, routing: Routing) -> Choice
         experts=count,
         used=used,
         gating=_gating(keys, is_biased=bias is not None),
-        renormalized=keys.flag("expert_weights_norm", False),
+        renormalized=routing.always_renormalized or keys.flag("expert_weights_norm", False),
         scale=scale,
         selection_bias=bias,
         groups=groups,

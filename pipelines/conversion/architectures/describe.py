@@ -3,6 +3,7 @@
 from pipelines.conversion.architectures.choice import choice
 from pipelines.conversion.architectures.directory import Keys, Tensors
 from pipelines.conversion.architectures.latent import LatentShape
+from pipelines.conversion.architectures.recurrence import short_convolution
 from pipelines.conversion.architectures.rotation import latent_scale, rotaries, windows
 from pipelines.conversion.architectures.spec import (
     Experts,
@@ -49,7 +50,8 @@ class _Reader:
         self.tensors = Tensors(file)
         self.width = keys.count("embedding_length")
         self.heads = keys.count("attention.head_count")
-        self.kv_heads = keys.count("attention.head_count_kv", self.heads)
+        self.kv_heads_of = self._kv_heads_of_layers()
+        self.kv_heads = max(self.kv_heads_of)
         self.latent: LatentShape | None = None
         if architecture.latent_attention:
             self.latent = LatentShape.of(keys, self.heads)
@@ -65,6 +67,16 @@ class _Reader:
         if keys.count("attention.value_length", default) != self.head_dim:
             keys.refuse("attention.value_length", f"differs from the key length {self.head_dim}")
 
+    def _kv_heads_of_layers(self) -> tuple[int, ...]:
+        """Key-value heads of each layer: one and the same number, or none where it is recurrent."""
+        key = "attention.head_count_kv"
+        if self.architecture.recurrence == "none":
+            return (self.keys.count(key, self.heads),)
+        counts = self.keys.counts(key, self.heads, self.keys.layer_count())
+        if len(set(counts) - {0}) != 1:
+            self.keys.refuse(key, "differs between layers with attention")
+        return counts
+
     def spec(self) -> ModelSpec:
         """The whole model; every tensor is read and no key left out."""
         keys, tensors, row = self.keys, self.tensors, self.architecture
@@ -73,7 +85,7 @@ class _Reader:
         window_of = windows(keys, row, count)
         rotary_of = rotaries(keys, tensors, row, self.head_dim, window_of)
         layers = tuple(
-            self.layer(f"blk.{index}", rotary_of[index], window_of[index]) for index in range(count)
+            self.layer(index, rotary_of[index], window_of[index]) for index in range(count)
         )
         scale = self.attention_scale(count)
         if self.latent is not None:
@@ -106,7 +118,7 @@ class _Reader:
             logit_softcap=self.softcap("final_logit_softcapping", row.logit_softcap),
             embedding=embedding,
             layers=layers,
-            output_norm=tensors.vector("output_norm.weight", self.width),
+            output_norm=tensors.vector(f"{row.output_norm}.weight", self.width),
             output=Linear(embedding, None)
             if is_tied
             else tensors.linear("output", embedding.rows, self.width),
@@ -130,8 +142,11 @@ class _Reader:
             self.tensors.leave_out(f"blk.{index}")
         return drafts
 
-    def layer(self, block: str, rotary: Rotary, window: int) -> Layer:
+    def layer(self, index: int, rotary: Rotary, window: int) -> Layer:
         """One block, with the norms that its family has."""
+        block = f"blk.{index}"
+        if self.architecture.recurrence != "none" and self.kv_heads_of[index] == 0:
+            return self.recurrent_layer(block, rotary)
         norms, query_key_norm = self.architecture.norms, self.architecture.query_key_norm
         query_norm = key_norm = None
         is_optional = self.architecture.query_key_norm_optional
@@ -163,6 +178,27 @@ class _Reader:
             ),
             rotary=rotary,
             window=window,
+        )
+
+    def recurrent_layer(self, block: str, rotary: Rotary) -> Layer:
+        """One block without attention."""
+        recurrence = short_convolution(self.keys, self.tensors, block, self.width)
+        return Layer(
+            attention_norm=self.norm(f"{block}.attn_norm", True),
+            query_key_value=(),
+            query_norm=None,
+            key_norm=None,
+            sinks=None,
+            recurrence=recurrence,
+            attention_output=self.tensors.linear(
+                f"{block}.shortconv.out_proj", self.width, self.width
+            ),
+            attention_output_norm=None,
+            feed_forward_norm=self.norm(f"{block}.{self.architecture.feed_forward_norm}", True),
+            feed_forward=self.feed_forward_or_experts(block),
+            feed_forward_output_norm=None,
+            rotary=rotary,
+            window=0,
         )
 
     def norm(self, name: str, exists: bool) -> TensorInfo | None:

@@ -90,6 +90,15 @@ class Keys:
             self.fail(key, f"is {value!r}, no positive integer")
         return value
 
+    def counts(self, key: str, default: int, layers: int) -> tuple[int, ...]:
+        """A number that is not negative for each layer; the file may give one for all."""
+        value = self.value(key)
+        if not isinstance(value, np.ndarray):
+            return (self.count(key, default),) * layers
+        if value.dtype.kind not in "iu" or len(value) < layers or (value < 0).any():
+            self.fail(key, f"is {value}, no count for each of {layers} layers")
+        return tuple(int(each) for each in value[:layers])
+
     def count_or_zero(self, key: str) -> int:
         """A positive integer, or 0 for what is not used."""
         value = self.value(key)
@@ -234,6 +243,13 @@ class Tensors:
             raise UnsupportedModel(
                 f"{self.file.path}: tensor {name!r} is {info.format}; supported is F32"
             )
+        return info
+
+    def table(self, name: str, *shape: int) -> TensorInfo:
+        """A float32 array of that shape, which is never quantized."""
+        info = self._take(name)
+        if info.shape != shape or info.format != "F32":
+            self._fail_shape(info, f"{shape} in F32")
         return info
 
     def divisors(self, name: str, length: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -65,6 +65,24 @@ class LatentAttention:
 
 
 @dataclass(frozen=True, slots=True)
+class ShortConvolution:
+    """Gated convolution over the last few tokens (LFM2): c * convolution(b * x).
+
+    b, c and x are the thirds of one projection, in that order.
+    """
+
+    projection: Linear
+    taps: TensorInfo
+    """[width, taps]"""
+
+    @property
+    def state_values(self) -> int:
+        """Values of the state: the inputs of the convolution before the next token."""
+        width, taps = self.taps.shape
+        return width * (taps - 1)
+
+
+@dataclass(frozen=True, slots=True)
 class FeedForward:
     """down(activation(gate(x)) * up(x))."""
 
@@ -114,11 +132,14 @@ class Layer:
 
     attention_norm: TensorInfo | None
     query_key_value: tuple[Linear, ...] | LatentAttention
-    """Three matrices, or one with the rows of all."""
+    """Three matrices, or one with the rows of all; none in a layer without attention."""
     query_norm: TensorInfo | None
     key_norm: TensorInfo | None
     sinks: TensorInfo | None
+    recurrence: ShortConvolution | None = None
+    """What stands in the place of attention."""
     attention_output: Linear
+    """Behind attention, or what stands in its place."""
     attention_output_norm: TensorInfo | None
     feed_forward_norm: TensorInfo | None
     feed_forward: FeedForward | Experts
@@ -126,6 +147,11 @@ class Layer:
     rotary: Rotary
     window: int
     """Positions a token attends to, itself included; 0 for all."""
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether keys and values of the layer are in the pages."""
+        return self.query_key_value != ()
 
     def tensors(self) -> tuple[TensorInfo, ...]:
         """Every tensor of the block."""
@@ -138,7 +164,9 @@ def _tensors(part: object) -> Iterator[TensorInfo]:
     elif isinstance(part, tuple):
         for each in part:
             yield from _tensors(each)
-    elif isinstance(part, Linear | FeedForward | Experts | Choice | LatentAttention):
+    elif isinstance(
+        part, Linear | FeedForward | Experts | Choice | LatentAttention | ShortConvolution
+    ):
         for name in part.__slots__:
             yield from _tensors(getattr(part, name))
 
@@ -178,6 +206,17 @@ class ModelSpec:
     """Its weight is the embedding itself where the file has no `output.weight`."""
     folded: frozenset[str]
     """Tensors used up at conversion, such as rope_freqs.weight; the graph does not read them."""
+
+    @property
+    def attention_layers(self) -> int:
+        """Layers whose keys and values are in the pages."""
+        return sum(layer.has_attention for layer in self.layers)
+
+    @property
+    def state_values(self) -> int:
+        """Values of a sequence's state over all layers."""
+        recurrences = (layer.recurrence for layer in self.layers)
+        return sum(each.state_values for each in recurrences if each is not None)
 
     @property
     def has_experts(self) -> bool:

@@ -17,6 +17,8 @@ class Routing:
     """Shares are divided by their sum over the chosen experts."""
     configured: bool = False
     """The file says how: gating function, renormalization, groups."""
+    always_renormalized: bool = False
+    """The file says the rest."""
     activation: Literal["silu", "clamped_silu"] = "silu"
 
 
@@ -40,12 +42,16 @@ class Architecture:
     """What the norm of the feed-forward's input is called."""
     latent_attention: bool = False
     """Keys and values are products of a latent vector; YaRN's magnitude acts on whole keys."""
+    recurrence: Literal["none", "short_convolution"] = "none"
+    """What stands in the place of attention in layers that have no key-value heads."""
     sinks: bool = False
     """Each head has an attention sink."""
     experts: Routing | None = None
     """None: no file of the family has experts."""
     fused_gate_up: bool = False
     """Gate and up are stacked in `ffn_up`."""
+    output_norm: str = "output_norm"
+    """What the norm before the output is called."""
     tied_only: bool = False
     """The files have no `output.weight`; another one would be left unread."""
 
@@ -232,6 +238,21 @@ _ROWS = (
         rotary_style="neox",
         query_key_norm="before",
         experts=Routing(renormalized=False),
+    ),
+    Architecture(
+        name="lfm2",
+        rotary_style="neox",
+        query_key_norm="before",
+        recurrence="short_convolution",
+        output_norm="token_embd_norm",
+    ),
+    Architecture(
+        name="lfm2moe",
+        rotary_style="neox",
+        query_key_norm="before",
+        recurrence="short_convolution",
+        output_norm="token_embd_norm",
+        experts=Routing(configured=True, always_renormalized=True),
     ),
     Architecture(name="hunyuan-dense", rotary_style="neox", query_key_norm="after"),
 )

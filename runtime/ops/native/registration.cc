@@ -17,6 +17,7 @@
 #include "hip/operators/row_lookup.h"
 #include "instruction_set.h"
 #include "operator.h"
+#include "operators/causal_convolution.h"
 #include "operators/gated_activation.h"
 #include "operators/grouped_quant_matmul.h"
 #include "operators/layer_norm.h"
@@ -63,6 +64,7 @@ std::span<const Registered> operators() {
       of<RotaryAngles, cpu>(),
       of<RotaryPageWrite, cpu>(),
       of<PagedAttention, cpu>(),
+      of<CausalConvolution, cpu>(),
       of<GatedActivation, cpu>(),
       of<MixtureOfExperts, cpu>(),
       of<hip::RowLookup, rocm>(),

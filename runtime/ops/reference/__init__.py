@@ -16,6 +16,7 @@ from runtime.ops.reference.attention import (
     rotate,
 )
 from runtime.ops.reference.blocks import dequantize_rows, row_bytes, row_lookup
+from runtime.ops.reference.convolution import causal_convolution
 from runtime.ops.reference.experts import choose, expert_activation, mixture_of_experts
 from runtime.ops.reference.norms import layer_norm, rms_norm
 from runtime.ops.reference.products import (
@@ -36,6 +37,7 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "RotaryAngles": rotary_angles,
     "RotaryPageWrite": rotary_page_write,
     "PagedAttention": paged_attention,
+    "CausalConvolution": causal_convolution,
     "GatedActivation": gated_activation,
     "MixtureOfExperts": mixture_of_experts,
 }
@@ -43,6 +45,7 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
 
 __all__ = [
     "DEFINITIONS",
+    "causal_convolution",
     "choose",
     "dequantize_rows",
     "expert_activation",

@@ -13,6 +13,7 @@ from pipelines.conversion.convert import convert
 from runtime.errors import UnsupportedModel
 from runtime.manifest import GRAPH_NAME
 from runtime.ops.gpu.variants import CANDIDATES
+from runtime.ops.schema import DOMAIN, OPERATORS
 from runtime.sampling import Sampler, SamplingParameters, StepLogits
 from runtime.session import Session
 from runtime.settings import Settings
@@ -78,6 +79,8 @@ def run_all(session: Session) -> list[np.ndarray]:
 def is_refused(folder: Path) -> bool:
     """Whether the graph has what the GPU's kernels do not know: docs/gpu.md lists it."""
     for node in onnx.load(folder / GRAPH_NAME, load_external_data=False).graph.node:
+        if node.domain == DOMAIN and not OPERATORS[node.op_type].on_gpu:
+            return True
         found = {each.name: helper.get_attribute_value(each) for each in node.attribute}
         head_dim = found.get("head_dim", 16)
         if head_dim > 576 or head_dim % 16 or found.get("columns", 32) % 32:

@@ -1,0 +1,142 @@
+"""The slots of recurrent state: which holds what. It keeps no arrays.
+
+Layers without attention carry a state from token to token. The state after a token is one slot of a
+pool, over all such layers. A step reads a sequence's state from one slot and writes what comes of
+it to others: after its last token, after each guess (so that guesses that fail cost nothing) and at
+some ends of pages. The last are snapshots, known by the hash of the page: a later sequence with the
+same beginning goes on from there, with the bits of that state.
+"""
+
+from collections import OrderedDict
+
+from runtime.drafts import DRAFTED_STEP
+from runtime.pages import PageHash
+
+
+class StateSlots:
+    """Reference counts of slots, and the snapshots among them. Owned by the engine thread.
+
+    A slot is blank, held, a snapshot (known by a hash), or both of the latter. Snapshots take what
+    running sequences do not need; the least recently used that nobody holds makes room for another.
+    """
+
+    def __init__(self, slot_count: int, *, running: int, pages: int) -> None:
+        """`running`: most sequences at once, `pages`: how many snapshots there could be."""
+        self.slot_count = slot_count
+        self.snapshot_count = slot_count - slots_needed(running)
+        self.stride = _stride(self.snapshot_count, pages)
+        """Pages from one regular snapshot to the next."""
+        self._references = [0] * self.slot_count
+        self._hashes: list[PageHash | None] = [None] * self.slot_count
+        self._known: OrderedDict[PageHash, int] = OrderedDict()
+        self._reserved: set[int] = set()
+        # A stack, so that little of the pool is ever touched under a light load.
+        self._blank = list(range(self.slot_count - 1, -1, -1))
+
+    def take(self) -> int:
+        """A blank slot with one reference, for what a sequence goes on from or for a guess."""
+        if not self._blank and not self._evict():
+            raise AssertionError("more states are held than sequences run")
+        slot = self._blank.pop()
+        self._references[slot] = 1
+        return slot
+
+    def take_for_snapshot(self) -> int | None:
+        """A blank slot with one reference that may be published; None where there is no room."""
+        if not self._make_room():
+            return None
+        slot = self.take()
+        self._reserved.add(slot)
+        return slot
+
+    def is_shared(self, slot: int) -> bool:
+        """Whether a held slot may not be written to: it is a snapshot, or others hold it too."""
+        return self._hashes[slot] is not None or self._references[slot] > 1
+
+    def knows(self, page_hash: PageHash) -> bool:
+        """Whether there is a snapshot of that hash."""
+        return page_hash in self._known
+
+    def find(self, page_hash: PageHash) -> int | None:
+        """The snapshot at the end of the page of that hash, with one more reference."""
+        slot = self._known.get(page_hash)
+        if slot is not None:
+            self._known.move_to_end(page_hash)
+            self._references[slot] += 1
+        return slot
+
+    def publish(self, slot: int, page_hash: PageHash) -> bool:
+        """Make a held slot the snapshot of a hash; whether it is. The first one stays."""
+        if self._hashes[slot] == page_hash:
+            return True
+        if page_hash in self._known or self._hashes[slot] is not None:
+            return False
+        if slot in self._reserved:
+            self._reserved.discard(slot)
+        elif not self._make_room():
+            return False
+        self._hashes[slot] = page_hash
+        self._known[page_hash] = slot
+        return True
+
+    def release(self, slot: int) -> None:
+        """Give back one reference."""
+        if self._references[slot] <= 0:
+            raise AssertionError(f"state slot {slot} was released more often than it was taken")
+        self._references[slot] -= 1
+        if self._references[slot] == 0:
+            self._reserved.discard(slot)
+            if self._hashes[slot] is None:
+                self._blank.append(slot)
+
+    def forget(self, page_hash: PageHash) -> None:
+        """Let nobody find the snapshot of a hash any more; who holds it keeps it."""
+        slot = self._known.pop(page_hash, None)
+        if slot is not None:
+            self._hashes[slot] = None
+            if self._references[slot] == 0:
+                self._blank.append(slot)
+
+    def drop(self, page_hash: PageHash) -> None:
+        """Forget the snapshot of a hash unless somebody holds it."""
+        slot = self._known.get(page_hash)
+        if slot is not None and self._references[slot] == 0:
+            self.forget(page_hash)
+
+    def _make_room(self) -> bool:
+        """Whether there is room for one more snapshot; the least recently used may have made it."""
+        return len(self._known) + len(self._reserved) < self.snapshot_count or self._evict()
+
+    def _evict(self) -> bool:
+        """Forget the least recently used snapshot that nobody holds; whether there was one."""
+        for page_hash, slot in self._known.items():
+            if self._references[slot] == 0:
+                self.forget(page_hash)
+                return True
+        return False
+
+    def check_integrity(self, held: list[int]) -> None:
+        """Raise AssertionError unless the references are `held` and every slot is one thing."""
+        expected = [0] * self.slot_count
+        for slot in held:
+            expected[slot] += 1
+        if expected != self._references:
+            raise AssertionError("references to states differ from what sequences hold")
+        idle = [slot for slot in range(self.slot_count) if self._references[slot] == 0]
+        if sorted([*self._blank, *(s for s in idle if self._hashes[s] is not None)]) != idle:
+            raise AssertionError("blank slots differ from those without references and hashes")
+        if {h: s for s, h in enumerate(self._hashes) if h is not None} != self._known:
+            raise AssertionError("the index of snapshots differs from the slots' own hashes")
+
+
+def slots_needed(running: int) -> int:
+    """Slots of this many running sequences and the guesses of one step."""
+    return running + DRAFTED_STEP
+
+
+def _stride(snapshots: int, pages: int) -> int:
+    """1, 2, 4, ...: every page where there is room, else so that half of it is left for others."""
+    stride = 1
+    while snapshots < pages and pages // stride > max(1, snapshots // 2):
+        stride *= 2
+    return stride
