@@ -18,7 +18,7 @@ PACKAGES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
 .PHONY: help setup format check docs test test-fast tokenizer-cases templates exactness fuzz fuzz-requests soak \
-	kill-preparations sanitize serve bench dagster \
+	clients kill-preparations sanitize serve bench dagster \
 	gpu-kernels gpu-check lock wheel clean
 
 help: ## list the targets
@@ -104,6 +104,9 @@ kill-preparations: $(VENV)/installed-dev $(LIBRARY) ## kill 50 preparations at r
 
 soak: $(VENV)/installed-dev $(LIBRARY) ## 20 minutes of mixed traffic to one server; ARGS='--minutes 5'
 	$(BIN)/python -m tests.soak.run $(ARGS)
+
+clients: $(VENV)/installed-dev $(LIBRARY) ## the quick starts of OpenAI's clients (downloads 1 GB once); ARGS='--only openai'
+	$(BIN)/python -m tests.clients.run $(ARGS)
 
 sanitize: $(VENV)/installed-dev $(LIBRARY) ## native operators and broken GGUFs under ASan and UBSan; ARGS=--short
 	$(BIN)/python -m tests.sanitize.run $(ARGS)

@@ -15,6 +15,7 @@ from runtime.sample_model import fetch
 from runtime.settings import Settings
 from tests.live.neighbour import Neighbour
 from tests.live.server import LiveServer, Vitals, live_server, options_of
+from tests.marked_page import write_between
 from tests.soak.traffic import Traffic
 from tests.soak.trend import Trend, trend
 
@@ -129,16 +130,6 @@ def table(soaked: Soaked) -> str:
     return "\n".join([told, "", *rows])
 
 
-def document(path: Path, text: str) -> None:
-    """Put the text between the marks of a page. Raises ValueError where there are none."""
-    page = path.read_text()
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{path} has no {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exit with 1 where anything did not come back."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -167,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if faults := soaked.faults():
         raise SystemExit("\n".join(faults))
     if options.document is not None:
-        document(options.document, text)
+        write_between(options.document, BEGIN, text, END)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.live.server import Vitals, live_server, options_of
+from tests.marked_page import write_between
 from tests.models import write_tiny_llama
-from tests.soak.run import BEGIN, END, FEW_THREADS, MEBIBYTE, Soaked, document, soak, table
+from tests.soak.run import BEGIN, END, FEW_THREADS, MEBIBYTE, Soaked, soak, table
 from tests.soak.trend import slope
 
 CALM = Vitals(
@@ -62,9 +63,13 @@ def test_what_is_not_given_back_is_named(name: str) -> None:
 def test_the_figures_stand_between_the_marks_of_a_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    document(page, table(soaked_of(*[CALM] * 9)))
+    write_between(page, BEGIN, table(soaked_of(*[CALM] * 9)), END)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
     assert "| threads | 20 | 20 | 20 | +0.00 |" in text
+
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="has no"):
+        write_between(page, BEGIN, "text", END)

@@ -1,0 +1,57 @@
+"""pydantic-ai's agents."""
+
+import asyncio
+from typing import Literal
+
+from pydantic import BaseModel
+from pydantic_ai import Agent, NativeOutput, PromptedOutput
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.settings import ModelSettings
+
+from tests.clients.given import ENOUGH, KEY, MODEL, QUESTION, URL, WEATHER
+
+model = OpenAIChatModel(MODEL, provider=OpenAIProvider(base_url=URL, api_key=KEY))
+settings = ModelSettings(max_tokens=ENOUGH)
+
+
+class Answer(BaseModel):
+    city: Literal["Paris", "Rome"]
+    is_capital: bool
+
+
+def chat() -> None:
+    agent = Agent(model, instructions="Be concise.", model_settings=settings)
+    result = agent.run_sync(QUESTION)
+    assert result.output
+    assert result.usage.output_tokens > 0
+
+
+def stream() -> None:
+    async def ask() -> list[str]:
+        async with Agent(model, model_settings=settings).run_stream(QUESTION) as result:
+            return [piece async for piece in result.stream_text(delta=True)]
+
+    assert "".join(asyncio.run(ask()))
+
+
+def tools() -> None:
+    """The agent offers its tool, and the object it must end with as another one."""
+    asked = []
+    agent = Agent(model, output_type=Answer, model_settings=settings)
+
+    @agent.tool_plain
+    def get_weather(city: Literal["Paris", "Rome"]) -> str:
+        """The weather in a city."""
+        asked.append(city)
+        return f"It is sunny in {city}."
+
+    result = agent.run_sync(WEATHER)
+    assert isinstance(result.output, Answer)
+    assert set(asked) <= {"Paris", "Rome"}
+
+
+def structured_output() -> None:
+    for output in (Answer, NativeOutput(Answer), PromptedOutput(Answer)):
+        agent = Agent(model, output_type=output, model_settings=settings)
+        assert isinstance(agent.run_sync(QUESTION).output, Answer)
