@@ -1,4 +1,4 @@
-"""Where a model runs: the CPU, or an AMD GPU whose parts are all there."""
+"""The device a model runs on: the CPU, or an AMD GPU if everything it needs is there."""
 
 from runtime.device.bound_step import BoundStep
 from runtime.device.candidates import CandidateSearch

@@ -10,11 +10,11 @@ from runtime.step import StepInputs
 
 
 class BoundStep:
-    """Steps whose arrays have the shapes of one; on a GPU that one alone.
+    """Binds steps of one shape to ONNX Runtime; on a GPU one step only.
 
     Owned by the session's thread. Binding costs some tenths of a millisecond in Python, copying the
-    few numbers of a step hardly any; and a request that generates has one step like the other until
-    it needs another page.
+    few numbers of a step hardly any; and the steps of a generating request have the same shape
+    until it needs another page.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class BoundStep:
         states: StatePool | None,
         logits_device: str,
     ) -> None:
-        """`logits_device`: where the logits shall lie, as ONNX Runtime calls it."""
+        """logits_device: ONNX Runtime's name of the device for the logits."""
         self._session = session
         self._on_host = isinstance(pool, HostPool)
         self._logits: ort.OrtValue | None = None
@@ -35,14 +35,14 @@ class BoundStep:
         self._arrays = {name: array.copy() for name, array in self._given(shaped).items()}
         for name, array in self._arrays.items():
             self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
-        # Results come in the order in which outputs are bound.
+        # Results are returned in the order in which outputs are bound.
         self._binding.bind_output(LOGITS, logits_device)
         pool.bind(self._binding)
         if states is not None:
             states.bind(self._binding)
 
     def fits(self, inputs: StepInputs) -> bool:
-        """Whether a step can be computed so: on the host, with these shapes."""
+        """Whether a step can be computed with it: on the host, with these shapes."""
         return self._on_host and all(
             array.shape == self._arrays[name].shape for name, array in self._given(inputs).items()
         )

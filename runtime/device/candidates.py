@@ -15,8 +15,8 @@ from runtime.sampling import StepLogits
 class DeviceLogits:
     """Logits of one step, float32 [R, V], on the GPU, and the candidates of each row.
 
-    Owned by the engine thread; a sampler's `Logits`. Whatever is asked of it is what the whole
-    array would give: a row is fetched where the candidates do not hold the answer.
+    Owned by the engine thread; implements a sampler's `Logits`. Every method returns what the whole
+    array would give: a row is copied if the candidates do not suffice.
     """
 
     def __init__(
@@ -31,14 +31,14 @@ class DeviceLogits:
         self.finite: list[bool] = np.isfinite(values[:, 0]).tolist()
 
     def row(self, row: int) -> NDArray[np.float32]:
-        """Every logit of a row [V], copied from the GPU. Raises DeviceError where that fails."""
+        """Return every logit of a row [V], copied from the GPU. Raises DeviceError if it fails."""
         values = np.empty(self.vocabulary_size, np.float32)
         place = self._value.data_ptr() + row * values.nbytes
         _raise(native_library().rocmforge_hip_read(values.ctypes.data, place, values.nbytes))
         return values
 
     def best(self, row: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Tokens and logits of the `count` largest of a row, largest first, lower ids first."""
+        """Return tokens and logits of the `count` largest of a row, in order, lower ids first."""
         if count <= self._tokens.shape[1]:
             return self._tokens[row, :count], self._values[row, :count]
         return StepLogits(self.row(row)[np.newaxis]).best(0, count)
@@ -47,7 +47,7 @@ class DeviceLogits:
 class CandidateSearch:
     """The search for each row's largest logits, on the GPU. Owned by the session's thread.
 
-    Raises DeviceError where the GPU refuses.
+    Raises DeviceError if the GPU reports an error.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class CandidateSearch:
         self._count = count.value
 
     def of(self, logits: ort.OrtValue) -> DeviceLogits:
-        """Search logits float32 [R, V] that lie on the GPU, of a step that has ended."""
+        """Search logits float32 [R, V] on the GPU, of a step that has ended."""
         rows, columns = logits.shape()
         found = np.empty((2, rows, self._count), np.int32)
         _raise(

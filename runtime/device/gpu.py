@@ -1,4 +1,4 @@
-"""An AMD GPU: whether one can be used, its kernels, its memory."""
+"""Finds an AMD GPU, loads its kernels and reads its memory."""
 
 import ctypes
 import json
@@ -15,9 +15,9 @@ from runtime.ops.gpu.manifest import KernelManifest
 from runtime.ops.library import native_library
 
 KERNEL_DRIVER = Path("/dev/kfd")
-"""The device of AMD's kernel driver: without it there is no use in asking ROCm."""
+"""The device of AMD's kernel driver: without it ROCm cannot work."""
 PROBE_SECONDS = 120.0
-"""ROCm's first use of a GPU after a restart may take its time."""
+"""ROCm's first use of a GPU after a restart may be slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class GpuMemory:
 
 
 def find_gpu() -> Gpu:
-    """The first GPU that HIP shows, with its kernels loaded into the operators' library.
+    """Return HIP's first GPU, with its kernels loaded into the operators' library.
 
-    Raises DeviceError saying what is missing. Nothing of ROCm is loaded into this process before
-    all of it was seen to work in another.
+    Raises DeviceError saying what is missing. No library of ROCm is loaded into this process before
+    all of it has worked in a child process.
     """
     if not KERNEL_DRIVER.exists():
         raise DeviceError(
@@ -72,7 +72,7 @@ def find_gpu() -> Gpu:
 
 
 def gpu_memory() -> GpuMemory:
-    """Memory of the GPU now. Raises DeviceError where HIP does not say."""
+    """Return the current memory of the GPU. Raises DeviceError if HIP does not report it."""
     free, total = ctypes.c_int64(), ctypes.c_int64()
     failure = native_library().rocmforge_hip_memory(ctypes.byref(free), ctypes.byref(total))
     if failure is not None:
@@ -81,7 +81,7 @@ def gpu_memory() -> GpuMemory:
 
 
 def _probe() -> dict[str, str]:
-    """What the GPU is, as another process sees it."""
+    """Return the GPU's properties, found by a child process."""
     command = [sys.executable, str(Path(__file__).with_name("probe.py"))]
     try:
         child = subprocess.run(
@@ -103,7 +103,7 @@ def _probe() -> dict[str, str]:
 
 
 def _add_kernels(manifest: KernelManifest, architecture: str) -> None:
-    """Hand the kernels of an architecture to the launcher, which loads those that a model needs."""
+    """Pass the kernels of an architecture to the launcher, which loads those a model needs."""
     target = manifest.targets[architecture]
     for name, kernel in target.kernels.items():
         code = manifest.code(kernel)

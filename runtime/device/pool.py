@@ -17,22 +17,22 @@ from runtime.manifest import PageLayout
 from runtime.ops.library import native_library
 
 GPU = "cuda"
-"""What ONNX Runtime calls the memory of a ROCm device."""
+"""ONNX Runtime's name for the memory of a ROCm device."""
 
 
 class PagePool(Protocol):
-    """Memory of float16 in that shape, bound as the graph's input and output."""
+    """A float16 page pool, bound as the graph's input and output."""
 
     def bind(self, binding: ort.IOBinding) -> None:
         """Bind the pool for a step."""
 
 
 class HostPool:
-    """A pool in the host's memory, which the system gives as pages are first touched.
+    """A pool in the host's memory, allocated by the system as pages are first touched.
 
-    Small pages: a prompt's keys and values lie in one place of each layer, so large ones would
-    make it wait for 2 MiB to be cleared in every layer at once, and reading gains nothing.
-    Owned by the session. Raises DeviceError where there is too little memory.
+    Uses small memory pages: a prompt's keys and values are in one place of each layer, so large
+    pages would clear 2 MiB in every layer at once, without making reads faster.
+    Owned by the session. Raises DeviceError if there is too little memory.
     """
 
     def __init__(self, shape: PoolShape) -> None:
@@ -75,7 +75,7 @@ class StatePool:
 class DevicePool:
     """A pool in the GPU's memory. Owned by the session; freed with it.
 
-    Raises DeviceError where there is too little memory.
+    Raises DeviceError if there is too little memory.
     """
 
     def __init__(self, shape: PoolShape) -> None:
@@ -112,10 +112,10 @@ def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any], too_large: str) -> NDA
 
 
 def pool_bytes(shape: PoolShape) -> int:
-    """Bytes of a pool in that shape."""
+    """Return the bytes of a pool of this shape."""
     return math.prod(shape) * np.dtype(np.float16).itemsize
 
 
 def mebibytes(size: int) -> int:
-    """Bytes in mebibytes, rounded up."""
+    """Convert bytes to mebibytes, rounded up."""
     return -(-size // 2**20)

@@ -1,16 +1,16 @@
 """Asks HIP for the first GPU and prints its name and architecture, or an error, as JSON.
 
-A program of its own: ROCm's libraries abort the process where they find no device they like, and
-that must not be the server. It imports nothing of the project, so that it answers quickly.
+A program of its own, because ROCm's libraries abort the process if they find no suitable device.
+It imports nothing of the project, so that it is quick.
 """
 
 import ctypes
 import json
 
 HIP = "libamdhip64.so.7"
-"""Of the release of ROCm that the provider is built for."""
+"""The ROCm release that the provider is built for."""
 PROPERTIES_BYTES = 4096
-"""More than any release's hipDeviceProp_t."""
+"""Larger than any release's hipDeviceProp_t."""
 ARCHITECTURE_AT = 1160
 """Offset of gcnArchName in hipDeviceProp_tR0600, a layout that HIP keeps under this name."""
 PROVIDER = "ROCMExecutionProvider"
@@ -22,7 +22,7 @@ ONE_NODE = (
 
 
 def ask() -> dict[str, str]:
-    """What is there, or why nothing can be used."""
+    """Return the GPU's properties, or why none can be used."""
     try:
         hip = ctypes.CDLL(HIP)
     except OSError as error:
@@ -37,7 +37,7 @@ def ask() -> dict[str, str]:
     if (status := hip.hipGetDevicePropertiesR0600(properties, 0)) != 0:
         said = hip.hipGetErrorString(status).decode()
         return {"error": f"HIP does not describe the GPU: {said}"}
-    # The provider's other libraries are missed, or abort, only now.
+    # The provider's other libraries fail to load, or abort, only now.
     import onnxruntime
 
     session = onnxruntime.InferenceSession(ONE_NODE, providers=[PROVIDER])

@@ -1,4 +1,4 @@
-"""The choice of the device that `--device` leaves open."""
+"""Selects the device for `--device`."""
 
 import logging
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ log = logging.getLogger("rocmforge.device")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a session runs on: a GPU, or the CPU where that is None. Immutable."""
+    """The device of a session: a GPU, or the CPU if that is None. Immutable."""
 
     gpu: Gpu | None = None
     reason: str = ""
-    """Why it is the CPU though a GPU was looked for."""
+    """Why it is the CPU although a GPU was looked for."""
 
     def __str__(self) -> str:
         return "the CPU" if self.gpu is None else f"the GPU {self.gpu}"
 
 
 def select_device(wanted: Literal["auto", "cpu", "rocm"]) -> Device:
-    """A GPU that can be used, or the CPU; "cpu" looks for no GPU.
+    """Return a usable GPU, or the CPU; "cpu" looks for no GPU.
 
-    Raises DeviceError where "rocm" finds none that can be used; "auto" logs why.
+    Raises DeviceError if "rocm" finds no usable one; "auto" logs why.
     """
     if wanted == "cpu":
         return Device()
@@ -35,11 +35,11 @@ def select_device(wanted: Literal["auto", "cpu", "rocm"]) -> Device:
     except DeviceError as error:
         if wanted == "rocm":
             raise
-        # A machine without any GPU is nothing to warn of.
+        # A machine without a GPU needs no warning.
         return cpu_instead(error, logging.WARNING if gpu.KERNEL_DRIVER.exists() else logging.INFO)
 
 
 def cpu_instead(error: Exception, level: int = logging.WARNING) -> Device:
-    """The CPU, for a reason that is logged."""
+    """Return the CPU and log the reason."""
     log.log(level, "the model runs on the CPU: %s", error)
     return Device(reason=str(error))

@@ -1,4 +1,4 @@
-"""Reads GGUF files through a memory map, so that a model is never copied."""
+"""Reads GGUF files through a memory map, without copying tensors."""
 
 from runtime.gguf.file import GGUFFile
 from runtime.gguf.values import StringArray, TensorInfo, Value

@@ -1,4 +1,4 @@
-"""An open GGUF file: metadata and tensor directory parsed, tensor data as views on the map."""
+"""An open GGUF file: parsed metadata and tensor directory, tensor data as views on the map."""
 
 import mmap
 import os
@@ -48,8 +48,8 @@ class GGUFFile:
     def open(cls, path: Path | str) -> "GGUFFile":
         """Map and parse the file.
 
-        Raises GGUFError, naming the file and the field, for anything that is not a whole and
-        consistent GGUF; nothing is allocated in a size that the file merely claims.
+        Raises GGUFError, naming the file and the field, for anything but a complete and consistent
+        GGUF; sizes that the file claims are checked before memory is allocated.
         """
         path = Path(path)
         try:
@@ -67,14 +67,14 @@ class GGUFFile:
 
     @property
     def architecture(self) -> str:
-        """`general.architecture`; raises GGUFError where the file has none."""
+        """`general.architecture`. Raises GGUFError if the file has none."""
         architecture = self.metadata.get("general.architecture")
         if not isinstance(architecture, str) or not architecture:
             raise GGUFError(f"{self.path}: general.architecture is missing; convert the model anew")
         return architecture
 
     def scalars(self) -> dict[str, bool | int | float | str]:
-        """Metadata without arrays and without strings of more than 256 characters."""
+        """Return the metadata without arrays and strings of more than 256 characters."""
         return {
             key: value
             for key, value in self.metadata.items()
@@ -83,15 +83,15 @@ class GGUFFile:
         }
 
     def data(self, name: str) -> npt.NDArray[np.uint8]:
-        """Stored bytes of a tensor: read-only uint8 view [rows, row_bytes], nothing is copied."""
+        """Return a tensor's stored bytes: read-only uint8 view [rows, row_bytes], not a copy."""
         info = self._tensor(name)
         stored = self._bytes[info.offset : info.offset + info.size]
         return stored.reshape(info.rows, info.row_bytes)
 
     def dequantize(self, name: str) -> npt.NDArray[np.float32]:
-        """Weights of a tensor as float32 of its shape, by gguf.quants, the reference of formats.
+        """Return a tensor's weights as float32, dequantized by gguf.quants, the reference.
 
-        Raises UnsupportedModel for a format that gguf.quants has no definition of.
+        Raises UnsupportedModel for a format that gguf.quants does not define.
         """
         info = self._tensor(name)
         try:

@@ -1,4 +1,4 @@
-"""Parses the header of a mapped GGUF file and trusts nothing that it claims.
+"""Parses and validates the header of a mapped GGUF file.
 
 The layout is that of the GGUF specification (ggml/docs/gguf.md), versions 2 and 3, little endian.
 """
@@ -20,7 +20,7 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
 MAX_DIMENSIONS = 4
-# Bounds on what a header may make us walk or decode; real models stay a hundred times below them.
+# Limits on what a header may make us read or decode; real models are a hundred times below them.
 MAX_STRING_BYTES = 1 << 24
 MAX_ARRAY_LENGTH = 1 << 24
 
@@ -35,9 +35,9 @@ BOOL = 7
 
 
 class HeaderReader:
-    """Walks the header once, from front to back. Owned by the thread that opens the file.
+    """Reads the header once, from front to back. Owned by the thread that opens the file.
 
-    Every method raises GGUFError, naming the file and the field, where the bytes do not fit.
+    Every method raises GGUFError, naming the file and the field, for invalid bytes.
     """
 
     def __init__(self, path: Path, mapping: mmap.mmap) -> None:
@@ -54,7 +54,7 @@ class HeaderReader:
         raise TruncatedGGUF(f"{self._path}: {field} {problem}; get the rest of the file")
 
     def header(self) -> tuple[int, int, int]:
-        """Version, number of tensors, number of metadata values."""
+        """Return version, number of tensors and number of metadata values."""
         if self._size < len(MAGIC) or self._mapping[: len(MAGIC)] != MAGIC:
             raise GGUFError(f"{self._path} is not a GGUF file: it does not start with 'GGUF'")
         self._position = len(MAGIC)
@@ -72,7 +72,7 @@ class HeaderReader:
         return version, tensors, values
 
     def metadata(self, count: int) -> dict[str, Value]:
-        """The next `count` metadata values by key; known keys have the types they should."""
+        """Return the next `count` metadata values by key; known keys have the required types."""
         values: dict[str, Value] = {}
         for index in range(count):
             key = self._string(f"metadata key {index}")
@@ -85,14 +85,14 @@ class HeaderReader:
         return values
 
     def alignment(self, metadata: dict[str, Value]) -> int:
-        """Bytes of which every tensor's offset is a multiple: a power of two."""
+        """Return the power of two, in bytes, that every tensor's offset is a multiple of."""
         alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
             self._fail("metadata 'general.alignment'", f"is {alignment}, no power of two")
         return alignment
 
     def tensors(self, count: int, alignment: int) -> dict[str, TensorInfo]:
-        """The next `count` tensors by name, all inside the file and apart from each other."""
+        """Return the next `count` tensors by name, inside the file and without overlaps."""
         found = [self._tensor(index) for index in range(count)]
         start = -(-self._position // alignment) * alignment
         tensors: dict[str, TensorInfo] = {}
@@ -117,7 +117,7 @@ class HeaderReader:
         return tensors
 
     def _tensor(self, index: int) -> tuple[str, GGMLQuantizationType, tuple[int, ...], int]:
-        """Name, format, shape and offset (from the start of the data) of the next entry."""
+        """Return name, format, shape and offset (from the start of the data) of the next entry."""
         name = self._string(f"name of tensor {index}")
         field = f"tensor {name!r}"
         if not name:

@@ -1,4 +1,4 @@
-"""The metadata keys that other modules read, and the type that each must have."""
+"""The metadata keys that other modules read, and the required type of each."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from runtime.gguf.values import StringArray, Value
 
-# What other modules read; a key below `{arch}.` is checked for the file's own architecture.
+# Read by other modules; a key below `{arch}.` is checked for the file's own architecture.
 KNOWN_KEYS: dict[str, str] = {
     "general.architecture": "text",
     "general.name": "text",
@@ -51,7 +51,7 @@ KNOWN_KEYS: dict[str, str] = {
 
 
 def mistyped_key(metadata: Mapping[str, Value]) -> tuple[str, str] | None:
-    """A known key whose value has another type, with the type it should have; None if all fit."""
+    """Return a known key with a wrong type, and the required type; None if all are right."""
     architecture = metadata.get("general.architecture", "")
     for pattern, kind in KNOWN_KEYS.items():
         key = pattern.replace("{arch}", str(architecture))

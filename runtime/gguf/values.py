@@ -1,4 +1,4 @@
-"""What a GGUF header holds: values of its metadata, places of its tensors."""
+"""The parts of a GGUF header: metadata values, and location and format of each tensor."""
 
 import math
 import struct
@@ -63,7 +63,7 @@ Value = bool | int | float | str | StringArray | npt.NDArray[np.generic]
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where and how a tensor is stored. `shape` is in NumPy order: contiguous columns last."""
+    """Location and format of a tensor. `shape` is in NumPy order: contiguous columns last."""
 
     name: str
     format: str
@@ -81,7 +81,7 @@ class TensorInfo:
 
     @property
     def columns(self) -> int:
-        """Weights of one row."""
+        """Number of weights in a row."""
         return self.shape[-1] if self.shape else 1
 
     @property

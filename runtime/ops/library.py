@@ -1,4 +1,4 @@
-"""Where the native operator library is, and what it chose to run on."""
+"""The native operator library: its path, its C functions and its instruction set."""
 
 import ctypes
 from functools import cache
@@ -12,7 +12,7 @@ LIBRARY_NAME = "librocmforge_ops.so"
 
 
 def library_path() -> Path:
-    """The built operator library, next to this module. Raises DeviceError when it is missing."""
+    """Return the built operator library, next to this module. Raises DeviceError if missing."""
     path = Path(str(files("runtime.ops") / LIBRARY_NAME))
     if not path.is_file():
         raise DeviceError(f"The operator library {path} is not built: run `make setup`.")
@@ -21,7 +21,7 @@ def library_path() -> Path:
 
 @cache
 def native_library() -> ctypes.CDLL:
-    """The library's plain C functions. Raises DeviceError when it is not built."""
+    """Return the library's plain C functions. Raises DeviceError if it is not built."""
     library = ctypes.CDLL(str(library_path()))
     library.rocmforge_instruction_set.restype = ctypes.c_char_p
     library.rocmforge_block_format.argtypes = [ctypes.c_int64]
@@ -82,21 +82,21 @@ def native_library() -> ctypes.CDLL:
 
 @cache
 def block_formats() -> frozenset[str]:
-    """Names of the block formats that QuantMatMul and RowLookup read."""
+    """Return the names of the block formats that QuantMatMul and RowLookup read."""
     names = map(native_library().rocmforge_block_format, count())
     return frozenset(name.decode() for name in takewhile(lambda name: name is not None, names))
 
 
 def instruction_set() -> str:
-    """The instruction set the CPU kernels run on: "avx512", "avx2" or "scalar"."""
+    """Return the instruction set of the CPU kernels: "avx512", "avx2" or "scalar"."""
     name: bytes = native_library().rocmforge_instruction_set()
     return name.decode()
 
 
 def set_instruction_set(name: str) -> None:
-    """Run on `name` in this process ("best" = the widest here). Not while a session runs.
+    """Use instruction set `name` in this process ("best" = the widest). Not during a session.
 
-    Raises DeviceError when the processor or the name is not supported.
+    Raises DeviceError if the processor or the name is not supported.
     """
     if native_library().rocmforge_set_instruction_set(name.encode()) != 0:
         raise DeviceError(f"This processor cannot run the instruction set {name!r}.")

@@ -1,4 +1,4 @@
-"""Maps of files that may lose bytes while they are read: the process survives, and can tell."""
+"""Keeps the process alive when a mapped file is truncated while it is read (SIGBUS)."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ OWN_MAPS = Path("/proc/self/maps")
 
 
 class MapGuard:
-    """Counts the reads of guarded maps that met bytes which are gone: those gave zeros.
+    """Counts reads of guarded maps beyond the end of their file, which give zeros.
 
-    Without a guard such a read ends the process (SIGBUS): a file was cut short, or its disk gave an
-    error. Any thread may read `faults`. `close` comes before the maps go.
+    Without a guard such a read ends the process (SIGBUS): the file was truncated, or its disk
+    reported an error. Any thread may read `faults`. Call `close` before the maps are freed.
     """
 
     def __init__(self) -> None:
@@ -22,11 +22,11 @@ class MapGuard:
 
     @property
     def faults(self) -> int:
-        """Reads that gave zeros instead of what the files held."""
+        """Number of reads that gave zeros instead of the file's content."""
         return int(native_library().rocmforge_guard_faults(self._guard)) if self._guard >= 0 else 0
 
     def add(self, mapped: NDArray[np.uint8]) -> None:
-        """Guard every map that this process has of the file that `mapped` is a map of."""
+        """Guard every map in this process of the file that `mapped` maps."""
         if self._guard < 0:
             return
         start = mapped.ctypes.data
@@ -34,17 +34,17 @@ class MapGuard:
             native_library().rocmforge_guard_range(self._guard, first, end)
 
     def close(self) -> None:
-        """Guard nothing more."""
+        """Stop guarding."""
         if self._guard >= 0:
             native_library().rocmforge_close_guard(self._guard)
             self._guard = -1
 
 
 def _maps_of_file_at(address: int) -> list[tuple[int, int]]:
-    """Start and end of every map of the file that is mapped at an address.
+    """Return start and end of every map of the file that is mapped at an address.
 
-    The system's own list tells which file each is of, by device, number and path; they are compared
-    with each other only, as some file systems name another device elsewhere.
+    The system's list has device, number and path of each file; they are compared only with each
+    other, since some file systems report other devices elsewhere.
     """
     try:
         lines = OWN_MAPS.read_text(errors="surrogateescape").splitlines()

@@ -1,4 +1,4 @@
-"""Descriptions of an operator's inputs, outputs and attributes, and whether a node has them."""
+"""Descriptions of an operator's inputs, outputs and attributes, and checks of a node."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class Port:
     name: str
     dtype: DType
     shape: str
-    """In the symbols of `schema`; [N, row_bytes] are blocks of a GGML format as they lie."""
+    """In the letters of `schema`; [N, row_bytes] are blocks of a GGML format as stored."""
     meaning: str
     optional: bool = False
-    """Whether it may be left out, which an empty name in the node says."""
+    """Whether it may be omitted (an empty name in the node)."""
 
     @property
     def is_matrix(self) -> bool:
@@ -35,15 +35,15 @@ class Attribute:
     type: AttributeType
     meaning: str
     default: Value | None = None
-    """What it is where the node leaves it out; None where it must be there."""
+    """Default if the node omits it; None if it is required."""
     choices: tuple[str, ...] = ()
-    """The only texts that it may be."""
+    """The allowed strings."""
     minimum: int | None = None
-    """The least that a whole number may be."""
+    """Minimum of a whole number."""
 
     def problem(self, value: object) -> str | None:
-        """What is wrong with a value, None where nothing is."""
-        # A float of a graph is never an int, and True is no number.
+        """Return what is wrong with a value, or None."""
+        # A float in a graph is never an int, and True is not a number.
         if type(value) is not self.type:
             return f"is {value!r}, no {self.type.__name__}"
         if self.choices and value not in self.choices:
@@ -59,9 +59,9 @@ class Operator:
 
     name: str
     meaning: str
-    """What it computes, as a formula where there is one."""
+    """What it computes, as a formula if possible."""
     source: str
-    """Where the formula is from; empty where it is ours."""
+    """Source of the formula; empty if it is ours."""
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     attributes: tuple[Attribute, ...]
@@ -71,9 +71,9 @@ class Operator:
     """Whether there is a kernel for AMD GPUs too."""
 
     def in_order(self, named: Mapping[str, str], *, outputs: bool = False) -> list[str]:
-        """Names of values by port -> names as a node has them: "" for a port that is left out.
+        """Convert value names by port to a node's list of names: "" for an omitted port.
 
-        Raises ValueError for a port that there is not, or a required one that is left out.
+        Raises ValueError for an unknown port, or a required one that is omitted.
         """
         ports = self.outputs if outputs else self.inputs
         if unknown := named.keys() - {port.name for port in ports}:
@@ -85,9 +85,9 @@ class Operator:
         return names
 
     def by_port(self, names: list[str], *, outputs: bool = False) -> dict[str, str]:
-        """Names as a node has them -> names of values by port, without those left out.
+        """Convert a node's list of names to value names by port, without omitted ones.
 
-        Raises ValueError for more names than ports, or a required one that is left out.
+        Raises ValueError for more names than ports, or a required one that is omitted.
         """
         ports = self.outputs if outputs else self.inputs
         self._expect_ports(ports, names)

@@ -1,8 +1,8 @@
-"""Weights laid out for the CPU kernels of this machine: a copy that is a cache, never the model.
+"""Packs weights for the CPU kernels of this machine: a cache, never the model.
 
 Packed weights are uint8 [panels, blocks of a row, block bytes]: a panel holds as many weight rows
-as a vector of the instruction set has lanes, with the same bits a weight as the file.
-native/kernels/packed_weights.h says where each bit lies.
+as a vector of the instruction set has lanes, with the same bits per weight as the file.
+native/kernels/packed_weights.h defines the layout.
 """
 
 import numpy as np
@@ -16,16 +16,16 @@ LAYOUT_VERSION = 3
 
 
 def layout_name() -> str:
-    """Names the layout that this machine's kernels read."""
+    """Return the name of the layout that this machine's kernels read."""
     return f"{instruction_set()}-{LAYOUT_VERSION}"
 
 
 def packed_shape(
     format: str, rows: int, columns: int, *, matrices: int = 1
 ) -> tuple[int, int, int] | None:
-    """Shape of a weight matrix [rows, columns] packed; None for what is not packed.
+    """Return the shape of a packed weight matrix [rows, columns]; None if it is not packed.
 
-    That is some formats, and a stack of so many `matrices` of which one begins inside a panel.
+    Not packed are some formats, and stacks of `matrices` of which one begins inside a panel.
     """
     block_bytes = int(native_library().rocmforge_packed_block_bytes(format.encode()))
     panel_rows = int(native_library().rocmforge_panel_rows())
@@ -36,7 +36,7 @@ def packed_shape(
 
 
 def pack(format: str, blocks: NDArray[np.uint8], packed: NDArray[np.uint8]) -> None:
-    """Rewrite blocks uint8 [rows, row_bytes] into `packed`, a contiguous array of `packed_shape`.
+    """Pack blocks uint8 [rows, row_bytes] into `packed`, a contiguous array of `packed_shape`.
 
     Rows that fill up the last panel become zero.
     """

@@ -1,4 +1,4 @@
-"""The published models on disk, which every part of ROCmForge shares."""
+"""The published models on disk, shared by all packages."""
 
 from runtime.registry.catalog import Catalog
 from runtime.registry.identity import is_same_model

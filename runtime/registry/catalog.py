@@ -1,4 +1,4 @@
-"""What is published: `<models folder>/<name>/versions/<n>`, and `current` that points at one.
+"""Reads the published models: `<models folder>/<name>/versions/<n>`, and the link `current`.
 
 A model without `current` is retired: its versions stay, and a rollback brings it back.
 """
@@ -28,15 +28,15 @@ VERSIONS = "versions"
 class Catalog:
     """Reads the models folder, and writes nothing. Immutable, safe for concurrent threads.
 
-    A name is checked before a path is made of it: what takes one raises InvalidName. What is given
-    as a PublishedModel has its files; other versions are in `broken`, and harm nothing.
+    Methods that take a name raise InvalidName before making a path of it. A PublishedModel has all
+    its files; versions that do not are returned by `broken` and affect nothing else.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.folder = settings.models_folder
 
     def names(self) -> list[str]:
-        """Every model that has a version, retired and broken ones included."""
+        """Return every model that has a version, including retired and broken ones."""
         return [
             folder.name
             for folder in folders_in(self.folder)
@@ -44,31 +44,31 @@ class Catalog:
         ]
 
     def models(self) -> list[PublishedModel]:
-        """The current version of every model, by name."""
+        """Return the current version of every model, by name."""
         return [model for name in self.names() if (model := self.current(name)) is not None]
 
     def current(self, name: str) -> PublishedModel | None:
-        """The version of a model that is served; None where there is none."""
+        """Return the version of a model that is served; None if there is none."""
         model = self.pointed_at(name)
         return model if isinstance(model, PublishedModel) else None
 
     def pointed_at(self, name: str) -> PublishedModel | BrokenVersion | None:
-        """The version that `current` names, whole or not; None where the model is retired."""
+        """Return the version that `current` names, broken or not; None if the model is retired."""
         number = self._current_number(name)
         return None if number is None else read_version(name, self._version_folder(name, number))
 
     def versions(self, name: str) -> list[PublishedModel]:
-        """Every version of a model that has its files, the newest first."""
+        """Return every version of a model that has its files, the newest first."""
         return [model for model in self._versions(name) if isinstance(model, PublishedModel)]
 
     def broken(self, name: str) -> list[BrokenVersion]:
-        """Every version of a model that cannot be loaded, the newest first."""
+        """Return every version of a model that cannot be loaded, the newest first."""
         return [model for model in self._versions(name) if isinstance(model, BrokenVersion)]
 
     def version(self, name: str, version: int) -> PublishedModel:
-        """One version of a model.
+        """Return one version of a model.
 
-        Raises ModelNotFound where it is not kept, BrokenModel where it cannot be loaded.
+        Raises ModelNotFound if it does not exist, BrokenModel if it cannot be loaded.
         """
         found = self._versions(name)
         for model in found:
@@ -78,20 +78,20 @@ class Catalog:
         raise ModelNotFound(f"{name} has no version {version}; kept: {known}")
 
     def previous(self, name: str, version: int | None = None) -> PublishedModel | None:
-        """What was current before a version, by default before the current one.
+        """Return the version that was current before a version, by default the current one.
 
-        It has its files and fits this build. Of a retired model it is what was current at last.
+        It has its files and fits this build. For a retired model it is the last current version.
         """
         candidates = self._before(name, version)
         return next((model for model in candidates if model.fits), None)
 
     def resolve(self, model: str | Path) -> Path:
-        """Folder of a published name, of `NAME@VERSION`, or of a GGUF that was published before.
+        """Return the folder of a published name, of `NAME@VERSION`, or of a published GGUF.
 
-        A prepared folder itself is taken as it is.
+        A prepared folder is returned unchanged.
 
-        Raises BrokenModel for a version that cannot be loaded, ModelNotFound for anything else, a
-        GGUF that must be prepared first included.
+        Raises BrokenModel for a version that cannot be loaded, ModelNotFound for anything else,
+        including a GGUF that must be prepared first.
         """
         path = Path(model)
         if (published := self._named(str(model))) is not None:
@@ -115,10 +115,10 @@ class Catalog:
         )
 
     def prepared_from(self, path: Path, name: str | None = None) -> PublishedModel | None:
-        """The newest version, fit for this build, that a GGUF file stands for.
+        """Return the newest version, fit for this build, that was made from a GGUF file.
 
-        It has the file's content, and the name: by default that of the file, or another under which
-        this very file was published. A copy elsewhere stands for a model of its own.
+        It has the file's content, and its name: by default that of the file, or another under which
+        this very file was published. A copy elsewhere belongs to a model of its own.
         """
         known = self.find(path, model_name(path) if name is None else name)
         if known is None or known.name == (model_name(path) if name is None else name):
@@ -126,10 +126,10 @@ class Catalog:
         return known if name is None and known.is_made_of(path) else None
 
     def find(self, path: Path, name: str) -> PublishedModel | None:
-        """The newest version, fit for this build, that has the content of this GGUF.
+        """Return the newest version, fit for this build, with the content of this GGUF.
 
-        One of `name` if there is one; else one that was made of this very file; else any.
-        The same file of the same size and time is known at once; else content decides.
+        Prefers one called `name`, then one made from this very file, then any other.
+        The same file with the same size and time is recognized at once; else content decides.
         """
         path = path.resolve()
         status = path.stat()
@@ -151,7 +151,7 @@ class Catalog:
         return None
 
     def same_as(self, manifest: Manifest) -> PublishedModel | None:
-        """The newest version of a model that was made of the same GGUF by the same programs."""
+        """Return the newest version of a model made from the same GGUF by the same programs."""
         return next(
             (
                 model
@@ -164,14 +164,14 @@ class Catalog:
         )
 
     def _home(self, name: str) -> Path:
-        """Where a model stands. Raises InvalidName: every path of a name is made here."""
+        """Return a model's folder. Raises InvalidName: every path with a name is made here."""
         return self.folder / expect_name(name)
 
     def _version_folder(self, name: str, version: int) -> Path:
         return self._home(name) / VERSIONS / str(version)
 
     def _version_folders(self, name: str) -> list[Path]:
-        """The folders of a model's versions, whatever is in them, the newest first."""
+        """Return the folders of a model's versions, whatever they contain, the newest first."""
         folders = [each for each in folders_in(self._home(name) / VERSIONS) if version_number(each)]
         return sorted(folders, key=version_number, reverse=True)
 
@@ -180,7 +180,7 @@ class Catalog:
         return [model for model in found if model is not None]
 
     def _current_number(self, name: str) -> int | None:
-        """The version that `current` names; None where it is missing or names none."""
+        """Return the version that `current` names; None if it is missing or invalid."""
         try:
             target = Path(os.readlink(self._home(name) / CURRENT))
         except OSError:
@@ -189,7 +189,7 @@ class Catalog:
         return number if target == Path(VERSIONS, str(number)) else None
 
     def _named(self, model: str) -> PublishedModel | None:
-        """The version that NAME or NAME@VERSION means; None where it names no model."""
+        """Return the version that NAME or NAME@VERSION means; None if there is no such model."""
         name, separator, version = model.partition("@")
         if not is_name(name):
             return None
@@ -200,7 +200,7 @@ class Catalog:
         return None if pointed_at is None else _whole(pointed_at)
 
     def _history(self, name: str) -> History:
-        """What was current, up to what is; where that is not known, every earlier version."""
+        """Return what was current until now; if that is unknown, every earlier version."""
         current = self._current_number(name)
         history = read_history(self._home(name))
         if history is None:  # of an earlier build, or lost
@@ -209,7 +209,7 @@ class Catalog:
         return history if current is None else history.until(current)
 
     def _before(self, name: str, version: int | None) -> list[PublishedModel]:
-        """What was current before a version, the newest first; see `previous`."""
+        """Return what was current before a version, the newest first; see `previous`."""
         whole = {model.version: model for model in self.versions(name)}
         numbers = self._history(name).versions
         version = self._current_number(name) if version is None else version
@@ -221,14 +221,14 @@ class Catalog:
 
 
 def _whole(model: PublishedModel | BrokenVersion) -> PublishedModel:
-    """The version itself. Raises BrokenModel where it cannot be loaded."""
+    """Return the version. Raises BrokenModel if it cannot be loaded."""
     if isinstance(model, BrokenVersion):
         raise model.error
     return model
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Subfolders by name; none where the folder itself cannot be listed."""
+    """Return subfolders by name; none if the folder cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries if entry.is_dir())

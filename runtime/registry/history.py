@@ -1,7 +1,7 @@
-"""Which versions of a model were current, so that a rollback goes back to the one before.
+"""The versions of a model that were current, in order, for rollbacks.
 
-It stands in a file beside `current`. `current` itself decides: the file is written first, so a stop
-in between leaves it ahead by one step, which `until` takes away.
+Stored in a file next to `current`, which is authoritative: the file is written first, so a crash
+in between leaves it one step ahead, which `until` removes.
 """
 
 from pathlib import Path
@@ -20,12 +20,12 @@ class History(msgspec.Struct, frozen=True):
     """The versions that were current, as a stack. Immutable."""
 
     versions: tuple[int, ...] = ()
-    """The newest last. Going back to a version forgets what came after it."""
+    """The newest last. Going back to a version drops those after it."""
     newest: int = 0
-    """The highest number that was ever current: none is given twice."""
+    """The highest number that was ever current; numbers are never reused."""
 
     def until(self, version: int) -> "History":
-        """The history that ends with a version: cut after it, or with it as the newest."""
+        """Return the history that ends with a version: cut after it, or with it appended."""
         newest = max(self.newest, version)
         if version in self.versions:
             return History(self.versions[: self.versions.index(version) + 1], newest)
@@ -37,7 +37,7 @@ class History(msgspec.Struct, frozen=True):
 
 
 def read_history(home: Path) -> History | None:
-    """The history in a model's folder; None where there is none that can be read."""
+    """Return the history in a model's folder; None if there is none or it is unreadable."""
     try:
         return msgspec.json.decode(read_file(home / HISTORY_NAME, MAX_BYTES), type=History)
     except (OSError, ValueError, msgspec.MsgspecError, RecursionError):

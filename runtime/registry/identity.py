@@ -1,4 +1,4 @@
-"""Whether two GGUF files hold the same model, be it in other weights or another format."""
+"""Whether two GGUF files are the same model, perhaps with other weights or in another format."""
 
 from runtime.gguf import GGUFFile, StringArray
 
@@ -7,9 +7,9 @@ TOKENS_KEY = "tokenizer.ggml.tokens"
 
 
 def is_same_model(one: GGUFFile, other: GGUFFile) -> bool:
-    """Whether both say that they are of one architecture, one name and one vocabulary.
+    """Whether both files state the same architecture, name and vocabulary.
 
-    A file that does not say its name may be anything.
+    A file without a name is never the same model.
     """
     names = one.metadata.get(NAME_KEY), other.metadata.get(NAME_KEY)
     return (

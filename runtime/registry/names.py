@@ -1,4 +1,4 @@
-"""Names of published models: each is a folder's name, and stands in URLs."""
+"""Names of published models, which are folder names and parts of URLs."""
 
 import re
 from pathlib import Path
@@ -10,12 +10,12 @@ NAME = re.compile(rf"[A-Za-z0-9_](?:[A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 2}}}[A-
 
 
 def is_name(text: str) -> bool:
-    """Whether a model may be called so."""
+    """Whether this is a valid model name."""
     return NAME.fullmatch(text) is not None
 
 
 def expect_name(text: str) -> str:
-    """The text itself. Raises InvalidName where no model can be called so."""
+    """Return the name. Raises InvalidName if it is not valid."""
     if not is_name(text):
         shown = ascii(text if len(text) <= MAX_NAME_LENGTH else f"{text[:MAX_NAME_LENGTH]}...")
         raise InvalidName(
@@ -26,6 +26,6 @@ def expect_name(text: str) -> str:
 
 
 def model_name(path: Path) -> str:
-    """Name under which a GGUF is published by default: its stem, other characters as '-'."""
+    """Return the default name of a GGUF: its stem, with other characters as '-'."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.")[:MAX_NAME_LENGTH].strip("-.")
     return name or "model"

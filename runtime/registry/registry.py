@@ -1,8 +1,7 @@
 """Publishes, rolls back and removes models.
 
-A version is made in a staging folder on the same file system and appears by one rename, so a
-half-made model is never seen; it is deleted by one rename as well. `current` is replaced the same
-way.
+A version is made in a staging folder on the same file system and published by one rename, so an
+incomplete model is never visible; one rename also removes it. `current` is replaced the same way.
 """
 
 import shutil
@@ -20,7 +19,7 @@ from runtime.settings import Settings
 
 PREPARE_LOCK, PUBLISH_LOCK = "prepare.lock", "publish.lock"
 TRASH = ".removed"
-"""Below the models folder; no model can have this name."""
+"""Folder below the models folder; no model can have this name."""
 
 
 class Registry(Catalog):
@@ -33,27 +32,27 @@ class Registry(Catalog):
 
     @contextmanager
     def preparing(self, name: str) -> Iterator[None]:
-        """Hold the right to prepare a model; a second preparation of it waits here."""
+        """Hold the lock for preparing a model; a second preparation of it waits here."""
         with locked(self._home(name) / PREPARE_LOCK):
             yield
 
     def new_staging(self, name: str, owner: str) -> Path:
-        """An empty folder to make a version in. What `owner` left behind there is removed."""
+        """Return an empty folder to make a version in, after removing leftovers of `owner`."""
         folder = self._home(name) / "staging" / owner
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 
     def stagings(self, name: str) -> list[Path]:
-        """Folders in which versions of a model are being made, or were left behind."""
+        """Return the staging folders of a model, in use or left over."""
         return folders_in(self._home(name) / "staging")
 
     def publish(self, staging: Path, manifest: Manifest) -> Path:
-        """Make a staging folder the current version of its model and return its new place.
+        """Make a staging folder the current version of its model; returns its new path.
 
-        Everything is on disk before it becomes visible. Of the versions the newest
-        `settings.keep_versions` stay, and those that are loaded somewhere. Raises
-        PreparationError where a check of the manifest failed or a file is not what was checked.
+        Everything is synced before it becomes visible. Keeps the newest `settings.keep_versions`
+        versions, and those that are loaded. Raises PreparationError if a check of the manifest
+        failed or a file differs from what was checked.
         """
         name = manifest.name
         home = self._home(name)
@@ -81,11 +80,11 @@ class Registry(Catalog):
         return folder
 
     def rollback(self, name: str, version: int | None = None) -> PublishedModel:
-        """Make another version current, by default what was current before, and give it.
+        """Make another version current and return it; by default the one that was current before.
 
-        Its files are read before, so that it can be loaded; by default the newest that can. A
-        running server takes it over; of a retired model comes back what was current at last.
-        Raises ModelNotFound where there is none, BrokenModel where the named one cannot be loaded.
+        Its files are verified first; by default it is the newest usable one. Running servers load
+        it. Brings a retired model back. Raises ModelNotFound if there is none, BrokenModel if the
+        named one cannot be loaded.
         """
         with self._changing(name):
             if version is not None:
@@ -99,16 +98,16 @@ class Registry(Catalog):
         return wanted
 
     def retire(self, name: str) -> None:
-        """Offer a model no longer. Its versions stay, and servers that have loaded one go on."""
+        """Stop offering a model. Its versions stay, and servers that have loaded one go on."""
         with self._changing(name):
             self._clear_current(name)
             sync(self._home(name))
 
     def remove(self, name: str, version: int | None = None) -> None:
-        """Delete a model with all its versions, or one of them, and give its disk space back.
+        """Delete a model with all its versions, or one version, and free its disk space.
 
-        It waits for a preparation of the model. Raises ModelNotFound for an unknown one,
-        PreparationError where a process has it loaded or the version is the current one.
+        Waits for a preparation of the model. Raises ModelNotFound for an unknown one,
+        PreparationError if a process has it loaded or the version is the current one.
         """
         home = self._home(name)
         if version is not None:
@@ -121,7 +120,7 @@ class Registry(Catalog):
             models = self._versions(name)
             for folder in folders:
                 self._expect_alone(name, folder, held)
-            # As the last thing under the locks, which go along.
+            # Last, since the lock files are deleted too.
             discard(home, self.folder / TRASH)
         if not folders:
             raise _unknown(name)
@@ -154,7 +153,7 @@ class Registry(Catalog):
         raise ModelNotFound(f"{name} has no earlier version to go back to; models: {known}")
 
     def _point(self, name: str, version: int) -> None:
-        """Let `current` be a version, by one rename."""
+        """Make `current` name a version, by one rename."""
         home = self._home(name)
         current = self._current_number(name)
         self._history(name).until(version).write(home)
@@ -162,12 +161,12 @@ class Registry(Catalog):
         link.unlink(missing_ok=True)
         link.symlink_to(Path(VERSIONS, str(version)), target_is_directory=True)
         if current is None:
-            self._clear_current(name)  # what is no link of ours may be a folder
+            self._clear_current(name)  # anything but our link may be a folder
         link.replace(home / CURRENT)
         sync(home)
 
     def _clear_current(self, name: str) -> None:
-        """Delete `current`, whatever stands there."""
+        """Delete `current`, whatever it is."""
         current = self._home(name) / CURRENT
         if current.is_dir() and not current.is_symlink():
             discard(current, self.folder / TRASH)
@@ -175,7 +174,7 @@ class Registry(Catalog):
             current.unlink(missing_ok=True)
 
     def _prune(self, name: str) -> None:
-        """Delete the versions behind the newest whole ones, but none that is current or loaded."""
+        """Delete all but the newest good versions, except the current one and loaded ones."""
         current, whole = self._current_number(name), 0
         for model in self._versions(name):
             if whole >= self._keep_versions and model.version != current:
@@ -203,7 +202,7 @@ class Registry(Catalog):
 
     @contextmanager
     def _changing(self, name: str) -> Iterator[None]:
-        """Hold the right to change which versions a model has."""
+        """Hold the lock for changing a model's versions."""
         with ExitStack() as held:
             self._lock(name, PUBLISH_LOCK, held)
             yield

@@ -1,4 +1,4 @@
-"""One version of a published model: whole, or broken with the reason."""
+"""One version of a published model: usable, or broken with the reason."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 @dataclass(frozen=True, slots=True)
 class PublishedModel:
-    """One version of a model whose files are there. Immutable."""
+    """One version of a model with all its files. Immutable."""
 
     name: str
     version: int
@@ -35,16 +35,16 @@ class PublishedModel:
         return self.manifest.versions.get("graph") == GRAPH_VERSION
 
     def is_loaded(self) -> bool:
-        """Whether some process has it loaded at this moment."""
+        """Whether a process has it loaded now."""
         with held_alone(self.folder) as alone:
             return not alone
 
     def is_made_of(self, path: Path) -> bool:
-        """Whether it was made of the file at this path, whatever stands there now."""
+        """Whether it was made from the file at this path, whatever that contains now."""
         return self.manifest.weights.path == str(path.resolve())
 
     def is_the_file(self, path: Path) -> bool:
-        """Whether it was made of the file at this path, or reads that very file."""
+        """Whether it was made from the file at this path, or reads that very file."""
         try:
             return self.is_made_of(path) or path.samefile(self.manifest.weights_path(self.folder))
         except OSError:  # one of them is just being deleted
@@ -53,7 +53,7 @@ class PublishedModel:
     def verify(self) -> None:
         """Raise BrokenModel unless its graph and its GGUF are what was published.
 
-        The GGUF is read through where its time is another than that of the preparation.
+        The GGUF is read completely if its time differs from that of the preparation.
         """
         try:
             check_files(self.folder, self.manifest)
@@ -72,16 +72,16 @@ class BrokenVersion:
     error: BrokenModel
     """What is wrong and what to do about it."""
     manifest: Manifest | None
-    """None where it is the manifest that cannot be read."""
+    """None if the manifest itself cannot be read."""
 
     def is_loaded(self) -> bool:
-        """Whether some process that loaded it before it broke still has it loaded."""
+        """Whether a process that loaded it before it broke still has it loaded."""
         with held_alone(self.folder) as alone:
             return not alone
 
 
 def read_version(name: str, folder: Path) -> PublishedModel | BrokenVersion | None:
-    """The version that stands in a folder; None where the folder is gone. Raises nothing."""
+    """Return the version in a folder; None if the folder is gone. Raises nothing."""
     version = version_number(folder)
     manifest: Manifest | None = None
     try:
@@ -104,7 +104,7 @@ def _told(name: str, version: int, manifest: Manifest | None, error: Exception) 
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Raise BrokenModel where a file of a prepared folder is missing or of another size.
+    """Raise BrokenModel if a file of a prepared folder is missing or has another size.
 
     The graph, some kilobytes, is compared whole; the GGUF by its size.
     """
@@ -124,9 +124,9 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def check_content(folder: Path, manifest: Manifest) -> None:
-    """Raise BrokenModel where the GGUF of a prepared folder has another content.
+    """Raise BrokenModel if the GGUF of a prepared folder has another content.
 
-    It is read through only where its time is another than that of the preparation.
+    It is read completely only if its time differs from that of the preparation.
     """
     weights, path = manifest.weights, manifest.weights_path(folder)
     try:
@@ -141,7 +141,7 @@ def check_content(folder: Path, manifest: Manifest) -> None:
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, read once for each of its states. Raises OSError."""
+    """Return the SHA-256 of a file, read once for each state of it. Raises OSError."""
     status = path.stat()
     return _sha256_in_state(
         path, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -154,17 +154,17 @@ def _sha256_in_state(path: Path, state: tuple[int, ...]) -> str:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    """Why a file cannot be used, as the end of a sentence about it."""
+    """Return why a file cannot be used, as the end of a sentence about it."""
     if isinstance(error, FileNotFoundError):
         return "is missing"
     return f"cannot be read ({getattr(error, 'strerror', None) or error})"
 
 
 def version_of(text: str) -> int:
-    """The version that a text names; 0 where it names none."""
+    """Return the version number in a text; 0 if it is none."""
     return int(text) if VERSION.fullmatch(text) else 0
 
 
 def version_number(folder: Path) -> int:
-    """The version that a published folder is; 0 where it is none."""
+    """Return the version number of a published folder; 0 if it is none."""
     return version_of(folder.name)

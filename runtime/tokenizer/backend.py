@@ -1,4 +1,4 @@
-"""Builds what cuts plain text into tokens, by the `tokenizers` library; no control tokens."""
+"""Builds the encoder of plain text, without control tokens, with the `tokenizers` library."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,13 +17,13 @@ from runtime.tokenizer.vocabulary import (
 )
 
 EncodeText = Callable[[str], Sequence[int]]
-"""Gives the tokens of plain text."""
+"""Returns the tokens of plain text."""
 
 
 def build_backend(vocabulary: Vocabulary, merges: MergeTable) -> EncodeText:
-    """What encodes plain text. Raises GGUFError for a vocabulary that does not fit together.
+    """Return the encoder of plain text. Raises GGUFError for an inconsistent vocabulary.
 
-    Its work is in proportion to the text, or to the text and its logarithm, for every text.
+    Its work is O(n) or O(n log n) in the length of the text, for every text.
     """
     if vocabulary.model == WORDPIECE:
         return _WordPiece(vocabulary)
@@ -46,7 +46,7 @@ def _pairs(vocabulary: Vocabulary, merges: MergeTable) -> list[tuple[str, str]]:
 
 
 def _byte_level(vocabulary: Vocabulary, merges: MergeTable) -> Tokenizer:
-    """A byte-pair encoder over bytes that are written in GPT-2's alphabet."""
+    """Build a byte-pair encoder over bytes, written in GPT-2's alphabet."""
     rule = vocabulary.split
     backend = Tokenizer(
         models.BPE(
@@ -61,7 +61,7 @@ def _byte_level(vocabulary: Vocabulary, merges: MergeTable) -> Tokenizer:
 
 
 def _text_level(vocabulary: Vocabulary, merges: MergeTable) -> Tokenizer:
-    """A byte-pair encoder over text; a character that is no token becomes its bytes' tokens."""
+    """Build a byte-pair encoder over text; unknown characters become the tokens of their bytes."""
     ids = vocabulary.by_text(sorted((*vocabulary.merged(), *vocabulary.of_type(TokenType.BYTE))))
     unknown = vocabulary.unknown if vocabulary.model == SENTENCEPIECE else None
     if unknown is not None:
@@ -89,13 +89,13 @@ def _splits(vocabulary: Vocabulary) -> list[pre_tokenizers.PreTokenizer]:
 
 
 class _WordPiece:
-    """Each word's longest beginning that is a token, then that of the rest, as llama.cpp does it.
+    """Each word's longest prefix that is a token, then that of the rest, as in llama.cpp.
 
-    The library's own looks at every beginning of a word, however long: the cube of its length.
+    The library's own tries every prefix of a word, however long: the cube of its length.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        """A GGUF marks with SPACE what begins a word."""
+        """A GGUF marks the start of a word with SPACE."""
         texts = vocabulary.by_text(vocabulary.merged())
         self._unknown = _unknown(vocabulary)
         self._begins = {t[1:]: token for t, token in texts.items() if t.startswith(SPACE)}
@@ -128,10 +128,10 @@ class _WordPiece:
 
 
 def _unigram(vocabulary: Vocabulary) -> Tokenizer:
-    """The tokens that together have the best sum of scores."""
+    """Build an encoder for the tokens with the best sum of scores."""
     matched = set(vocabulary.merged())
     unknown = _unknown(vocabulary)
-    # Every id needs an entry; no text holds a space when it is cut, so these are never found.
+    # Every id needs an entry; texts are cut without spaces, so these are never found.
     scored = [
         (text if token in matched else f" {token}", score)
         for token, (text, score) in enumerate(
@@ -168,7 +168,7 @@ def _unknown(vocabulary: Vocabulary) -> int:
 
 
 def _bytes_of_character() -> dict[str, bytes]:
-    """GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the others from U+0100 on."""
+    """Return GPT-2's alphabet: printable Latin-1 bytes are themselves, others from U+0100 on."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = [byte for byte in range(256) if byte not in printable]
     shifted = {chr(256 + index): bytes([byte]) for index, byte in enumerate(others)}
@@ -179,5 +179,5 @@ BYTES_OF_CHARACTER = _bytes_of_character()
 
 
 def byte_level_bytes(text: str) -> bytes:
-    """Bytes of a byte-level token; a character outside the alphabet stands for its own UTF-8."""
+    """Return the bytes of a byte-level token; other characters are their own UTF-8."""
     return b"".join(BYTES_OF_CHARACTER.get(character) or character.encode() for character in text)

@@ -1,4 +1,4 @@
-"""Remembers tokenizers: whole ones while somebody holds them, their merge tables in a folder."""
+"""Caches tokenizers in memory while they are in use, and their merge tables in a folder."""
 
 import threading
 from collections.abc import Callable
@@ -33,10 +33,10 @@ class CacheStatistics:
 
 
 class TokenizerCache:
-    """Safe for any thread. Without a folder it remembers in memory only."""
+    """Safe for any thread. Without a folder it caches in memory only."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Keep merge tables in `folder`, which is made when the first is written."""
+        """Keep merge tables in `folder`, which is created when the first is written."""
         self._folder = folder
         self._lock = threading.Lock()
         self._made: WeakValueDictionary[str, Tokenizer] = WeakValueDictionary()
@@ -45,7 +45,7 @@ class TokenizerCache:
         self._misses = 0
 
     def statistics(self) -> CacheStatistics:
-        """A consistent snapshot."""
+        """Return a consistent snapshot."""
         with self._lock:
             return CacheStatistics(self._hits, self._misses, sum(self._sizes.values()))
 
@@ -55,7 +55,7 @@ class TokenizerCache:
         read_merges: Callable[[], MergeTable],
         make: Callable[[MergeTable], "Tokenizer"],
     ) -> "Tokenizer":
-        """The tokenizer of a vocabulary with this digest, made at most once at a time."""
+        """Return the tokenizer of a vocabulary with this digest; no two threads make it at once."""
         with self._lock:
             if (known := self._made.get(key)) is not None:
                 self._hits += 1
@@ -73,7 +73,7 @@ class TokenizerCache:
             return made
 
     def _read(self, key: str) -> MergeTable | None:
-        """The stored table; None where there is none or it is not what was written."""
+        """Return the stored table; None if there is none or it is damaged."""
         if self._folder is None:
             return None
         try:
@@ -86,7 +86,7 @@ class TokenizerCache:
         return np.frombuffer(table, "<i4").astype(np.int32, copy=False).reshape(-1, 2)
 
     def _write(self, key: str, merges: MergeTable) -> None:
-        """Store a table. A disk that cannot be written costs only time next start."""
+        """Store a table. If that fails, the next start is slower."""
         if self._folder is None:
             return
         table = merges.astype("<i4", copy=False).tobytes()

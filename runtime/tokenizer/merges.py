@@ -1,4 +1,4 @@
-"""The merges of a vocabulary as a table of token ids: the part that is slow to make, so cached."""
+"""The merges of a vocabulary as a table of token ids; slow to make, so it is cached."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,13 +8,13 @@ from runtime.gguf import GGUFFile, StringArray
 from runtime.tokenizer.vocabulary import BYTE_PAIR, SENTENCEPIECE, Vocabulary
 
 MergeTable = npt.NDArray[np.int32]
-"""int32 [merges, 2]: left and right token, the merge that is done first in front."""
+"""int32 [merges, 2]: left and right token, in order of priority."""
 
 
 def read_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
-    """The merges that the file lists or, for SentencePiece, that the scores of its tokens mean.
+    """Return the merges that the file lists or, for SentencePiece, that its scores imply.
 
-    WordPiece and Unigram merge nothing.
+    WordPiece and Unigram have none.
     """
     if vocabulary.model == SENTENCEPIECE:
         return _scored_merges(vocabulary)
@@ -22,13 +22,13 @@ def read_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
 
 
 def _listed_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
-    """The merges in the file, without those whose texts are no tokens."""
+    """Return the merges in the file, without those that contain no tokens."""
     lines = file.metadata.get("tokenizer.ggml.merges")
     if not isinstance(lines, StringArray):
         raise GGUFError(f"{file.path}: tokenizer.ggml.merges is missing; convert the model anew")
     ids = vocabulary.by_text(vocabulary.merged())
     pairs: list[int] = []
-    for line in dict.fromkeys(lines):  # of a merge that stands there twice the first counts
+    for line in dict.fromkeys(lines):  # the first of duplicates counts
         left, _, right = line.partition(" ")
         if left in ids and right in ids and left + right in ids:
             pairs += ids[left], ids[right]
@@ -36,7 +36,7 @@ def _listed_merges(file: GGUFFile, vocabulary: Vocabulary) -> MergeTable:
 
 
 def _scored_merges(vocabulary: Vocabulary) -> MergeTable:
-    """Every way to make a token of two others, the best score first, then the lower id."""
+    """Return every way to make a token of two others, the best score first, then the lower id."""
     scores = vocabulary.scores
     ids = vocabulary.by_text(vocabulary.merged())
     pairs: list[int] = []

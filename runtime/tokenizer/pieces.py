@@ -1,6 +1,6 @@
-"""Cuts a text into the pieces that are encoded one by one: special tokens, and text between them.
+"""Cuts a text into pieces that are encoded separately: special tokens, and text between them.
 
-Every function does work in proportion to the text, whatever stands in it.
+Every function is linear in the text, whatever it contains.
 """
 
 import re
@@ -10,13 +10,13 @@ from functools import cached_property
 
 WHITE_SPACE = " \t\n\r\v\f"
 CHUNK_CHARACTERS = 1 << 16
-"""Least length of a text's chunk, but for the last: some milliseconds of work."""
+"""Minimum length of a chunk of text, except the last: some milliseconds of work."""
 
 _LINE_END = re.compile(r"\S\n(?=[A-Za-z])")
 
 
 class SpecialTokens:
-    """Finds the texts of tokens in a text: leftmost first, the longest there. Immutable."""
+    """Finds the names of tokens in a text: leftmost first, the longest there. Immutable."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class SpecialTokens:
         strips_left: frozenset[int] = frozenset(),
         strips_right: frozenset[int] = frozenset(),
     ) -> None:
-        """Take the tokens' texts, none of them empty; some drop white space beside them."""
+        """Take the tokens' texts, none of them empty; some drop white space next to them."""
         self._ids = ids
         self._strips_left = strips_left
         self._strips_right = strips_right
@@ -34,20 +34,20 @@ class SpecialTokens:
     def _pattern(self) -> re.Pattern[str]:
         try:
             return re.compile(_any_of(self._ids))
-        except RecursionError:  # hundreds of texts, each of which begins the next
+        except RecursionError:  # hundreds of texts, each a prefix of the next
             texts = sorted(self._ids, key=len, reverse=True)
             return re.compile("|".join(map(re.escape, texts)))
 
     def search(self, text: str, start: int, end: int) -> re.Match[str] | None:
-        """The first of them that lies between two places."""
+        """Return the first of them between two positions."""
         return self._pattern.search(text, start, end)
 
     def split(self, text: str) -> Iterator[int | str]:
-        """Token ids and the pieces of text between them, none of them empty."""
+        """Yield token ids and the pieces of text between them, none of them empty."""
         return self.parts(text, self._pattern.finditer(text))
 
     def parts(self, text: str, found: Iterable[re.Match[str]]) -> Iterator[int | str]:
-        """The same for matches of one's own, which follow each other."""
+        """Yield the same for given matches, in order."""
         start = 0
         for match in found:
             token = self._ids[match[0]]
@@ -68,9 +68,9 @@ class SpecialTokens:
 def prompt_matches(
     text: str, own: Sequence[tuple[int, int]], typed: SpecialTokens, reserved: SpecialTokens
 ) -> Iterator[re.Match[str]]:
-    """Matches of `typed` tokens anywhere and of `reserved` ones inside the spans `own`.
+    """Yield matches of `typed` tokens anywhere and of `reserved` ones inside the spans `own`.
 
-    The leftmost comes first, and of those that begin there the longest. One walk over both.
+    The leftmost comes first, and among those the longest. One pass over both.
     """
     place = 0
     spans = deque(own)
@@ -96,10 +96,10 @@ def prompt_matches(
 
 
 def chunks(text: str) -> Iterator[str]:
-    """Parts of a text that together give its tokens, wherever it has lines that may be parted.
+    """Yield parts of a text that give the same tokens as the whole, cut at line ends.
 
-    They are cut between a line end that follows a sign and a letter that begins the next line:
-    there every split of words cuts too, and sees neither back nor ahead over the cut.
+    They are cut between a line end that follows a punctuation mark and a letter that begins the
+    next line: there every word splitter cuts too, and no rule looks across the cut.
     """
     start = 0
     while len(text) - start > CHUNK_CHARACTERS:
@@ -112,13 +112,13 @@ def chunks(text: str) -> Iterator[str]:
 
 
 def _any_of(texts: Iterable[str]) -> str:
-    """An expression for any of these texts, the longest first, that tries no beginning twice."""
+    """Return an expression for any of these texts, the longest first, without backtracking."""
     ordered = sorted(texts)
     return _branches(ordered, 0, len(ordered), 0) if ordered else r"(?!)"
 
 
 def _branches(texts: Sequence[str], first: int, last: int, depth: int) -> str:
-    """The expression for what follows `depth` equal characters in texts[first:last], sorted."""
+    """Return an expression of what follows `depth` equal characters in sorted texts[first:last]."""
     ends = len(texts[first]) == depth
     first += ends
     branches: list[str] = []
@@ -137,7 +137,7 @@ def _branches(texts: Sequence[str], first: int, last: int, depth: int) -> str:
 
 
 def _common(one: str, other: str, start: int) -> int:
-    """Where two texts, equal before `start`, differ or one of them ends."""
+    """Return the position where two texts, equal before `start`, differ or one of them ends."""
     end = start
     while end < min(len(one), len(other)) and one[end] == other[end]:
         end += 1

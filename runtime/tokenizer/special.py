@@ -1,4 +1,4 @@
-"""Tokens that mean something by their name, since GGUF files do not mark them reliably.
+"""Tokens recognized by their name, since GGUF files do not mark them reliably.
 
 The names are those by which llama.cpp finds the ends of a generation.
 """
@@ -39,8 +39,8 @@ ENDS_UNLESS_KEYED = {
     "fim_rep": frozenset({"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"}),
     "fim_sep": frozenset({"<|file_sep|>"}),
 }
-"""Padding and file separators of code models, after which comes another file: an end by their name
-where the file has no `tokenizer.ggml.<key>_token_id`."""
+"""Padding and file separators of code models, which start another file: an end by their name
+if the file has no `tokenizer.ggml.<key>_token_id`."""
 
 END_OF_FILE = frozenset().union(*ENDS_UNLESS_KEYED.values())
 
@@ -74,7 +74,7 @@ FILL_IN_THE_MIDDLE = frozenset(
 )
 
 CONTROL = END_OF_GENERATION | END_OF_FILE | FILL_IN_THE_MIDDLE
-"""Control tokens whatever type the file gives them."""
+"""Control tokens, whatever type the file gives them."""
 
 SHOWN = frozenset({"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"})
 """Parts of a reply's structure that a reader of the text needs (gpt-oss)."""
@@ -97,24 +97,24 @@ TURN_MARKERS = frozenset(
         *("<tool_response>", "</tool_response>"),
     }
 )
-"""Names without bars that begin or end somebody's turn; see `marks_a_turn`."""
+"""Names without bars that begin or end a turn; see `marks_a_turn`."""
 
 BARRED = re.compile(r"[<\[][|\uff5c].+[|\uff5c][>\]]", re.DOTALL)
-"""The shape that tokens of a conversation's structure have by custom, as in <|user|>."""
+"""The usual shape of tokens of a conversation's structure, as in <|user|>."""
 
 SAID_BY_MODELS = re.compile(r"think|thought|tool[_▁]?call|arg_key|arg_value|answer", re.IGNORECASE)
-"""What the names of tokens say that a model writes inside its turn."""
+"""Parts of the names of tokens that a model writes inside its turn."""
 
 ID_KEYS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 """`tokenizer.ggml.<key>_token_id` names one more end of generation."""
 
 
 def marks_a_turn(text: str, templates: str) -> bool:
-    """Whether a token with this text, which is no control token, is for templates alone to write.
+    """Whether a token with this text, which is no control token, may only be written by templates.
 
-    That is the case for known names, for the shape <|...|>, and for signs that stand in the
-    `templates` of the model; but not for what a model itself says, such as <think>: it must stay a
-    token where it comes back in a conversation.
+    That is the case for known names, for the shape <|...|>, and for signs in the `templates` of
+    the model; but not for what a model itself writes, such as <think>: it must stay a token when
+    it comes back in a conversation.
     """
     if text in TURN_MARKERS:
         return True
@@ -130,7 +130,7 @@ def ends_of_generation(
     keyed: Mapping[str, int],
     listed: Iterable[int] = (),
 ) -> frozenset[int]:
-    """End-of-generation ids of a vocabulary.
+    """Return the end-of-generation ids of a vocabulary.
 
     `named` has its tokens with a name that is known here, `keyed` the ids under its ID_KEYS,
     `listed` those under `tokenizer.ggml.eos_token_ids`.

@@ -1,11 +1,11 @@
-"""How byte-level BPE cuts text into words before it merges: one row for each name in a GGUF.
+"""How byte-level BPE splits text into words before it merges: one row per name in a GGUF.
 
-The names are the values of `tokenizer.ggml.pre`: all that llama.cpp knows, but for those of
-tokenizers that are no byte-pair encoders. The expressions say what the tokenizer.json of the models
-says. A row's expressions are applied one after the other, each to what the ones before left apart.
-A name without a row is refused: another split gives other tokens without any error.
+The names are the values of `tokenizer.ggml.pre`: all that llama.cpp knows, except those of
+tokenizers that are no byte-pair encoders. The expressions are those of the models'
+tokenizer.json. A row's expressions are applied in turn, each to the pieces of the ones before. A
+name without a row is refused: another split gives other tokens without any error.
 
-No expression may look ahead over the same text again and again: a prompt may be a million digits.
+No expression may look ahead over the same text repeatedly: a prompt may be a million digits.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ DIGITS_BY_3 = r"\p{N}{1,3}"
 def words_and_digits(
     digits: str, letters: str = r"\p{L}+", contractions: str = CONTRACTIONS
 ) -> str:
-    """The expression of GPT-4's line: digits apart, one sign may lead a word, lines end a piece."""
+    """Return the expression of GPT-4's line: separate digits, a sign may lead a word, lines end."""
     return (
         rf"{contractions}|[^\r\n\p{{L}}\p{{N}}]?{letters}|{digits}"
         rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|" + SPACES
@@ -55,7 +55,7 @@ SEED_CODER = (
 UFAKZEKA = (
     rf"[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{DIGIT}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|" + SPACES
 )
-"""Qwen 2's without contractions, since Turkish puts its suffixes behind an apostrophe."""
+"""Qwen 2's without contractions, since Turkish writes its suffixes after an apostrophe."""
 BAILING = (
     rf"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{DIGIT}"
     rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]|" + SPACES
@@ -65,7 +65,7 @@ EXAONE_MOE = (
     rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]?|\s*[\r\n]|" + SPACES
 )
 JAIS_2 = words_and_digits(DIGITS_BY_3).removesuffix(SPACES).replace(
-    # Inside white space that has been cut before, no line end comes: it is not looked for again.
+    # White space that was split before contains no line end: it is not searched again.
     r"|\s*[\r\n]+|",
     r"|(?<![^\S\r\n])\s*[\r\n]+|",
 ) + "|".join([*(rf"\s{{{2**power}}}(?!\S)" for power in range(9, 1, -1)), r"\s{1,2}(?!\S)", r"\s"])
@@ -96,24 +96,24 @@ SOUTH_EAST_ASIA = (
     "[一-鿿㐀-䶿豈-\ufaff\u3040-ゟ\u30a0-ヿ･-ﾟ⼀-\u2fdfเ-\u0e7f\u0e80-\u0effក-\u17ffက-႟"
     "ꩠ-\uaa7fꧠ-\ua9ff가-\ud7afᄀ-ᇿ]+"
 )
-"""Scripts that are written without spaces, and Hangul."""
+"""Scripts without spaces between words, and Hangul."""
 DIGITS_FROM_RIGHT = r"(?<!{0}){0}{{1,2}}(?=(?>{0}{{3}})*+(?!{0}))|{0}{{1,3}}"
-"""Digits of a class by three, counted from the right: the first one or two may stand apart."""
+"""Digits of a class in groups of three from the right: the first group may have one or two."""
 YOUTU_SCRIPTS = "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-\u303f︰-﹏]+|[ㄅ-ㄯ]+|[一-龥\u3040-ゟ\u30a0-ヿ]+"
 LINES = r"[^\n]+|\n+"
 
 
 @dataclass(frozen=True, slots=True)
 class SplitRule:
-    """What a name in `tokenizer.ggml.pre` stands for."""
+    """The meaning of a name in `tokenizer.ggml.pre`."""
 
     expressions: tuple[str, ...]
     ignore_merges: bool = False
-    """A word that is a token as a whole is not built up from merges."""
+    """Whether a word that is a token as a whole is not built from merges."""
     add_bos: bool = False
-    """Whether encoding begins with BOS where the file does not say."""
+    """Whether encoding adds BOS if the file does not say."""
     always_add_bos: bool = False
-    """Whether it does even where the file says no."""
+    """Whether it does even if the file says no."""
     byte_level: bool = True
     """Whether tokens are bytes in GPT-2's alphabet; else they are text, in which ▁ is a space."""
 

@@ -1,4 +1,4 @@
-"""The tokenizer of one model. It behaves as llama.cpp does, so prompts give the same tokens."""
+"""The tokenizer of one model. It gives the same tokens as llama.cpp."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,13 +23,13 @@ from runtime.tokenizer.vocabulary import (
 )
 
 Watch = Callable[[int], None]
-"""Is told while a text is encoded how many tokens it has at least; what it raises ends the work."""
+"""Called during encoding with the minimum number of tokens so far; an exception stops it."""
 
 BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 def unwatched(tokens: int) -> None:
-    """Let a text have any number of tokens."""
+    """Allow any number of tokens."""
 
 
 class Tokenizer:
@@ -40,36 +40,36 @@ class Tokenizer:
         self._vocabulary = vocabulary
         self._merges = merges
         self.reserving = lru_cache(2)(self._reserving)
-        """This tokenizer beside another chat template than its own: see `_reserving`."""
+        """This tokenizer with another chat template than its own: see `_reserving`."""
         self._encode_text = build_backend(vocabulary, merges)
         self._text_level = not (vocabulary.model == BYTE_PAIR and vocabulary.split.byte_level)
         """Whether the tokens of plain text are text in which SPACE is a space."""
         self._marks_spaces = vocabulary.model == SENTENCEPIECE or (
             self._text_level and vocabulary.model == BYTE_PAIR
         )
-        """Whether spaces are to be marked here, not by the backend."""
+        """Whether spaces are marked here, not by the backend."""
         self._longest_token = self._longest()
         self._cuts_lines = self._may_cut_lines()
         typed = set(vocabulary.of_type(TokenType.USER_DEFINED)) - vocabulary.turn_markers
         control = set(vocabulary.of_type(TokenType.CONTROL, TokenType.UNKNOWN))
         self._typed = self._special_tokens(typed)
-        """Found wherever they stand."""
+        """Found in any text."""
         self._reserved = self._special_tokens(control | vocabulary.turn_markers)
-        """Found in what a template wrote alone."""
+        """Found only in what a template wrote."""
         self._control = self._special_tokens(control)
         self._special = self._special_tokens(typed | control | vocabulary.turn_markers)
 
     @classmethod
     def from_gguf(cls, file: GGUFFile, cache: TokenizerCache | None = None) -> "Tokenizer":
-        """The tokenizer that a GGUF describes.
+        """Return the tokenizer that a GGUF describes.
 
         Raises UnsupportedModel, by name, for a tokenizer or a split that this build does not know,
-        and GGUFError for a vocabulary that does not fit together.
+        and GGUFError for an inconsistent vocabulary.
         """
         cache = TokenizerCache() if cache is None else cache
 
         @lru_cache(1)
-        def vocabulary() -> Vocabulary:  # not read at all where the tokenizer is in memory
+        def vocabulary() -> Vocabulary:  # not read at all if the tokenizer is in memory
             return read_vocabulary(file)
 
         return cache.tokenizer(
@@ -95,7 +95,7 @@ class Tokenizer:
 
     @property
     def end_of_generation(self) -> frozenset[int]:
-        """Tokens after which a model has nothing more to say."""
+        """Tokens that end a generation."""
         return self._vocabulary.end_of_generation
 
     @property
@@ -105,12 +105,12 @@ class Tokenizer:
 
     @property
     def chat_templates(self) -> Mapping[str, str]:
-        """Templates that the file has beside that one, by their name, such as tool_use."""
+        """Further templates in the file, by name, such as tool_use."""
         return self._vocabulary.chat_templates
 
     @property
     def adds_space_prefix(self) -> bool:
-        """Whether encoding puts a space in front of a text, which decoding takes away again."""
+        """Whether encoding adds a space before a text, which decoding removes again."""
         return self._vocabulary.add_space_prefix or self._vocabulary.model == WORDPIECE
 
     def encode(
@@ -121,10 +121,10 @@ class Tokenizer:
         parse_special: bool = False,
         watch: Watch = unwatched,
     ) -> list[int]:
-        """Tokens of a text; an unpaired surrogate counts as U+FFFD.
+        """Return the tokens of a text; an unpaired surrogate counts as U+FFFD.
 
-        `add_special` adds BOS and EOS where the model wants them, but no second BOS. Only with
-        `parse_special` can the text name control tokens: never set it for what a user typed.
+        `add_special` adds BOS and EOS if the model wants them, but no second BOS. Only with
+        `parse_special` can the text name control tokens: never set it for a user's text.
         """
         vocabulary = self._vocabulary
         special = self._special if parse_special else self._typed
@@ -139,31 +139,31 @@ class Tokenizer:
     def encode_prompt(
         self, text: str, own: Sequence[tuple[int, int]], *, watch: Watch = unwatched
     ) -> list[int]:
-        """Tokens of a prompt that a template wrote, with BOS in front where the model wants it.
+        """Return the tokens of a prompt that a template wrote, and BOS if the model wants it.
 
         Only inside the spans `own` (start and end in characters, ascending) can the text name
         control tokens or tokens that mark turns. The text must be well-formed.
         """
-        plain = str.__str__(text)  # a TemplateText would find its spans anew for each part
+        plain = str.__str__(text)  # a TemplateText would find its spans again for each part
         matches = prompt_matches(plain, own, self._typed, self._reserved)
         tokens = self._encode_parts(self._special.parts(plain, matches), len(plain), watch)
         self._begin(tokens)
         return tokens
 
     def least_tokens(self, characters: int) -> int:
-        """A number of tokens that every text of so many characters has at least."""
+        """Return a lower bound of the number of tokens of a text with this many characters."""
         return 0 if self._longest_token is None else characters // self._longest_token
 
     def control_parts(self, text: str) -> list[int | str]:
-        """The text cut at the names of control tokens: their ids and what is between them."""
+        """Split the text at the names of control tokens: their ids and the text between them."""
         return list(self._control.split(text))
 
     def structure_parts(self, text: str) -> list[int | str]:
-        """The same, where tokens that mark turns count as control tokens."""
+        """Split the text likewise, with tokens that mark turns counted as control tokens."""
         return list(self._reserved.split(text))
 
     def _reserving(self, template: str) -> "Tokenizer":
-        """This tokenizer, in which none but a template may write what that one marks turns with."""
+        """Return this tokenizer with the turn markers of `template` reserved for templates."""
         vocabulary = self._vocabulary
         further = vocabulary.marking_turns(template) - vocabulary.turn_markers
         if not further:
@@ -178,7 +178,7 @@ class Tokenizer:
         return Tokenizer(reserved, self._merges[kept])
 
     def token_text(self, token: int) -> str:
-        """The token as the vocabulary writes it: that of a control token is its name."""
+        """Return the token as the vocabulary writes it: for a control token its name."""
         return self._vocabulary.tokens[token]
 
     def _special_tokens(self, tokens: set[int]) -> SpecialTokens:
@@ -197,7 +197,7 @@ class Tokenizer:
         return self._marks_spaces and byte_tokens == 256
 
     def _longest(self) -> int | None:
-        """Most characters of a text that one token may stand for; None where there is no limit."""
+        """Maximum characters of a text in one token; None if there is no limit."""
         vocabulary = self._vocabulary
         if not self._keeps_all() or vocabulary.strips_left or vocabulary.strips_right:
             return None
@@ -210,13 +210,13 @@ class Tokenizer:
         return self._keeps_all() and re.search(f"{line_end}[A-Za-z]", tokens) is None
 
     def _begin(self, tokens: list[int]) -> None:
-        """Put BOS in front where the model wants it and it does not stand there already."""
+        """Insert BOS at the start if the model wants it and it is not there already."""
         vocabulary = self._vocabulary
         if vocabulary.add_bos and vocabulary.bos is not None and tokens[:1] != [vocabulary.bos]:
             tokens.insert(0, vocabulary.bos)
 
     def _encode_parts(self, parts: Iterable[int | str], characters: int, watch: Watch) -> list[int]:
-        """Tokens of special tokens and of the texts between them."""
+        """Return the tokens of special tokens and of the texts between them."""
         watch(self.least_tokens(characters))
         prefix = SPACE if self._vocabulary.add_space_prefix and self._marks_spaces else ""
         tokens: list[int] = []
@@ -235,7 +235,7 @@ class Tokenizer:
         return tokens
 
     def token_bytes(self, token: int) -> bytes:
-        """Bytes that a token adds to the text: none for control tokens and ids past the end."""
+        """Return the bytes a token adds to the text: none for control tokens or unknown ids."""
         vocabulary = self._vocabulary
         if not 0 <= token < len(vocabulary.tokens):
             return b""
@@ -252,20 +252,20 @@ class Tokenizer:
         return b""
 
     def plain_bytes(self, token: int) -> bytes:
-        """Bytes of a token that is nothing but text: none for one that marks turns, too."""
+        """Return the bytes of a plain text token: none for one that marks turns, too."""
         return b"" if token in self._vocabulary.turn_markers else self.token_bytes(token)
 
     def token_piece(self, token: int) -> bytes:
-        """Bytes of a token, an id inside the vocabulary, as it is shown by itself.
+        """Return the bytes of a token, an id inside the vocabulary, when shown by itself.
 
-        Other than `token_bytes` this gives the names of control tokens.
+        Unlike `token_bytes` this gives the names of control tokens.
         """
         return self.token_bytes(token) or self.token_text(token).encode()
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Text of the tokens, without a space that encoding put in front.
+        """Return the text of the tokens, without a space that encoding added at the start.
 
-        Bytes that are not UTF-8 become U+FFFD.
+        Invalid UTF-8 becomes U+FFFD.
         """
         text = b"".join(map(self.token_bytes, tokens))
         if self.adds_space_prefix:
@@ -274,7 +274,7 @@ class Tokenizer:
 
 
 def well_formed(text: str) -> str:
-    """The text as UTF-8 can hold it: surrogates are paired where they can be, else U+FFFD."""
+    """Return the text as UTF-8 can hold it: surrogates are paired if possible, else U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What a GGUF says of its tokenizer, checked and completed by the defaults of llama.cpp."""
+"""Reads a GGUF's vocabulary, validated and completed by the defaults of llama.cpp."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ BYTE_PAIR, GEMMA_4, SENTENCEPIECE, WORDPIECE, UNIGRAM = "gpt2", "gemma4", "llama
 SPACE = "▁"
 """How SentencePiece writes a space inside a token."""
 FORMAT_VERSION = b"3"
-"""Part of every digest: a new way to read a vocabulary must not meet an old cache file."""
+"""Part of every digest: a new way to read a vocabulary must not use an old cache file."""
 NAMED_TEMPLATE = "tokenizer.chat_template."
 
 NO_SCORES = np.zeros(0)
 MERGED_TYPES = (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)
-"""Types of the tokens that typed text may be merged into, but for those that mark turns."""
+"""Types of the tokens that typed text may be merged into, except those that mark turns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What holds for a kind of tokenizer where a file says nothing."""
+    """Defaults of a kind of tokenizer for what a file does not state."""
 
     bos: int | None = None
     eos: int | None = None
@@ -38,7 +38,7 @@ class Defaults:
     add_eos: bool = False
     add_space_prefix: bool = False
     pre: str | None = None
-    """Name of the split; None where there are no splits."""
+    """Name of the split; None if there are no splits."""
 
 
 DEFAULTS = {
@@ -52,14 +52,14 @@ DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """What is done to a text before WordPiece or Unigram cut it."""
+    """Normalization of a text before WordPiece or Unigram split it."""
 
     lowercase: bool
     strip_accents: bool
     merge_spaces: bool
     """Whether each run of white space counts as one space, and none at the ends."""
     character_map: bytes
-    """SentencePiece's compiled table of replacements; empty where there is none."""
+    """SentencePiece's compiled table of replacements; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Vocabulary:
     bos: int | None
     eos: int | None
     separator: int | None
-    """What ends a text of WordPiece."""
+    """Token that ends a text of WordPiece."""
     unknown: int | None
     add_bos: bool
     add_eos: bool
@@ -87,14 +87,14 @@ class Vocabulary:
     """Special tokens after which white space is dropped."""
     end_of_generation: frozenset[int]
     turn_markers: frozenset[int]
-    """USER_DEFINED tokens that are shown as text, but are typed by nobody but a template."""
+    """USER_DEFINED tokens that are shown as text, but only templates may write."""
     normalization: Normalization
     chat_template: str | None
     chat_templates: Mapping[str, str]
-    """Further ones, by their name."""
+    """Further ones, by name."""
 
     def of_type(self, *types: TokenType) -> Iterator[int]:
-        """Ids of the tokens of these types, ascending."""
+        """Yield ids of the tokens of these types, ascending."""
         return iter(np.flatnonzero(np.isin(self.types, types)).tolist())
 
     def is_of_type(self, token: int, *types: TokenType) -> bool:
@@ -102,27 +102,27 @@ class Vocabulary:
         return int(self.types[token]) in types
 
     def ids(self, *types: TokenType) -> dict[str, int]:
-        """Text to id of the tokens of these types; of equal texts the last counts."""
+        """Map text to id of the tokens of these types; the last of equal texts counts."""
         return self.by_text(self.of_type(*types))
 
     def marking_turns(self, templates: str) -> frozenset[int]:
-        """USER_DEFINED tokens that mark turns where these are the model's templates."""
+        """Return the USER_DEFINED tokens that mark turns if these are the model's templates."""
         return _marking_turns(self.tokens, self.types, templates)
 
     def by_text(self, ids: Iterable[int]) -> dict[str, int]:
-        """Text to id of these tokens; of equal texts the last counts."""
+        """Map text to id of these tokens; the last of equal texts counts."""
         return {self.tokens[token]: token for token in ids}
 
     def merged(self) -> list[int]:
-        """Ids of the tokens that typed text may be merged into, ascending."""
+        """Return ids of the tokens that typed text may be merged into, ascending."""
         return [token for token in self.of_type(*MERGED_TYPES) if token not in self.turn_markers]
 
 
 def read_vocabulary(file: GGUFFile) -> Vocabulary:
-    """The vocabulary of a GGUF.
+    """Return the vocabulary of a GGUF.
 
     Raises UnsupportedModel for a tokenizer or a split that this build does not know, GGUFError for
-    arrays that do not fit together.
+    inconsistent arrays.
     """
     get = file.metadata.get
     model = str(get("tokenizer.ggml.model", ""))
@@ -193,7 +193,7 @@ def read_vocabulary(file: GGUFFile) -> Vocabulary:
 
 
 def digest(file: GGUFFile) -> str:
-    """Hash of everything that `read_vocabulary` and the merges depend on, without decoding it."""
+    """Hash everything that `read_vocabulary` and the merges depend on, without decoding it."""
     state = blake2b(FORMAT_VERSION, digest_size=20)
     keys = ["general.name", *sorted(key for key in file.metadata if key.startswith("tokenizer."))]
     for key in keys:
@@ -228,7 +228,7 @@ def _token_id(file: GGUFFile, key: str, count: int, default: int | None = None) 
 
 
 def _listed_ends(file: GGUFFile, count: int) -> list[int]:
-    """Ids of `tokenizer.ggml.eos_token_ids`, which Ollama's files have for models of many ends."""
+    """Return the ids of `tokenizer.ggml.eos_token_ids`, which Ollama's files have."""
     stored = file.metadata.get("tokenizer.ggml.eos_token_ids")
     if not isinstance(stored, np.ndarray):
         return []
@@ -254,7 +254,7 @@ def _marking_turns(
 
 
 def _types(file: GGUFFile, count: int) -> npt.NDArray[np.int32]:
-    """Token types as an array of our own; every token is NORMAL where the file has no types."""
+    """Return token types as a new array; every token is NORMAL if the file has no types."""
     stored = file.metadata.get("tokenizer.ggml.token_type")
     if not isinstance(stored, np.ndarray):
         return np.full(count, TokenType.NORMAL, np.int32)
@@ -288,7 +288,7 @@ def _normalization(file: GGUFFile) -> Normalization:
 
 
 def _strips_left(file: GGUFFile, tokens: tuple[str, ...]) -> frozenset[int]:
-    """Some models for embeddings drop white space before their mask; no field says so either."""
+    """Return the masks of embedding models, which drop white space before; no field says so."""
     pre = str(file.metadata.get("tokenizer.ggml.pre", ""))
     architecture = str(file.metadata.get("general.architecture", ""))
     masked = pre in ("jina-v2-de", "jina-v2-es", "jina-v2-code") or architecture in (
@@ -303,7 +303,7 @@ def _strips_left(file: GGUFFile, tokens: tuple[str, ...]) -> frozenset[int]:
 def _strips_right(
     file: GGUFFile, tokens: tuple[str, ...], types: npt.NDArray[np.int32]
 ) -> frozenset[int]:
-    """Phi-3 drops white space after its special tokens, but GGUF has no field that says so."""
+    """Return Phi-3's special tokens, which drop white space after; no GGUF field says so."""
     name = str(file.metadata.get("general.name", "")).lower()
     if "phi-3" not in name and "phi3" not in name:
         return frozenset()

@@ -1,9 +1,9 @@
-"""How weights lie in GPU memory: a few layouts of planes, into which all formats are repacked.
+"""Layouts of weights in GPU memory: a few kinds of planes, into which all formats are repacked.
 
-A GGUF's blocks of 18, 34 or 210 bytes defeat wide loads. So a matrix [rows, columns] is cut into
-parts of 32 columns and stands in four planes, one behind the other in one buffer: codes, high bits
-of codes, sub-scales and units. All parts of a plane follow each other, row by row, so that
-neighbouring threads read neighbouring bytes.
+A GGUF's blocks of 18, 34 or 210 bytes are too odd for wide loads. So a matrix [rows, columns] is
+cut into parts of 32 columns and stored in four planes, one after the other in one buffer: codes,
+high bits of codes, sub-scales and units. The parts of a plane are stored row by row, so that
+adjacent threads read adjacent bytes.
 
     weight = unit * unit_factor * sub_scale * (value - zero) + minimum_unit * sub_minimum
 
@@ -11,9 +11,9 @@ with value = code, or table[code]; everything but the sum is exact in float32. P
 
 - codes: 4 bits: 16 bytes a part, column j in the low half of byte j, column 16 + j in the high one;
   2 bits: 64 bits a part, column c from bit 2c on; 8 bits: 32 int8. A plain format: the row itself.
-- high: one bit more on top: 32 bits a part, column c at bit c; two bits: as codes of 2 bits.
+- high: one more bit: 32 bits a part, column c at bit c; two more bits: as codes of 2 bits.
 - subs: int8 for a part or for each half of it; with minimums [scale, minimum] for each.
-- units: float16 (MXFP4: bfloat16) a block; with minimums [unit, minimum's unit].
+- units: float16 (MXFP4: bfloat16) per block; with minimums [unit, minimum's unit].
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ from functools import cached_property
 
 PART_COLUMNS = 32
 PLANE_ALIGNMENT = 256
-"""Bytes at whose multiples planes begin."""
+"""Planes begin at multiples of this number of bytes."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """One arrangement of planes. Immutable.
 
-    low_bits: of the codes plane, 0 for a plain format of `unit` numbers; high_bits: more on top;
-    has_table: codes are places in a format's table; is_float4: that of E2M1 numbers, doubled;
-    sub_scales: per part, 0 where the unit is the scale; block_columns: columns of a unit.
+    low_bits: of the codes plane, 0 for a plain format of `unit` numbers; high_bits: more;
+    has_table: codes are indices into a format's table; is_float4: of E2M1 numbers, doubled;
+    sub_scales: per part, 0 if the unit is the scale; block_columns: columns of a unit.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Layout:
         return 0 if self.is_plain else 4 if self.has_minimum else 2
 
     def plane_bytes(self, rows: int, columns: int) -> tuple[int, int, int, int]:
-        """Bytes of the planes codes, high, subs and units. Raises ValueError for odd columns."""
+        """Return the bytes of codes, high, subs and units. Raises ValueError for odd columns."""
         if columns % max(PART_COLUMNS, self.block_columns):
             raise ValueError(f"{columns} columns are not whole blocks of the layout {self.name}")
         parts = rows * columns // PART_COLUMNS
@@ -82,7 +82,7 @@ class Layout:
         )
 
     def plane_offsets(self, rows: int, columns: int) -> tuple[int, int, int, int, int]:
-        """Where the four planes begin in their buffer, and how long it is."""
+        """Return the offsets of the four planes in their buffer, and its length."""
         offsets = [0]
         for size in self.plane_bytes(rows, columns):
             offsets.append(-(-(offsets[-1] + size) // PLANE_ALIGNMENT) * PLANE_ALIGNMENT)
@@ -91,7 +91,7 @@ class Layout:
 
     @cached_property
     def pointer_types(self) -> tuple[str, str, str, str]:
-        """Triton's types of the planes' pointers, as the kernels read them."""
+        """Triton's types of the planes' pointers."""
         codes = {0: self.unit, 2: "i64", 4: "u8", 8: "i8"}[self.low_bits]
         high = {0: "u8", 1: "i32", 2: "i64"}[self.high_bits]
         subs = {0: "u8", 1: "i8", 2: "i16", 4: "i32"}[self.sub_bytes]
@@ -119,14 +119,14 @@ _LAYOUTS = (
     Layout("iq2_s", 4, has_table=True, sub_scales=2, block_columns=256),
 )
 LAYOUTS = {layout.name: layout for layout in _LAYOUTS}
-"""Every layout by name; the name is that of a format which is kept as it is."""
+"""Every layout by name, which is that of a format that is stored unchanged."""
 
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """How a GGML format reads its layout. Immutable.
+    """How a GGML format uses its layout. Immutable.
 
-    table: 16 int8 values of the codes where the layout has a table; such a format has no zero.
+    table: 16 int8 values of the codes if the layout has a table; such a format has no zero.
     """
 
     layout: Layout
@@ -143,7 +143,7 @@ class BlockFormat:
 
 
 def _mirrored(magnitudes: tuple[int, ...]) -> tuple[int, ...]:
-    """Values of codes whose highest bit is a sign."""
+    """Return the values of codes whose highest bit is a sign."""
     return magnitudes + tuple(-each for each in magnitudes)
 
 
@@ -181,4 +181,4 @@ BLOCK_FORMATS = {
     "IQ1_S": BlockFormat(LAYOUTS["iq4_xs"], unit_factor=0.125, table=_ONE_BIT),
     "IQ1_M": BlockFormat(LAYOUTS["iq2_s"], unit_factor=0.125, table=_ONE_BIT),
 }
-"""Every GGML block format that the kernels multiply."""
+"""The GGML block formats that the kernels multiply."""

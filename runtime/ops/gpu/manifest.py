@@ -1,4 +1,4 @@
-"""What was compiled: the manifest beside the code objects, as a session reads it."""
+"""Reads the manifest of the compiled kernels."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import msgspec
 from runtime.errors import DeviceError
 
 COMPILED = Path(__file__).parent / "compiled"
-"""Where `build` writes kernels, and a wheel has them."""
+"""Folder where `build` writes kernels; a wheel contains it."""
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
 
@@ -24,9 +24,9 @@ class CompiledKernel(msgspec.Struct, frozen=True):
     """One variant for one architecture. Immutable.
 
     file: of the code object, below the manifest's folder; symbol: of the function in it;
-    shared: bytes of LDS; arguments: in order, without the two pointers that Triton adds behind
-    them, which are null; constants: what was fixed, by name; registers: vector registers of a
-    thread; spilled: registers, vector and scalar, that did not fit.
+    shared: bytes of LDS; arguments: in order, without the two null pointers that Triton adds after
+    them; constants: values fixed at compile time, by name; registers: vector registers per thread;
+    spilled: registers, vector and scalar, that did not fit.
     """
 
     file: str
@@ -40,7 +40,7 @@ class CompiledKernel(msgspec.Struct, frozen=True):
 
     @property
     def types(self) -> list[str]:
-        """The arguments' types, in order."""
+        """Return the arguments' types, in order."""
         return [argument.type for argument in self.arguments]
 
 
@@ -65,9 +65,9 @@ class KernelManifest(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, folder: Path = COMPILED) -> "KernelManifest | None":
-        """The manifest of a folder; None where nothing was compiled.
+        """Return the manifest of a folder; None if nothing was compiled.
 
-        Raises DeviceError for one that another version of this program wrote.
+        Raises DeviceError for one written by another version of this program.
         """
         path = folder / MANIFEST_NAME
         if not path.is_file():
@@ -88,7 +88,7 @@ class KernelManifest(msgspec.Struct, frozen=True):
         return arch in self.targets
 
     def code(self, kernel: CompiledKernel) -> bytes:
-        """A kernel's code object. Raises DeviceError when it cannot be read."""
+        """Return a kernel's code object. Raises DeviceError if it cannot be read."""
         path = Path(self.folder) / kernel.file
         try:
             return path.read_bytes()

@@ -1,7 +1,7 @@
-"""The definition of repacking in NumPy: a GGUF's blocks into planes, and planes into weights.
+"""Defines repacking in NumPy: a GGUF's blocks into planes, and planes into weights.
 
 The native library repacks when it uploads weights; its tests and those of the kernels compare with
-these functions. `layouts` says where each bit lies.
+these functions. `layouts` defines the bits.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Planes:
     units: Bytes
 
     def buffer(self, format: str, columns: int) -> Bytes:
-        """The planes one behind the other, as they stand in GPU memory."""
+        """Return the planes, concatenated as in GPU memory."""
         offsets = BLOCK_FORMATS[format].layout.plane_offsets(len(self.codes), columns)
         buffer = np.zeros(offsets[-1], np.uint8)
         for plane, at in zip((self.codes, self.high, self.subs, self.units), offsets, strict=False):
@@ -42,7 +42,7 @@ class Planes:
 
 @dataclass(frozen=True)
 class _Codes:
-    """What blocks hold: codes uint8 [B, block], subs int8 [B, parts, halves, 1 or 2] and units."""
+    """In blocks: codes uint8 [B, block], subs int8 [B, parts, halves, 1 or 2] and units."""
 
     codes: Integers
     units: Bytes
@@ -50,7 +50,7 @@ class _Codes:
 
 
 def pack(format: str, blocks: Bytes) -> Planes:
-    """uint8 [rows, row_bytes] of a GGML format -> its planes."""
+    """Convert uint8 [rows, row_bytes] of a GGML format to planes."""
     layout, rows = BLOCK_FORMATS[format].layout, len(blocks)
     nothing = np.zeros((rows, 0), np.uint8)
     if layout.is_plain:
@@ -74,7 +74,7 @@ def pack(format: str, blocks: Bytes) -> Planes:
 
 
 def unpack(format: str, planes: Planes, columns: int) -> Float32:
-    """The weights float32 [rows, columns] that planes stand for, exactly as the format has them."""
+    """Return the weights float32 [rows, columns] of planes, exactly as the format has them."""
     block_format = BLOCK_FORMATS[format]
     layout, rows = block_format.layout, len(planes.codes)
     if layout.is_plain:
@@ -121,7 +121,7 @@ def _bits(codes: Integers, width: int) -> Bytes:
 
 
 def _unbits(stored: Bytes, width: int) -> Integers:
-    """The inverse of `_bits`, over the last axis."""
+    """Compute the inverse of `_bits`, over the last axis."""
     single = np.unpackbits(stored, axis=-1, bitorder="little")
     single = single.reshape(*stored.shape[:-1], PART_COLUMNS, width).astype(np.int32)
     codes: Integers = (single << np.arange(width)).sum(axis=-1)
@@ -141,7 +141,7 @@ def _fields(packed: Bytes, width: int) -> Integers:
 
 
 def _read(format: str, blocks: Bytes) -> _Codes:
-    """The codes, sub-scales and units of blocks uint8 [B, block_bytes]."""
+    """Return the codes, sub-scales and units of blocks uint8 [B, block_bytes]."""
     if format in ("Q4_0", "IQ4_NL"):
         return _Codes(_halves(blocks[:, 2:]), blocks[:, :2])
     if format == "Q4_1":
@@ -186,7 +186,7 @@ def _read_q3_k(blocks: Bytes) -> _Codes:
 
 
 def _six_bit_subs(packed: Bytes) -> Integers:
-    """12 bytes of 8 sub-scales and minimums of 6 bits each."""
+    """Return 8 sub-scales and minimums of 6 bits each from 12 bytes."""
     p = packed.astype(np.int32)
     scales = np.concatenate([p[:, :4] & 63, p[:, 8:] & 15 | p[:, :4] >> 6 << 4], axis=-1)
     minimums = np.concatenate([p[:, 4:8] & 63, p[:, 8:] >> 4 | p[:, 4:8] >> 6 << 4], axis=-1)
@@ -230,7 +230,7 @@ _SUPER_BLOCKS = {
 
 
 def _with_unit_of_one(format: str, blocks: Bytes) -> Bytes:
-    """The blocks as if their float16 unit were 1."""
+    """Return the blocks with a float16 unit of 1."""
     one = blocks.copy()
     if format == "IQ1_M":
         one[:, 49:56:2] = blocks[:, 49:56:2] & 15 | np.array([0x00, 0x00, 0xC0, 0x30], np.uint8)
@@ -241,7 +241,7 @@ def _with_unit_of_one(format: str, blocks: Bytes) -> Bytes:
 
 
 def _read_ternary(format: str, blocks: Bytes) -> _Codes:
-    """Values -1, 0 and 1, which the gguf package gives for a unit of 1."""
+    """Return the values -1, 0 and 1, which the gguf package gives for a unit of 1."""
     values = dequantize(_with_unit_of_one(format, blocks), GGMLQuantizationType[format])
     units = np.zeros((len(blocks), 4), np.uint8)
     units[:, :2] = blocks[:, -2:]
@@ -250,7 +250,7 @@ def _read_ternary(format: str, blocks: Bytes) -> _Codes:
 
 
 def _read_codebook(format: str, blocks: Bytes) -> _Codes:
-    """Codes are places in the table: of what the gguf package gives for a unit of 1."""
+    """Return codes as indices into the table of the values the gguf package gives for unit 1."""
     block_format = BLOCK_FORMATS[format]
     halves = block_format.layout.sub_scales
     subs = 2 * _sub_scale_bits(format, blocks) + 1
@@ -271,7 +271,7 @@ def _read_codebook(format: str, blocks: Bytes) -> _Codes:
 
 
 def _sub_scale_bits(format: str, blocks: Bytes) -> Integers:
-    """int32 [B, 8 or 16]: the stored sub-scales s, which stand for 2 s + 1."""
+    """int32 [B, 8 or 16]: the stored sub-scales s, which mean 2 s + 1."""
     if format in ("IQ2_XXS", "IQ3_XXS"):
         of_part = (
             blocks[:, 2:].reshape(-1, 8, 8)[:, :, 4:] if format == "IQ2_XXS" else blocks[:, 66:]

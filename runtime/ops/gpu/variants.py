@@ -1,4 +1,4 @@
-"""Which kernels there are: their arguments in order, and what is fixed when they are compiled.
+"""The list of kernels: their arguments in order, and the values fixed at compile time.
 
 Needs no Triton. A variant is one compiled kernel, named `kernel` or `kernel.variant`.
 """
@@ -15,17 +15,17 @@ TARGETS: Mapping[str, int] = {
     "gfx1100": 32,
     "gfx1201": 32,
 }
-"""Architectures that kernels are compiled for, and the threads of their waves."""
+"""Architectures that kernels are compiled for, and their wave sizes in threads."""
 
 WITHOUT_MATRIX_CORES = frozenset({"gfx1030"})
 DECODE_ROWS = 16
 """Query rows of a program of decode_attention: a row of the step with more is a prefill."""
 HEAD_WIDTHS = (64, 128, 256, 576)
 REST = {576: 64}
-"""Columns of a head behind those in a power of two: latent attention's rows are 512 and 64 wide."""
+"""Columns of a head beyond a power of two: latent attention's rows are 512 and 64 wide."""
 MAX_EXPERTS = 512
 CANDIDATES = 64
-"""Largest logits of a row that a sampler gets: more than the usual top_k of 50."""
+"""Number of largest logits per row that a sampler gets: more than the default top_k of 50."""
 ALIGNED = frozenset({"head_dim", "width", "elements", "columns"})
 """Integer arguments that are multiples of 16, as every pointer is one of 16 bytes."""
 
@@ -49,7 +49,7 @@ class Variant:
 
 
 def _arguments(text: str) -> tuple[tuple[str, str], ...]:
-    """("x", "*fp32"), ... from "x *fp32, ..."; a type stands for all names before it."""
+    """Parse "x *fp32, ..." to ("x", "*fp32"), ...; a type belongs to all names before it."""
     arguments: list[tuple[str, str]] = []
     for group in text.split(","):
         *names, kind = group.split()
@@ -65,7 +65,7 @@ _PAGES = _arguments("page_columns page_size window has_sinks i32, scale softcap 
 
 
 def variants(arch: str) -> Iterator[Variant]:
-    """Every kernel for an architecture; one that is not in TARGETS has the choices of gfx942."""
+    """Yield every kernel for an architecture; unknown architectures get the choices of gfx942."""
     for layout in LAYOUTS.values():
         yield from _of_layout(layout, arch)
     yield from _of_products()
@@ -90,7 +90,7 @@ def _has_wide_waves(arch: str) -> bool:
 
 
 def _of_layout(layout: Layout, arch: str) -> Iterator[Variant]:
-    """Products with weights in a layout, and the lookup of their rows."""
+    """Yield the products with weights in a layout, and the lookup of their rows."""
     planes = tuple(zip(("codes", "high", "subs", "units"), layout.pointer_types, strict=True))
     fixed: dict[str, int | bool] = {
         "LOW_BITS": layout.low_bits,
@@ -140,7 +140,7 @@ def _of_layout(layout: Layout, arch: str) -> Iterator[Variant]:
 
 
 def _of_products() -> Iterator[Variant]:
-    """What stands before products of many rows, and behind those that are split."""
+    """Yield the kernels before products of many rows, and after those that are split."""
     rounded = _arguments("rounded *fp16, x *fp32, elements i32")
     summed = _arguments("y partial *fp32, entries splits i32")
     yield Variant("round_activations", "matmul", "round_activations", rounded, {"BLOCK": 1024})
@@ -190,7 +190,7 @@ def _elementwise() -> Iterator[Variant]:
 class _Tile:
     """Query rows and keys that a program of an attention kernel takes at a time.
 
-    piece: columns of the queries that it reads at a time; 0 where it holds them all.
+    piece: columns of the queries that it reads at a time; 0 if it holds them all.
     """
 
     rows: int
@@ -200,7 +200,7 @@ class _Tile:
 
 
 def _prefill_tile(width: int, arch: str) -> _Tile:
-    """The largest that fits the registers; `make test` holds that nothing is spilled."""
+    """Return the largest that fits the registers; `make test` checks that nothing is spilled."""
     if width > 256:
         return _Tile(32, 32, 8, 64) if _has_wide_waves(arch) else _Tile(16, 16, 8, 64)
     if arch in WITHOUT_MATRIX_CORES:
@@ -223,7 +223,7 @@ def _sizes(tile: _Tile) -> dict[str, int]:
 
 
 def _attention(width: int, is_whole: bool, arch: str) -> Iterator[Variant]:
-    """Kernels for heads of `width` dimensions, or of fewer."""
+    """Yield the kernels for heads of `width` dimensions, or of fewer."""
     name = str(width) if is_whole else f"below_{width}"
     prefill, decode = _prefill_tile(width, arch), _decode_tile(width, arch)
     split = {"SPLIT": 256}

@@ -1,8 +1,8 @@
 """The definition of every `com.rocmforge` operator in plain NumPy.
 
-These functions say what the operators mean; the kernels are tested against them. Arguments are the
-inputs of the operator in `runtime.ops.schema`, then its attributes; symbols of shapes are explained
-there. All arithmetic is float32 unless a docstring says otherwise.
+These functions define the operators; the kernels are tested against them. Arguments are the
+inputs of the operator in `runtime.ops.schema`, then its attributes; that module explains the
+letters in shapes. All arithmetic is float32 unless a docstring says otherwise.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Attention over pages, and the rotation that goes before it."""
+"""Rotary embedding, page writes and attention over pages."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -39,7 +39,7 @@ def rotate(x: Float32, angles: Float32, *, style: Literal["norm", "neox"]) -> Fl
 
 
 def _tokens(row_starts: Int32) -> Iterator[tuple[int, int]]:
-    """(row, token) of every token of the step."""
+    """Yield (row, token) of every token of the step."""
     for row in range(len(row_starts) - 1):
         for token in range(row_starts[row], row_starts[row + 1]):
             yield row, token

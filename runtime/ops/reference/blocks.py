@@ -1,4 +1,4 @@
-"""Weights in blocks of a GGML format, and the rows of them that are read."""
+"""Dequantizes weights in blocks of a GGML format, and looks up rows."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def row_bytes(block_format: str, columns: int) -> int:
-    """Bytes of one row of `columns` weights in the GGML format of that name."""
+    """Return the bytes of a row of `columns` weights in a GGML format."""
     block_columns, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[block_format]]
     if columns % block_columns:
         raise ValueError(f"{columns} columns are not whole {block_format} blocks")

@@ -1,4 +1,4 @@
-"""A mixture of experts: which answer for a token, and what they answer."""
+"""Mixture of experts: how experts are chosen for a token, and the sum of their outputs."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -39,12 +39,12 @@ def mixture_of_experts(
     scale: float = 1.0,
     weights: Callable[[Bytes, str, int], Float32] = dequantize_rows,
 ) -> Float32:
-    """float32 [T, C], logits [T, E] -> float32 [T, C]: the sum of what the best experts answer.
+    """float32 [T, C], logits [T, E] -> float32 [T, C]: the weighted sum of the best experts.
 
-    gate and up are uint8 [E * F, row_bytes], down [E * C, row_bytes]: the matrices of the experts
-    one after the other; biases float32 [E, F], [E, F], [E, C]; C = columns, F = hidden. Of each
-    token the `used` experts that `choose` names answer down(activation(gate(x), up(x))), times
-    their shares. Shazeer et al., "Outrageously Large Neural Networks", 2017.
+    gate and up are uint8 [E * F, row_bytes], down [E * C, row_bytes]: the matrices of the experts,
+    concatenated; biases float32 [E, F], [E, F], [E, C]; C = columns, F = hidden. For each token the
+    `used` experts that `choose` returns compute down(activation(gate(x), up(x))), times their
+    shares. Shazeer et al., "Outrageously Large Neural Networks", 2017.
     """
     rows = (hidden, hidden, columns)
     kinds = tuple(zip(formats.split(), (columns, columns, hidden), strict=True))
@@ -91,10 +91,10 @@ def choose(
     """Logits [E] -> the chosen experts [used], the best first, and their shares [used].
 
     Probabilities are the softmax or the sigmoid of the logits. The experts with the largest
-    probability + selection_bias [E] are chosen (of equal ones the first), and with `groups` only
-    from those `groups_used` of so many equal groups whose best two add up to the most. A share is
-    the expert's probability, with `renormalize` divided by the sum over the chosen ones (at least
-    2^-14). Mixtral (Jiang et al., 2024); DeepSeek-V3 (arXiv 2412.19437), section 2.1.2.
+    probability + selection_bias [E] are chosen (the first of equal ones); with `groups`, only from
+    the `groups_used` groups with the largest sum of their best two. A share is the expert's
+    probability, with `renormalize` divided by the sum over the chosen ones (at least 2^-14).
+    Mixtral (Jiang et al., 2024); DeepSeek-V3 (arXiv 2412.19437), section 2.1.2.
     """
     odds = np.exp(logits - logits.max()) if gating == "softmax" else 1 / (1 + np.exp(-logits))
     whole = odds.sum() if gating == "softmax" else np.float32(1)

@@ -8,10 +8,10 @@ from runtime.ops.reference.blocks import Float32
 def rms_norm(
     x: Float32, weight: Float32, residual: Float32 | None = None, *, epsilon: float
 ) -> tuple[Float32, Float32]:
-    """float32 [T, C], [W], [T, C] -> (normed [T, C], sum [T, C]).
+    """float32 [T, C], [W], [T, C] -> (normalized [T, C], sum [T, C]).
 
-    sum = x + residual; normed = sum / sqrt(mean(sum^2) + epsilon) * weight, the mean taken over
-    each group of W consecutive values (W = C for a layer, W = D for a norm per head).
+    sum = x + residual; normalized = sum / sqrt(mean(sum^2) + epsilon) * weight, the mean taken over
+    each group of W adjacent values (W = C for a layer, W = D for a norm per head).
     Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
     """
     total = x if residual is None else x + residual
@@ -24,9 +24,9 @@ def rms_norm(
 def layer_norm(
     x: Float32, weight: Float32, residual: Float32 | None = None, *, epsilon: float
 ) -> tuple[Float32, Float32]:
-    """float32 [T, C], [C], [T, C] -> (normed [T, C], sum [T, C]).
+    """float32 [T, C], [C], [T, C] -> (normalized [T, C], sum [T, C]).
 
-    sum = x + residual; normed = (sum - mean) / sqrt(variance + epsilon) * weight over each row.
+    sum = x + residual; normalized = (sum - mean) / sqrt(variance + epsilon) * weight over each row.
     Ba, Kiros and Hinton, "Layer Normalization", 2016.
     """
     total = x if residual is None else x + residual

@@ -1,4 +1,4 @@
-"""Products with matrices in blocks, and the rounding of activations that CPU kernels do first."""
+"""Products with matrices in blocks, and the rounding of activations in the CPU kernels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,9 +28,8 @@ def quant_matmul(
 ) -> Float32:
     """float32 [M, K], uint8 [N, row_bytes], float32 [N] -> float32 [M, N].
 
-    y = x @ dequantize(blocks).T + bias, in exact arithmetic as far as float32 goes; of the first
-    `rows` rows of the matrix, where not 0. The CPU kernels of integer formats quantize x first:
-    `quant_matmul_int8` is their definition.
+    y = x @ dequantize(blocks).T + bias, in float32, of the first `rows` rows of the matrix if that
+    is not 0. The CPU kernels of integer formats quantize x first: `quant_matmul_int8` defines them.
     """
     weights = dequantize_rows(blocks, format, columns)[: rows or None].astype(np.float64)
     y = x.astype(np.float64) @ weights.T
@@ -50,8 +49,8 @@ def grouped_quant_matmul(
 ) -> Float32:
     """float32 [T, groups * K], uint8 [groups * N, row_bytes] -> float32 [T, groups * N].
 
-    Each of `groups` equal slices of x times a matrix [N, K] of its own; K = columns. The CPU
-    kernels round x as those of quant_matmul.
+    Multiplies each of `groups` equal slices of x with a matrix [N, K] of its own; K = columns. The
+    CPU kernels round x as those of quant_matmul.
     """
     matrices = weights(blocks, format, columns).reshape(groups, -1, columns)
     y: Float32 = np.einsum("tgk,gnk->tgn", x.reshape(len(x), groups, columns), matrices)
@@ -76,12 +75,12 @@ def norm_quant_matmul(
     activation: Literal["", "silu", "gelu"] = "",
     weights: Callable[[Bytes, str, int], Float32] = dequantize_rows,
 ) -> tuple[Float32, ...]:
-    """`rms_norm`, then a `quant_matmul` of its result for each of one to three matrices.
+    """Compute `rms_norm`, then a `quant_matmul` of its result for each of one to three matrices.
 
-    x and residual float32 [T, C], weight float32 [C]; of each matrix blocks uint8 [N, row_bytes]
-    and bias float32 [N]; `formats` and `rows` have a word for each. -> (y_0 [T, N_0], residual sum
+    x and residual float32 [T, C], weight float32 [C]; per matrix blocks uint8 [N, row_bytes] and
+    bias float32 [N]; `formats` and `rows` have a word for each. -> (y_0 [T, N_0], residual sum
     [T, C], y_1, y_2); with an activation (gated_activation(y_0, y_1), residual sum). `weights`
-    dequantizes, for those who keep what it gives.
+    dequantizes, for callers that keep the result.
     """
     normed, total = rms_norm(x, weight, residual, epsilon=epsilon)
     matrices = ((blocks_0, bias_0), (blocks_1, bias_1), (blocks_2, bias_2))
@@ -108,7 +107,7 @@ class QuantizedActivations:
     scales: Float32
 
     def values(self) -> Float32:
-        """float32 [M, K]: what the codes stand for."""
+        """Return float32 [M, K], the values of the codes."""
         steps = np.repeat(self.multipliers, ACTIVATION_GROUP, axis=1).astype(np.int32)
         values: Float32 = (self.codes * steps).astype(np.float32) * self.scales[:, None]
         return values
@@ -119,8 +118,8 @@ def quantize_activations(x: Float32) -> QuantizedActivations:
 
     scale = absmax of the row / (127 * 4095); multiplier = ceil(4095 * absmax of the group / absmax
     of the row); code = x / (scale * multiplier) rounded half to even. A row whose absmax is below
-    1e-30 is all zero. So the error is that of groups of 8, or 2^-20 of the row's absmax where that
-    is more; and the sums over 32 columns, which share a weight scale, are exact in 32-bit integers.
+    1e-30 is all zero. So the error is that of groups of 8, or 2^-20 of the row's absmax if that is
+    larger; and sums over 32 columns, which share a weight scale, are exact in 32-bit integers.
     """
     groups = x.reshape(len(x), -1, ACTIVATION_GROUP)
     of_group: Float32 = np.abs(groups).max(axis=-1)
@@ -139,6 +138,6 @@ def quantize_activations(x: Float32) -> QuantizedActivations:
 def quant_matmul_int8(
     x: Float32, blocks: Bytes, bias: Float32 | None = None, *, format: str, columns: int
 ) -> Float32:
-    """`quant_matmul` of the activations rounded to 8 bits: what the CPU kernels compute."""
+    """Return `quant_matmul` of the activations rounded to 8 bits, as the CPU kernels compute."""
     rounded = quantize_activations(x).values()
     return quant_matmul(rounded, blocks, bias, format=format, columns=columns)

@@ -1,5 +1,5 @@
 """Triton sources of the operators, the same for every GPU.
 
-Each kernel's definition is the operator's in `runtime.ops.reference`; arguments stand in the order
-of `runtime.ops.gpu.variants`. Capitals are fixed when a kernel is compiled.
+`runtime.ops.reference` defines each kernel's operator; arguments are in the order of
+`runtime.ops.gpu.variants`. Names in capitals are fixed at compile time.
 """

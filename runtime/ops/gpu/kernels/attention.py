@@ -103,7 +103,7 @@ def attend(
 
 @triton.jit
 def columns_of(at, column, head_dim, WHOLE: tl.constexpr):
-    """What stands in the columns [1, C] of rows at pointers [R, 1]; zero from head_dim on."""
+    """Load the columns [1, C] of rows at pointers [R, 1]; zero from head_dim on."""
     if WHOLE:
         loaded = tl.load(at + column)
     else:
@@ -114,7 +114,7 @@ def columns_of(at, column, head_dim, WHOLE: tl.constexpr):
 
 @triton.jit
 def share_of_sums(largest, weight, sinks, head, has_sinks):
-    """What sums are multiplied by [ROWS]: one over all weights, a head's sink among them."""
+    """Return the factor of sums [ROWS]: one over all weights, including a head's sink."""
     kept = weight * 0.0 + 1.0
     if has_sinks != 0:
         sink = tl.load(sinks + head) * LOG2_E
@@ -126,7 +126,7 @@ def share_of_sums(largest, weight, sinks, head, has_sinks):
 
 @triton.jit
 def of_rest(rest, factor, REST: tl.constexpr):
-    """The sums of the columns behind BLOCK times a factor [ROWS], where there are some."""
+    """Multiply the sums of the columns after BLOCK, if any, with a factor [ROWS]."""
     if REST > 0:
         rest = rest * factor[:, None]
     return rest

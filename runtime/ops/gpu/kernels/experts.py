@@ -1,6 +1,6 @@
-"""Mixture of experts: which experts answer a token, and the sum of their answers.
+"""Mixture of experts: choose experts for a token, sort by expert, and sum their outputs.
 
-A slot is an answer: slot t * used + i is the i-th best expert's for token t.
+A slot is one expert's output for one token: slot t * used + i is the i-th best expert's for t.
 """
 
 import triton
@@ -9,7 +9,7 @@ import triton.language as tl
 
 @triton.jit
 def in_best_groups(scores, expert, expert_count, groups, used, EXPERTS: tl.constexpr):
-    """Which experts are in the `used` groups whose best two scores add up to the most."""
+    """Return which experts are in the `used` groups whose best two scores have the largest sum."""
     each = expert_count // groups
     group = expert // each
     exists = expert < expert_count
@@ -36,9 +36,9 @@ def route_tokens(
     renormalize, scale,
     EXPERTS: tl.constexpr,
 ):  # fmt: skip
-    """The `used` experts of the best scores, of equal ones the first, and their shares.
+    """Choose the `used` experts with the best scores, the first of equal ones, and their shares.
 
-    Program t: token t. What runtime.ops.reference.choose defines; shares are times `scale`.
+    Program t: token t. Defined by runtime.ops.reference.choose; shares are times `scale`.
     """
     token = tl.program_id(0).to(tl.int64)
     expert = tl.arange(0, EXPERTS)
