@@ -195,6 +195,8 @@ class Engine:
                 matcher=request.matcher,
                 context=request.context,
                 leader=leader,
+                top_logprobs=request.top_logprobs,
+                prompt_top_logprobs=request.prompt_top_logprobs,
             )
             leader = leader or generation
             made.append(generation)
@@ -203,9 +205,9 @@ class Engine:
     def _check(self, request: EngineRequest) -> None:
         """Raise what `submit_all` raises for what is asked, whatever the engine does meanwhile."""
         sampling = request.sampling
-        self.check_prompt(request.prompt_tokens)
-        if request.max_tokens < 1:
-            raise InvalidRequest("max_tokens must be at least 1")
+        self.check_prompt(request.prompt_tokens, answered=request.max_tokens > 0)
+        if request.max_tokens < 0:
+            raise InvalidRequest("max_tokens must not be negative")
         if sampling.min_tokens > request.max_tokens:
             raise InvalidRequest("min_tokens must not be above max_tokens", field="min_tokens")
         self._check_named(sampling)
@@ -223,17 +225,22 @@ class Engine:
                     field=name,
                 )
 
-    def check_prompt(self, tokens: AnySequence[int]) -> None:
-        """Raise what `submit` raises for an invalid prompt."""
+    def check_prompt(self, tokens: AnySequence[int], *, answered: bool = True) -> None:
+        """Raise what `submit` raises for an invalid prompt, which is `answered` or only read."""
         if not tokens:
             raise InvalidRequest("the prompt has no tokens; send at least one character")
-        self.check_prompt_length(len(tokens))
+        self.check_prompt_length(len(tokens), answered=answered)
         if not (min(tokens) >= 0 and max(tokens) < self.vocabulary_size):
             raise InvalidRequest(f"a token id is not between 0 and {self.vocabulary_size - 1}")
 
-    def check_prompt_length(self, tokens: int, *, at_least: bool = False) -> None:
-        """Raise ContextLengthExceeded if a prompt of this length fills the context."""
-        if tokens >= self.context_length:
+    def check_prompt_length(
+        self, tokens: int, *, at_least: bool = False, answered: bool = True
+    ) -> None:
+        """Raise ContextLengthExceeded if a prompt of this length fills the context.
+
+        One that is not `answered` may fill it.
+        """
+        if tokens + answered > self.context_length:
             raise ContextLengthExceeded(
                 self._overflow(f"at least {tokens}" if at_least else str(tokens))
             )

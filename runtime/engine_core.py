@@ -10,6 +10,7 @@ from runtime.drafts import PromptLookup
 from runtime.errors import WeightsChanged
 from runtime.generation import NANOSECONDS, FinishReason, Generation, TokenOutput
 from runtime.grammar import GrammarFailed
+from runtime.logprobs import record
 from runtime.manifest import Manifest
 from runtime.masks import MaskMaker, StepMasks
 from runtime.pace import Pace
@@ -106,6 +107,10 @@ class EngineCore:
         self._pace = Pace(settings.longest_pause)
         self._masks = MaskMaker()
         self._live: dict[int, _Live] = {}
+        self._recording: dict[int, Generation] = {}
+        """Requests that ask for logprobs."""
+        self._reading: dict[int, _Live] = {}
+        """Requests that end with their prompt."""
         self.recorder = StatisticsRecorder(self._pages.page_count)
         self._failed_steps = 0
         """Number of failed steps since the last success."""
@@ -126,7 +131,14 @@ class EngineCore:
             drafts = PromptLookup() if self._settings.prompt_lookup else None
             matcher, generation.matcher = generation.matcher, None
             tokens = list(generation.prompt_tokens)
-            sequence = Sequence(generation.request_id, tokens, drafts, matcher)
+            sequence = Sequence(
+                generation.request_id,
+                tokens,
+                drafts,
+                matcher,
+                generates=generation.max_tokens > 0,
+                scores_prompt=generation.prompt_top_logprobs is not None,
+            )
             # With a grammar, only the grammar decides where an answer may end.
             ends_freely = generation.ignore_eos or matcher is not None
             ends = frozenset() if ends_freely else self._end_of_generation
@@ -137,6 +149,10 @@ class EngineCore:
             self._tell_end(generation, FinishReason.FAILED, error=REQUEST_FAILED)
             return
         self._live[generation.request_id] = live
+        if (generation.top_logprobs, generation.prompt_top_logprobs) != (None, None):
+            self._recording[generation.request_id] = generation
+        if not sequence.generates:
+            self._reading[generation.request_id] = live
         leader = generation.leader and self._live.get(generation.leader.request_id)
         self._scheduler.add(sequence, after=leader.sequence if leader else None)
 
@@ -206,6 +222,8 @@ class EngineCore:
         self._pace.step_done(time.monotonic() - began, plan.token_count, pauses=plan.pauses)
         self._scheduler.commit(plan, unsound)
         self._hand_out(plan, logits, masks)
+        if self._reading:
+            self._end_read()
 
     def _fail_step(self, plan: StepPlan, error: str) -> None:
         """End the requests of a step that failed."""
@@ -226,7 +244,7 @@ class EngineCore:
     def _hand_out(self, plan: StepPlan, logits: Logits, masks: StepMasks) -> None:
         """Sample all rows, then give each request its tokens."""
         sampled = plan.sampled
-        if not sampled:
+        if not (sampled or plan.scored):
             self.recorder.step_done(0)
             return
         samples: list[list[int]] = []
@@ -238,6 +256,11 @@ class EngineCore:
                 samples.append([])
                 self._fail(row, problem)
             at += row.logits
+        if self._recording:
+            for row, failure in record(plan, samples, logits, self._recording):
+                if row.samples:
+                    samples[sampled.index(row)] = []
+                self._fail(row, failure)
         self.recorder.step_done(sum(len(tokens) for tokens in samples))
         for row, tokens in zip(sampled, samples, strict=True):
             if tokens:
@@ -245,6 +268,12 @@ class EngineCore:
                     self._accept(self._live[row.sequence.request_id], row, tokens)
                 except BaseException as problem:
                     self._fail(row, problem)
+
+    def _end_read(self) -> None:
+        """End the requests that ask for no answer and whose prompt is computed."""
+        for live in list(self._reading.values()):
+            if live.sequence.has_computed_prompt:
+                self._end(live, FinishReason.LENGTH)
 
     def _fail(self, row: PlannedRow, problem: BaseException) -> None:
         """End the request of a row. Raises `problem` if ending it fails."""
@@ -319,7 +348,10 @@ class EngineCore:
         error: str | None = None,
     ) -> None:
         """Free what a request holds, then report its end."""
-        del self._live[live.generation.request_id]
+        request_id = live.generation.request_id
+        del self._live[request_id]
+        self._recording.pop(request_id, None)
+        self._reading.pop(request_id, None)
         try:
             self._scheduler.remove(live.sequence)
         finally:
@@ -373,4 +405,8 @@ def _unsound(plan: StepPlan, logits: Logits) -> set[Sequence]:
         if not logits.finite[at]:
             found.add(row.sequence)
         at += row.logits
+    for row, positions in plan.scored:
+        if not all(logits.finite[at : at + len(positions)]):
+            found.add(row.sequence)
+        at += len(positions)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from runtime.grammar import Matcher
-from runtime.sampling import SamplingParameters
+from runtime.sampling import SamplingParameters, TokenLogprobs
 
 NANOSECONDS = 1e9
 
@@ -72,6 +72,10 @@ class EngineRequest:
     ignore_eos: bool = False
     matcher: Matcher | None = None
     context: object = None
+    top_logprobs: int | None = None
+    """How many of the likeliest tokens are told with each token; None tells no logprobs."""
+    prompt_top_logprobs: int | None = None
+    """The same for each token of the prompt after the first."""
     same_prompt: bool = False
     """Whether its prompt is that of the request before it, whose pages it shares."""
 
@@ -94,6 +98,8 @@ class Generation:
         matcher: Matcher | None = None,
         context: object = None,
         leader: "Generation | None" = None,
+        top_logprobs: int | None = None,
+        prompt_top_logprobs: int | None = None,
     ) -> None:
         self.request_id = request_id
         self.prompt_tokens = prompt_tokens
@@ -106,6 +112,12 @@ class Generation:
         """What the submitter wants to find at the end; the engine only carries it."""
         self.leader = leader
         """A request with the same prompt, whose pages this one waits for."""
+        self.top_logprobs = top_logprobs
+        self.logprobs: list[TokenLogprobs] = []
+        """Those of the generated tokens, if asked for, each before its token is published."""
+        self.prompt_top_logprobs = prompt_top_logprobs
+        self.prompt_logprobs: list[TokenLogprobs] = []
+        """Those of the prompt's tokens from the second on, whole before the first output."""
         self.timings = Timings.begin()
         self.finish_reason: FinishReason | None = None
         self.error: str | None = None

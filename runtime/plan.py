@@ -49,6 +49,8 @@ class StepPlan:
     rows: tuple[PlannedRow, ...]
     pauses: bool = False
     """Whether generating sequences are left out in favour of prompts."""
+    scored: tuple[tuple[PlannedRow, range], ...] = ()
+    """Rows with prompt positions whose logits are needed too, after those of the sampled rows."""
 
     @property
     def sampled(self) -> tuple[PlannedRow, ...]:
@@ -77,6 +79,9 @@ class StepPlan:
             row_starts.append(end)
             logit_rows += range(end - row.logits, end)
             page_table[index, : len(row.sequence.pages)] = row.sequence.pages
+        for row, scored in self.scored:
+            first = row_starts[self.rows.index(row)] - row.start
+            logit_rows += range(first + scored.start, first + scored.stop)
         has_states = bool(self.rows[0].states)
         return StepInputs(
             token_ids=np.array(token_ids, np.int32),

@@ -23,6 +23,7 @@ from runtime.pages import PageManager
 from runtime.plan import PlannedRow, StepPlan
 from runtime.sequence import Sequence
 from runtime.sequence_states import SequenceStates
+from runtime.step import PROMPT_LOGITS
 
 log = logging.getLogger("rocmforge.engine")
 
@@ -54,6 +55,10 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._held: dict[Sequence, Sequence] = {}
         """Sequences that wait until another one's prompt is computed, which is theirs too."""
+        self._scoring: set[Sequence] = set()
+        """Sequences with a prompt whose logits are needed."""
+        self._logits_left = PROMPT_LOGITS
+        """Number of them that the step being planned may still take."""
         self.preemptions = 0
         self.prefix_hit_tokens = 0
 
@@ -77,6 +82,8 @@ class Scheduler:
         after: another one with the same prompt; until that is computed this one waits, so that it
         finds its whole pages and only computes what stands on the last, which it has for itself.
         """
+        if sequence.to_score:
+            self._scoring.add(sequence)
         if after is None:
             self._waiting.append(sequence)
         else:
@@ -84,6 +91,7 @@ class Scheduler:
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence wherever it stands; its pages are free at once."""
+        self._scoring.discard(sequence)
         if self._held:
             self._replace_leader(sequence)
         if sequence.running:
@@ -100,6 +108,7 @@ class Scheduler:
         """
         if self._held:
             self._let_go()
+        self._logits_left = PROMPT_LOGITS
         rows: dict[Sequence, PlannedRow] = {}
         generating = [s for s in self._running if s.remaining == 1]
         behind = [s for s in self._running if s.remaining > 1]
@@ -109,14 +118,35 @@ class Scheduler:
         elif patience > budget and self._tokens_behind(budget) >= budget:
             left = self._admit_within(self._extend(rows, behind, budget), rows)
             if rows and left < len(generating):
-                return StepPlan(rows=tuple(rows.values()), pauses=True)
+                return self._made(tuple(rows.values()), pauses=True)
             # There was no room for the waiting prompts.
             self._extend(rows, generating, left)
         else:
             left = self._extend(rows, generating, budget)
             chunk = min(left, max(patience, MIN_CHUNK))
             self._admit_within(self._extend(rows, behind, chunk), rows)
-        return StepPlan(rows=self._drafted(rows)) if rows else None
+        return self._made(self._drafted(rows)) if rows else None
+
+    def _made(self, rows: tuple[PlannedRow, ...], *, pauses: bool = False) -> StepPlan:
+        """Return the plan of these rows, with the prompt positions whose logits are needed."""
+        scored: tuple[tuple[PlannedRow, range], ...] = ()
+        if self._scoring:
+            unscored = [(row, _unscored(row.sequence, row.start, row.count)) for row in rows]
+            scored = tuple((row, positions) for row, positions in unscored if positions)
+        return StepPlan(rows, pauses, scored)
+
+    def _taken(self, sequence: Sequence, budget: int) -> int:
+        """Return how many of a sequence's tokens are computed next, within the budget.
+
+        A prompt whose logits are needed goes in small chunks, and waits while others have them.
+        """
+        count = min(sequence.remaining, budget)
+        if self._scoring and sequence in self._scoring:
+            unscored = max(sequence.scored - sequence.computed, 0)  # needed no more
+            if sequence.computed < sequence.to_score:
+                count = min(count, unscored + self._logits_left)
+            self._logits_left -= len(_unscored(sequence, sequence.computed, count))
+        return count
 
     def _let_go(self) -> None:
         """Let those wait no longer whose prompt is computed; they came with the one that has it."""
@@ -157,7 +187,8 @@ class Scheduler:
                 break
             if not sequence.running:
                 continue
-            count = min(sequence.remaining, budget)
+            if (count := self._taken(sequence, budget)) == 0:
+                continue
             for victim in self._reserve(sequence, count):
                 if (lost := rows.pop(victim, None)) is not None:
                     budget += lost.count
@@ -170,9 +201,11 @@ class Scheduler:
         """Add rows of waiting sequences while there is room; returns what is left of the budget."""
         while budget > 0 and self._waiting and len(self._running) < self._max_running:
             sequence = self._waiting[0]
+            if sequence in self._scoring and not self._logits_left:
+                break
             if not self._admit(sequence):
                 break
-            count = min(sequence.remaining, budget)
+            count = self._taken(sequence, budget)
             rows[sequence] = self._row(sequence, count)
             budget -= count
         return budget
@@ -244,7 +277,7 @@ class Scheduler:
             sequence=sequence,
             start=sequence.computed,
             count=count,
-            samples=count == sequence.remaining,
+            samples=count == sequence.remaining and sequence.generates,
         )
         return row if self._states is None else self._states.planned(row)
 
@@ -290,6 +323,9 @@ class Scheduler:
         # The last token is always computed, because its logits are needed. If its page is cached,
         # the same bits are written to it again.
         sequence.computed = min(len(known) * size, len(sequence.tokens) - 1)
+        if sequence.scored < sequence.to_score:
+            # What is cached has no logits, so it is computed again.
+            sequence.computed = min(sequence.computed, sequence.scored)
         if self._states is not None:
             self._states.start(sequence)
         sequence.prefix_hits = sequence.computed
@@ -307,6 +343,11 @@ class Scheduler:
             self._states.stopped(sequence)
         sequence.computed = sequence.published = 0
         sequence.running = False
+
+
+def _unscored(sequence: Sequence, start: int, count: int) -> range:
+    """Return the positions among `count` from `start` on whose logits are still needed."""
+    return range(max(start, sequence.scored), min(start + count, sequence.to_score))
 
 
 def _guess(sequence: Sequence, most: int) -> tuple[int, ...]:

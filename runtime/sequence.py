@@ -11,6 +11,7 @@ class Sequence:
     __slots__ = (
         "computed",
         "drafts",
+        "generates",
         "hashes",
         "matcher",
         "pages",
@@ -19,9 +20,11 @@ class Sequence:
         "published",
         "request_id",
         "running",
+        "scored",
         "shared_until",
         "states",
         "tail",
+        "to_score",
         "tokens",
     )
 
@@ -31,6 +34,9 @@ class Sequence:
         tokens: list[int],
         drafts: PromptLookup | None = None,
         matcher: Matcher | None = None,
+        *,
+        generates: bool = True,
+        scores_prompt: bool = False,
     ) -> None:
         self.request_id = request_id
         self.tokens = tokens
@@ -40,6 +46,12 @@ class Sequence:
         """Makes drafts of the next tokens, if given."""
         self.matcher = matcher
         """The grammar of the answer, if there is one, after the last token."""
+        self.generates = generates
+        """Whether tokens are sampled after the prompt; otherwise it ends there."""
+        self.to_score = self.prompt_length - 1 if scores_prompt else 0
+        """Number of tokens, from the first on, whose logits are needed, beside the sampled ones."""
+        self.scored = 0
+        """Number of them whose logits have been used."""
         self.computed = 0
         self.running = False
         self.pages: list[int] = []

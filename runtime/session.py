@@ -30,7 +30,7 @@ from runtime.packed_weights import PackedArrays
 from runtime.sampling import Logits, StepLogits
 from runtime.settings import Settings
 from runtime.states import slots_needed
-from runtime.step import StepInputs, largest_step
+from runtime.step import PROMPT_LOGITS, StepInputs, largest_step
 from runtime.weights import Weights
 
 WEIGHTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
@@ -133,7 +133,7 @@ class Session:
         layout = self.manifest.page_layout
         least = -(-budget // page_size)
         self._pool = DevicePool(pool_shape(layout, least, page_size))
-        rows = min(budget, settings.max_batch_size)
+        rows = min(budget, settings.max_batch_size + PROMPT_LOGITS)
         try:
             self.step(largest_step(budget, rows, least))
         except Exception as error:

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from runtime.interface import NO_SLOT, STATE_SLOTS, STATE_STARTS, STEP_INPUTS
 
+PROMPT_LOGITS = 64
+"""Maximum number of prompt tokens of a step whose logits are needed: each takes a whole row."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepInputs:

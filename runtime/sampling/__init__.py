@@ -1,6 +1,7 @@
 """Logits of a step and the parameters of a request to the request's next token."""
 
 from runtime.sampling.logits import Logits, StepLogits
+from runtime.sampling.logprobs import TokenLogprobs, token_logprobs
 from runtime.sampling.parameters import (
     BIASES,
     COUNTS,
@@ -23,4 +24,6 @@ __all__ = [
     "Sampler",
     "SamplingParameters",
     "StepLogits",
+    "TokenLogprobs",
+    "token_logprobs",
 ]

@@ -13,6 +13,7 @@ import pytest
 
 from api.request_log import RequestLog
 from api.telemetry.metrics import RequestDurations
+from runtime import logprobs
 from runtime.drafts import PromptLookup
 from runtime.engine_core import EngineCore
 from runtime.generation import Generation
@@ -106,6 +107,31 @@ def _follows_a_grammar(
     return arm
 
 
+def _asks_for_logprobs(
+    name: str, error: BaseException
+) -> Callable[[pytest.MonkeyPatch, HeldSession], None]:
+    """Lets the victim, and nobody else, ask for logprobs, which then fail.
+
+    name: the field of its request that asks.
+    """
+
+    def arm(patch: pytest.MonkeyPatch, session: HeldSession) -> None:
+        add = EngineCore.add
+
+        def adding(core: EngineCore, generation: Generation) -> None:
+            if _is_victim(generation):
+                setattr(generation, name, 2)
+            add(core, generation)
+
+        def fail(*_: object) -> None:
+            raise error
+
+        patch.setattr(EngineCore, "add", adding)
+        patch.setattr(logprobs, "token_logprobs", fail)
+
+    return arm
+
+
 def _raising(error: BaseException) -> Fault:
     def fault(inputs: StepInputs, compute: Callable[[StepInputs], Logits]) -> Logits:
         raise error
@@ -147,7 +173,7 @@ def _is_victim_s_parameters(_: Sampler, parameters: SamplingParameters, *__: obj
     return parameters.seed == VICTIM_SEED
 
 
-def _is_victim_s_row(row: Any, *_: object) -> bool:
+def _is_victim_s_row(_: Scheduler, row: Any, *__: object) -> bool:
     return bool(row.sequence.tokens[:3] == VICTIM_PROMPT[:3])
 
 
@@ -224,6 +250,16 @@ POINTS = (
         "guesses cannot be settled",
         Hurts.VICTIM,
         _replaced(Scheduler, "settle", _is_victim_s_row, Panic(SECRET)),
+    ),
+    FaultPoint(
+        "logprobs cannot be computed",
+        Hurts.VICTIM,
+        _asks_for_logprobs("top_logprobs", MemoryError()),
+    ),
+    FaultPoint(
+        "logprobs of a prompt cannot be computed",
+        Hurts.VICTIM,
+        _asks_for_logprobs("prompt_top_logprobs", Panic(SECRET)),
     ),
     FaultPoint(
         "guessing raises",

@@ -256,7 +256,7 @@ def test_counts_always_add_up(start) -> None:
         ([1] * 256, 5, "shorten"),
         ([10**6], 5, "token id"),
         ([-1], 5, "token id"),
-        ([1], 0, "max_tokens"),
+        ([1], -1, "max_tokens"),
     ],
 )
 def test_a_request_that_cannot_be_served_is_refused(start, prompt, max_tokens, message) -> None:
