@@ -81,6 +81,8 @@ def _metadata(tiny: TinyModel) -> dict[str, Value]:
     changed = dict(tiny.metadata)
     if "expert_shared_count" in changed:
         changed["expert_shared_count"] = 1
+    if "feed_forward_length" in changed:
+        changed["feed_forward_length"] = 2 * WIDTH
     return changed
 
 

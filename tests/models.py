@@ -30,14 +30,15 @@ class Vocabulary:
     merges: Sequence[str] = ()
     scores: Sequence[float] = ()
     bos: int = 0
-    eos: int = 0
+    eos: int | Sequence[int] = 0
     ends: Sequence[int] = ()
     """Further ends of a generation, as Ollama's files list them."""
     unknown: int | None = None
-    add_bos: bool | None = None
+    add_bos: bool | int | None = None
+    """A number in some files."""
     add_eos: bool | None = None
     add_space_prefix: bool | None = None
-    chat_template: str | None = None
+    chat_template: str | Sequence[str] | None = None
 
     def write(self, writer: GGUFWriter) -> None:
         """Add the tokenizer keys to a GGUF that is being written."""
@@ -50,19 +51,26 @@ class Vocabulary:
         if self.scores:
             writer.add_token_scores(list(self.scores))
         writer.add_bos_token_id(self.bos)
-        writer.add_eos_token_id(self.eos)
+        if isinstance(self.eos, int):
+            writer.add_eos_token_id(self.eos)
+        else:
+            writer.add_array("tokenizer.ggml.eos_token_id", list(self.eos))
         if self.ends:
             writer.add_array("tokenizer.ggml.eos_token_ids", list(self.ends))
         if self.unknown is not None:
             writer.add_unk_token_id(self.unknown)
-        if self.add_bos is not None:
+        if isinstance(self.add_bos, bool):
             writer.add_add_bos_token(self.add_bos)
+        elif self.add_bos is not None:
+            writer.add_uint32("tokenizer.ggml.add_bos_token", self.add_bos)
         if self.add_eos is not None:
             writer.add_add_eos_token(self.add_eos)
         if self.add_space_prefix is not None:
             writer.add_add_space_prefix(self.add_space_prefix)
-        if self.chat_template is not None:
+        if isinstance(self.chat_template, str):
             writer.add_chat_template(self.chat_template)
+        elif self.chat_template is not None:
+            writer.add_array("tokenizer.chat_template", list(self.chat_template))
 
 
 def byte_characters() -> list[str]:

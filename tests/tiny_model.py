@@ -29,11 +29,19 @@ class TinyModel:
     norms: Sequence[str] = ("attn_norm", "ffn_norm")
     query_key_norm: str = ""
     """A norm per "head" or over the whole "width"."""
+    norm_biases: bool = False
+    norm_weights: bool = True
     epsilon_key: str = "attention.layer_norm_rms_epsilon"
     fused: Sequence[str] = ()
     """Of "attn_qkv" and "ffn_up"."""
     biases: Sequence[str] = ()
     tied: bool = True
+    gated: bool = True
+    """The feed-forward has a gate."""
+    attention_gate: str = ""
+    """A factor of what the heads answer, for each "head" or each "value"."""
+    embedding_norm: bool = False
+    position_embedding: bool = False
     sinks: bool = False
     divisors: Mapping[str, float] = field(default_factory=dict)
     """Tensors of rope divisors, each with its largest."""
@@ -47,6 +55,7 @@ class TinyModel:
     dense: int = 0
     """Layers at the beginning that have no experts."""
     selection_bias: bool = False
+    selection_bias_name: str = "exp_probs_b.bias"
     shared: int = 0
     """Rows of a shared expert."""
     shared_gate: bool = True
@@ -173,9 +182,13 @@ class _Writing:
         model = self.model
         width, tokens = model.embedding, len(self.vocabulary.tokens)
         self.matrix("token_embd", tokens, width, gain=model.embedding_gain)
+        if model.position_embedding:
+            self.matrix("position_embd", model.context, width, gain=4.0)
+        if model.embedding_norm:
+            self.norm("token_embd_norm")
         for block in (f"blk.{index}" for index in range(model.layers)):
             for norm in model.norms:
-                self.vector(f"{block}.{norm}.weight", width, mean=1.0)
+                self.norm(f"{block}.{norm}")
             if model.sinks:
                 self.vector(f"{block}.attn_sinks.weight", model.heads, mean=1.0)
             if model.recurrent and int(block[4:]) in model.recurrent_layers:
@@ -186,7 +199,7 @@ class _Writing:
                 self.experts(block)
             else:
                 self.feed_forward(block)
-        self.vector(f"{model.output_norm}.weight", width, mean=1.0)
+        self.norm(model.output_norm)
         if not model.tied:
             self.matrix("output", tokens, width, gain=4.0)
         for name, largest in model.divisors.items():
@@ -224,6 +237,9 @@ class _Writing:
             for name, rows in zip(QKV, (query, each, each), strict=True):
                 self.matrix(f"{block}.{name}", rows, model.embedding)
         self.matrix(f"{block}.attn_output", model.embedding, query)
+        if model.attention_gate:
+            rows = model.heads if model.attention_gate == "head" else query
+            self.matrix(f"{block}.attn_gate", rows, model.embedding)
         for name, heads in (("q", model.heads), ("k", model.kv_heads)):
             if model.query_key_norm:
                 count = 1 if model.query_key_norm == "head" else heads
@@ -233,7 +249,7 @@ class _Writing:
         model = self.model
         self.matrix(f"{block}.ffn_gate_inp", model.experts, model.embedding, gain=3.0)
         if model.selection_bias:
-            self.vector(f"{block}.exp_probs_b.bias", model.experts, mean=0.0)
+            self.vector(f"{block}.{model.selection_bias_name}", model.experts, mean=0.0)
         shapes = {
             "ffn_gate": (model.feed_forward, model.embedding),
             "ffn_up": (model.feed_forward, model.embedding),
@@ -251,7 +267,9 @@ class _Writing:
 
     def feed_forward(self, block: str) -> None:
         model = self.model
-        if "ffn_up" in model.fused:
+        if not model.gated:
+            self.matrix(f"{block}.ffn_up", model.feed_forward, model.embedding)
+        elif "ffn_up" in model.fused:
             self.matrix(f"{block}.ffn_up", 2 * model.feed_forward, model.embedding)
         else:
             self.matrix(f"{block}.ffn_gate", model.feed_forward, model.embedding)
@@ -276,6 +294,13 @@ class _Writing:
     def table(self, name: str, *shape: int) -> None:
         """A float32 array."""
         self.writer.add_tensor(name, self.random.standard_normal(shape, np.float32))
+
+    def norm(self, name: str) -> None:
+        """The weights of a norm over whole rows."""
+        if self.model.norm_weights:
+            self.vector(f"{name}.weight", self.model.embedding, mean=1.0)
+        if self.model.norm_biases:
+            self.vector(f"{name}.bias", self.model.embedding, mean=0.0)
 
     def vector(self, name: str, length: int, *, mean: float, stack: int = 0) -> None:
         drawn = self.random.standard_normal(length, np.float32)

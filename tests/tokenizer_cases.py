@@ -109,6 +109,7 @@ class WordPieceVocabulary(Vocabulary):
 
     def write(self, writer: GGUFWriter) -> None:
         super().write(writer)
+        assert isinstance(self.eos, int)
         writer.add_sep_token_id(self.eos)
 
 

@@ -14,6 +14,7 @@ from pipelines.conversion.architectures import (
     Layer,
     Linear,
     ModelSpec,
+    Norm,
     QueryTemperature,
     Rotary,
 )
@@ -134,21 +135,34 @@ class _Builder(Nodes):
         self.plain("Reshape", name, factor, column)
 
     def embedding(self) -> str:
-        info = self.spec.embedding
+        """Rows of the step's tokens, with what is done to them before the first block."""
+        self.rows("embedding", self.spec.embedding, TOKEN_IDS)
+        hidden = self.scaled("embedding", self.spec.embedding_scale)
+        if self.spec.position_embedding is not None:
+            position = self.rows("position_embedding", self.spec.position_embedding, POSITIONS)
+            hidden = self.plain("Add", "embedding.positioned", hidden, position)
+        if self.spec.embedding_norm is not None:
+            hidden, _ = self.norm("token_embd_norm", self.spec.embedding_norm, hidden, "")
+        return hidden
+
+    def rows(self, name: str, info: TensorInfo, ids: str) -> str:
+        """Rows of a matrix."""
         self.node(
             "RowLookup",
-            {"blocks": self.blocks(info), "ids": TOKEN_IDS},
-            {"rows": "embedding"},
+            {"blocks": self.blocks(info), "ids": ids},
+            {"rows": name},
             format=info.format,
             columns=info.columns,
         )
-        return self.scaled("embedding", self.spec.embedding_scale)
+        return name
 
     def layer(self, block: str, layer: Layer, hidden: str, residual: str) -> tuple[str, str]:
         """One transformer block; gives what it adds last and the residual stream."""
         normed, residual = self.norm(f"{block}.attn_norm", layer.attention_norm, hidden, residual)
         attended = self.attended(block, layer, normed)
         if self.spec.is_parallel:
+            if layer.feed_forward_norm is not None:
+                normed, _ = self.norm(f"{block}.ffn_norm", layer.feed_forward_norm, residual, "")
             fed = self.fed(block, layer.feed_forward, normed)
             return self.plain("Add", f"{block}.parallel", attended, fed), residual
         if layer.attention_output_norm is not None:
@@ -222,7 +236,23 @@ class _Builder(Nodes):
             softcap=spec.attention_softcap,
             **shape,
         )
-        return attended if latent is None else latent.answers(attended)
+        if latent is not None:
+            attended = latent.answers(attended)
+        if layer.gate is not None:
+            attended = self.gated_answers(block, layer.gate, hidden, attended)
+        return attended
+
+    def gated_answers(self, block: str, weights: Linear, hidden: str, attended: str) -> str:
+        """The heads' answers, each value or each head times the sigmoid of its gate."""
+        gate = self.linear(f"{block}.attn_gate", weights, hidden)
+        gate = self.plain("Sigmoid", f"{gate}_open", gate)
+        heads = self.spec.heads
+        if weights.weight.rows != heads:
+            return self.plain("Mul", f"{gate}_answers", attended, gate)
+        by_head = self.reshaped(f"{attended}.heads", attended, heads, -1)
+        gate = self.reshaped(f"{gate}.heads", gate, heads, 1)
+        answers = self.plain("Mul", f"{gate}_answers", by_head, gate)
+        return self.reshaped(f"{answers}.flat", answers, -1)
 
     def query_key_value(
         self, block: str, layer: Layer, linears: tuple[Linear, ...], hidden: str
@@ -237,7 +267,7 @@ class _Builder(Nodes):
         else:
             for name, linear in zip(names, linears, strict=True):
                 self.linear(name, linear, hidden)
-        query, key, value = names
+        query, key, value = (self.clamped(name) for name in names)
         if layer.query_norm is None or layer.key_norm is None:
             return query, key, value
         if spec.norm_follows_rotary:
@@ -245,6 +275,13 @@ class _Builder(Nodes):
             return query, self.rms_norm(f"{key}_norm", key, ones), value
         query = self.rms_norm(f"{query}_norm", query, self.vector(layer.query_norm))
         return query, self.rms_norm(f"{key}_norm", key, self.vector(layer.key_norm)), value
+
+    def clamped(self, name: str) -> str:
+        """Values within the bounds of the family."""
+        if not self.spec.clamp:
+            return name
+        bounds = self.number(-self.spec.clamp), self.number(self.spec.clamp)
+        return self.plain("Clip", f"{name}.clamped", name, *bounds)
 
     def product_norm(self, block: str, layer: Layer, query: str) -> str:
         """The norm of rotated queries, with the weights of the keys' norm multiplied in.
@@ -305,7 +342,9 @@ class _Builder(Nodes):
         return self.plain("Add", f"{name}_answers", fed, shared)
 
     def feed_forward(self, name: str, weights: FeedForward, hidden: str) -> str:
-        """Gated feed-forward; the nodes are called `name`_gate, `name`_up and so on."""
+        """A feed-forward; the nodes are called `name`_gate, `name`_up and so on."""
+        if not weights.is_gated:
+            return self.plain_feed_forward(name, weights, hidden)
         gate, up, gated = f"{name}_gate", f"{name}_up", f"{name}_act"
         if len(weights.gate_up) == 1:
             fused = self.linear(f"{name}_gate_up", weights.gate_up[0], hidden)
@@ -320,6 +359,23 @@ class _Builder(Nodes):
             activation=self.spec.activation,
         )
         return self.linear(f"{name}_down", weights.down, gated)
+
+    def plain_feed_forward(self, name: str, weights: FeedForward, hidden: str) -> str:
+        """A feed-forward without a gate."""
+        up, activated = f"{name}_up", f"{name}_act"
+        (linear,) = weights.gate_up
+        self.linear(up, linear, hidden)
+        if self.spec.activation == "relu_squared":
+            positive = self.plain("Relu", f"{name}_relu", up)
+            self.plain("Mul", activated, positive, positive)
+        else:
+            self.node(
+                "GatedActivation",
+                {"gate": up, "up": self.ones_like(up)},
+                {"y": activated},
+                activation=self.spec.activation,
+            )
+        return self.linear(f"{name}_down", weights.down, activated)
 
     def head(self, hidden: str, residual: str) -> str:
         """Logits of the wanted rows only: the output matrix is the largest of the model."""
@@ -340,20 +396,25 @@ class _Builder(Nodes):
             logits = self.plain(kind, name, logits, *operands)
         return logits
 
-    def norm(
-        self, name: str, weight: TensorInfo | None, hidden: str, residual: str
-    ) -> tuple[str, str]:
+    def norm(self, name: str, weights: Norm | None, hidden: str, residual: str) -> tuple[str, str]:
         """Add to the residual stream and normalize; gives the normed values and the stream.
 
-        Without a residual the input is the stream itself, without a weight nothing is normed.
+        Without a residual the input is the stream itself, without a norm nothing is normed.
         """
         total = f"{name}.residual" if residual else hidden
-        if weight is None:
+        if weights is None:
             if residual:
                 self.plain("Add", total, hidden, residual)
             return total, total
         kind = "RMSNorm" if self.spec.norm_kind == "rms" else "LayerNorm"
-        return self.normed(kind, name, hidden, self.vector(weight), residual), total
+        if weights.weight is None:
+            weight = self.stored("norm.ones", np.ones(self.spec.embedding_length, np.float32))
+        else:
+            weight = self.vector(weights.weight)
+        normed = self.normed(kind, name, hidden, weight, residual)
+        if weights.bias is not None:
+            normed = self.plain("Add", f"{name}.biased", normed, self.vector(weights.bias))
+        return normed, total
 
     def gather(self, name: str, rows: str) -> str:
         self.nodes.append(helper.make_node("Gather", [rows, LOGIT_ROWS], [name], name, axis=0))

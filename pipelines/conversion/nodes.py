@@ -128,6 +128,14 @@ class Nodes:
         pads = self.stored(f"{columns}.columns_behind", np.array([0] * 5 + [columns], np.int64))
         return self.plain("Pad", name, hidden, pads)
 
+    def ones_like(self, name: str) -> str:
+        """Ones, as many as another value has numbers."""
+        shape = self.plain("Shape", f"{name}.shape", name)
+        one = numpy_helper.from_array(np.ones(1, np.float32))
+        ones = f"{name}.ones"
+        self.nodes.append(helper.make_node("ConstantOfShape", [shape], [ones], ones, value=one))
+        return ones
+
     def plain(self, kind: str, name: str, *inputs: str) -> str:
         """An operator of ONNX itself, without attributes."""
         self.nodes.append(helper.make_node(kind, inputs, [name], name))

@@ -29,7 +29,8 @@ class GGUFFile:
     size: int
     """Bytes of the file."""
     metadata: Mapping[str, Value]
-    """Numbers, booleans and strings as Python values; arrays as NumPy views or `StringArray`."""
+    """Numbers, booleans and strings as Python values; arrays as NumPy views or `StringArray`; what
+    is none of these as `Unread`."""
     tensors: Mapping[str, TensorInfo]
 
     def __init__(self, path: Path, mapping: mmap.mmap) -> None:

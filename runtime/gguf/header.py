@@ -14,7 +14,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from runtime.errors import GGUFError, TruncatedGGUF
 from runtime.gguf.keys import mistyped_key
-from runtime.gguf.values import LENGTH, StringArray, TensorInfo, Value
+from runtime.gguf.values import LENGTH, StringArray, TensorInfo, Unread, Value
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -23,6 +23,7 @@ MAX_DIMENSIONS = 4
 # Limits on what a header may make us read or decode; real models are a hundred times below them.
 MAX_STRING_BYTES = 1 << 24
 MAX_ARRAY_LENGTH = 1 << 24
+MAX_ARRAY_DEPTH = 8
 
 STRING, ARRAY = 8, 9
 SCALARS: dict[int, struct.Struct] = {
@@ -139,7 +140,7 @@ class HeaderReader:
         field = f"metadata {key!r}"
         kind = self._number(4, f"{field} type")
         if kind == STRING:
-            return self._string(field)
+            return self._text(field)
         if kind == ARRAY:
             return self._array(field)
         if kind not in SCALARS:
@@ -147,7 +148,7 @@ class HeaderReader:
         value = self._scalar(kind, field)
         return bool(value) if kind == BOOL else value
 
-    def _array(self, field: str) -> Value:
+    def _array(self, field: str, depth: int = 1) -> Value:
         kind = self._number(4, f"{field} element type")
         count = self._number(10, f"{field} length")
         if count > MAX_ARRAY_LENGTH:
@@ -155,7 +156,12 @@ class HeaderReader:
         if kind == STRING:
             return self._strings(count, field)
         if kind == ARRAY:
-            self._fail(field, "is an array of arrays, which no known model uses")
+            if depth == MAX_ARRAY_DEPTH:
+                self._fail(field, f"is arrays in arrays, more than {MAX_ARRAY_DEPTH} deep")
+            self._expect_room(count, 12, field)
+            for _ in range(count):
+                self._array(field, depth + 1)
+            return Unread("array of arrays")
         if kind not in SCALARS:
             self._fail(field, f"has element type {kind}, which this build does not know")
         layout = SCALARS[kind]
@@ -182,17 +188,29 @@ class HeaderReader:
         self._position = position
         return StringArray(self._view[start:position], count, f"{self._path}: {field}")
 
+    def _text(self, field: str) -> str | Unread:
+        """A value of text; which of them must be UTF-8 depends on who reads it."""
+        stored = self._string_bytes(field)
+        try:
+            return stored.decode()
+        except UnicodeDecodeError:
+            return Unread("text that is not UTF-8")
+
     def _string(self, field: str) -> str:
+        """A name."""
+        try:
+            return self._string_bytes(field).decode()
+        except UnicodeDecodeError:
+            self._fail(field, "is not UTF-8")
+
+    def _string_bytes(self, field: str) -> bytes:
         length = self._number(10, f"{field} length")
         if length > MAX_STRING_BYTES:
             self._fail(field, f"is a string of {length} bytes, at most {MAX_STRING_BYTES} are read")
         self._expect_room(length, 1, field)
         start = self._position
         self._position += length
-        try:
-            return self._mapping[start : self._position].decode()
-        except UnicodeDecodeError:
-            self._fail(field, "is not UTF-8")
+        return self._mapping[start : self._position]
 
     def _number(self, kind: int, field: str) -> int:
         return int(self._scalar(kind, field))

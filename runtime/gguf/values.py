@@ -58,7 +58,14 @@ class StringArray(Sequence[str]):
         return f"StringArray({self._count} strings)"
 
 
-Value = bool | int | float | str | StringArray | npt.NDArray[np.generic]
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A value that nobody reads: an array of arrays, or text that is not UTF-8."""
+
+    kind: str
+
+
+Value = bool | int | float | str | StringArray | npt.NDArray[np.generic] | Unread
 
 
 @dataclass(frozen=True, slots=True)

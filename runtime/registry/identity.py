@@ -14,7 +14,8 @@ def is_same_model(one: GGUFFile, other: GGUFFile) -> bool:
     names = one.metadata.get(NAME_KEY), other.metadata.get(NAME_KEY)
     return (
         one.architecture == other.architecture
-        and bool(names[0])
+        and isinstance(names[0], str)
+        and names[0] != ""
         and names[0] == names[1]
         and _tokens(one) == _tokens(other)
     )

@@ -161,6 +161,8 @@ def read_vocabulary(file: GGUFFile) -> Vocabulary:
         types[end] = TokenType.NORMAL
     types.flags.writeable = False
     template = get("tokenizer.chat_template")
+    if isinstance(template, StringArray):
+        template = template[0] if len(template) else None
     return Vocabulary(
         model=model,
         tokens=tokens,
@@ -224,15 +226,20 @@ def _split_rule(file: GGUFFile, default: Defaults) -> SplitRule:
 
 def _token_id(file: GGUFFile, key: str, count: int, default: int | None = None) -> int | None:
     token = file.metadata.get(f"tokenizer.ggml.{key}_token_id", default)
+    if isinstance(token, np.ndarray):  # several: the first is the one, all of them end a text
+        token = token.tolist()[0] if token.size else default
     return token if isinstance(token, int) and 0 <= token < count else None
 
 
 def _listed_ends(file: GGUFFile, count: int) -> list[int]:
-    """Return the ids of `tokenizer.ggml.eos_token_ids`, which Ollama's files have."""
-    stored = file.metadata.get("tokenizer.ggml.eos_token_ids")
-    if not isinstance(stored, np.ndarray):
-        return []
-    return [token for token in stored.tolist() if isinstance(token, int) and 0 <= token < count]
+    """Return the ids of `tokenizer.ggml.eos_token_ids`, which Ollama's files have.
+
+    Other files have several in `eos_token_id` itself.
+    """
+    keys = ("tokenizer.ggml.eos_token_ids", "tokenizer.ggml.eos_token_id")
+    stored = [file.metadata.get(key) for key in keys]
+    tokens = [token for each in stored if isinstance(each, np.ndarray) for token in each.tolist()]
+    return [token for token in tokens if isinstance(token, int) and 0 <= token < count]
 
 
 def _turn_markers(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFWriter
 
 from pipelines.conversion.architectures import (
     Experts,
@@ -16,7 +17,7 @@ from pipelines.conversion.architectures import (
 )
 from runtime.errors import GGUFError, UnsupportedModel
 from runtime.gguf import GGUFFile
-from tests.models import write_tiny_llama
+from tests.models import byte_level_vocabulary, write_tiny_llama
 from tests.tiny_models import TINY_MODELS, write_tiny_model
 
 
@@ -156,7 +157,7 @@ def test_the_largest_gemmas_scale_queries_by_width(tmp_path: Path) -> None:
     [
         ("qwen2", {"attention.sliding_window": 8}, "sliding_window is 8"),
         ("qwen2", {"attention.scale": 0.5}, "attention.scale is 0.5"),
-        ("glm4", {"rope.dimension_sections": [8, 8, 0, 0]}, "dimension_sections is"),
+        ("qwen3", {"rope.dimension_sections": [8, 8, 0, 0]}, "dimension_sections is"),
         ("llama", {"logit_scale": 2.0}, "logit_scale is 2.0"),
         ("qwen3moe", {"expert_group_count": 4}, "expert_group_count is 4"),
     ],
@@ -189,6 +190,33 @@ def test_what_is_not_supported_is_refused_by_name(
 ) -> None:
     with pytest.raises(UnsupportedModel, match=named):
         described(tmp_path, **variant)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [
+        ({"general.type": "mmproj"}, "projector .*; prepare the model it came with"),
+        ({"general.type": "adapter"}, "an adapter .*; merge it into its model"),
+        ({"general.type": "imatrix"}, "an importance matrix"),
+        ({"general.type": "controlvector"}, "a control vector"),
+    ],
+    ids=str,
+)
+def test_a_file_that_is_no_model_is_refused_by_what_it_is(
+    tmp_path: Path, metadata: dict, told: str
+) -> None:
+    with pytest.raises(UnsupportedModel, match=told):
+        described(tmp_path, metadata=metadata)
+
+
+def test_a_vocabulary_without_weights_is_refused(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "vocabulary.gguf", "llama")
+    byte_level_vocabulary().write(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(UnsupportedModel, match="a vocabulary without any weights"):
+        describe(GGUFFile.open(tmp_path / "vocabulary.gguf"))
 
 
 @pytest.mark.parametrize(

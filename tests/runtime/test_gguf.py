@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import GGUFError, UnsupportedModel
-from runtime.gguf import GGUFFile, StringArray
+from runtime.gguf import GGUFFile, StringArray, Unread
 from tests.models import write_tiny_llama
 
 
@@ -93,6 +93,19 @@ def test_scalars_leave_out_arrays_and_long_strings(tmp_path: Path) -> None:
     assert not {"a.long", "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"} & set(scalars)
 
 
+def test_what_nobody_reads_may_be_anything(tmp_path: Path) -> None:
+    pair = struct.pack("<IQ", 9, 2)
+    inner = struct.pack("<IQ", 4, 1) + bytes(4)
+    data = header(values=3)
+    data += value("a.bytes", 8, struct.pack("<Q", 1) + b"\xff")
+    data += value("a.nested", 9, pair + inner + struct.pack("<IQ", 8, 1) + text("x"))
+    data += value("a.last", 4, b"\7\0\0\0")
+    metadata = parse(tmp_path, data).metadata
+    assert metadata["a.bytes"] == Unread("text that is not UTF-8")
+    assert metadata["a.nested"] == Unread("array of arrays")
+    assert metadata["a.last"] == 7
+
+
 def test_format_without_a_definition_is_refused_by_name(tmp_path: Path) -> None:
     data = header(tensors=1) + tensor("w", (256,), 15, 0)  # Q8_K: an intermediate format
     file = parse(tmp_path, data.ljust(96, b"\0") + bytes(292))
@@ -122,7 +135,11 @@ def test_every_cut_is_one_clear_error(tiny: Path, tmp_path: Path) -> None:
         (header(values=1) + value("a", 13, bytes(9)), "'a' has value type 13"),
         (header(values=1) + value("a", 8, b"\xff" * 8), "'a' is a string of 18446744073709551615"),
         (header(values=1) + value("a", 8, struct.pack("<Q", 100)), "'a' runs past the end"),
-        (header(values=1) + value("a", 8, struct.pack("<Q", 1) + b"\xff"), "'a' is not UTF-8"),
+        (header(values=1) + struct.pack("<Q", 1) + b"\xff" + bytes(9), "key 0 is not UTF-8"),
+        (
+            header(values=1) + value("tokenizer.ggml.pre", 8, struct.pack("<Q", 1) + b"\xff"),
+            "'tokenizer.ggml.pre' is not of type text",
+        ),
         (header(values=1) + value("a", 9, struct.pack("<IQ", 4, 99)), "'a' runs past the end"),
         (header(values=1) + value("a", 9, struct.pack("<IQ", 4, 1 << 40)), "'a' has 1099511627776"),
         (header(values=1) + value("a", 9, struct.pack("<IQ", 8, 99)), "'a' runs past the end"),
@@ -134,7 +151,11 @@ def test_every_cut_is_one_clear_error(tiny: Path, tmp_path: Path) -> None:
             header(values=1) + value("a", 9, struct.pack("<IQQ", 8, 1, 1 << 62)),
             "'a' holds a string of 4611686018427387904 bytes",
         ),
-        (header(values=1) + value("a", 9, struct.pack("<IQ", 9, 1)), "'a' is an array of arrays"),
+        (header(values=1) + value("a", 9, struct.pack("<IQ", 9, 1)), "'a' runs past the end"),
+        (
+            header(values=1) + value("a", 9, struct.pack("<IQ", 9, 1) * 9),
+            "'a' is arrays in arrays, more than 8 deep",
+        ),
         (header(values=1) + value("a", 9, struct.pack("<IQ", 77, 0)), "'a' has element type 77"),
         (header(values=1) + value("general.alignment", 4, b"\3\0\0\0"), "alignment' is 3, no"),
         (header(values=1) + value("general.alignment", 8, text("32")), "not of type integer"),

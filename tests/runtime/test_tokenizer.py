@@ -127,6 +127,17 @@ def test_bos_and_eos_are_added_as_the_file_says(make: Maker) -> None:
     assert make(sentencepiece_vocabulary(), "sentencepiece").encode("") == [1]
 
 
+def test_files_may_have_a_number_for_a_flag_and_arrays_for_one_value(make: Maker) -> None:
+    vocabulary = replace(
+        byte_level_vocabulary(), add_bos=1, eos=[2, 0], chat_template=["{{ first }}", "{{ other }}"]
+    )
+    tokenizer = make(vocabulary)
+    assert tokenizer.encode("")[:1] == [1]
+    assert tokenizer.eos == 2
+    assert tokenizer.end_of_generation >= {0, 2}
+    assert tokenizer.chat_template == "{{ first }}"
+
+
 def test_sentencepiece_merges_by_score_and_falls_back_to_bytes(sentencepiece: Tokenizer) -> None:
     tokens = sentencepiece.encode("hello world 漢字", add_special=False)
     assert pieces(sentencepiece, tokens) == [

@@ -8,6 +8,7 @@ from pipelines.conversion.architectures.spec import LatentAttention as LatentAtt
 from pipelines.conversion.architectures.spec import Layer as Layer
 from pipelines.conversion.architectures.spec import Linear as Linear
 from pipelines.conversion.architectures.spec import ModelSpec as ModelSpec
+from pipelines.conversion.architectures.spec import Norm as Norm
 from pipelines.conversion.architectures.spec import QueryTemperature as QueryTemperature
 from pipelines.conversion.architectures.spec import Rotary as Rotary
 from pipelines.conversion.architectures.spec import ShortConvolution as ShortConvolution

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+from pipelines.conversion.architectures.architecture import Routing
 from pipelines.conversion.architectures.directory import Keys, Tensors
 from pipelines.conversion.architectures.spec import Choice
-from pipelines.conversion.architectures.table import Routing
+from runtime.gguf import TensorInfo
 
 SOFTMAX, SIGMOID = 1, 2
 """Of `expert_gating_func`."""
@@ -17,10 +18,17 @@ def choice(keys: Keys, tensors: Tensors, block: str, routing: Routing) -> Choice
     if used > count:
         keys.fail("expert_used_count", f"is {used}, more than the {count} experts")
     scale = keys.scale("expert_weights_scale")
-    if not routing.configured:
-        return Choice(experts=count, used=used, renormalized=routing.renormalized, scale=scale)
-    bias_name = f"{block}.exp_probs_b.bias"
-    bias = tensors.vector(bias_name, count) if bias_name in tensors else None
+    bias = _selection_bias(tensors, block, count)
+    gating, renormalized = routing.gating, routing.renormalized
+    if gating is not None:
+        return Choice(
+            experts=count,
+            used=used,
+            gating=gating,
+            renormalized=_renormalized(keys, renormalized),
+            scale=scale,
+            selection_bias=bias,
+        )
     groups = keys.count_or_zero("expert_group_count") or 1
     groups_used = keys.count_or_zero("expert_group_used_count") or 1
     if count % groups:
@@ -31,12 +39,23 @@ def choice(keys: Keys, tensors: Tensors, block: str, routing: Routing) -> Choice
         experts=count,
         used=used,
         gating=_gating(keys, is_biased=bias is not None),
-        renormalized=routing.always_renormalized or keys.flag("expert_weights_norm", False),
+        renormalized=_renormalized(keys, renormalized),
         scale=scale,
         selection_bias=bias,
         groups=groups,
         groups_used=groups_used,
     )
+
+
+def _selection_bias(tensors: Tensors, block: str, count: int) -> TensorInfo | None:
+    for name in (f"{block}.exp_probs_b.bias", f"{block}.exp_probs_b"):
+        if name in tensors:
+            return tensors.vector(name, count)
+    return None
+
+
+def _renormalized(keys: Keys, of_family: bool | None) -> bool:
+    return keys.flag("expert_weights_norm", False) if of_family is None else of_family
 
 
 def _gating(keys: Keys, *, is_biased: bool) -> Literal["softmax", "sigmoid"]:

@@ -1,21 +1,13 @@
 """A GGUF file -> ModelSpec, or one error that names what does not fit or is not supported."""
 
-from pipelines.conversion.architectures.choice import choice
+from pipelines.conversion.architectures.architecture import Architecture
+from pipelines.conversion.architectures.block import Blocks
 from pipelines.conversion.architectures.directory import Keys, Tensors
+from pipelines.conversion.architectures.kinds import expect_model
 from pipelines.conversion.architectures.latent import LatentShape
-from pipelines.conversion.architectures.recurrence import short_convolution
 from pipelines.conversion.architectures.rotation import latent_scale, rotaries, windows
-from pipelines.conversion.architectures.spec import (
-    Experts,
-    FeedForward,
-    LatentAttention,
-    Layer,
-    Linear,
-    ModelSpec,
-    QueryTemperature,
-    Rotary,
-)
-from pipelines.conversion.architectures.table import ARCHITECTURES, Architecture
+from pipelines.conversion.architectures.spec import Linear, ModelSpec, QueryTemperature
+from pipelines.conversion.architectures.table import ARCHITECTURES
 from runtime.errors import UnsupportedModel
 from runtime.gguf import GGUFFile, TensorInfo
 
@@ -23,10 +15,12 @@ from runtime.gguf import GGUFFile, TensorInfo
 def describe(file: GGUFFile) -> ModelSpec:
     """Describe the model of a GGUF file.
 
-    Raises UnsupportedModel, naming what is not supported: an architecture, a block format, a
-    tensor the graph would leave unread, a key that changes the arithmetic. Raises GGUFError for
-    a missing key or tensor and for a wrong shape.
+    Raises UnsupportedModel for a file that is no model (a projector, an adapter, ...), and where it
+    names what is not supported: an architecture, a block format, a tensor the graph would leave
+    unread, a key that changes the arithmetic. Raises GGUFError for a missing key or tensor and for
+    a wrong shape.
     """
+    expect_model(file)
     architecture = ARCHITECTURES.get(file.architecture)
     if architecture is None:
         raise UnsupportedModel(
@@ -84,8 +78,24 @@ class _Reader:
         embedding = tensors.matrix("token_embd.weight", None, self.width)
         window_of = windows(keys, row, count)
         rotary_of = rotaries(keys, tensors, row, self.head_dim, window_of)
+        is_parallel = self.is_parallel()
+        blocks = Blocks(
+            row,
+            keys,
+            tensors,
+            width=self.width,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            latent=self.latent,
+            is_parallel=is_parallel,
+        )
+        is_recurrent = row.recurrence != "none"
         layers = tuple(
-            self.layer(index, rotary_of[index], window_of[index]) for index in range(count)
+            blocks.recurrent_layer(f"blk.{index}", rotary_of[index])
+            if is_recurrent and self.kv_heads_of[index] == 0
+            else blocks.layer(f"blk.{index}", rotary_of[index], window_of[index])
+            for index in range(count)
         )
         scale = self.attention_scale(count)
         if self.latent is not None:
@@ -106,24 +116,31 @@ class _Reader:
                 if row.norm_kind == "rms"
                 else "attention.layer_norm_epsilon"
             ),
-            is_parallel=row.norms == "parallel",
+            is_parallel=is_parallel,
             norm_follows_rotary=row.query_key_norm == "after",
             attention_scale=scale,
             attention_softcap=self.softcap("attn_logit_softcapping", row.attention_softcap),
             query_temperature=self.query_temperature(),
+            clamp=self.softcap("attention.clamp_kqv", 0.0),
             activation=row.activation,
             embedding_scale=self.embedding_scale(),
-            residual_scale=self.scale("residual_scale"),
+            residual_scale=self.scale(
+                "residual_scale", row.residual_depth * count**-0.5 if row.residual_depth else 1.0
+            ),
             logit_scale=self.logit_scale(),
             logit_softcap=self.softcap("final_logit_softcapping", row.logit_softcap),
             embedding=embedding,
+            position_embedding=self.position_embedding(),
+            embedding_norm=blocks.norm("token_embd_norm") if row.embedding_norm else None,
             layers=layers,
-            output_norm=tensors.vector(f"{row.output_norm}.weight", self.width),
+            output_norm=blocks.norm(row.output_norm),
             output=Linear(embedding, None)
             if is_tied
             else tensors.linear("output", embedding.rows, self.width),
             folded=frozenset(tensors.folded),
         )
+        for key in row.ignores:
+            keys.value(key)
         tensors.refuse_unread()
         keys.refuse_unread()
         keys.expect_vocabulary(spec.vocabulary_size)
@@ -142,140 +159,32 @@ class _Reader:
             self.tensors.leave_out(f"blk.{index}")
         return drafts
 
-    def layer(self, index: int, rotary: Rotary, window: int) -> Layer:
-        """One block, with the norms that its family has."""
-        block = f"blk.{index}"
-        if self.architecture.recurrence != "none" and self.kv_heads_of[index] == 0:
-            return self.recurrent_layer(block, rotary)
-        norms, query_key_norm = self.architecture.norms, self.architecture.query_key_norm
-        query_norm = key_norm = None
-        is_optional = self.architecture.query_key_norm_optional
-        if is_optional and f"{block}.attn_q_norm.weight" not in self.tensors:
-            query_key_norm = "none"
-        if query_key_norm != "none":
-            query_norm = self.head_norm(f"{block}.attn_q_norm.weight", self.heads)
-            key_norm = self.head_norm(f"{block}.attn_k_norm.weight", self.kv_heads)
-        return Layer(
-            attention_norm=self.norm(f"{block}.attn_norm", norms != "after"),
-            query_key_value=self.query_key_value(block),
-            query_norm=query_norm,
-            key_norm=key_norm,
-            sinks=self.tensors.vector(f"{block}.attn_sinks.weight", self.heads)
-            if self.architecture.sinks
-            else None,
-            attention_output=self.tensors.linear(
-                f"{block}.attn_output", self.width, self.heads * self.value_dim
-            ),
-            attention_output_norm=self.norm(
-                f"{block}.post_attention_norm", norms in ("after", "both")
-            ),
-            feed_forward_norm=self.norm(
-                f"{block}.{self.architecture.feed_forward_norm}", norms in ("before", "both")
-            ),
-            feed_forward=self.feed_forward_or_experts(block),
-            feed_forward_output_norm=self.norm(
-                f"{block}.post_ffw_norm", norms in ("after", "both")
-            ),
-            rotary=rotary,
-            window=window,
-        )
+    def is_parallel(self) -> bool:
+        """Whether attention and feed-forward stand side by side, as family, file or norms say."""
+        row = self.architecture
+        if row.without_norm == "parallel":
+            return f"blk.0.{row.feed_forward_norm}.weight" not in self.tensors
+        if row.norms == "parallel" and "use_parallel_residual" in row.reads:
+            return self.keys.flag("use_parallel_residual", True)
+        return row.norms == "parallel"
 
-    def recurrent_layer(self, block: str, rotary: Rotary) -> Layer:
-        """One block without attention."""
-        recurrence = short_convolution(self.keys, self.tensors, block, self.width)
-        return Layer(
-            attention_norm=self.norm(f"{block}.attn_norm", True),
-            query_key_value=(),
-            query_norm=None,
-            key_norm=None,
-            sinks=None,
-            recurrence=recurrence,
-            attention_output=self.tensors.linear(
-                f"{block}.shortconv.out_proj", self.width, self.width
-            ),
-            attention_output_norm=None,
-            feed_forward_norm=self.norm(f"{block}.{self.architecture.feed_forward_norm}", True),
-            feed_forward=self.feed_forward_or_experts(block),
-            feed_forward_output_norm=None,
-            rotary=rotary,
-            window=0,
-        )
-
-    def norm(self, name: str, exists: bool) -> TensorInfo | None:
-        return self.tensors.vector(f"{name}.weight", self.width) if exists else None
-
-    def head_norm(self, name: str, heads: int) -> TensorInfo:
-        """A norm per head, or one over the heads together; after the rotation only the first."""
-        if self.architecture.query_key_norm == "after":
-            self.tensors.folded.add(name)
-            return self.tensors.vector(name, self.head_dim)
-        return self.tensors.vector(name, self.head_dim, heads * self.head_dim)
-
-    @property
-    def value_dim(self) -> int:
-        """Width of what a head answers."""
-        return self.head_dim if self.latent is None else self.latent.value
-
-    def query_key_value(self, block: str) -> tuple[Linear, ...] | LatentAttention:
-        """Three matrices, or `attn_qkv` with the rows of all."""
-        if self.latent is not None:
-            return self.latent.read(self.tensors, block, self.width)
-        query, each = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        if f"{block}.attn_qkv.weight" in self.tensors:
-            return (self.tensors.linear(f"{block}.attn_qkv", query + 2 * each, self.width),)
-        return (
-            self.tensors.linear(f"{block}.attn_q", query, self.width),
-            self.tensors.linear(f"{block}.attn_k", each, self.width),
-            self.tensors.linear(f"{block}.attn_v", each, self.width),
-        )
-
-    def feed_forward_or_experts(self, block: str) -> FeedForward | Experts:
-        """What the tensors of the block say; a family with experts has dense layers too."""
-        routing = self.architecture.experts
-        if routing is not None:
-            self.keys.value("leading_dense_block_count")  # the tensors say it too
-        if routing is None or f"{block}.ffn_gate_inp.weight" not in self.tensors:
-            return self.feed_forward(block, "", self.keys.count("feed_forward_length"))
-        tensors, width = self.tensors, self.width
-        chosen = choice(self.keys, tensors, block, routing)
-        count = chosen.experts
-        hidden = tensors.rows_of(f"{block}.ffn_gate_exps.weight")
-        shared = shared_gate = None
-        if f"{block}.ffn_up_shexp.weight" in tensors:
-            rows = tensors.rows_of(f"{block}.ffn_up_shexp.weight")
-            shared = self.feed_forward(block, "_shexp", rows)
-            if f"{block}.ffn_gate_inp_shexp.weight" in tensors:
-                shared_gate = tensors.vector(f"{block}.ffn_gate_inp_shexp.weight", width)
-        return Experts(
-            router=tensors.linear(f"{block}.ffn_gate_inp", count, width),
-            gate=tensors.stacked(f"{block}.ffn_gate_exps", count, hidden, width),
-            up=tensors.stacked(f"{block}.ffn_up_exps", count, hidden, width),
-            down=tensors.stacked(f"{block}.ffn_down_exps", count, width, hidden),
-            choice=chosen,
-            activation=routing.activation,
-            shared=shared,
-            shared_gate=shared_gate,
-        )
-
-    def feed_forward(self, block: str, suffix: str, hidden: int) -> FeedForward:
-        """Gate, up and down; gate and up may be one matrix."""
-        gate_up: tuple[Linear, ...]
-        if self.architecture.fused_gate_up:
-            gate_up = (self.tensors.linear(f"{block}.ffn_up{suffix}", 2 * hidden, self.width),)
-        else:
-            gate_up = (
-                self.tensors.linear(f"{block}.ffn_gate{suffix}", hidden, self.width),
-                self.tensors.linear(f"{block}.ffn_up{suffix}", hidden, self.width),
-            )
-        return FeedForward(
-            gate_up, self.tensors.linear(f"{block}.ffn_down{suffix}", self.width, hidden)
-        )
+    def position_embedding(self) -> TensorInfo | None:
+        """A row for every position of the context."""
+        name = "position_embd.weight"
+        if not self.architecture.position_embedding or name not in self.tensors:
+            return None
+        embedding = self.tensors.matrix(name, None, self.width)
+        context = self.context_length()
+        if embedding.rows < context:
+            self.keys.fail("context_length", f"is {context}, but {name} has {embedding.rows} rows")
+        return embedding
 
     def scale(self, key: str, default: float = 1.0) -> float:
         """A factor that only the families which use it may have."""
         return self.keys.scale(key, default) if key in self.architecture.reads else default
 
     def softcap(self, key: str, default: float) -> float:
+        """A bound that only the families which use it may have."""
         return self.keys.softcap(key, default) if key in self.architecture.reads else default
 
     def attention_scale(self, layers: int) -> float:
@@ -293,13 +202,15 @@ class _Reader:
         return length
 
     def embedding_scale(self) -> float:
-        default: float = self.width**0.5 if self.architecture.embedding_by_width else 1.0
+        by_width = self.architecture.embedding_by_width
+        default = self.width**0.5 if by_width else self.architecture.embedding_scale
         return self.scale("embedding_scale", default)
 
     def logit_scale(self) -> float:
         if self.architecture.logit_scale == "none":
             return 1.0
-        scale = self.keys.scale("logit_scale")
+        width = self.architecture.logit_width
+        scale = self.keys.scale("logit_scale", width / self.width if width else 1.0)
         return 1 / scale if self.architecture.logit_scale == "divide" else scale
 
     def query_temperature(self) -> QueryTemperature | None:

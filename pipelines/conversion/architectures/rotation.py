@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
+from pipelines.conversion.architectures.architecture import Architecture
 from pipelines.conversion.architectures.directory import Keys, Tensors
 from pipelines.conversion.architectures.spec import Rotary
-from pipelines.conversion.architectures.table import Architecture
 from runtime.errors import GGUFError
+
+Style = Literal["norm", "neox"]
 
 SCALINGS = ("none", "linear", "yarn", "longrope")
 
@@ -49,20 +52,22 @@ def rotaries(
     windows: Sequence[int],
 ) -> tuple[Rotary, ...]:
     """The rotation of every layer."""
+    style = _style(keys, architecture)
+    if style is None:
+        return (Rotary("neox", ()),) * len(windows)
     dimensions = keys.count("rope.dimension_count", head_dim)
     if dimensions % 2 or dimensions > head_dim:
         keys.fail("rope.dimension_count", f"is {dimensions}, no even number up to {head_dim}")
-    style = architecture.rotary_style
     base = keys.positive("rope.freq_base", 10000.0)
     window_base = keys.positive("rope.freq_base_swa", architecture.window_base or base)
     divisors = _divisors(keys, tensors, dimensions)
     none = Rotary(style, ())
-    everywhere = _scaled(keys, architecture, base, dimensions, divisors)
+    everywhere = _scaled(keys, architecture, style, base, dimensions, divisors)
     sliding = everywhere
     if not architecture.window_scaled:
         sliding = Rotary(style, _tuple(_frequencies(window_base, dimensions)))
     elif window_base != base:
-        sliding = _scaled(keys, architecture, window_base, dimensions, divisors)
+        sliding = _scaled(keys, architecture, style, window_base, dimensions, divisors)
     if architecture.rotary_switch and not keys.flag("rope.scaling.finetuned", True):
         everywhere = sliding = none
     of_global = none if architecture.rotated == "sliding" and any(windows) else everywhere
@@ -73,8 +78,25 @@ def rotaries(
     )
 
 
+def _style(keys: Keys, architecture: Architecture) -> Style | None:
+    """Which pairs are rotated; None where nothing is."""
+    if architecture.rotary_style == "none":
+        return None
+    if architecture.rotary_sections == "refused":
+        return architecture.rotary_style
+    sections = keys.value("rope.dimension_sections")
+    has_sections = isinstance(sections, np.ndarray) and bool(sections.any())
+    is_neox = architecture.rotary_sections == "neox" and has_sections
+    return "neox" if is_neox else architecture.rotary_style
+
+
 def _scaled(
-    keys: Keys, architecture: Architecture, base: float, dimensions: int, divisors: np.ndarray
+    keys: Keys,
+    architecture: Architecture,
+    style: Style,
+    base: float,
+    dimensions: int,
+    divisors: np.ndarray,
 ) -> Rotary:
     """Frequencies and magnitude after the scaling that the file asks for.
 
@@ -98,7 +120,7 @@ def _scaled(
         frequencies = frequencies / factor
     if architecture.query_key_norm == "after":
         magnitude = 1.0  # the norm takes it out again
-    return Rotary(architecture.rotary_style, _tuple(frequencies / divisors), magnitude)
+    return Rotary(style, _tuple(frequencies / divisors), magnitude)
 
 
 def latent_scale(keys: Keys, rotary: Rotary, key: int) -> float:

@@ -16,6 +16,14 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
+class Norm:
+    """The weights of a norm; without any it only normalizes."""
+
+    weight: TensorInfo | None
+    bias: TensorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rotary:
     """Rotary position embedding of the first `2 * len(inverse_frequencies)` dims of a head."""
 
@@ -84,11 +92,12 @@ class ShortConvolution:
 
 @dataclass(frozen=True, slots=True)
 class FeedForward:
-    """down(activation(gate(x)) * up(x))."""
+    """down(activation(gate(x)) * up(x)), or down(activation(up(x)))."""
 
     gate_up: tuple[Linear, ...]
-    """Gate and up, or one matrix with the rows of both."""
+    """Gate and up, or one matrix with the rows of both; only up where nothing is gated."""
     down: Linear
+    is_gated: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +139,7 @@ class Experts:
 class Layer:
     """One transformer block: its weights and what differs between layers."""
 
-    attention_norm: TensorInfo | None
+    attention_norm: Norm | None
     query_key_value: tuple[Linear, ...] | LatentAttention
     """Three matrices, or one with the rows of all; none in a layer without attention."""
     query_norm: TensorInfo | None
@@ -138,12 +147,15 @@ class Layer:
     sinks: TensorInfo | None
     recurrence: ShortConvolution | None = None
     """What stands in the place of attention."""
+    gate: Linear | None = None
+    """To what the heads' answers are multiplied with, after a sigmoid: a factor for each value, or
+    one for each head."""
     attention_output: Linear
     """Behind attention, or what stands in its place."""
-    attention_output_norm: TensorInfo | None
-    feed_forward_norm: TensorInfo | None
+    attention_output_norm: Norm | None
+    feed_forward_norm: Norm | None
     feed_forward: FeedForward | Experts
-    feed_forward_output_norm: TensorInfo | None
+    feed_forward_output_norm: Norm | None
     rotary: Rotary
     window: int
     """Positions a token attends to, itself included; 0 for all."""
@@ -165,7 +177,7 @@ def _tensors(part: object) -> Iterator[TensorInfo]:
         for each in part:
             yield from _tensors(each)
     elif isinstance(
-        part, Linear | FeedForward | Experts | Choice | LatentAttention | ShortConvolution
+        part, Linear | Norm | FeedForward | Experts | Choice | LatentAttention | ShortConvolution
     ):
         for name in part.__slots__:
             yield from _tensors(getattr(part, name))
@@ -186,13 +198,16 @@ class ModelSpec:
     norm_kind: Literal["rms", "layer"]
     epsilon: float
     is_parallel: bool
-    """Attention and feed-forward read the same norm, side by side."""
+    """Attention and feed-forward read the same values, side by side: one norm of them, or each its
+    own."""
     norm_follows_rotary: bool
     """Queries and keys are normalized after their rotation."""
     attention_scale: float
     attention_softcap: float
     query_temperature: QueryTemperature | None
-    activation: Literal["silu", "gelu"]
+    clamp: float
+    """Queries, keys and values stay within plus and minus this; 0 for no bounds."""
+    activation: Literal["silu", "gelu", "relu_squared"]
     embedding_scale: float
     residual_scale: float
     """Factor of what attention and feed-forward add to the residual stream."""
@@ -200,8 +215,11 @@ class ModelSpec:
     logit_softcap: float
     """Logits become cap * tanh(logits / cap); 0 for none."""
     embedding: TensorInfo
+    position_embedding: TensorInfo | None
+    """[positions, C]: added to the embeddings."""
+    embedding_norm: Norm | None
     layers: tuple[Layer, ...]
-    output_norm: TensorInfo
+    output_norm: Norm
     output: Linear
     """Its weight is the embedding itself where the file has no `output.weight`."""
     folded: frozenset[str]

@@ -1,0 +1,115 @@
+"""What a family's files do not say themselves: the row of one family of models.
+
+Biases, tying, fused matrices and widths are inferred from the tensors, scales from the keys that
+the row names.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """How a family uses its experts, in layers that have such."""
+
+    renormalized: bool | None = True
+    """Shares are divided by their sum over the chosen experts; None: the file says whether."""
+    gating: Literal["softmax", "sigmoid"] | None = "softmax"
+    """What makes probabilities of the logits; None: the file says it, and its groups."""
+    activation: Literal["silu", "clamped_silu"] = "silu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A family of models."""
+
+    name: str
+    rotary_style: Literal["norm", "neox", "none"]
+    """Pairs of a rotation: (2i, 2i + 1), or (i, i + half)."""
+    rotary_sections: Literal["refused", "ignored", "neox"] = "refused"
+    """What `rope.dimension_sections` means for text, whose position is one and the same in all
+    sections: nothing, or pairs (i, i + half)."""
+    norms: Literal["before", "after", "both", "parallel"] = "before"
+    """Where a block normalizes: the inputs of attention and feed-forward, their outputs, both; or
+    the input of the two side by side, once for both or where there is `feed_forward_norm` for
+    each. With `use_parallel_residual` in `reads` the file says whether they stand side by side."""
+    without_norm: Literal["missing", "parallel"] = "missing"
+    """What it means that a block has no `feed_forward_norm`."""
+    norm_kind: Literal["rms", "layer"] = "rms"
+    norm_weights: bool = True
+    """Norms have weights."""
+    activation: Literal["silu", "gelu", "relu_squared"] = "silu"
+    query_key_norm: Literal["none", "before", "after"] = "none"
+    """Whether queries and keys are normalized, before or after their rotation."""
+    query_key_norm_optional: bool = False
+    """Only some models of the family have that norm."""
+    feed_forward_norm: str = "ffn_norm"
+    """What the norm of the feed-forward's input is called."""
+    attention_norm: str = "attn_norm"
+    """What the norm of the attention's input is called."""
+    attention_output_norm: str = "post_attention_norm"
+    feed_forward_output_norm: str = "post_ffw_norm"
+    """What the norms of outputs are called."""
+    attention_gate: bool = False
+    """The heads' answers are gated by `attn_gate`."""
+    latent_attention: bool = False
+    """Keys and values are products of a latent vector; YaRN's magnitude acts on whole keys."""
+    recurrence: Literal["none", "short_convolution"] = "none"
+    """What stands in the place of attention in layers that have no key-value heads."""
+    sinks: bool = False
+    """Each head has an attention sink."""
+    experts: Routing | None = None
+    """None: no file of the family has experts."""
+    gated: bool = True
+    """The feed-forward has a gate."""
+    fused_gate_up: bool = False
+    """Gate and up are stacked in `ffn_up`."""
+    feed_forward_length: bool = True
+    """The file's key of that name says how wide the feed-forward is, else its tensors do."""
+    output_norm: str = "output_norm"
+    """What the norm before the output is called."""
+    tied_only: bool = False
+    """The files have no `output.weight`; another one would be left unread."""
+
+    window: int | None = None
+    """Default of the sliding window; None where a file without the key has none."""
+    window_period: int | None = None
+    """Every so many layers the last is global, the others slide, where the file does not say
+    otherwise; None where no layer may slide."""
+    window_ignored: bool = False
+    """The files name a window that the models are not run with."""
+    rotated: Literal["all", "sliding"] = "all"
+    """Whether only sliding layers are rotated, in a model that has such."""
+    unrotated_period: int = 0
+    """Every so many layers the last is not rotated."""
+    rotary_switch: bool = False
+    """`rope.scaling.finetuned` false means no rotation at all."""
+    window_base: float | None = None
+    """Rotary base of sliding layers; None for that of the others."""
+    window_scaled: bool = True
+    """Whether rope scaling applies to sliding layers."""
+
+    embedding_by_width: bool = False
+    """Embeddings are multiplied by sqrt(embedding_length)."""
+    embedding_scale: float = 1.0
+    """Default of `embedding_scale`."""
+    residual_depth: float = 0.0
+    """Default of `residual_scale` is this / sqrt(layers)."""
+    logit_width: int = 0
+    """Default of `logit_scale` is this / embedding_length."""
+    position_embedding: bool = False
+    """Each position has an embedding of its own, `position_embd`."""
+    embedding_norm: bool = False
+    """Embeddings are normalized."""
+    scaled_by_width_at: int = 0
+    """With this many layers, queries are scaled by 1 / sqrt(embedding_length / heads)."""
+    attention_softcap: float = 0.0
+    """Default of `attn_logit_softcapping`."""
+    logit_softcap: float = 0.0
+    """Default of `final_logit_softcapping`."""
+    logit_scale: Literal["none", "multiply", "divide"] = "none"
+    """What `logit_scale` does."""
+    reads: frozenset[str] = frozenset()
+    """Keys with a neutral default that this family uses."""
+    ignores: frozenset[str] = frozenset()
+    """Keys that mean nothing in this family, whatever they say."""
