@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from api.holder import ServedModel
+from api.served_models import ServedModel
 from api.tool_calls import ToolCall, ToolUse, tool_call
 from runtime.chat import ChatTemplate
 from runtime.chat.answer_formats import ReasoningFormat

@@ -10,10 +10,10 @@ import falcon
 import msgspec
 
 from api import sse
+from api.active_request import ActiveRequest
 from api.answer_text import AnswerText
 from api.completions import OpenAIRequest, TokenDetails, Usage
 from api.errors import INTERNAL_ERROR, GenerationFailed, OpenAIError, OpenAIErrorBody
-from api.exchange import Exchange
 from api.generation_state import text_decoder
 from runtime.finite_json import finite_json
 from runtime.generation import FinishReason, TokenOutput
@@ -24,13 +24,13 @@ DONE = b"data: [DONE]\n\n"
 class ChoiceReader(ABC):
     """Reads the outputs of one request as one choice of an answer. Owned by one thread."""
 
-    def __init__(self, exchange: Exchange, wanted: OpenAIRequest, place: int) -> None:
-        """`place` is that of the request among those of the exchange."""
-        self.index = place
-        self.generation = exchange.generations.each[place]
-        self.finish = partial(exchange.finish, place)
+    def __init__(self, active: ActiveRequest, wanted: OpenAIRequest, index: int) -> None:
+        """`index` is that of the request among those of the request."""
+        self.index = index
+        self.generation = active.generations.each[index]
+        self.finish = partial(active.finish, index)
         """Ends the request as stopped."""
-        tokenizer = exchange.model.tokenizer
+        tokenizer = active.model.tokenizer
         decoder = text_decoder(tokenizer, wanted.generate.stops, self._shown())
         self.text = AnswerText(self.generation, decoder, self.finish)
 
@@ -64,38 +64,38 @@ Reader = TypeVar("Reader", bound=ChoiceReader)
 
 
 class OpenAIWriter(ABC, Generic[Reader]):
-    """Turns the outputs of an exchange into an answer or its chunks. Owned by one thread."""
+    """Turns the outputs of a request into an answer or its chunks. Owned by one thread."""
 
-    def __init__(self, exchange: Exchange, wanted: OpenAIRequest, name: str) -> None:
-        self._exchange = exchange
+    def __init__(self, active: ActiveRequest, wanted: OpenAIRequest, name: str) -> None:
+        self._active = active
         self._wanted = wanted
         self._name = name
         self._created = int(time.time())  # noqa: TID251
-        self._readers = [self._reader(place) for place in range(len(exchange.generations.each))]
+        self._readers = [self._reader(index) for index in range(len(active.generations.each))]
         self.ended = False
         """Whether the last events of a stream were made."""
 
     def respond(
         self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float
     ) -> None:
-        """Make the response the whole answer or its stream; either closes the exchange."""
+        """Make the response the whole answer or its stream; either closes the request."""
         if self._wanted.stream:
-            sse.answer_stream(request, response, self._exchange, self, ping_seconds=ping_seconds)
+            sse.answer_stream(request, response, self._active, self, ping_seconds=ping_seconds)
             return
         try:
             response.data = finite_json(self.answer())
         finally:
-            self._exchange.close()
+            self._active.close()
 
     def answer(self) -> msgspec.Struct:
         """Wait for the end of every choice and give them. Raises GenerationFailed."""
-        generations = self._exchange.generations
+        generations = self._active.generations
         if len(self._readers) == 1 and not self._wanted.generate.stops:
             # Nothing is to be decided before the end, so this thread need not wake for each token.
             generations.each[0].wait()
         while (told := generations.next_output()) is not None:
-            place, output = told
-            reader = self._readers[place]
+            index, output = told
+            reader = self._readers[index]
             reader.take(output)
             if output.finish_reason is not None and reader.text.failure is not None:
                 raise GenerationFailed(reader.text.failure)
@@ -103,12 +103,12 @@ class OpenAIWriter(ABC, Generic[Reader]):
                 break
         return self._whole([reader.whole() for reader in self._readers], self._usage())
 
-    def __call__(self, place: int, output: TokenOutput) -> bytes:
+    def __call__(self, index: int, output: TokenOutput) -> bytes:
         """The chunks of one output: one for each token, and at the end usage and [DONE].
 
         The first choice that fails ends the stream with its error.
         """
-        reader = self._readers[place]
+        reader = self._readers[index]
         events = b"".join(
             sse.event_bytes(self._chunk((choice,), self._usage_of_chunks))
             for choice in reader.chunks(output)
@@ -116,7 +116,7 @@ class OpenAIWriter(ABC, Generic[Reader]):
         if output.finish_reason is not None and reader.text.failure is not None:
             self.ended = True
             return self._error(reader.text.failure)
-        if not self._exchange.generations.ended:
+        if not self._active.generations.ended:
             return events
         self.ended = True
         if self._wanted.include_usage:
@@ -133,8 +133,8 @@ class OpenAIWriter(ABC, Generic[Reader]):
         return sse.event_bytes(error) + DONE
 
     @abstractmethod
-    def _reader(self, place: int) -> Reader:
-        """What reads the outputs of the request at a place."""
+    def _reader(self, index: int) -> Reader:
+        """What reads the outputs of the request at a index."""
 
     @abstractmethod
     def _whole(self, choices: Sequence[Any], usage: Usage) -> msgspec.Struct:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from api.client import Client
-from api.holder import ServedModel
 from api.schemas import Conversation, GenerateRequest, Prompt
+from api.served_models import ServedModel
 from runtime.chat import ChatTemplate
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from api.errors import RequestNotFound
-from api.holder import ServedModel
+from api.served_models import ServedModel
 from runtime.generation import FinishReason, Generation
 from runtime.tokenizer import Tokenizer
 

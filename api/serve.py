@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NoReturn, TypeAlias
 
 from api.errors import Application
-from api.holder import ServedModel
+from api.served_models import ServedModel
 from api.server import LOOK_SECONDS, Server
 from api.services import Services
 from api.telemetry import logs
@@ -90,7 +90,7 @@ def _wait_for_end(ends: _Ends, services: Services, server: Server) -> BaseExcept
 
 def _has_died(services: Services) -> bool:
     """Whether the engine of the served model is dead, which only a new process can repair."""
-    model = services.holder.model
+    model = services.served.model
     return model is not None and model.engine.failure is not None
 
 
@@ -105,7 +105,7 @@ def _load(
     ends: _Ends,
 ) -> None:
     try:
-        model = services.holder.load(load)
+        model = services.served.load(load)
         if services.draining.is_set():
             model.engine.stop()
             return
@@ -131,7 +131,7 @@ def _drain(server: Server, services: Services) -> bool:
     while services.slots.in_use and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
     log.info("stopping the engine")
-    has_stopped = services.holder.stop()
+    has_stopped = services.served.stop()
     server.close()
     log.info("stopped")
     faulthandler.cancel_dump_traceback_later()

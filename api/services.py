@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from api.holder import ModelHolder, ServedModel
 from api.request_log import RequestLog
 from api.schemas import DiscoveredModel
+from api.served_models import ServedModel, ServedModels
 from api.slots import GenerationSlots
 from api.telemetry.metrics import NO_STATISTICS, EngineMetrics, RequestDurations
 from api.telemetry.tracing import RequestTracer, TraceRing
@@ -47,7 +47,7 @@ class Services:
     ping_seconds: float = PING_SECONDS
     """How long a stream may be silent before it sends a comment."""
 
-    holder: ModelHolder = field(default_factory=ModelHolder)
+    served: ServedModels = field(default_factory=ServedModels)
     requests: RequestLog = field(default_factory=RequestLog)
     traces: TraceRing = field(default_factory=TraceRing)
     request_ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -83,7 +83,7 @@ class Services:
 
     def statistics(self) -> EngineStatistics:
         """The counts of every engine there was, all zero without one."""
-        return sum(self.holder.statistics(), start=NO_STATISTICS)
+        return sum(self.served.statistics(), start=NO_STATISTICS)
 
     def model_for_new_work(self) -> ServedModel:
         """The model for a new request.
@@ -92,4 +92,4 @@ class Services:
         """
         if self.draining.is_set():
             raise EngineUnavailable("the server is shutting down and takes no new requests")
-        return self.holder.ready_model()
+        return self.served.ready_model()

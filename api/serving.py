@@ -6,8 +6,8 @@ from pathlib import Path
 
 from api.app import create_app
 from api.discovery import Discovery
-from api.holder import ServedModel
 from api.serve import serve
+from api.served_models import ServedModel
 from api.services import Services
 from api.takeover import LOOK_SECONDS, Takeover
 from runtime.allocator import limit_arenas
@@ -84,7 +84,7 @@ def serve_model(
         takeover = Takeover(
             name,
             lambda: catalog.pointed_at(model) if follows else read_version(name, folder),
-            services.holder,
+            services.served,
             started,
             folder,
         )

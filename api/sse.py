@@ -8,8 +8,8 @@ from typing import Protocol
 import falcon
 import msgspec
 
+from api.active_request import ActiveRequest
 from api.answer_text import AnswerText
-from api.exchange import Exchange
 from runtime.finite_json import finite_json
 from runtime.generation import FinishReason, Generations, TokenOutput
 
@@ -48,7 +48,7 @@ class TokenEvents:
         self._text = text
         self.ended = False
 
-    def __call__(self, place: int, output: TokenOutput) -> bytes:
+    def __call__(self, index: int, output: TokenOutput) -> bytes:
         """The event of one output; tokens that come after a stop have none."""
         self.ended = ended = output.finish_reason is not None
         if self._text.stopped:
@@ -72,10 +72,10 @@ class EventWriter(Protocol):
     def ended(self) -> bool:
         """Whether the last events were made."""
 
-    def __call__(self, place: int, output: TokenOutput) -> bytes:
+    def __call__(self, index: int, output: TokenOutput) -> bytes:
         """The events of one output; nothing of one that the client is not to see.
 
-        `place` is that of the request among those that the client follows.
+        `index` is that of the request among those that the client follows.
         """
 
     def failure(self) -> bytes:
@@ -113,12 +113,12 @@ class EventStream:
             told = self._generations.next_output(self._ping_seconds)
             if told is None:
                 return PING
-            place, output = told
+            index, output = told
             try:
-                events = self._write(place, output)
+                events = self._write(index, output)
                 self._ended = self._write.ended
             except BaseException:
-                failed = self._generations.each[place].request_id
+                failed = self._generations.each[index].request_id
                 log.exception("the text of request %d failed", failed)
                 self._ended = True
                 events = self._write.failure()
@@ -136,17 +136,17 @@ class EventStream:
 def answer_stream(
     request: falcon.Request,
     response: falcon.Response,
-    exchange: Exchange,
+    active: ActiveRequest,
     write: EventWriter,
     *,
     ping_seconds: float,
 ) -> None:
-    """Make the response the stream of an exchange's events; the stream closes the exchange."""
+    """Make the response the stream of a request's events; the stream closes the request."""
     request.context.access.outlives_responder = True
     response.content_type = CONTENT_TYPE
     response.set_header("Cache-Control", "no-cache")
     # Proxies such as nginx would otherwise collect the events.
     response.set_header("X-Accel-Buffering", "no")
     response.stream = EventStream(
-        exchange.generations, write, ping_seconds=ping_seconds, on_close=exchange.close
+        active.generations, write, ping_seconds=ping_seconds, on_close=active.close
     )

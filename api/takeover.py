@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.holder import ModelHolder, ServedModel
+from api.served_models import ServedModel, ServedModels
 from runtime.errors import RocmForgeError
 from runtime.registry import BrokenVersion, PublishedModel
 
@@ -39,7 +39,7 @@ class Takeover:
         self,
         name: str,
         current: Callable[[], PublishedModel | BrokenVersion | None],
-        holder: ModelHolder,
+        models: ServedModels,
         load: Callable[[Path], ServedModel],
         served: Path,
     ) -> None:
@@ -49,7 +49,7 @@ class Takeover:
         """
         self._name = name
         self._current = current
-        self._holder = holder
+        self._models = models
         self._load = load
         self._served = served
         self._retry: _Retry | None = None
@@ -68,7 +68,7 @@ class Takeover:
             self._take_over(current.folder, now)
 
     def _has_stopped(self) -> bool:
-        model = self._holder.model
+        model = self._models.model
         return model is not None and model.engine.weights_changed is not None
 
     def _waits(self, folder: Path, now: float) -> bool:
@@ -83,7 +83,7 @@ class Takeover:
             pause = min(2 * before.pause, MAX_PAUSE_SECONDS)
         self._retry = _Retry(folder, pause, now + pause)
         try:
-            model = self._holder.replace(lambda: self._load(folder))
+            model = self._models.replace(lambda: self._load(folder))
         except RocmForgeError as error:
             self._tell(folder, str(error))
         except BaseException as error:  # a panic of Rust code is no Exception

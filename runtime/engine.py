@@ -94,8 +94,8 @@ class Engine:
         return self._model.vocabulary_size
 
     @property
-    def places(self) -> int:
-        """Most requests that run and wait at once."""
+    def capacity(self) -> int:
+        """Maximum number of running and waiting requests."""
         return self._settings.max_batch_size + self._settings.max_queue_length
 
     @property
@@ -168,7 +168,7 @@ class Engine:
                 raise EngineUnavailable("the engine takes no requests now; try again later")
             if self.stalled:
                 raise EngineUnavailable("the engine hangs and takes no requests; try again later")
-            if self._core.recorder.unfinished + len(requests) > self.places:
+            if self._core.recorder.unfinished + len(requests) > self.capacity:
                 raise QueueFull(
                     f"{self._settings.max_queue_length} requests are waiting already, or would be, "
                     "which is all that --max-queue-length allows; try again later"

@@ -31,7 +31,7 @@ PackedArrays = dict[str, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _PackedMatrix:
     tensor: TensorInfo
     offset: int
     shape: tuple[int, int, int]
@@ -75,20 +75,20 @@ def packed_weights(
     changed, before a copy of it is kept. Two processes that need the same copy make it once.
     None if there is nothing to pack, or the copy cannot be written.
     """
-    places = _places(gguf)
-    if not places:
+    layout = _layout(gguf)
+    if not layout:
         return None
     path = packed_path(folder, sha256)
     try:
-        mapped = _open(path, places[-1].aligned_end)
+        mapped = _open(path, layout[-1].aligned_end)
         if mapped is None:
             lock = path.with_name(f"{path.name}.lock")
             with locked(lock):
                 try:
-                    mapped = _open(path, places[-1].aligned_end)  # by another process
+                    mapped = _open(path, layout[-1].aligned_end)  # by another process
                     if mapped is None:
-                        _write(path, gguf, places, check)
-                        mapped = _open(path, places[-1].aligned_end)
+                        _write(path, gguf, layout, check)
+                        mapped = _open(path, layout[-1].aligned_end)
                 finally:
                     lock.unlink(missing_ok=True)
     except OSError as error:
@@ -100,8 +100,8 @@ def packed_weights(
         )
         return None
     arrays = {
-        place.tensor.name: mapped.data[place.offset : place.end].reshape(place.shape)
-        for place in places
+        matrix.tensor.name: mapped.data[matrix.offset : matrix.end].reshape(matrix.shape)
+        for matrix in layout
     }
     return PackedWeights(mapped, arrays)
 
@@ -117,17 +117,17 @@ def remove_packed(folder: Path, sha256: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def _places(file: GGUFFile) -> list[_Place]:
+def _layout(file: GGUFFile) -> list[_PackedMatrix]:
     """Return the offset of each matrix in the packed file, in the order of the GGUF."""
-    places: list[_Place] = []
+    layout: list[_PackedMatrix] = []
     for tensor in file.tensors.values():
         if len(tensor.shape) not in (2, 3):
             continue
         matrices = tensor.shape[0] if len(tensor.shape) == 3 else 1
         shape = packed_shape(tensor.format, tensor.rows, tensor.columns, matrices=matrices)
         if shape is not None:
-            places.append(_Place(tensor, places[-1].aligned_end if places else 0, shape))
-    return places
+            layout.append(_PackedMatrix(tensor, layout[-1].aligned_end if layout else 0, shape))
+    return layout
 
 
 def _open(path: Path, size: int) -> MappedFile | None:
@@ -148,15 +148,15 @@ def _open(path: Path, size: int) -> MappedFile | None:
 
 
 def _write(
-    path: Path, file: GGUFFile, places: list[_Place], check: Callable[[], None] | None
+    path: Path, file: GGUFFile, layout: list[_PackedMatrix], check: Callable[[], None] | None
 ) -> None:
     """Pack into a file that gets its name when it is complete."""
     checksums = ChecksumsOf()
     with replacing(path) as target:
-        for place in places:
-            content = np.zeros(place.aligned_end - place.offset, np.uint8)
-            packed = content[: place.end - place.offset].reshape(place.shape)
-            pack(place.tensor.format, file.data(place.tensor.name), packed)
+        for matrix in layout:
+            content = np.zeros(matrix.aligned_end - matrix.offset, np.uint8)
+            packed = content[: matrix.end - matrix.offset].reshape(matrix.shape)
+            pack(matrix.tensor.format, file.data(matrix.tensor.name), packed)
             checksums.add(content)
             target.write(content.data)
         target.write(checksums.result().encode())

@@ -169,9 +169,9 @@ class Scheduler:
 
     def _tokens_behind(self, enough: int) -> int:
         """Count the prompt tokens that could be computed now, up to `enough`."""
-        free_places = self._max_running - len(self._running)
+        free_slots = self._max_running - len(self._running)
         count = 0
-        for sequence in chain(self._running, islice(self._waiting, free_places)):
+        for sequence in chain(self._running, islice(self._waiting, free_slots)):
             if sequence.remaining > 1 or not sequence.running:
                 count += sequence.remaining
                 if count >= enough:

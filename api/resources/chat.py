@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from api.active_request import ActiveRequest
 from api.chat import (
     AssistantMessage,
     ChatChoice,
@@ -16,7 +17,6 @@ from api.chat import (
 )
 from api.chat_answer import Addition, AnswerOptions, ChatAnswer
 from api.completions import AnswerTokenDetails, OpenAIRequest, Usage
-from api.exchange import Exchange
 from api.openai_answer import ChoiceReader, OpenAIWriter
 from api.resources.completions import OpenAIResource
 from api.tool_calls import ToolCallDelta
@@ -33,10 +33,10 @@ class ChatCompletionsResource(OpenAIResource):
         return ChatRequest.parse(body)
 
     def _writer(
-        self, exchange: Exchange, wanted: OpenAIRequest, request_id: str
+        self, active: ActiveRequest, wanted: OpenAIRequest, request_id: str
     ) -> OpenAIWriter[Any]:
         options = wanted.options if isinstance(wanted, ChatRequest) else AnswerOptions()
-        return ChatWriter(exchange, wanted, f"chatcmpl-{request_id}", options)
+        return ChatWriter(active, wanted, f"chatcmpl-{request_id}", options)
 
 
 class ChatReader(ChoiceReader):
@@ -45,11 +45,11 @@ class ChatReader(ChoiceReader):
     _begun = False
 
     def __init__(
-        self, exchange: Exchange, wanted: OpenAIRequest, place: int, options: AnswerOptions
+        self, active: ActiveRequest, wanted: OpenAIRequest, index: int, options: AnswerOptions
     ) -> None:
-        prompt = exchange.generations.each[place].prompt_tokens
-        self.answer = ChatAnswer(exchange.model, options, prompt)
-        super().__init__(exchange, wanted, place)
+        prompt = active.generations.each[index].prompt_tokens
+        self.answer = ChatAnswer(active.model, options, prompt)
+        super().__init__(active, wanted, index)
 
     def _shown(self) -> Iterable[str]:
         return self.answer.marks
@@ -104,19 +104,19 @@ class ChatWriter(OpenAIWriter[ChatReader]):
     """Writes the assistant's answers."""
 
     def __init__(
-        self, exchange: Exchange, wanted: OpenAIRequest, name: str, options: AnswerOptions
+        self, active: ActiveRequest, wanted: OpenAIRequest, name: str, options: AnswerOptions
     ) -> None:
         self._options = options
-        super().__init__(exchange, wanted, name)
+        super().__init__(active, wanted, name)
 
-    def _reader(self, place: int) -> ChatReader:
-        return ChatReader(self._exchange, self._wanted, place, self._options)
+    def _reader(self, index: int) -> ChatReader:
+        return ChatReader(self._active, self._wanted, index, self._options)
 
     def _whole(self, choices: Sequence[Any], usage: Usage) -> ChatCompletion:
         return ChatCompletion(
             id=self._name,
             created=self._created,
-            model=self._exchange.model.name,
+            model=self._active.model.name,
             choices=tuple(choices),
             usage=usage,
         )
@@ -125,7 +125,7 @@ class ChatWriter(OpenAIWriter[ChatReader]):
         return ChatChunk(
             id=self._name,
             created=self._created,
-            model=self._exchange.model.name,
+            model=self._active.model.name,
             choices=tuple(choices),
             usage=usage,
         )
@@ -137,7 +137,7 @@ class ChatWriter(OpenAIWriter[ChatReader]):
 
 
 def _delta(added: Addition, index: int) -> Delta:
-    """What a chunk adds; `index` is the place of a call among the answer's calls."""
+    """What a chunk adds; `index` is the index of a call among the answer's calls."""
     if added.call is not None:
         call = added.call
         return Delta(tool_calls=(ToolCallDelta(index=index, id=call.id, function=call.function),))

@@ -7,6 +7,7 @@ from typing import Any
 import falcon
 import msgspec
 
+from api.active_request import ActiveRequest, begin
 from api.completions import (
     Choice,
     Completion,
@@ -17,11 +18,10 @@ from api.completions import (
     OpenAIRequest,
     Usage,
 )
-from api.exchange import Exchange, begin
-from api.holder import ServedModel, expect_served
 from api.openai_answer import ChoiceReader, OpenAIWriter
 from api.request_body import read_json_body
 from api.resources.readable import Readable
+from api.served_models import ServedModel, expect_served
 from api.services import Services
 from runtime.finite_json import finite_json
 from runtime.generation import TokenOutput
@@ -38,9 +38,9 @@ class OpenAIResource(ABC):
         services = self._services
         wanted = self._wanted(read_json_body(req, services.settings.max_body_bytes))
         model = services.model_for_new_work()
-        exchange = begin(services, req, wanted.generate, model)
-        with exchange.closed_on_failure():
-            writer = self._writer(exchange, wanted, req.context.access.x_request_id)
+        active = begin(services, req, wanted.generate, model)
+        with active.closed_on_failure():
+            writer = self._writer(active, wanted, req.context.access.x_request_id)
             writer.respond(req, resp, ping_seconds=services.ping_seconds)
 
     @abstractmethod
@@ -49,7 +49,7 @@ class OpenAIResource(ABC):
 
     @abstractmethod
     def _writer(
-        self, exchange: Exchange, wanted: OpenAIRequest, request_id: str
+        self, active: ActiveRequest, wanted: OpenAIRequest, request_id: str
     ) -> OpenAIWriter[Any]:
         """What writes the answer."""
 
@@ -61,16 +61,16 @@ class CompletionsResource(OpenAIResource):
         return CompletionRequest.parse(body)
 
     def _writer(
-        self, exchange: Exchange, wanted: OpenAIRequest, request_id: str
+        self, active: ActiveRequest, wanted: OpenAIRequest, request_id: str
     ) -> OpenAIWriter[Any]:
-        return CompletionWriter(exchange, wanted, f"cmpl-{request_id}")
+        return CompletionWriter(active, wanted, f"cmpl-{request_id}")
 
 
 class CompletionReader(ChoiceReader):
     """Reads one text of POST /v1/completions."""
 
-    def __init__(self, exchange: Exchange, wanted: OpenAIRequest, place: int) -> None:
-        super().__init__(exchange, wanted, place)
+    def __init__(self, active: ActiveRequest, wanted: OpenAIRequest, place: int) -> None:
+        super().__init__(active, wanted, place)
         self._texts: list[str] = []
 
     def take(self, output: TokenOutput) -> None:
@@ -97,7 +97,7 @@ class CompletionWriter(OpenAIWriter[CompletionReader]):
     """Writes the texts of POST /v1/completions."""
 
     def _reader(self, place: int) -> CompletionReader:
-        return CompletionReader(self._exchange, self._wanted, place)
+        return CompletionReader(self._active, self._wanted, place)
 
     def _whole(self, choices: Sequence[Any], usage: Usage) -> Completion:
         return self._chunk(choices, usage)
@@ -106,7 +106,7 @@ class CompletionWriter(OpenAIWriter[CompletionReader]):
         return Completion(
             id=self._name,
             created=self._created,
-            model=self._exchange.model.name,
+            model=self._active.model.name,
             choices=tuple(choices),
             usage=usage,
         )
@@ -120,7 +120,7 @@ class OpenAIModelsResource(Readable):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List it."""
-        model = self._services.holder.model
+        model = self._services.served.model
         listed = () if model is None else (_describe(model),)
         resp.data = finite_json(ModelList(data=listed))
 
@@ -133,7 +133,7 @@ class OpenAIModelResource(Readable):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Describe the model of that name."""
-        model = self._services.holder.ready_model()
+        model = self._services.served.ready_model()
         expect_served(name, model)
         resp.data = finite_json(_describe(model))
 

@@ -3,8 +3,8 @@
 import falcon
 
 from api import sse
+from api.active_request import ActiveRequest, begin
 from api.answer_text import AnswerText
-from api.exchange import Exchange, begin
 from api.generation_state import text_decoder
 from api.request_body import read_json_body
 from api.schemas import GenerateAnswer, GenerateRequest
@@ -18,13 +18,13 @@ class _GenerateRoute:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def _begin(self, request: falcon.Request) -> tuple[Exchange, AnswerText]:
+    def _begin(self, request: falcon.Request) -> tuple[ActiveRequest, AnswerText]:
         services = self._services
         wanted = GenerateRequest.parse(read_json_body(request, services.settings.max_body_bytes))
-        exchange = begin(services, request, wanted, services.model_for_new_work())
-        with exchange.closed_on_failure():
-            decoder = text_decoder(exchange.model.tokenizer, wanted.stops)
-            return exchange, AnswerText(exchange.generation, decoder, exchange.finish)
+        active = begin(services, request, wanted, services.model_for_new_work())
+        with active.closed_on_failure():
+            decoder = text_decoder(active.model.tokenizer, wanted.stops)
+            return active, AnswerText(active.generation, decoder, active.finish)
 
 
 class GenerateResource(_GenerateRoute):
@@ -32,12 +32,12 @@ class GenerateResource(_GenerateRoute):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate and answer once."""
-        exchange, text = self._begin(req)
+        active, text = self._begin(req)
         try:
             whole = text.whole()
         finally:
-            exchange.close()
-        generation = exchange.generation
+            active.close()
+        generation = active.generation
         tokens = generation.tokens[: text.token_count]
         answer = GenerateAnswer(generation.request_id, whole, tokens, True, text.finish_reason)
         resp.data = finite_json(answer)
@@ -48,8 +48,8 @@ class GenerateStreamResource(_GenerateRoute):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate and send each token as it comes."""
-        exchange, text = self._begin(req)
-        with exchange.closed_on_failure():
-            events = sse.TokenEvents(exchange.generation.request_id, text)
+        active, text = self._begin(req)
+        with active.closed_on_failure():
+            events = sse.TokenEvents(active.generation.request_id, text)
             ping_seconds = self._services.ping_seconds
-            sse.answer_stream(req, resp, exchange, events, ping_seconds=ping_seconds)
+            sse.answer_stream(req, resp, active, events, ping_seconds=ping_seconds)

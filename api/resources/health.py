@@ -5,8 +5,8 @@ from typing import Any
 import falcon
 
 from api.errors import answer_error
-from api.holder import GpuMemory, ModelStatus, ServedModel
 from api.resources.readable import Readable
+from api.served_models import GpuMemory, ModelStatus, ServedModel
 from api.services import VERSION, Services
 from runtime.finite_json import finite_json
 from runtime.statistics import EngineStatistics
@@ -26,11 +26,11 @@ class HealthResource(Readable):
 
         Then a restart may help; for the last of them `checks.engine.reason` says what else does.
         """
-        holder = self._services.holder
-        model = holder.model
+        served = self._services.served
+        model = served.model
         healthy = model is not None and works(model)
         if model is None:
-            broken = holder.status is ModelStatus.FAILED
+            broken = served.status is ModelStatus.FAILED
         elif self._services.draining.is_set():
             # An engine that has ended as it was told to is no fault.
             broken = model.engine.stalled or model.engine.failure is not None
@@ -55,7 +55,7 @@ class ReadyResource(Readable):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 503 while loading, while draining and without a working engine."""
-        model = self._services.holder.model
+        model = self._services.served.model
         if model is None or not works(model) or self._services.draining.is_set():
             changed = model.engine.weights_changed if model is not None else None
             if changed is None:

@@ -39,7 +39,7 @@ class StatusResource(Readable):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Answer the state of one request."""
-        model = self._services.holder.ready_model()
+        model = self._services.served.ready_model()
         found = self._services.requests.find(parse_request_id(request_id))
         resp.data = finite_json(answer(found, found.tokenizer or model.tokenizer))
 
@@ -55,7 +55,7 @@ class CancelResource:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Abort and answer the state: the final one where the engine's step ends soon."""
-        model = self._services.holder.ready_model()
+        model = self._services.served.ready_model()
         found = self._services.requests.find(parse_request_id(request_id))
         if isinstance(found, RunningEntry):
             self._abort(found)

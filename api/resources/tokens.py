@@ -12,10 +12,10 @@ import falcon
 from api.chat import ChatRequest
 from api.client import Client
 from api.completions import CompletionRequest, OpenAIRequest
-from api.holder import ServedModel, expect_served
 from api.prompts import prompt_text, prompt_tokens
 from api.request_body import decode, read_json_body
 from api.schemas import Conversation, Prompt
+from api.served_models import ServedModel, expect_served
 from api.services import Services
 from api.tokens import (
     DetokenizeAnswer,

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from api.app import create_app
-from api.holder import ServedModel
+from api.served_models import ServedModel
 from api.server import Server
 from api.services import Services
 from runtime.engine import Engine
@@ -45,7 +45,7 @@ def serve(prepared: Path, tokenizer: Tokenizer, settings: Settings) -> Iterator[
         engine.start()
         model = ServedModel("tiny", engine, tokenizer)
         if with_model:
-            services.holder.load(lambda: model)
+            services.served.load(lambda: model)
         server = Server(create_app(services), chosen)
         server.start()
         running.append(Serving(server, services, model, session))

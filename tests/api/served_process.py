@@ -13,8 +13,8 @@ import pytest
 
 from api import serve as serve_module
 from api.app import create_app
-from api.holder import ServedModel
 from api.serve import serve
+from api.served_models import ServedModel
 from api.server import Server
 from api.services import Services
 from runtime import engine as engine_module

@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from api.holder import ServedModel
+from api.served_models import ServedModel
 from api.server import Server
 from api.services import Services
 from tests.held_session import HeldSession

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.chat import ChatRequest
-from api.holder import ServedModel
+from api.served_models import ServedModel
 from runtime.errors import InvalidRequest
 from runtime.gguf import GGUFFile
 from runtime.tokenizer import Tokenizer
@@ -198,7 +198,7 @@ def test_a_template_that_fails_is_told(
     path = write_tiny_llama(tmp_path / "other.gguf", vocabulary=vocabulary, layers=1)
     tokenizer = Tokenizer.from_gguf(GGUFFile.open(path))
     model = ServedModel("tiny", serving.model.engine, tokenizer)
-    serving.services.holder.load(lambda: model)
+    serving.services.served.load(lambda: model)
     response = chat(serving)
     assert response.status_code == 400
     assert words in response.json()["error"]["message"]
@@ -298,7 +298,7 @@ def test_a_value_nested_deep_is_the_clients_fault(serving: Serving) -> None:
 def test_a_template_of_the_server_stands_in_for_the_models_own(serve: Serve) -> None:
     serving = serve()
     model = replace(serving.model, chat_template="{{ messages[0].content }}")
-    serving.services.holder.load(lambda: model)
+    serving.services.served.load(lambda: model)
     tokens = serving.model.tokenizer.encode("hello the world")
     assert chat(serving).json()["usage"]["prompt_tokens"] == len(tokens)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.holder import ModelHolder, ServedModel
+from api.served_models import ServedModel, ServedModels
 from api.takeover import MAX_PAUSE_SECONDS, Takeover
 from pipelines.conversion.convert import convert
 from runtime.engine import Engine
@@ -31,21 +31,21 @@ class Server:
         self.loads: list[str] = []
         self.failing: dict[str, BaseException] = {}
         self.publish()
-        self.holder = ModelHolder()
+        self.models = ServedModels()
         served = self.registry.resolve("tiny")
-        self.holder.load(lambda: self._load(served))
+        self.models.load(lambda: self._load(served))
         self.loads.clear()
         self.takeover = Takeover(
             "tiny",
             lambda: self.registry.pointed_at("tiny"),
-            self.holder,
+            self.models,
             self._load,
             served,
         )
 
     @property
     def served(self) -> int | None:
-        model = self.holder.model
+        model = self.models.model
         return None if model is None else model.version
 
     def publish(self) -> Path:
@@ -70,7 +70,7 @@ class Server:
 def server(tmp_path: Path, settings: Settings) -> Iterator[Server]:
     server = Server(settings, tmp_path)
     yield server
-    server.holder.stop()
+    server.models.stop()
 
 
 def test_what_becomes_current_is_taken_over(server: Server) -> None:

@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
-from api.holder import ServedModel
 from api.resources.health import gpu_check
+from api.served_models import ServedModel
 from api.services import VERSION
 from api.slots import GenerationSlots
 from runtime.device import GpuMemory
@@ -87,9 +87,9 @@ def test_while_a_model_loads_new_work_is_sent_away_for_a_moment(serve: Serve) ->
         may_end.wait()
         return loaded.model
 
-    loading = threading.Thread(target=empty.services.holder.load, args=(load,))
+    loading = threading.Thread(target=empty.services.served.load, args=(load,))
     loading.start()
-    eventually(lambda: empty.services.holder.status == "loading")
+    eventually(lambda: empty.services.served.status == "loading")
     assert empty.get("/health").status_code == 200
     assert empty.get("/ready").status_code == 503
     refused = empty.generate()
@@ -109,7 +109,7 @@ def test_a_model_that_cannot_be_loaded_is_unhealthy(serve: Serve) -> None:
         raise PreparationError("the graph is torn")
 
     with pytest.raises(PreparationError):
-        empty.services.holder.load(load)
+        empty.services.served.load(load)
     assert empty.get("/health").status_code == 503
     assert empty.get("/ready").status_code == 503
     assert empty.generate().status_code == 500

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api.holder import ServedModel
+from api.served_models import ServedModel
 from pipelines.conversion.convert import convert
 from runtime.engine import Engine
 from runtime.errors import PreparationError
@@ -65,7 +65,7 @@ def test_running_requests_end_on_the_model_they_began_on(serving: Serving, succe
     )
     client.start()
     eventually(lambda: len(serving.services.requests.running()) == 1)
-    serving.services.holder.replace(load)
+    serving.services.served.replace(load)
 
     new = serving.generate(max_tokens=6, temperature=0).json()
     assert new["tokens"] != alone["tokens"]
@@ -89,7 +89,7 @@ def test_running_requests_end_on_the_model_they_began_on(serving: Serving, succe
 def test_counts_go_on_over_a_takeover(serving: Serving, successor: Path) -> None:
     assert serving.generate(max_tokens=3).ok
     load, _ = loader(serving, successor)
-    serving.services.holder.replace(load)
+    serving.services.served.replace(load)
     assert serving.generate(max_tokens=4).ok
     eventually(lambda: not serving.model.engine.running)
     metrics = serving.get("/metrics").text.splitlines()
@@ -115,7 +115,7 @@ def test_a_request_of_the_model_before_can_be_cancelled(serving: Serving, succes
     eventually(lambda: len(serving.services.requests.running()) == 1)
     (entry,) = serving.services.requests.running()
     load, _ = loader(serving, successor)
-    serving.services.holder.replace(load)
+    serving.services.served.replace(load)
     cancel = threading.Thread(
         target=lambda: answers.append(serving.post(f"/cancel/{entry.generation.request_id}").json())
     )
@@ -133,11 +133,11 @@ def test_a_request_that_meets_the_stopping_engine_goes_to_its_successor(
     """Between looking the model up and submitting, the model may be replaced."""
     services, model = serving.services, serving.model
     load, _ = loader(serving, successor)
-    services.holder.replace(load)
+    services.served.replace(load)
     eventually(lambda: not model.engine.running)
-    newer = services.holder.ready_model()
+    newer = services.served.ready_model()
     looked_up = [model, newer]
-    object.__setattr__(services.holder, "ready_model", lambda: looked_up.pop(0))
+    object.__setattr__(services.served, "ready_model", lambda: looked_up.pop(0))
     answer = serving.generate(max_tokens=2)
     assert (answer.status_code, len(answer.json()["tokens"])) == (200, 2)
     assert looked_up == []
@@ -148,6 +148,6 @@ def test_a_successor_that_cannot_be_loaded_changes_nothing(serving: Serving) -> 
         raise PreparationError("it is broken")
 
     with pytest.raises(PreparationError, match="it is broken"):
-        serving.services.holder.replace(load)
+        serving.services.served.replace(load)
     assert serving.generate(max_tokens=2).ok
     assert serving.get("/ready").ok

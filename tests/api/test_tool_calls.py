@@ -51,7 +51,7 @@ def says(serve: Serve) -> Callable[..., Serving]:
     def start(text: str, template: str = TEMPLATE) -> Serving:
         serving = serve(end_of_generation=frozenset({END}))
         model = replace(serving.model, chat_template=template)
-        serving.services.holder.load(lambda: model)
+        serving.services.served.load(lambda: model)
         tokens = serving.model.tokenizer.encode(text, add_special=False)
         serving.session.fault = saying([*tokens, END])
         return serving

@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from api.holder import ServedModel
 from api.resources.health import checks
+from api.served_models import ServedModel
 from pipelines.conversion.convert import convert
 from runtime.engine import Engine
 from runtime.errors import DeviceError

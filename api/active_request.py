@@ -1,4 +1,4 @@
-"""One generation over HTTP: from a body that was read to the end of its answer."""
+"""One HTTP request that generates: from its parsed body to the end of its answer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +7,9 @@ from dataclasses import replace
 import falcon
 
 from api.client import Client
-from api.holder import ServedModel, expect_served
 from api.prompts import prompt_tokens
 from api.schemas import SEEDS, GenerateRequest
+from api.served_models import ServedModel, expect_served
 from api.services import Services
 from api.telemetry.logs import AccessEntry
 from api.telemetry.tracing import remote_parent
@@ -18,8 +18,8 @@ from runtime.generation import EngineRequest, Generation, Generations
 from runtime.sampling import SamplingParameters
 
 
-class Exchange:
-    """One HTTP request that generates: its slot, its Generations and its line in the log.
+class ActiveRequest:
+    """An HTTP request that generates: its slot, its Generations and its log line.
 
     Owned by the thread that answers; only `abort` is called from others.
     """
@@ -38,18 +38,18 @@ class Exchange:
         """The request, or the first of several."""
         return self.generations.each[0]
 
-    def finish(self, place: int = 0) -> None:
+    def finish(self, index: int = 0) -> None:
         """End one of the requests as stopped: its client has the whole text."""
-        self.model.engine.finish(self.generations.each[place].request_id)
+        self.model.engine.finish(self.generations.each[index].request_id)
 
     def abort(self) -> None:
-        """End the requests where they are, so that their pages are free in the next step."""
+        """Abort the requests, so that their pages are free in the next step."""
         for generation in self.generations.each:
             self.model.engine.abort(generation.request_id)
 
     @contextmanager
     def closed_on_failure(self) -> Iterator[None]:
-        """Within it, whatever is raised lets go of the request."""
+        """Close the request if the block raises."""
         try:
             yield
         except BaseException:
@@ -57,7 +57,7 @@ class Exchange:
             raise
 
     def close(self) -> None:
-        """Let go of the request, once; one that is still running has lost its client."""
+        """Free the slot and write the log line, once; a request still running is aborted."""
         if self._closed:
             return
         self._closed = True
@@ -70,13 +70,13 @@ class Exchange:
 
 def begin(
     services: Services, request: falcon.Request, wanted: GenerateRequest, model: ServedModel
-) -> Exchange:
-    """Take a slot and submit; whoever gets the exchange closes it.
+) -> ActiveRequest:
+    """Take a slot and submit the request; the caller closes the result.
 
-    The exchange's model is another where `model` was replaced a moment ago.
-    Raises UnknownModel where another model is asked for, InvalidRequest for more answers than
-    there may ever be at once, QueueFull where no slot is free, ClientGone where nobody waits any
-    more before the prompts' tokens are known, and what Engine.submit_all raises.
+    Its model differs from `model` if that was replaced in the meantime.
+    Raises UnknownModel if `wanted` names another model, InvalidRequest for more answers than the
+    server may have at once, QueueFull if no slot is free, ClientGone if the client has
+    disconnected before the prompts are tokenized, and what Engine.submit_all raises.
     """
     entry: AccessEntry = request.context.access
     if services.settings.log_prompts:
@@ -84,10 +84,10 @@ def begin(
     entry.ignored_fields = wanted.unknown
     expect_served(wanted.model, model)
     answers = len(wanted.prompts) * wanted.choices
-    if answers > model.engine.places:
+    if answers > model.engine.capacity:
         raise InvalidRequest(
-            f"{answers} answers are more than the {model.engine.places} that --max-batch-size and "
-            "--max-queue-length allow at once; send fewer prompts, or a smaller n or best_of"
+            f"{answers} answers are more than the {model.engine.capacity} that --max-batch-size "
+            "and --max-queue-length allow at once; send fewer prompts, or a smaller n or best_of"
         )
     services.slots.take()
     try:
@@ -99,21 +99,19 @@ def begin(
             newer = services.model_for_new_work()
             if newer is model:
                 raise
-            # Another version was taken over since the model was looked up.
+            # A new version was loaded since the model was looked up.
             model = newer
             generations = _submit(model, wanted, context, client)
     except BaseException:
         services.slots.release()
         raise
-    exchange = Exchange(services, model, generations, entry)
-    with exchange.closed_on_failure():
+    active = ActiveRequest(services, model, generations, entry)
+    with active.closed_on_failure():
         entry.generations = generations.each
         for generation in generations.each:
-            services.requests.add(
-                generation, entry.x_request_id, model, wanted.stops, exchange.abort
-            )
-        client.when_gone(exchange.abort)
-    return exchange
+            services.requests.add(generation, entry.x_request_id, model, wanted.stops, active.abort)
+        client.when_gone(active.abort)
+    return active
 
 
 def _submit(
@@ -141,7 +139,7 @@ def _submit(
 
 
 def _of_choice(sampling: SamplingParameters, choice: int) -> SamplingParameters:
-    """The parameters of an answer, counted for each prompt: a seed is that of the first."""
+    """Return the parameters of a prompt's answer number `choice`; the first has the given seed."""
     if choice == 0 or sampling.seed is None:
         return sampling
     return replace(sampling, seed=(sampling.seed + choice) % SEEDS)

@@ -1,4 +1,4 @@
-"""The model that is served, and how far its loading is."""
+"""The served model and the state of its loading."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ from runtime.statistics import EngineStatistics
 from runtime.tokenizer import Tokenizer
 
 MAX_SHOWN = 100
-"""Characters of an unknown model's name that are told."""
+"""Characters of an unknown model's name in an error message."""
 
 log = logging.getLogger("rocmforge.api")
 
@@ -29,11 +29,11 @@ class GpuMemory(Protocol):
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that nobody uses."""
+        """Free bytes."""
 
     @property
     def total_bytes(self) -> int:
-        """Bytes there are."""
+        """Size in bytes."""
 
 
 def _no_gpu() -> GpuMemory | None:
@@ -42,26 +42,26 @@ def _no_gpu() -> GpuMemory | None:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A loaded model: a started engine and what turns text into its tokens. Immutable."""
+    """A loaded model: a started engine and its tokenizer. Immutable."""
 
     name: str
     engine: Engine
     tokenizer: Tokenizer
     grammars: GrammarCompiler = field(init=False)
-    """Makes matchers for the tokenizer."""
+    """Compiles grammars for the tokenizer."""
     gpu_memory: Callable[[], GpuMemory | None] = _no_gpu
-    """None where the model runs on the CPU."""
+    """Returns None if the model runs on the CPU."""
     cpu_reason: str = ""
-    """Why it runs on the CPU though a GPU was looked for."""
+    """Why it runs on the CPU although a GPU was looked for."""
     loaded_at: int = field(default_factory=lambda: int(time.time()))  # noqa: TID251
     """Seconds since 1970."""
     version: int | None = None
-    """Its published version, where it has one."""
+    """Its published version, if it has one."""
     chat_template: str | None = None
-    """What makes chats prompts in place of the templates of its file."""
+    """Chat template that replaces those of its file."""
 
     def __post_init__(self) -> None:
-        """Make what depends on the tokenizer."""
+        """Create the grammar compiler for the tokenizer."""
         object.__setattr__(self, "grammars", GrammarCompiler(self.tokenizer))
 
     @property
@@ -71,7 +71,7 @@ class ServedModel:
 
 
 class ModelStatus(StrEnum):
-    """How far the model is."""
+    """State of loading."""
 
     NONE = "none"
     LOADING = "loading"
@@ -84,18 +84,18 @@ class _State:
     status: ModelStatus
     model: ServedModel | None = None
     draining: tuple[ServedModel, ...] = ()
-    """Models that were replaced and still have requests."""
+    """Replaced models that still have requests."""
     past: tuple[EngineStatistics, ...] = ()
-    """The sum of what engines that have stopped counted, where there were any."""
+    """The sum of the counts of stopped engines, if there are any."""
 
     @property
     def loaded(self) -> tuple[ServedModel, ...]:
-        """Every model whose engine runs: those that drain, then the one that is served."""
+        """Every model whose engine runs: the draining ones, then the served one."""
         return self.draining if self.model is None else (*self.draining, self.model)
 
 
-class ModelHolder:
-    """Holds the model that is served, and those it replaced until their last request has ended.
+class ServedModels:
+    """The served model, and those it replaced until their last request has ended.
 
     Its state is one immutable value that is replaced whole under a lock; any thread reads it.
     """
@@ -106,16 +106,16 @@ class ModelHolder:
 
     @property
     def status(self) -> ModelStatus:
-        """How far the model is."""
+        """State of loading."""
         return self._state.status
 
     @property
     def model(self) -> ServedModel | None:
-        """The model, once it is ready."""
+        """The served model, once it is ready."""
         return self._state.model
 
     def load(self, load: Callable[[], ServedModel]) -> ServedModel:
-        """Load in the calling thread and hold the result; what `load` raises is raised again."""
+        """Load the first model in the calling thread; exceptions of `load` are raised again."""
         self._state = _State(ModelStatus.LOADING)
         try:
             model = load()
@@ -126,10 +126,10 @@ class ModelHolder:
         return model
 
     def replace(self, load: Callable[[], ServedModel]) -> ServedModel:
-        """Load another model in the calling thread, beside the one that is served; then hold it.
+        """Load another model in the calling thread while the old one is served; then swap.
 
-        Requests that have begun go on where they began; the engine before stops after its last.
-        What `load` raises is raised again, and leaves everything as it was.
+        Running requests stay with the old engine, which stops after the last of them. Exceptions
+        of `load` are raised again and change nothing.
         """
         model = load()
         with self._changing:
@@ -146,11 +146,11 @@ class ModelHolder:
         return model
 
     def stop(self) -> bool:
-        """Stop every engine; requests that still run fail. False where one does not end."""
+        """Stop every engine; running requests fail. Returns False if an engine does not end."""
         return all([model.engine.stop() for model in self._state.loaded])
 
     def statistics(self) -> list[EngineStatistics]:
-        """What each engine counts or counted."""
+        """Return the counts of each engine, and the sum of the stopped ones."""
         state = self._state
         return [*state.past, *(model.engine.statistics() for model in state.loaded)]
 
@@ -162,12 +162,12 @@ class ModelHolder:
             past = state.past[0] + counted if state.past else counted
             draining = tuple(each for each in state.draining if each is not model)
             self._state = replace(state, draining=draining, past=(past,))
-        log.info("%s is let go, its last request has ended", model.label)
+        log.info("%s is unloaded, its last request has ended", model.label)
 
     def ready_model(self) -> ServedModel:
-        """The model for a request that needs one.
+        """Return the model for a request.
 
-        Raises EngineUnavailable while it is loading, NoModel where there will be none.
+        Raises EngineUnavailable while it is loading, NoModel if there will be none.
         """
         state = self._state
         if state.model is not None:
@@ -180,7 +180,7 @@ class ModelHolder:
 
 
 def expect_served(name: str | None, model: ServedModel) -> None:
-    """Raise UnknownModel where another model is asked for than the one that is served."""
+    """Raise UnknownModel if a request names another model than the served one."""
     if name is not None and name != model.name:
         shown = name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}..."
         raise UnknownModel(f"the model {shown} is not served here; the one that is: {model.name}")
