@@ -42,6 +42,9 @@ class Grammar:
             "coerce_one_of": False,
         }
         checked = checked_schema(schema, field)
+        if checked is False:
+            raise InvalidRequest(f"{field} is a schema that no JSON fits", field=field)
+        checked = {} if checked is True else checked
         return cls(LLMatcher.grammar_from_json_schema(checked, overrides=options), field)  # type: ignore[arg-type]
 
     @classmethod

@@ -231,6 +231,12 @@ def test_a_schema_that_cannot_be_honoured_is_refused_by_its_keyword(
         compiler.matcher(schema(value))
 
 
+def test_a_boolean_is_a_schema(compiler) -> None:
+    assert compiler.matcher(schema(True))
+    with pytest.raises(InvalidRequest, match="no JSON fits"):
+        schema(False)
+
+
 def test_keywords_that_ask_for_nothing_and_notes_are_taken(compiler) -> None:
     notes = {"uniqueItems": False, "format": "int32", "unevaluatedProperties": True, "title": "a"}
     assert compiler.matcher(schema({"type": "object", "x-guidance": {"lenient": True}, **notes}))
