@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import falcon
 
+from api.answer_form import grammar_of_answer, thought_limit
 from api.client import Client
 from api.prompts import prompt_tokens
 from api.schemas import SEEDS, GenerateRequest
@@ -120,22 +121,27 @@ def _submit(
     sampling = wanted.sampling
     if sampling.top_k > model.engine.vocabulary_size:
         sampling = replace(sampling, top_k=model.engine.vocabulary_size)
-    grammar = wanted.grammar
-    return model.engine.submit_all(
-        [
+    chat = wanted.options
+    requests = []
+    for prompt in wanted.prompts:
+        tokens = tuple(prompt_tokens(prompt, wanted, model, client))
+        grammar = wanted.grammar
+        if chat is not None:
+            grammar = grammar_of_answer(model, chat, tokens, grammar)
+        requests += [
             EngineRequest(
-                prompt,
+                tokens,
                 _of_choice(sampling, choice),
                 wanted.max_tokens,
                 ignore_eos=wanted.ignore_eos,
                 matcher=None if grammar is None else model.grammars.matcher(grammar),
+                thought_limit=None if chat is None else thought_limit(model, chat, tokens),
                 context=context,
                 same_prompt=choice > 0,
             )
-            for prompt in [tuple(prompt_tokens(p, wanted, model, client)) for p in wanted.prompts]
             for choice in range(wanted.choices)
         ]
-    )
+    return model.engine.submit_all(requests)
 
 
 def _of_choice(sampling: SamplingParameters, choice: int) -> SamplingParameters:

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import msgspec
 
-from api.chat_answer import AnswerOptions
-from api.completions import WHOLE_CONTEXT, OpenAIBody, OpenAIRequest, Usage
+from api.completions import WHOLE_CONTEXT, OpenAIRequest, Usage
+from api.reasoning import ReasoningBody
 from api.request_body import decode
 from api.schemas import Conversation
 from api.tool_calls import NO_TOOLS, ToolCall, ToolCallDelta, ToolUse
@@ -20,7 +20,7 @@ FOR_THE_TEMPLATE = ("reasoning_effort", "enable_thinking", "documents")
 """Fields that are variables of the template, which `chat_template_kwargs` may name too."""
 
 
-class ChatBody(OpenAIBody, frozen=True, kw_only=True):
+class ChatBody(ReasoningBody, frozen=True, kw_only=True):
     """JSON body of POST /v1/chat/completions. What nobody knows is ignored."""
 
     messages: list[dict[str, Any]]
@@ -33,25 +33,6 @@ class ChatBody(OpenAIBody, frozen=True, kw_only=True):
     tools: list[Any] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
-    include_reasoning: bool | None = None
-    """vLLM's: whether the answer has what was thought."""
-    separate_reasoning: bool | None = None
-    """SGLang's: whether what was thought is parted from the text."""
-    reasoning_format: str | None = None
-    """llama.cpp's: `none` leaves what was thought in the text."""
-
-    def options(self) -> AnswerOptions:
-        """How the answer is to be read. Raises InvalidRequest naming the field that is wrong."""
-        if self.reasoning_format not in (None, "none", "auto", "deepseek"):
-            raise InvalidRequest(
-                'reasoning_format must be "auto", "deepseek" or "none"', field="reasoning_format"
-            )
-        return AnswerOptions(
-            ToolUse.of(self.tools, self.tool_choice, self.parallel_tool_calls),
-            parse_reasoning=self.separate_reasoning is not False
-            and self.reasoning_format != "none",
-            show_reasoning=self.include_reasoning is not False,
-        )
 
     def conversation(self, tools: ToolUse = NO_TOOLS) -> Conversation:
         """The template's variables. Raises InvalidRequest naming the field that does not fit."""
@@ -60,7 +41,8 @@ class ChatBody(OpenAIBody, frozen=True, kw_only=True):
         for place, message in enumerate(self.messages):
             _check_message(place, message)
         told = {name: getattr(self, name) for name in FOR_THE_TEMPLATE}
-        variables = {name: value for name, value in told.items() if value is not None}
+        variables = self.told_of_reasoning()
+        variables |= {name: value for name, value in told.items() if value is not None}
         if tools.tools:
             variables["tools"] = list(tools.tools)
         continue_final = self._continues()
@@ -89,17 +71,16 @@ class ChatBody(OpenAIBody, frozen=True, kw_only=True):
 class ChatRequest(OpenAIRequest, frozen=True):
     """A checked request of POST /v1/chat/completions."""
 
-    options: AnswerOptions = AnswerOptions()
-    """How the answer is to be read."""
-
     @classmethod
     def parse(cls, body: bytes) -> Self:
         """Read a request body. Raises InvalidRequest naming the field that does not fit."""
         given = decode(body, ChatBody)
-        options = given.options()
-        conversation = given.conversation(options.tools)
+        tools = ToolUse.of(given.tools, given.tool_choice, given.parallel_tool_calls)
+        options = given.options(tools)
+        conversation = given.conversation(tools)
         made = cls.of(given, body, (conversation,), given.limit(WHOLE_CONTEXT))
-        return msgspec.structs.replace(made, options=options)
+        generate = msgspec.structs.replace(made.generate, options=options)
+        return msgspec.structs.replace(made, generate=generate)
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):

@@ -4,26 +4,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from api.answer_form import ChatForm
+from api.answer_options import AnswerOptions
 from api.served_models import ServedModel
-from api.tool_calls import ToolCall, ToolUse, tool_call
-from runtime.chat import ChatTemplate
-from runtime.chat.answer_formats import ReasoningFormat
-from runtime.chat.answer_parser import AnswerForm, AnswerParser, Said, Thought
+from api.tool_calls import ToolCall, tool_call
+from runtime.chat.answer_parser import AnswerParser, Said, Thought
 from runtime.chat.calls import Call
-from runtime.tokenizer import Tokenizer
-
-TAIL = 64
-"""Last tokens of a prompt in which a mark that begins a thought is looked for."""
-
-
-class AnswerOptions(msgspec.Struct, frozen=True):
-    """How a request wants its answer to be read."""
-
-    tools: ToolUse = ToolUse()
-    parse_reasoning: bool = True
-    """Whether what was thought is parted from the text."""
-    show_reasoning: bool = True
-    """Whether what was thought is given at all."""
 
 
 class Addition(msgspec.Struct, frozen=True):
@@ -42,18 +28,9 @@ class ChatAnswer:
     ) -> None:
         """Take the model, how its answer is to be read, and the prompt before it."""
         self._options = options
-        template = ChatTemplate(model.tokenizer, source=model.chat_template)
-        offered = options.tools
-        format = template.tools() if offered.tools else None
-        reasoning = template.reasoning(with_tools=format is not None)
-        self._form = AnswerForm(
-            reasoning if options.parse_reasoning else None,
-            format,
-            offered.schemas,
-            options.parse_reasoning and _thinks(model.tokenizer, prompt_tokens, reasoning),
-        )
+        self._form = ChatForm.of(model, options, prompt_tokens).read
         self._parser = AnswerParser(self._form)
-        self._short_ids = format is not None and format.short_ids
+        self._short_ids = self._form.tools is not None and self._form.tools.short_ids
         self.content = ""
         self.reasoning = ""
         self.calls: tuple[ToolCall, ...] = ()
@@ -64,6 +41,11 @@ class ChatAnswer:
     def marks(self) -> frozenset[str]:
         """Names of control tokens that belong to the text."""
         return self._form.marks
+
+    @property
+    def named(self) -> bool:
+        """Whether the request names the tool that is called."""
+        return self._options.tools.named
 
     @property
     def complete(self) -> bool:
@@ -94,9 +76,3 @@ class ChatAnswer:
                     self.calls += (call,)
                     added.append(Addition(call=call))
         return added
-
-
-def _thinks(tokenizer: Tokenizer, prompt: Sequence[int], reasoning: ReasoningFormat) -> bool:
-    """Whether a prompt ends in a thought that has begun."""
-    tail = b"".join(map(tokenizer.token_piece, prompt[-TAIL:])).decode("utf-8", "replace")
-    return tail.rstrip().endswith(reasoning.start)

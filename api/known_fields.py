@@ -134,6 +134,7 @@ UNSERVED: Mapping[str, tuple[Any, ...]] = {
     "n_probs": (0,),
     "post_sampling_probs": (),
     "preserved_tokens": (),
+    "reasoning": (),
     "reasoning_budget": (-1,),
     "reasoning_budget_message": (),
     "reasoning_format": ("none", "auto"),
@@ -175,6 +176,7 @@ UNSERVED: Mapping[str, tuple[Any, ...]] = {
     "think": (),
     "thinking": (),
     "thinking_budget": (-1,),
+    "thinking_budget_tokens": (-1,),
     "top_a": (0,),
     "ttl": (-1,),
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from api.answer_options import AnswerOptions
 from api.known_fields import unknown_fields
 from api.request_body import decode
 from runtime.errors import InvalidRequest
@@ -133,7 +134,9 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     unknown: tuple[str, ...] = ()
     """Fields that were ignored because nobody knows them."""
     grammar: Grammar | None = None
-    """What the answer must look like."""
+    """What the answer must look like, behind what a chat's model thinks."""
+    options: AnswerOptions | None = None
+    """How a chat's answer is to be read."""
 
     @property
     def prompt(self) -> Prompt:

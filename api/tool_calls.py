@@ -2,12 +2,14 @@
 
 import secrets
 import string
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import msgspec
 
 from runtime.chat.calls import Call
 from runtime.errors import InvalidRequest
+from runtime.grammar import Grammar, arguments_schema
 
 MAX_TOOLS = 1024
 MAX_NAME_LENGTH = 256
@@ -24,11 +26,18 @@ class ToolUse(msgspec.Struct, frozen=True):
     """The JSON schema of each one's parameters, by its name."""
     parallel: bool = True
     """Whether one answer may have several calls."""
+    forced: bool = False
+    """Whether the answer must be a call."""
+    named: bool = False
+    """Whether the request names the one tool to call."""
+    strict: frozenset[str] = frozenset()
+    """Tools whose calls must be valid."""
 
     @classmethod
     def of(cls, tools: list[Any] | None, choice: Any, parallel: bool | None) -> Self:
         """Read the fields of a request. Raises InvalidRequest naming the one that does not fit."""
         schemas: dict[str, dict[str, Any]] = {}
+        strict: set[str] = set()
         if tools is not None and len(tools) > MAX_TOOLS:
             raise InvalidRequest(f"tools must be at most {MAX_TOOLS}", field="tools")
         for place, tool in enumerate(tools or ()):
@@ -39,10 +48,23 @@ class ToolUse(msgspec.Struct, frozen=True):
                     field="tools",
                 )
             schemas[name] = schema
-        _check_choice(choice, schemas)
+            if tool["function"].get("strict"):
+                strict.add(name)
+        chosen = _Choice.of(choice, schemas)
         if choice == "none" or not tools:
             return cls()
-        return cls(tuple(tools), schemas, parallel is not False)
+        kept = {name: schema for name, schema in schemas.items() if name in chosen.names}
+        for name, schema in kept.items():
+            if chosen.forced or name in strict:
+                Grammar.json_schema(arguments_schema(schema), field=f"tools[{name}].parameters")
+        return cls(
+            tuple(tool for tool in tools if tool["function"]["name"] in kept),
+            kept,
+            parallel is not False and not chosen.named,
+            chosen.forced,
+            chosen.named,
+            frozenset(strict & set(kept)),
+        )
 
 
 NO_TOOLS = ToolUse()
@@ -100,19 +122,76 @@ def _checked(place: str, tool: Any) -> tuple[str, dict[str, Any]]:
     parameters = function.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise InvalidRequest(f"{place}.function.parameters must be an object", field="tools")
-    if function.get("strict"):
-        raise InvalidRequest(
-            f"{place}.function.strict is not supported: leave it out, or send false", field="tools"
-        )
+    if function.get("strict") not in (None, True, False):
+        raise InvalidRequest(f"{place}.function.strict must be true or false", field="tools")
     return name, parameters or {}
 
 
-def _check_choice(choice: Any, schemas: dict[str, dict[str, Any]]) -> None:
-    if choice in (None, "none", "auto"):
-        return
-    if choice == "required" or isinstance(choice, dict):
+class _Choice(msgspec.Struct, frozen=True):
+    """What tool_choice asks for."""
+
+    names: frozenset[str]
+    """Tools that may be called."""
+    forced: bool = False
+    named: bool = False
+
+    @classmethod
+    def of(cls, choice: Any, schemas: Mapping[str, Any]) -> Self:
+        """Read the field. Raises InvalidRequest."""
+        match choice:
+            case None | "none" | "auto":
+                return cls(frozenset(schemas))
+            case "required" | "any":
+                _expect_tools(schemas)
+                return cls(frozenset(schemas), forced=True)
+            case {"type": "function", "function": {"name": str(name)}}:
+                return cls(_known((name,), schemas), forced=True, named=True)
+            case {"type": "function", "name": str(name)}:
+                return cls(_known((name,), schemas), forced=True, named=True)
+            case {"type": "allowed_tools", "allowed_tools": dict(allowed)}:
+                return cls._of_allowed(allowed, schemas)
         raise InvalidRequest(
-            'tool_choice can force no call yet: leave it out, or send "auto" or "none"',
+            'tool_choice must be "auto", "none", "required", a function by its name, or '
+            "allowed_tools",
             field="tool_choice",
         )
-    raise InvalidRequest('tool_choice must be "auto" or "none"', field="tool_choice")
+
+    @classmethod
+    def _of_allowed(cls, allowed: Mapping[str, Any], schemas: Mapping[str, Any]) -> Self:
+        """OpenAI's choice among some of the tools."""
+        listed = allowed.get("tools")
+        names = [_name_of(tool) for tool in listed] if isinstance(listed, list) else []
+        mode = allowed.get("mode")
+        if not names or None in names or mode not in ("auto", "required"):
+            raise InvalidRequest(
+                'tool_choice.allowed_tools must have a mode, "auto" or "required", and a list of '
+                "functions by their names",
+                field="tool_choice",
+            )
+        return cls(_known(filter(None, names), schemas), forced=mode == "required")
+
+
+def _name_of(tool: Any) -> str | None:
+    match tool:
+        case {"function": {"name": str(name)}} | {"name": str(name)}:
+            return name
+    return None
+
+
+def _known(names: Iterable[str], schemas: Mapping[str, Any]) -> frozenset[str]:
+    """The names. Raises InvalidRequest where tools has none of one of them."""
+    _expect_tools(schemas)
+    found = frozenset(names)
+    for name in sorted(found - set(schemas)):
+        raise InvalidRequest(
+            f"tool_choice names {name[:MAX_NAME_LENGTH]}, which is not in tools",
+            field="tool_choice",
+        )
+    return found
+
+
+def _expect_tools(schemas: Mapping[str, Any]) -> None:
+    if not schemas:
+        raise InvalidRequest(
+            "tool_choice forces a call, but there are no tools", field="tool_choice"
+        )

@@ -44,6 +44,11 @@ class StreamDecoder:
         """Whether a stop was found; nothing is added to the text any more."""
         return self._matcher is not None and self._matcher.matched
 
+    @property
+    def whole(self) -> bool:
+        """Whether the last character has all its bytes."""
+        return not self._decoder.getstate()[0]
+
     def feed(self, token: int) -> str:
         """Return the text that the token completes, "" while its last character is incomplete.
 

@@ -23,6 +23,7 @@ from runtime.grammar import Matcher
 from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
 from runtime.statistics import EngineStatistics
+from runtime.thought_limit import ThoughtLimit
 
 STOP_SECONDS = 10.0
 """Time to stop after the drain: the running step has to end."""
@@ -143,11 +144,18 @@ class Engine:
         *,
         ignore_eos: bool = False,
         matcher: Matcher | None = None,
+        thought_limit: ThoughtLimit | None = None,
         context: object = None,
     ) -> Generation:
         """Queue one request: `submit_all` of an EngineRequest."""
         request = EngineRequest(
-            tuple(prompt_tokens), sampling, max_tokens, ignore_eos, matcher, context
+            tuple(prompt_tokens),
+            sampling,
+            max_tokens,
+            ignore_eos=ignore_eos,
+            matcher=matcher,
+            thought_limit=thought_limit,
+            context=context,
         )
         return self.submit_all((request,)).each[0]
 
@@ -193,6 +201,7 @@ class Engine:
                 min(request.max_tokens, room),
                 ignore_eos=request.ignore_eos,
                 matcher=request.matcher,
+                thought_limit=request.thought_limit,
                 context=request.context,
                 leader=leader,
                 top_logprobs=request.top_logprobs,

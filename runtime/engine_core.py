@@ -24,6 +24,7 @@ from runtime.settings import Settings
 from runtime.states import StateSlots
 from runtime.statistics import StatisticsRecorder
 from runtime.step import StepInputs
+from runtime.thought_limit import ThoughtLimit
 
 MAX_FAILED_STEPS = 5
 """Number of failed steps in a row after which the engine counts as broken."""
@@ -75,6 +76,7 @@ class _Live:
     generation: Generation
     sequence: Sequence
     sampler: Sampler
+    thought_limit: ThoughtLimit | None
 
 
 class EngineCore:
@@ -143,7 +145,8 @@ class EngineCore:
             ends_freely = generation.ignore_eos or matcher is not None
             ends = frozenset() if ends_freely else self._end_of_generation
             sampler = Sampler(generation.sampling, generation.prompt_tokens, ends)
-            live = _Live(generation, sequence, sampler)
+            limit, generation.thought_limit = generation.thought_limit, None
+            live = _Live(generation, sequence, sampler, limit)
         except BaseException:
             log.exception("request %d cannot be taken in", generation.request_id)
             self._tell_end(generation, FinishReason.FAILED, error=REQUEST_FAILED)
@@ -301,10 +304,15 @@ class EngineCore:
         live = self._live[row.sequence.request_id]
         tokens: list[int] = []
         for guess, place in zip_longest(row.draft, range(at, at + row.logits)):
-            allowed = masks.applied(row, len(tokens), logits, place)
-            tokens.append(live.sampler.sample(*allowed))
+            limit = live.thought_limit
+            token = limit.forced if limit is not None else None
+            if token is None:
+                token = live.sampler.sample(*masks.applied(row, len(tokens), logits, place))
+            tokens.append(token)
             if live.sequence.matcher is not None:
-                live.sequence.matcher.advance(tokens[-1])
+                live.sequence.matcher.advance(token)
+            if limit is not None:
+                limit.accept(token)
             if tokens[-1] != guess or self._ending(live, tokens) is not None:
                 break
         return tokens

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from runtime.grammar import Matcher
 from runtime.sampling import SamplingParameters, TokenLogprobs
+from runtime.thought_limit import ThoughtLimit
 
 NANOSECONDS = 1e9
 
@@ -62,8 +63,9 @@ class EngineRequest:
     """What is asked of the engine, for one answer. Immutable.
 
     prompt_tokens: ids [P], P >= 1. max_tokens: most tokens of the answer. ignore_eos: whether to go
-    on after an end token. matcher: the beginning of the grammar that the answer is to follow, which
-    the engine owns from now on. context: carried to the observer of the request's end.
+    on after an end token. matcher: the beginning of the grammar that the answer is to follow.
+    thought_limit: what ends its thoughts. The engine owns both from now on. context: carried to the
+    observer of the request's end.
     """
 
     prompt_tokens: tuple[int, ...]
@@ -71,6 +73,7 @@ class EngineRequest:
     max_tokens: int
     ignore_eos: bool = False
     matcher: Matcher | None = None
+    thought_limit: ThoughtLimit | None = None
     context: object = None
     top_logprobs: int | None = None
     """How many of the likeliest tokens are told with each token; None tells no logprobs."""
@@ -96,6 +99,7 @@ class Generation:
         *,
         ignore_eos: bool = False,
         matcher: Matcher | None = None,
+        thought_limit: ThoughtLimit | None = None,
         context: object = None,
         leader: "Generation | None" = None,
         top_logprobs: int | None = None,
@@ -108,6 +112,8 @@ class Generation:
         self.ignore_eos = ignore_eos
         self.matcher = matcher
         """The grammar of the answer, until the engine adds the request and owns it."""
+        self.thought_limit = thought_limit
+        """What ends its thoughts, likewise."""
         self.context = context
         """What the submitter wants to find at the end; the engine only carries it."""
         self.leader = leader

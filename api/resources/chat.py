@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from api.active_request import ActiveRequest
+from api.answer_options import AnswerOptions
 from api.chat import (
     AssistantMessage,
     ChatChoice,
@@ -15,7 +16,7 @@ from api.chat import (
     ChunkChoice,
     Delta,
 )
-from api.chat_answer import Addition, AnswerOptions, ChatAnswer
+from api.chat_answer import Addition, ChatAnswer
 from api.completions import AnswerTokenDetails, OpenAIRequest, Usage
 from api.openai_answer import ChoiceReader, OpenAIWriter
 from api.resources.completions import OpenAIResource
@@ -23,7 +24,7 @@ from api.tool_calls import ToolCallDelta
 from runtime.generation import FinishReason, TokenOutput
 
 TOOL_CALLS = "tool_calls"
-"""The reason of an end that a call is."""
+"""The reason of an end that a call is, unless the request names the tool: as OpenAI has it."""
 
 
 class ChatCompletionsResource(OpenAIResource):
@@ -35,7 +36,7 @@ class ChatCompletionsResource(OpenAIResource):
     def _writer(
         self, active: ActiveRequest, wanted: OpenAIRequest, request_id: str
     ) -> OpenAIWriter[Any]:
-        options = wanted.options if isinstance(wanted, ChatRequest) else AnswerOptions()
+        options = wanted.generate.options or AnswerOptions()
         return ChatWriter(active, wanted, f"chatcmpl-{request_id}", options)
 
 
@@ -94,7 +95,8 @@ class ChatReader(ChoiceReader):
     @property
     def _reason(self) -> str | None:
         reason = self.finish_reason
-        return TOOL_CALLS if self.answer.calls and reason == FinishReason.STOP else reason
+        called = self.answer.calls and not self.answer.named
+        return TOOL_CALLS if called and reason == FinishReason.STOP else reason
 
     def _choice(self, delta: Delta, reason: str | None) -> ChunkChoice:
         return ChunkChoice(index=self.index, delta=delta, finish_reason=reason)

@@ -14,6 +14,7 @@ from runtime.chat.answer_formats import (
     ReasoningFormat,
     ToolFormat,
     reasoning_format,
+    reasons,
     tool_format,
 )
 from runtime.chat.budget import Budget, Interrupted
@@ -22,6 +23,7 @@ from runtime.chat.messages import Message, for_template, plain
 from runtime.chat.sandbox import MAX_TIME_FORMAT_LENGTH, SANDBOX, Refusal
 from runtime.chat.syntax import CONTENT, Reads, reads_of
 from runtime.chat.text import TemplateText, joined
+from runtime.chat.written_calls import Written, written_calls
 from runtime.errors import InvalidRequest, SettingsError
 from runtime.tokenizer import Tokenizer, Watch, unwatched
 
@@ -213,6 +215,14 @@ class ChatTemplate:
         """How the model calls tools: in the generic form where its template tells of none."""
         chosen = self._chosen({"tools": True})
         return tool_format(chosen.source) if chosen.knows_tools else HERMES
+
+    def reasons(self, *, with_tools: bool) -> bool:
+        """Whether the template knows of reasoning at all."""
+        return reasons(self._chosen({"tools": with_tools}).source)
+
+    def written_calls(self) -> Written | None:
+        """How a grammar writes the model's calls, if that is known."""
+        return written_calls(self.tools(), self._chosen({"tools": True}).source)
 
     def _chosen(self, variables: Mapping[str, Any]) -> Compiled:
         source = self._named.get(FOR_TOOLS) if variables.get("tools") else None

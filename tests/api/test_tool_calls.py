@@ -22,8 +22,18 @@ TEMPLATE = (
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOLS: Any = [{"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}]
+NAMED: Any = {"type": "function", "function": {"name": "weather"}}
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
 END = 2
+
+
+def tool(city: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A tool whose one argument has a schema."""
+    parameters = {"properties": {"city": city}, "required": ["city"], "type": "object"}
+    return {
+        "type": "function",
+        "function": {"name": "weather", "parameters": parameters, **more},
+    }
 
 
 def saying(tokens: list[int]) -> Callable[[StepInputs, Callable[[StepInputs], Logits]], Logits]:
@@ -170,6 +180,119 @@ def test_a_thought_that_the_prompt_begins_is_one(says: Callable[..., Serving]) -
     assert (message["content"], message["reasoning_content"]) == ("Hi", "hm")
 
 
+CITIES = tool({"enum": ["Rome", "Oslo"]})
+OTHER = {"type": "function", "function": {"name": "time"}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [
+        ("required", "tool_calls"),
+        (NAMED, "stop"),
+        (
+            {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NAMED]}},
+            "tool_calls",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "template", [TEMPLATE, TEMPLATE.replace("<tool_call>", "[TOOL_CALLS]"), "{{ tools }}", "none"]
+)
+def test_a_forced_call_is_valid_whatever_the_model_would_say(
+    says: Callable[..., Serving], template: str, choice: Any, reason: str, stream: bool
+) -> None:
+    serving = says("Hello there, I will not call anything.", template)
+    tools = [CITIES] if choice == "required" else [CITIES, OTHER]
+    made = client(serving).chat.completions
+    asked: Any = {
+        "messages": MESSAGES,
+        "model": "tiny",
+        "tools": tools,
+        "tool_choice": choice,
+        "parallel_tool_calls": False,
+        "max_tokens": 300,
+    }
+    if stream:
+        with made.stream(**asked) as events:
+            whole = events.get_final_completion()
+    else:
+        whole = made.create(**asked)
+    assert whole.choices[0].finish_reason == reason
+    (call,) = whole.choices[0].message.tool_calls or []
+    assert call.function.name == "weather"
+    assert json.loads(call.function.arguments)["city"] in ("Rome", "Oslo")
+    assert not whole.choices[0].message.content
+
+
+def test_a_thought_before_a_forced_call_is_the_model_s_own(says: Callable[..., Serving]) -> None:
+    text = "<think>\nhm, <tool_call> {\n</think>\n\nI say no."
+    serving = says(text, TEMPLATE.replace("{#", "{#</think>"))
+    message = chat(serving, tools=[CITIES], tool_choice="required")["choices"][0]["message"]
+    assert message["reasoning_content"] == "hm, <tool_call> {"
+    assert message["tool_calls"][0]["function"]["name"] == "weather"
+    assert message["content"] is None
+
+
+def test_a_strict_tool_s_calls_are_valid_and_text_stays_free(says: Callable[..., Serving]) -> None:
+    strict = tool({"enum": ["Oslo"]}, strict=True)
+    message = chat(says(f"I look.\n{CALL}"), tools=[strict])["choices"][0]["message"]
+    assert message["content"] == "I look."
+    arguments = [json.loads(call["function"]["arguments"]) for call in message["tool_calls"]]
+    assert arguments == [{"city": "Oslo"}]
+    assert chat(says("No call."), tools=[strict])["choices"][0]["message"]["content"] == "No call."
+
+
+def test_a_form_allows_calls_beside_it_and_begins_behind_the_thought(
+    says: Callable[..., Serving],
+) -> None:
+    template = TEMPLATE.replace("{#", "{#</think>")
+    thought = "<think>\nhm 7 {\n</think>\n\n"
+    asked: Any = {"response_format": {"type": "json_object"}}
+    message = chat(says(f'{thought}{{"a": 1}}', template), **asked)["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("hm 7 {", '{"a": 1}')
+    message = chat(says(f"{thought}{CALL}", template), tools=TOOLS, **asked)["choices"][0][
+        "message"
+    ]
+    assert [call["function"]["name"] for call in message["tool_calls"]] == ["weather"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"thinking_token_budget": 4},
+        {"thinking_budget": 4},
+        {"reasoning_budget": 4},
+        {"thinking": {"type": "enabled", "budget_tokens": 4}},
+        {"reasoning": {"max_tokens": 4}},
+    ],
+)
+def test_a_thought_ends_when_its_budget_is_spent(
+    says: Callable[..., Serving], fields: dict[str, Any]
+) -> None:
+    serving = says("<think>\n" + "é hm " * 30)
+    answer = chat(serving, max_tokens=60, **fields)
+    message = answer["choices"][0]["message"]
+    tokens = serving.model.tokenizer.encode("\n" + "é hm " * 30, add_special=False)
+    begun = serving.model.tokenizer.decode(tokens[:4]).strip()
+    assert message["reasoning_content"].startswith(begun)
+    assert len(message["reasoning_content"]) <= len(begun) + 1
+    marks = len(serving.model.tokenizer.encode("</think>", add_special=False))
+    assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] <= 4 + 1 + marks
+    assert message["content"]
+
+
+def test_a_budget_of_no_tokens_ends_a_thought_that_the_prompt_began(
+    says: Callable[..., Serving],
+) -> None:
+    serving = says("hm " * 30)
+    asked: Any = {"chat_template_kwargs": {"open": True}, "max_tokens": 40, "reasoning_budget": 0}
+    for more in ({}, {"response_format": {"type": "json_object"}, "max_tokens": 200, "seed": 1}):
+        message = chat(serving, **(asked | more))["choices"][0]["message"]
+        assert "reasoning_content" not in message
+        assert message["content"]
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -177,7 +300,15 @@ def test_a_thought_that_the_prompt_begins_is_one(says: Callable[..., Serving]) -
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name must be"),
         ({"tools": [7]}, "tools[0] must be an object"),
         ({"tools": TOOLS * 2}, "tools[1].function.name is that of another"),
-        ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice can force no call"),
+        ({"tool_choice": "required"}, "there are no tools"),
+        ({"tools": TOOLS, "tool_choice": NAMED | {"function": {"name": "x"}}}, "names x, which is"),
+        ({"tools": TOOLS, "tool_choice": {"type": "custom"}}, "tool_choice must be"),
+        ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "a mode"),
+        ({"tools": [tool({"not": {}})], "tool_choice": "required"}, "keyword not"),
+        ({"tools": [tool({"format": "regex"}, strict=True)]}, "format regex"),
+        ({"thinking_budget": -2}, "thinking_budget must be at least 0"),
+        ({"thinking": {"budget_tokens": "x"}}, "thinking.budget_tokens must be a number"),
+        ({"thinking_budget": 3, "reasoning_budget": 4}, "are one field"),
         ({"tools": TOOLS, "tool_choice": "must"}, "tool_choice must be"),
         ({"reasoning_format": "odd"}, "reasoning_format must be"),
     ],
