@@ -13,6 +13,9 @@ from runtime.errors import InvalidRequest, RocmForgeError
 from runtime.finite_json import finite_json
 
 RETRY_AFTER_SECONDS = 1
+OPENAI_NAMES = ("v1", "chat", "completions", "responses", "embeddings")
+"""Parts of paths that clients of OpenAI's API ask for, also with a wrong base URL."""
+OPENAI_ROUTES = "/v1/chat/completions, /v1/completions and /v1/models"
 INTERNAL_ERROR = "the server failed to answer this request; its log says why"
 
 log = logging.getLogger("rocmforge.api")
@@ -161,6 +164,8 @@ def on_http_error(
     """Answer what Falcon itself refuses: unknown paths, wrong methods."""
     if isinstance(error, falcon.HTTPNotFound):
         message = f"there is nothing at {request.path}"
+        if any(name in request.path.split("/") for name in OPENAI_NAMES):
+            message += f"; of OpenAI's API there are {OPENAI_ROUTES}"
     elif isinstance(error, falcon.HTTPMethodNotAllowed):
         message = f"{request.path} does not answer {request.method}"
     else:

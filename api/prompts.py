@@ -1,6 +1,7 @@
 """From what a request asks for to the text and the tokens of its prompt."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from api.client import Client
 from api.schemas import Conversation, GenerateRequest, Prompt
@@ -24,7 +25,7 @@ def prompt_tokens(
     if isinstance(prompt, Conversation):
         template = ChatTemplate(model.tokenizer, source=model.chat_template)
         return template.encode(
-            prompt.messages,
+            _messages(prompt, template, client),
             add_generation_prompt=prompt.add_generation_prompt,
             continue_final=prompt.continue_final,
             variables=prompt.variables,
@@ -39,10 +40,28 @@ def prompt_text(conversation: Conversation, model: ServedModel, client: Client) 
     """The text of a conversation's prompt. Raises InvalidRequest and ClientGone, as above."""
     template = ChatTemplate(model.tokenizer, source=model.chat_template)
     text = template.render(
-        conversation.messages,
+        _messages(conversation, template, client),
         add_generation_prompt=conversation.add_generation_prompt,
         continue_final=conversation.continue_final,
         variables=conversation.variables,
         watch=client.expect_waiting,
     )
     return str.__str__(text)
+
+
+def _messages(
+    conversation: Conversation, template: ChatTemplate, client: Client
+) -> Sequence[dict[str, Any]]:
+    """The messages, a developer's as the system's where the template knows no developer.
+
+    `developer` is OpenAI's newer name of `system`.
+    """
+    messages, variables = conversation.messages, conversation.variables
+    if all(message["role"] != "developer" for message in messages):
+        return messages
+    if template.shows("developer", variables=variables, watch=client.expect_waiting):
+        return messages
+    return [
+        {**message, "role": "system"} if message["role"] == "developer" else message
+        for message in messages
+    ]

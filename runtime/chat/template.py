@@ -36,6 +36,8 @@ MAX_SOURCE_LENGTH = 1 << 16
 """Characters of a template: four times those of the longest one known."""
 MAX_REASON_LENGTH = 300
 """Characters of an error that are told."""
+SAMPLE_TEXT = "the text of a sample"
+"""What `shows` looks for; no template has it."""
 FOR_TOOLS = "tool_use"
 """Name of the template that a file may have for requests with tools."""
 
@@ -206,6 +208,20 @@ class ChatTemplate:
                 f"the model's chat template failed on these messages: {_reason(error)}"
             ) from None
         return text if mark is None else _cut(text, mark)
+
+    def shows(
+        self,
+        role: str,
+        *,
+        variables: Mapping[str, Any] | None = None,
+        watch: Watch = unwatched,
+    ) -> bool:
+        """Whether a prompt has what a role says first, which templates may refuse or leave out."""
+        begin = ({"role": role, CONTENT: SAMPLE_TEXT}, {"role": "user", CONTENT: "."})
+        try:
+            return SAMPLE_TEXT in self.render(begin, variables=variables, watch=watch)
+        except InvalidRequest:
+            return False
 
     def reasoning(self, *, with_tools: bool) -> ReasoningFormat:
         """How the model thinks."""

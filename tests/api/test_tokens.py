@@ -1,10 +1,12 @@
 """Routes that show what the model is given: they agree with what is generated from."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from api.resources import tokens
+from tests.api.conftest import Serve
 from tests.api.serving import Serving
 
 MESSAGES = [{"role": "user", "content": "hello <|im_end|>"}]
@@ -69,6 +71,37 @@ def test_what_does_not_fit_is_refused(serving: Serving, path: str, body: dict[st
 
 def test_messages_become_the_prompt_of_the_template(serving: Serving) -> None:
     assert asked(serving, "/apply-template", messages=MESSAGES) == {"prompt": PROMPT}
+
+
+DROPS_DEVELOPERS = (
+    "{% for m in messages %}{% if m.role in ['system', 'user'] %}[{{ m.role }}]{{ m.content }}"
+    "{% endif %}{% endfor %}"
+)
+REFUSES_DEVELOPERS = (
+    "{% for m in messages %}{% if m.role == 'developer' %}{{ raise_exception('no') }}{% endif %}"
+    "[{{ m.role }}]{{ m.content }}{% endfor %}"
+)
+SHOWS_DEVELOPERS = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "role"),
+    [
+        (DROPS_DEVELOPERS, "system"),
+        (REFUSES_DEVELOPERS, "system"),
+        (SHOWS_DEVELOPERS, "developer"),
+    ],
+)
+def test_a_developer_speaks_as_the_system_where_the_template_knows_none(
+    serve: Serve, template: str, role: str
+) -> None:
+    serving = serve()
+    serving.services.served.load(lambda: replace(serving.model, chat_template=template))
+    messages = [{"role": "developer", "content": "Be kind"}, {"role": "user", "content": "hello"}]
+    prompt = f"[{role}]Be kind[user]hello"
+    assert asked(serving, "/apply-template", messages=messages) == {"prompt": prompt}
+    tokens = asked(serving, "/v1/chat/completions/render", messages=messages)["token_ids"]
+    assert asked(serving, "/detokenize", tokens=tokens) == {"content": prompt}
 
 
 def test_a_chat_is_rendered_as_it_is_generated_from(serving: Serving) -> None:
