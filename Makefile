@@ -17,7 +17,7 @@ NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 PACKAGES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs test test-fast tokenizer-cases templates exactness fuzz fuzz-requests soak \
+.PHONY: help setup format check docs test test-fast test-long tokenizer-cases templates exactness fuzz fuzz-requests soak \
 	clients kill-preparations sanitize serve bench dagster \
 	gpu-kernels gpu-check lock wheel clean
 
@@ -68,11 +68,14 @@ check: $(VENV)/installed-dev $(LIBRARY) docs ## format, lint, types, import cont
 docs: $(VENV)/installed-dev ## the pages of docs as a site in build/docs; a dead link fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-test: check ## everything of check, then every test
-	$(BIN)/python -m pytest -n auto $(TESTS)
+test: check ## everything of check, then the tests but the long ones
+	$(BIN)/python -m pytest -n auto -m 'not long' $(TESTS)
+
+test-long: $(VENV)/installed-dev $(LIBRARY) ## the tests that repeat others for more GPUs, sizes and failures
+	$(BIN)/python -m pytest -n auto -m long $(TESTS)
 
 test-fast: $(VENV)/installed-dev $(LIBRARY) ## the tests of a few seconds that need no download
-	$(BIN)/python -m pytest -n auto -m 'not slow and not sample' $(TESTS)
+	$(BIN)/python -m pytest -n auto -m 'not slow and not sample and not long' $(TESTS)
 
 tokenizer-cases: $(VENV)/installed $(LIBRARY) ## run llama.cpp's own cases of tokenizers (downloads 73 MB once)
 	@PYTHONPATH=. $(BIN)/python tests/runtime/llama_cpp_cases.py

@@ -1,5 +1,7 @@
 """Paged attention, rotation and page writes of the GPU kernels, interpreted, as defined."""
 
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -80,12 +82,25 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step.lengths}x{step.head_dim}")
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"window": 11}, {"softcap": 2.0, "sinks": True}, {"window": 40, "sinks": True}],
-    ids=["plain", "window", "softcap_sinks", "window_sinks"],
-)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "window": {"window": 11},
+    "softcap_sinks": {"softcap": 2.0, "sinks": True},
+    "window_sinks": {"window": 40, "sinks": True},
+}
+WIDE_HEADS = {128, 304, 576}
+"""Whose steps take the interpreter seconds: `make test` has one set of options with them."""
+
+
+def cases() -> Iterator[Any]:
+    """Every step with every option."""
+    for step, (name, options) in product(STEPS, OPTIONS.items()):
+        is_long = step.head_dim in WIDE_HEADS and name != "window_sinks"
+        marks = [pytest.mark.long] if is_long else []
+        yield pytest.param(step, options, id=f"{name}-{step.lengths}x{step.head_dim}", marks=marks)
+
+
+@pytest.mark.parametrize(("step", "options"), list(cases()))
 def test_attention_is_as_defined(
     random: np.random.Generator, step: PagedStep, options: dict[str, Any]
 ) -> None:
