@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import requests
 
-from api.resources import completions, generate
+from api import openai_answer
+from api.resources import generate
 from runtime.chat import ChatTemplate
 from runtime.detokenizer import StreamDecoder
 from runtime.tokenizer import Tokenizer
@@ -56,7 +57,7 @@ POINTS_OF_TEXT = (
         lambda self: self.stops == (VICTIM_STOP,),
         False,
     ),
-    TextPoint("making a detokenizer", completions, "text_decoder", lambda *_: True, True),
+    TextPoint("making a detokenizer", openai_answer, "text_decoder", lambda *_: True, True),
     TextPoint("the template", ChatTemplate, "encode", lambda *_, **__: True, True),
     TextPoint(
         "the tokenizer", Tokenizer, "encode", lambda self, text, **_: VICTIM_TEXT in text, True
@@ -145,7 +146,7 @@ def test_a_text_that_fails_fails_alone(
             raise error
         return original(*arguments, **named)
 
-    if point.owner is completions:  # which the neighbours have behind them
+    if point.owner is openai_answer:  # which the neighbours have behind them
         eventually(lambda: len(serving.services.requests.running()) == len(NEIGHBOURS))
     with monkeypatch.context() as patch:
         patch.setattr(point.owner, point.function, raising)
