@@ -137,6 +137,8 @@ def _submit(
                 matcher=None if grammar is None else model.grammars.matcher(grammar),
                 thought_limit=None if chat is None else thought_limit(model, chat, tokens),
                 context=context,
+                top_logprobs=wanted.top_logprobs,
+                prompt_top_logprobs=wanted.prompt_top_logprobs if choice == 0 else None,
                 same_prompt=choice > 0,
             )
             for choice in range(wanted.choices)

@@ -10,11 +10,13 @@ from typing import Any, Self
 import msgspec
 
 from api.completions import WHOLE_CONTEXT, OpenAIRequest, Usage
+from api.logprobs import ChatLogprobs, PromptLogprobs
 from api.reasoning import ReasoningBody
 from api.request_body import decode
-from api.schemas import Conversation
+from api.schemas import Conversation, Number, one_of
 from api.tool_calls import NO_TOOLS, ToolCall, ToolCallDelta, ToolUse
 from runtime.errors import InvalidRequest
+from runtime.sampling import COUNTS
 
 FOR_THE_TEMPLATE = ("reasoning_effort", "enable_thinking", "documents")
 """Fields that are variables of the template, which `chat_template_kwargs` may name too."""
@@ -33,6 +35,21 @@ class ChatBody(ReasoningBody, frozen=True, kw_only=True):
     tools: list[Any] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: Number | None = None
+    """How many of the likeliest tokens come with each token, with logprobs."""
+
+    def _answer_logprobs(self) -> int | None:
+        asked = msgspec.structs.replace(self, n_probs=self.n_probs or None)
+        told = one_of(asked, "top_logprobs", "n_probs")
+        count = 0 if told is None else int(COUNTS["top_logprobs"].checked(*told))
+        if self.logprobs or asked.n_probs:
+            return count
+        if count:
+            raise InvalidRequest(
+                "top_logprobs comes with logprobs; send logprobs: true", field="top_logprobs"
+            )
+        return None
 
     def conversation(self, tools: ToolUse = NO_TOOLS) -> Conversation:
         """The template's variables. Raises InvalidRequest naming the field that does not fit."""
@@ -110,7 +127,7 @@ class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
 
     index: int = 0
     message: AssistantMessage
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: str | None
 
 
@@ -119,7 +136,7 @@ class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
 
     index: int = 0
     delta: Delta
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: str | None
 
 
@@ -133,6 +150,7 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     choices: tuple[ChatChoice, ...]
     usage: Usage
+    prompt_logprobs: PromptLogprobs | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):

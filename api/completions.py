@@ -9,6 +9,7 @@ from typing import Self
 import msgspec
 
 from api.known_fields import unknown_fields
+from api.logprobs import CompletionLogprobs, PromptLogprobs, ShownLogprobs
 from api.request_body import decode
 from api.schemas import (
     SEEDS,
@@ -54,23 +55,59 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
     """Answers to each prompt."""
     n_cmpl: Number | None = None
     """llama.cpp's name of n."""
+    best_of: Number | None = None
+    """Answers that are made to each prompt, of which the n likeliest are given."""
+    n_probs: Number | None = None
+    """llama.cpp's: logprobs, with so many of the likeliest tokens."""
+    prompt_logprobs: Number | None = None
+    """vLLM's: logprobs of the prompt, with so many of the likeliest tokens."""
+    return_tokens_as_token_ids: bool | None = None
+    """vLLM's: whether logprobs have tokens by their ids."""
 
     def check(self) -> None:
         """Raise InvalidRequest for fields that exclude each other."""
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("stream_options is only for a stream; send stream: true with it")
+        if self.prompt_logprobs is not None and self.stream:
+            raise InvalidRequest(
+                "prompt_logprobs are not given in a stream; leave stream out", field="stream"
+            )
 
-    def choices(self) -> int:
-        """How many answers there are to each prompt. Raises InvalidRequest."""
+    def choices(self) -> tuple[int, int]:
+        """How many answers are given to each prompt, and how many made. Raises InvalidRequest."""
         told = one_of(self, "n", "n_cmpl")
-        return 1 if told is None else int(COUNTS["n"].checked(*told))
+        given = 1 if told is None else int(COUNTS["n"].checked(*told))
+        if self.best_of is None:
+            return given, given
+        made = int(COUNTS["best_of"].checked("best_of", self.best_of))
+        if made < given:
+            raise InvalidRequest("best_of must not be below n", field="best_of")
+        if made > given and self.stream:
+            raise InvalidRequest(
+                "which answers are the best is known at their end; leave stream or best_of out",
+                field="best_of",
+            )
+        return given, made
+
+    def shown(self) -> ShownLogprobs:
+        """What is shown of logprobs. Raises InvalidRequest."""
+        prompt = self.prompt_logprobs
+        return ShownLogprobs(
+            self._answer_logprobs(),
+            None if prompt is None else _count("prompt_logprobs", prompt),
+            token_ids=bool(self.return_tokens_as_token_ids),
+        )
+
+    def _answer_logprobs(self) -> int | None:
+        """How many of the likeliest tokens come with each token; None without logprobs."""
+        return _count("n_probs", self.n_probs) if self.n_probs else None
 
     def limit(self, default: int) -> int:
         """The most tokens of an answer, by any name. Raises InvalidRequest."""
         told = one_of(self, "max_completion_tokens", "max_tokens", "n_predict")
         if told is None:
             return default
-        return WHOLE_CONTEXT if told[1] == NO_LIMIT else whole(*told, 1)
+        return WHOLE_CONTEXT if told[1] == NO_LIMIT else whole(*told, 0)
 
 
 class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
@@ -79,6 +116,25 @@ class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
     prompt: str | list[str | int | list[int]]
     parse_special: bool | None = None
     """llama.cpp's: whether the prompt may name control tokens; by default so."""
+    logprobs: Number | bool | None = None
+    """Logprobs, with so many of the likeliest tokens; false for none."""
+    echo: bool | None = None
+    """Whether the text begins with the prompt."""
+
+    def shown(self) -> ShownLogprobs:
+        """What is shown of logprobs, and whether of the prompt. Raises InvalidRequest."""
+        return msgspec.structs.replace(super().shown(), echo=bool(self.echo))
+
+    def _answer_logprobs(self) -> int | None:
+        if self.logprobs is True:
+            raise InvalidRequest("logprobs must be a number", field="logprobs")
+        asked = msgspec.structs.replace(
+            self,
+            logprobs=None if self.logprobs is False else self.logprobs,
+            n_probs=self.n_probs or None,
+        )
+        told = one_of(asked, "logprobs", "n_probs")
+        return None if told is None else _count(*told)
 
 
 class OpenAIRequest(msgspec.Struct, frozen=True):
@@ -89,6 +145,9 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
     """Whether the answer comes token by token."""
     include_usage: bool
     """Whether a stream ends with the token counts."""
+    n: int = 1
+    """Answers that are given to each prompt: the likeliest, where more are made."""
+    shown: ShownLogprobs = ShownLogprobs()
 
     @classmethod
     def of(
@@ -102,6 +161,8 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
     ) -> Self:
         """The request of a body. Raises InvalidRequest naming the field that does not fit."""
         given.check()
+        shown = given.shown()
+        n, made = given.choices()
         unknown = unknown_fields(body, given.__struct_fields__)
         seed, top_k = given.seed, given.top_k
         given = msgspec.structs.replace(
@@ -114,7 +175,9 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
                 prompts,
                 max_tokens,
                 sampling(given, top_k=0, top_p=1.0),
-                choices=given.choices(),
+                choices=made,
+                top_logprobs=0 if made > n and shown.answer is None else shown.answer,
+                prompt_top_logprobs=shown.of_prompt,
                 ignore_eos=bool(given.ignore_eos),
                 parse_special=parse_special,
                 stops=stop_strings(given.stop),
@@ -124,6 +187,8 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
             ),
             bool(given.stream),
             bool(given.stream_options and given.stream_options.include_usage),
+            n,
+            shown,
         )
 
 
@@ -173,8 +238,9 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     index: int = 0
-    logprobs: None = None
+    logprobs: CompletionLogprobs | None = None
     finish_reason: str | None
+    prompt_logprobs: PromptLogprobs | msgspec.UnsetType = msgspec.UNSET
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,6 +299,11 @@ def _prompts(given: str | list[str | int | list[int]]) -> tuple[Prompt, ...]:
         )
     prompts = (each for each in given if not isinstance(each, int))
     return tuple(tuple(each) if isinstance(each, list) else each for each in prompts)
+
+
+def _count(name: str, value: Number) -> int:
+    """A number of likeliest tokens. Raises InvalidRequest."""
+    return int(COUNTS["top_logprobs"].checked(name, value))
 
 
 def seed_of(given: Number) -> int:

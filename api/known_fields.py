@@ -28,7 +28,11 @@ HARMLESS = frozenset(
         *("guided_decoding_backend", "grammar_lazy", "tool_prompt", "adaptive_decay"),
         # Further figures beside the answer.
         *("timings_per_token", "return_progress", "return_token_ids", "return_tokens"),
-        *("response_fields", "sse_ping_interval", "verbose", "return_tokens_as_token_ids"),
+        *(
+            "response_fields",
+            "sse_ping_interval",
+            "verbose",
+        ),
         *("details", "return_hidden_states", "return_meta_info", "log_metrics"),
     }
 )
@@ -98,6 +102,7 @@ UNSERVED: Mapping[str, tuple[Any, ...]] = {
     "prompt_logprobs": (),
     "regex": (),
     "repetition_detection": (),
+    "return_tokens_as_token_ids": (),
     "separate_reasoning": (True,),
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),

@@ -1,5 +1,6 @@
 """Answers of OpenAI's completions, whole or in chunks; each request of the engine is a choice."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -15,8 +16,10 @@ from api.answer_text import AnswerText
 from api.completions import OpenAIRequest, TokenDetails, Usage
 from api.errors import INTERNAL_ERROR, GenerationFailed, OpenAIError, OpenAIErrorBody
 from api.generation_state import text_decoder
+from api.logprobs import LogprobShapes
 from runtime.finite_json import finite_json
 from runtime.generation import FinishReason, TokenOutput
+from runtime.sampling import TokenLogprobs
 
 DONE = b"data: [DONE]\n\n"
 
@@ -33,6 +36,8 @@ class ChoiceReader(ABC):
         tokenizer = active.model.tokenizer
         decoder = text_decoder(tokenizer, wanted.generate.stops, self._shown())
         self.text = AnswerText(self.generation, decoder, self.finish)
+        self.shown = wanted.shown
+        self.shapes = LogprobShapes(tokenizer, wanted.shown)
 
     def _shown(self) -> Iterable[str]:
         """Texts with the names of control tokens that belong to the answer."""
@@ -52,6 +57,23 @@ class ChoiceReader(ABC):
 
         Tokens behind a stop string, that came before the engine ended the request, add none.
         """
+
+    def added_logprobs(self, before: int) -> list[TokenLogprobs]:
+        """Logprobs of the tokens that the text took in after the first `before`."""
+        if self.shown.answer is None:
+            return []
+        return self.generation.logprobs[before : self.text.token_count]
+
+    @property
+    def prompt_logprobs(self) -> list[TokenLogprobs]:
+        """Logprobs of the prompt's tokens after its first."""
+        return (self.generation.leader or self.generation).prompt_logprobs
+
+    @property
+    def mean_logprob(self) -> float:
+        """The mean logprob of the text's tokens: how likely it is, whatever its length."""
+        found = self.generation.logprobs[: self.text.token_count]
+        return sum(each.logprob for each in found) / len(found) if found else -math.inf
 
     @property
     def finish_reason(self) -> str | None:
@@ -101,7 +123,20 @@ class OpenAIWriter(ABC, Generic[Reader]):
                 raise GenerationFailed(reader.text.failure)
             if generations.ended:
                 break
-        return self._whole([reader.whole() for reader in self._readers], self._usage())
+        return self._whole([reader.whole() for reader in self._given()], self._usage())
+
+    def _given(self) -> list[Reader]:
+        """The readers of the answers that are given: the likeliest of those to each prompt."""
+        made, n = self._wanted.generate.choices, self._wanted.n
+        if made == n:
+            return self._readers
+        given: list[Reader] = []
+        for first in range(0, len(self._readers), made):
+            answers = self._readers[first : first + made]
+            given += sorted(answers, key=lambda answer: -answer.mean_logprob)[:n]
+        for index, reader in enumerate(given):
+            reader.index = index
+        return given
 
     def __call__(self, index: int, output: TokenOutput) -> bytes:
         """The chunks of one output: one for each token, and at the end usage and [DONE].

@@ -123,6 +123,10 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     sampling: SamplingParameters
     choices: int = 1
     """Answers to each prompt."""
+    top_logprobs: int | None = None
+    """How many of the likeliest tokens are recorded with each token; None for no logprobs."""
+    prompt_top_logprobs: int | None = None
+    """The same for each token of a prompt."""
     ignore_eos: bool = False
     """Whether to go on after a token that ends the generation."""
     parse_special: bool = True

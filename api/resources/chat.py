@@ -18,10 +18,12 @@ from api.chat import (
 )
 from api.chat_answer import Addition, ChatAnswer
 from api.completions import AnswerTokenDetails, OpenAIRequest, Usage
+from api.logprobs import ChatLogprobs, PromptLogprobs
 from api.openai_answer import ChoiceReader, OpenAIWriter
 from api.resources.completions import OpenAIResource
 from api.tool_calls import ToolCallDelta
 from runtime.generation import FinishReason, TokenOutput
+from runtime.sampling import TokenLogprobs
 
 TOOL_CALLS = "tool_calls"
 """The reason of an end that a call is, unless the request names the tool: as OpenAI has it."""
@@ -50,6 +52,8 @@ class ChatReader(ChoiceReader):
     ) -> None:
         prompt = active.generations.each[index].prompt_tokens
         self.answer = ChatAnswer(active.model, options, prompt)
+        self._logprobs: list[TokenLogprobs] = []
+        """Those that no choice has shown yet."""
         super().__init__(active, wanted, index)
 
     def _shown(self) -> Iterable[str]:
@@ -57,7 +61,9 @@ class ChatReader(ChoiceReader):
 
     def take(self, output: TokenOutput) -> None:
         """Take in an output of an answer that is given whole."""
+        before = self.text.token_count
         self._add(self.text.add(output), ended=output.finish_reason is not None)
+        self._logprobs += self.added_logprobs(before)
 
     def whole(self) -> ChatChoice:
         """The whole answer."""
@@ -68,17 +74,24 @@ class ChatReader(ChoiceReader):
             reasoning=answer.reasoning or msgspec.UNSET,
             tool_calls=answer.calls or msgspec.UNSET,
         )
-        return ChatChoice(index=self.index, message=message, finish_reason=self._reason)
+        return ChatChoice(
+            index=self.index,
+            message=message,
+            logprobs=self._taken_logprobs(),
+            finish_reason=self._reason,
+        )
 
     def chunks(self, output: TokenOutput) -> Iterator[ChunkChoice]:
         """What an output adds to the answer."""
         shown, ended = not self.text.stopped, output.finish_reason is not None
+        before = self.text.token_count
         text = self.text.add(output)
         if not (shown or ended):
             return
         if not self._begun:
             self._begun = True
             yield self._choice(Delta(role="assistant", content=""), None)
+        self._logprobs += self.added_logprobs(before)
         calls = len(self.answer.calls)
         for added in self._add(text, ended=ended):
             calls += added.call is not None
@@ -99,7 +112,15 @@ class ChatReader(ChoiceReader):
         return TOOL_CALLS if called and reason == FinishReason.STOP else reason
 
     def _choice(self, delta: Delta, reason: str | None) -> ChunkChoice:
-        return ChunkChoice(index=self.index, delta=delta, finish_reason=reason)
+        logprobs = self._taken_logprobs() if self._logprobs else None
+        return ChunkChoice(index=self.index, delta=delta, logprobs=logprobs, finish_reason=reason)
+
+    def _taken_logprobs(self) -> ChatLogprobs | None:
+        """What no choice has shown yet, which this one shows."""
+        if self.shown.answer is None:
+            return None
+        taken, self._logprobs = self._logprobs, []
+        return self.shapes.chat(taken)
 
 
 class ChatWriter(OpenAIWriter[ChatReader]):
@@ -121,7 +142,14 @@ class ChatWriter(OpenAIWriter[ChatReader]):
             model=self._active.model.name,
             choices=tuple(choices),
             usage=usage,
+            prompt_logprobs=self._prompt_logprobs(),
         )
+
+    def _prompt_logprobs(self) -> PromptLogprobs | msgspec.UnsetType:
+        first = self._readers[0]
+        if first.shown.prompt is None:
+            return msgspec.UNSET
+        return first.shapes.prompt(first.prompt_logprobs)
 
     def _chunk(self, choices: Sequence[Any], usage: Usage | msgspec.UnsetType | None) -> ChatChunk:
         return ChatChunk(

@@ -1,7 +1,7 @@
 """OpenAI's dialect: POST /v1/completions, GET /v1/models and GET /v1/models/{name}."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import falcon
@@ -18,13 +18,16 @@ from api.completions import (
     OpenAIRequest,
     Usage,
 )
+from api.generation_state import text_decoder
+from api.logprobs import TextOffsets, echoed
 from api.openai_answer import ChoiceReader, OpenAIWriter
 from api.request_body import read_json_body
 from api.resources.readable import Readable
 from api.served_models import ServedModel, expect_served
 from api.services import Services
 from runtime.finite_json import finite_json
-from runtime.generation import TokenOutput
+from runtime.generation import FinishReason, TokenOutput
+from runtime.sampling import TokenLogprobs
 
 
 class OpenAIResource(ABC):
@@ -72,25 +75,66 @@ class CompletionReader(ChoiceReader):
     def __init__(self, active: ActiveRequest, wanted: OpenAIRequest, place: int) -> None:
         super().__init__(active, wanted, place)
         self._texts: list[str] = []
+        self._logprobs: list[TokenLogprobs] = []
+        tokenizer = active.model.tokenizer
+        self._prompt, self._prompt_offsets = "", list[int]()
+        if wanted.shown.echo:
+            prompt = wanted.generate.prompts[place // wanted.generate.choices]
+            tokens = self.generation.prompt_tokens
+            self._prompt, self._prompt_offsets = echoed(prompt, tokens, tokenizer)
+        self._offsets = TextOffsets(text_decoder(tokenizer), len(self._prompt))
+        self._begun = not wanted.shown.echo
+        """Whether nothing of the prompt is to be given any more."""
 
     def take(self, output: TokenOutput) -> None:
         """Take in an output of an answer that is given whole."""
+        before = self.text.token_count
         self._texts.append(self.text.add(output))
+        self._logprobs += self.added_logprobs(before)
 
     def whole(self) -> Choice:
         """The whole text."""
-        return self._choice("".join(self._texts), self.finish_reason)
+        text = "".join([self._prompt, *self._texts])
+        prompt = () if self._begun else self._scored_prompt()
+        choice = self._choice(text, self.finish_reason, self._logprobs, prompt)
+        if self.shown.prompt is None:
+            return choice
+        scored = self.shapes.prompt(self.prompt_logprobs)
+        return msgspec.structs.replace(choice, prompt_logprobs=scored)
 
-    def chunks(self, output: TokenOutput) -> Iterable[Choice]:
-        """What an output adds to the text."""
-        shown = not self.text.stopped
+    def chunks(self, output: TokenOutput) -> Iterator[Choice]:
+        """What an output adds to the text; the prompt comes before the first."""
+        shown, before = not self.text.stopped, self.text.token_count
         text = self.text.add(output)
+        if not self._begun and output.finish_reason is not FinishReason.FAILED:
+            self._begun = True
+            yield self._choice(self._prompt, None, (), self._scored_prompt())
         if output.finish_reason is not None:
-            return (self._choice(text, self.finish_reason),)
-        return (self._choice(text, None),) if shown else ()
+            yield self._choice(text, self.finish_reason, self.added_logprobs(before))
+        elif shown:
+            yield self._choice(text, None, self.added_logprobs(before))
 
-    def _choice(self, text: str, reason: str | None) -> Choice:
-        return Choice(text=text, index=self.index, finish_reason=reason)
+    def _scored_prompt(self) -> list[tuple[int, TokenLogprobs | None]]:
+        """The prompt's tokens, of which the first has no logprobs."""
+        tokens = self.generation.prompt_tokens
+        return list(zip(tokens, [None, *self.prompt_logprobs], strict=False))
+
+    def _choice(
+        self,
+        text: str,
+        reason: str | None,
+        added: Sequence[TokenLogprobs],
+        prompt: Sequence[tuple[int, TokenLogprobs | None]] = (),
+    ) -> Choice:
+        logprobs = None
+        if self.shown.answer is not None:
+            tokens = [*prompt, *((entry.token, entry) for entry in added)]
+            offsets = [
+                *self._prompt_offsets[: len(prompt)],
+                *(self._offsets.of(entry.token) for entry in added),
+            ]
+            logprobs = self.shapes.completion(tokens, offsets)
+        return Choice(text=text, index=self.index, logprobs=logprobs, finish_reason=reason)
 
 
 class CompletionWriter(OpenAIWriter[CompletionReader]):

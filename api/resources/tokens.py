@@ -134,7 +134,7 @@ def _rendered(
 ) -> RenderedRequest:
     expect_served(wanted.generate.model, model)
     tokens = tuple(prompt_tokens(prompt, wanted.generate, model, client))
-    model.engine.check_prompt(tokens)
+    model.engine.check_prompt(tokens, answered=wanted.generate.max_tokens > 0)
     room = model.engine.context_length - len(tokens)
     return RenderedRequest.of(wanted, tokens, model=model.name, name=name, room=room)
 

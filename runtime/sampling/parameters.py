@@ -62,8 +62,13 @@ RANGES: Mapping[str, Range] = {
 """Each number of SamplingParameters."""
 COUNTS: Mapping[str, Range] = {
     "n": Range(1, 128, whole=True),
+    "best_of": Range(1, 128, whole=True),
+    "logprobs": Range(0, 20, whole=True),
+    "top_logprobs": Range(0, 20, whole=True),
+    "prompt_logprobs": Range(0, 20, whole=True),
 }
-"""How many of what a request asks for, beside its parameters. Source: OpenAI's API reference."""
+"""How many of what a request asks for, beside its parameters. Source: OpenAI's API reference, and
+vLLM's limit of 20 where OpenAI's is 5 (`logprobs` of completions)."""
 BIASES = Range(-100.0, 100.0)
 """What may be added to a logit, as in OpenAI's API."""
 

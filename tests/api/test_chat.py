@@ -153,7 +153,7 @@ def test_what_a_user_types_is_text(serving: Serving) -> None:
         ({"response_format": {"type": "xml"}}, "response_format.type must be"),
         ({"n": 0}, "n must be at least 1"),
         ({"n": 129}, "n must be at most 128"),
-        ({"max_tokens": 0}, "max_tokens must be at least 1"),
+        ({"max_tokens": -2}, "max_tokens must be at least 0"),
         (
             {"max_tokens": None, "max_completion_tokens": 1.5},
             "max_completion_tokens must be a whole number",

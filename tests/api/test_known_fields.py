@@ -78,8 +78,8 @@ def test_truth_is_no_number() -> None:
     assert unknown("/v1/completions", mirostat=0) == ()
     with pytest.raises(InvalidRequest, match="mirostat"):
         unknown("/v1/completions", mirostat=True)
-    with pytest.raises(InvalidRequest, match="prompt_logprobs"):
-        unknown("/v1/completions", prompt_logprobs=0)
+    with pytest.raises(InvalidRequest, match="prompt_embeds"):
+        unknown("/v1/completions", prompt_embeds=0)
 
 
 @pytest.mark.parametrize("stream", [False, True])
