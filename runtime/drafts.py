@@ -14,6 +14,8 @@ MAX_DRAFT = 7
 MAX_PAUSE = 64
 DRAFTED_STEP = 8
 """Most tokens of a step that carries guesses: with more, a row more is a row's work more."""
+FORCED_STEP = 32
+"""The same where the guesses are a grammar's: what must come is computed sooner or later anyhow."""
 
 
 class PromptLookup:

@@ -18,7 +18,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 
-from runtime.drafts import DRAFTED_STEP
+from runtime.drafts import DRAFTED_STEP, FORCED_STEP, MAX_DRAFT
 from runtime.pages import PageManager
 from runtime.plan import PlannedRow, StepPlan
 from runtime.sequence import Sequence
@@ -255,20 +255,24 @@ class Scheduler:
         """Return the rows, with drafts if the step is so small that they cost little.
 
         Drafts delay no first token, and never take a new page: they fill only the free slots of the
-        last one.
+        last one. Steps may be larger for tokens that a grammar forces, but not where each token
+        takes a slot for a state.
         """
-        room = DRAFTED_STEP - sum(row.count for row in rows.values())
+        count = sum(row.count for row in rows.values())
+        room = DRAFTED_STEP - count
+        room_of_forced = FORCED_STEP - count if self._states is None else room
         drafted = []
         for sequence, row in rows.items():
             generates = row.samples and len(sequence.tokens) > sequence.prompt_length
-            if room > 0 and generates:
+            if room_of_forced > 0 and generates:
                 slots = len(sequence.pages) * self._pages.page_size - row.end
-                draft = _guess(sequence, min(room, slots))
+                draft = _guess(sequence, min(room, slots), min(room_of_forced, slots, MAX_DRAFT))
                 if self._states is None:
                     row = replace(row, draft=draft)
                 else:
                     row = self._states.drafted(row, draft)
                 room -= len(draft)
+                room_of_forced -= len(draft)
             drafted.append(row)
         return tuple(drafted)
 
@@ -350,18 +354,19 @@ def _unscored(sequence: Sequence, start: int, count: int) -> range:
     return range(max(start, sequence.scored), min(start + count, sequence.to_score))
 
 
-def _guess(sequence: Sequence, most: int) -> tuple[int, ...]:
-    """Return at most `most` drafted tokens of a sequence that its grammar allows.
+def _guess(sequence: Sequence, most: int, most_forced: int) -> tuple[int, ...]:
+    """Return drafted tokens of a sequence that its grammar allows: those that it forces, first.
 
-    Empty if drafting raises.
+    At most `most_forced` of these, or `most` of others. Empty if drafting raises.
     """
     if sequence.drafts is None:
         return ()
     try:
-        guesses = sequence.drafts.propose(sequence.tokens, most)
-        if sequence.matcher is not None:
-            guesses = guesses[: sequence.matcher.allowed_of(guesses)]
-        return guesses
+        matcher = sequence.matcher
+        if matcher is not None and (forced := matcher.forced()):
+            return forced[:most_forced]
+        guesses = sequence.drafts.propose(sequence.tokens, most) if most > 0 else ()
+        return guesses if matcher is None else guesses[: matcher.allowed_of(guesses)]
     except BaseException:
         log.exception("guessing failed; request %d goes on without", sequence.request_id)
         sequence.drafts = None

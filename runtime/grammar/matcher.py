@@ -43,6 +43,13 @@ class Matcher:
         """How many of these tokens, from the first on, the grammar allows to follow."""
         return self._state.validate_tokens(list(tokens))
 
+    def forced(self) -> tuple[int, ...]:
+        """The tokens of the text that must follow, as the tokenizer cuts it; empty where none must.
+
+        A model may cut it otherwise.
+        """
+        return tuple(self._state.compute_ff_tokens())
+
     def masks(self, guesses: Sequence[int] = ()) -> NDArray[np.bool_]:
         """Which tokens may follow now, and after each of some guesses [1 + guesses, vocabulary].
 

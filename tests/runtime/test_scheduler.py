@@ -3,11 +3,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from runtime.drafts import PromptLookup
+from runtime.drafts import FORCED_STEP, MAX_DRAFT, PromptLookup
+from runtime.grammar import Grammar, GrammarCompiler
 from runtime.pages import PageManager
 from runtime.plan import StepPlan
 from runtime.scheduler import Scheduler
 from runtime.sequence import Sequence
+from runtime.tokenizer import Tokenizer
 
 
 def make(
@@ -80,6 +82,23 @@ def test_no_chunk_of_a_prompt_carries_guesses() -> None:
             assert plan is not None
             assert plan.rows[0].draft == ()
             scheduler.commit(plan)
+
+
+def test_what_a_grammar_forces_is_guessed_in_larger_steps_too(tokenizer: Tokenizer) -> None:
+    text = "hello the world"
+    grammars = GrammarCompiler(tokenizer)
+    forced = grammars.matcher(Grammar.choice([text], field="c")).forced()
+    assert tokenizer.decode(forced) == text
+    scheduler, _ = make(page_count=256, page_size=64, token_budget=64, max_running=64)
+    for request_id in range(20):
+        matcher = grammars.matcher(Grammar.choice([text], field="c"))
+        scheduler.add(Sequence(request_id, [request_id, 2, 3], PromptLookup(), matcher))
+    finish_step(scheduler, scheduler.plan())
+    plan = scheduler.plan()
+    assert plan is not None
+    drafts = [row.draft for row in plan.rows]
+    assert drafts[0] == forced[:MAX_DRAFT]
+    assert sum(map(len, drafts)) == FORCED_STEP - 20
 
 
 def with_one_that_generates_and_a_prompt_of(length: int, **limits: int) -> Scheduler:
