@@ -9,7 +9,7 @@ from api.answer_options import AnswerOptions
 from api.served_models import ServedModel
 from api.tool_calls import ToolCall, tool_call
 from runtime.chat.answer_parser import AnswerParser, Said, Thought
-from runtime.chat.calls import Call
+from runtime.chat.tool_call_parsers import Call
 
 
 class Addition(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import msgspec
 
-from runtime.chat.calls import Call
+from runtime.chat.tool_call_parsers import Call
 from runtime.errors import InvalidRequest
 from runtime.grammar import Grammar, arguments_schema
 

@@ -305,14 +305,14 @@ class _Builder(Nodes):
         return self.scaled(fed, self.spec.residual_scale)
 
     def experts(self, name: str, weights: Experts, hidden: str) -> str:
-        """The answers of the chosen experts, and that of the shared one where there is one."""
+        """Write the selected experts, and the shared one if there is one."""
         router = self.linear(f"{name}_router", weights.router, hidden)
         matrices = {"gate": weights.gate, "up": weights.up, "down": weights.down}
-        choice = weights.choice
+        selection = weights.selection
         inputs = {"x": hidden, "router": router}
         inputs |= {port: self.blocks(each.weight) for port, each in matrices.items()}
         vectors = {f"{port}_bias": each.bias for port, each in matrices.items()}
-        vectors["selection_bias"] = choice.selection_bias
+        vectors["selection_bias"] = selection.selection_bias
         inputs |= {port: self.vector(each) for port, each in vectors.items() if each}
         fed = f"{name}_experts"
         self.node(
@@ -322,12 +322,12 @@ class _Builder(Nodes):
             columns=weights.gate.weight.columns,
             hidden=weights.down.weight.columns,
             formats=" ".join(each.weight.format for each in matrices.values()),
-            used=choice.used,
-            gating=choice.gating,
-            renormalize=int(choice.renormalized),
-            groups=choice.groups,
-            groups_used=choice.groups_used,
-            scale=choice.scale,
+            used=selection.used,
+            gating=selection.gating,
+            renormalize=int(selection.renormalized),
+            groups=selection.groups,
+            groups_used=selection.groups_used,
+            scale=selection.scale,
             activation=weights.activation,
         )
         if weights.shared is None:

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from api.serving import serve_model
+    from api.startup import serve_model
     from pipelines.preparation import expect_known
     from rocmforge.model import prepared
     from rocmforge.streams import say

@@ -7,8 +7,8 @@ text has all of its `told_by`.
 
 from dataclasses import dataclass
 
-from runtime.chat import calls
-from runtime.chat.calls import Reader
+from runtime.chat import tool_call_parsers as parsers
+from runtime.chat.tool_call_parsers import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,11 @@ REASONING_FORMATS = (
 )
 """The first that a template tells of; THINK where it tells of none."""
 
-HERMES = ToolFormat("hermes", ("<tool_call>",), ("<tool_call>",), ("</tool_call>",), calls.objects)
+HERMES = ToolFormat(
+    "hermes", ("<tool_call>",), ("<tool_call>",), ("</tool_call>",), parsers.objects
+)
 
-BARE = ToolFormat("json", (), (), (), calls.known_objects, sections=("<|python_tag|>",))
+BARE = ToolFormat("json", (), (), (), parsers.known_objects, sections=("<|python_tag|>",))
 """A JSON object with the tool's name, and nothing around it."""
 
 TOOL_FORMATS = (
@@ -109,7 +111,7 @@ TOOL_FORMATS = (
             "<|start|>assistant to=functions.",
         ),
         ("<|call|>", "<|end|>", "<|return|>"),
-        calls.named(r"(?P<name>[^\s<]+).*", "<|message|>"),
+        parsers.named(r"(?P<name>[^\s<]+).*", "<|message|>"),
         opening=("to=functions.",),
         inner=("<|message|>", "<|channel|>", "<|constrain|>"),
     ),
@@ -118,7 +120,7 @@ TOOL_FORMATS = (
         ("｜DSML｜", "invoke name="),
         ("<｜DSML｜function_calls>", "<｜DSML｜tool_calls>"),
         ("</｜DSML｜function_calls>", "</｜DSML｜tool_calls>"),
-        calls.tagged(
+        parsers.tagged(
             r'<｜DSML｜invoke name="(?P<name>[^"]*)">',
             "</｜DSML｜invoke>",
             r'<｜DSML｜parameter name="(?P<key>[^"]*)"(?: string="(?P<text>true|false)")?>',
@@ -132,9 +134,11 @@ TOOL_FORMATS = (
         ("<｜tool▁call▁begin｜>",),
         ("<｜tool▁call▁begin｜>",),
         ("<｜tool▁call▁end｜>",),
-        calls.first_of(
-            calls.named(r"(?:function<｜tool▁sep｜>)?(?P<name>[^\s<]+)", "\n```json", fenced=True),
-            calls.named(r"(?P<name>[^\s<]+)", "<｜tool▁sep｜>"),
+        parsers.first_of(
+            parsers.named(
+                r"(?:function<｜tool▁sep｜>)?(?P<name>[^\s<]+)", "\n```json", fenced=True
+            ),
+            parsers.named(r"(?P<name>[^\s<]+)", "<｜tool▁sep｜>"),
         ),
         sections=("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
         inner=("<｜tool▁sep｜>",),
@@ -144,7 +148,7 @@ TOOL_FORMATS = (
         ("<|tool_call_argument_begin|>",),
         ("<|tool_call_begin|>",),
         ("<|tool_call_end|>",),
-        calls.named(
+        parsers.named(
             r"(?P<id>(?:functions\.)?(?P<name>[^\s:<]+)(?::\d+)?)", "<|tool_call_argument_begin|>"
         ),
         sections=("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
@@ -155,9 +159,9 @@ TOOL_FORMATS = (
         ("[TOOL_CALLS]",),
         ("[TOOL_CALLS]",),
         (),
-        calls.first_of(
-            calls.named(r"(?P<name>[^\s\[]+)(?:\[CALL_ID\](?P<id>[a-zA-Z0-9]{9}))?", "[ARGS]"),
-            calls.objects,
+        parsers.first_of(
+            parsers.named(r"(?P<name>[^\s\[]+)(?:\[CALL_ID\](?P<id>[a-zA-Z0-9]{9}))?", "[ARGS]"),
+            parsers.objects,
         ),
         inner=("[ARGS]", "[CALL_ID]"),
         short_ids=True,
@@ -167,7 +171,7 @@ TOOL_FORMATS = (
         ("<minimax:tool_call>",),
         ("<minimax:tool_call>",),
         ("</minimax:tool_call>",),
-        calls.tagged(
+        parsers.tagged(
             r'<invoke name="?(?P<name>[^">]*)"?>',
             "</invoke>",
             r'<parameter name="?(?P<key>[^">]*)"?>',
@@ -180,7 +184,7 @@ TOOL_FORMATS = (
         ("<tool_call>", "<arg_key>", "<arg_value>"),
         ("<tool_call>",),
         ("</tool_call>",),
-        calls.tagged(
+        parsers.tagged(
             r"(?P<name>[^\s<]+)",
             r"$",
             r"<arg_key>(?P<key>[^<]*)</arg_key>\s*<arg_value>",
@@ -194,7 +198,7 @@ TOOL_FORMATS = (
         ("<tool_call{}>", "<tool_sep{}>"),
         ("<tool_call:opensource>",),
         ("</tool_call:opensource>",),
-        calls.tagged(
+        parsers.tagged(
             r"(?P<name>[^\s<]+)<tool_sep:opensource>",
             r"$",
             r"<arg_key:opensource>(?P<key>[^<]*)</arg_key:opensource>\s*<arg_value:opensource>",
@@ -209,7 +213,7 @@ TOOL_FORMATS = (
         ("<seed:tool_call>",),
         ("<seed:tool_call>",),
         ("</seed:tool_call>",),
-        calls.tagged(
+        parsers.tagged(
             r"<function=(?P<name>[^>\n]+)>",
             "</function>",
             r"<parameter=(?P<key>[^>\n]+)>",
@@ -222,7 +226,7 @@ TOOL_FORMATS = (
         ("<tool_call>", "<function=", "<parameter="),
         ("<tool_call>",),
         ("</tool_call>",),
-        calls.tagged(
+        parsers.tagged(
             r"<function=(?P<name>[^>\n]+)>",
             "</function>",
             r"<parameter=(?P<key>[^>\n]+)>",
@@ -235,14 +239,14 @@ TOOL_FORMATS = (
         ("<function=", "</function>"),
         ("<function=",),
         ("</function>",),
-        calls.named(r"(?P<name>[^\s>]+)", ">"),
+        parsers.named(r"(?P<name>[^\s>]+)", ">"),
     ),
     ToolFormat(
         "minicpm",
         ('<function name="', '<param name="'),
         ('<function name="',),
         ("</function>",),
-        calls.tagged(
+        parsers.tagged(
             r'(?P<name>[^">]*)">',
             "$",
             r'<param name="(?P<key>[^">]*)">',
@@ -256,7 +260,7 @@ TOOL_FORMATS = (
         ("<|tool_call>", "<tool_call|>"),
         ("<|tool_call>",),
         ("<tool_call|>",),
-        calls.braced,
+        parsers.braced,
         inner=('<|"|>',),
         in_json=False,
     ),
@@ -265,7 +269,7 @@ TOOL_FORMATS = (
         ("<start_function_call>",),
         ("<start_function_call>",),
         ("<end_function_call>",),
-        calls.braced,
+        parsers.braced,
         inner=("<escape>",),
         in_json=False,
     ),
@@ -274,21 +278,23 @@ TOOL_FORMATS = (
         ("<|START_ACTION|>",),
         ("<|START_ACTION|>",),
         ("<|END_ACTION|>",),
-        calls.objects,
+        parsers.objects,
     ),
     ToolFormat(
         "command-r",
         ("Action:", "```json", "tool_name"),
         ("Action:\n```json", "Action: ```json"),
         ("```",),
-        calls.objects,
+        parsers.objects,
     ),
     ToolFormat(
         "solar",
         ("<|tool_call:begin|>",),
         ("<|tool_call:begin|>",),
         ("<|tool_call:end|>",),
-        calls.named(r"(?P<id>[^<\s]*)<\|tool_call:name\|>(?P<name>[^<\s]+)", "<|tool_call:args|>"),
+        parsers.named(
+            r"(?P<id>[^<\s]*)<\|tool_call:name\|>(?P<name>[^<\s]+)", "<|tool_call:args|>"
+        ),
         sections=("<|tool_calls|>", "<|calls|>"),
         inner=("<|tool_call:name|>", "<|tool_call:args|>"),
     ),
@@ -297,7 +303,7 @@ TOOL_FORMATS = (
         ("<|tool_call_start|>",),
         ("<|tool_call_start|>",),
         ("<|tool_call_end|>",),
-        calls.first_of(calls.python_calls, calls.objects),
+        parsers.first_of(parsers.python_calls, parsers.objects),
         in_json=False,
     ),
     ToolFormat(
@@ -305,31 +311,31 @@ TOOL_FORMATS = (
         ("<TOOLCALL>",),
         ("<TOOLCALL>",),
         ("</TOOLCALL>",),
-        calls.objects,
+        parsers.objects,
     ),
     ToolFormat(
         "tool-calls",
         ("<tool_calls>",),
         ("<tool_calls>",),
         ("</tool_calls>",),
-        calls.objects,
+        parsers.objects,
     ),
     ToolFormat(
         "apertus",
         ("<|tools_prefix|>",),
         ("<|tools_prefix|>",),
         ("<|tools_suffix|>",),
-        calls.keyed_objects,
+        parsers.keyed_objects,
     ),
     HERMES,
-    ToolFormat("granite", ("<|tool_call|>",), ("<|tool_call|>",), (), calls.objects),
-    ToolFormat("functools", ("functools[",), ("functools[",), (), calls.rest_of_array),
+    ToolFormat("granite", ("<|tool_call|>",), ("<|tool_call|>",), (), parsers.objects),
+    ToolFormat("functools", ("functools[",), ("functools[",), (), parsers.rest_of_array),
     ToolFormat(
         "gigachat-role",
         ("function call<|role_sep|>",),
         ("function call<|role_sep|>",),
         ("<|message_sep|>",),
-        calls.objects,
+        parsers.objects,
         sections=("<|message_sep|>",),
         inner=("<|role_sep|>",),
     ),
@@ -338,7 +344,7 @@ TOOL_FORMATS = (
         ("<|function_call|>",),
         ("<|function_call|>",),
         ("<|message_sep|>",),
-        calls.objects,
+        parsers.objects,
     ),
 )
 """The first of which the template has all the words; BARE where there is none."""

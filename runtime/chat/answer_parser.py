@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from runtime.chat.answer_formats import ReasoningFormat, ToolFormat
-from runtime.chat.calls import Call, Tools
+from runtime.chat.tool_call_parsers import Call, Tools
 
 BETWEEN_OBJECTS = ",;"
 """What may stand between calls that are JSON alone, beside white space."""

@@ -23,7 +23,7 @@ from runtime.chat.messages import Message, for_template, plain
 from runtime.chat.sandbox import MAX_TIME_FORMAT_LENGTH, SANDBOX, Refusal
 from runtime.chat.syntax import CONTENT, Reads, reads_of
 from runtime.chat.text import TemplateText, joined
-from runtime.chat.written_calls import Written, written_calls
+from runtime.chat.tool_call_writers import Written, written_calls
 from runtime.errors import InvalidRequest, SettingsError
 from runtime.tokenizer import Tokenizer, Watch, unwatched
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from runtime.chat.answer_formats import ReasoningFormat, ToolFormat
-from runtime.chat.written_calls import (
+from runtime.chat.tool_call_writers import (
     ARGUMENTS,
     INDEX,
     KEY,

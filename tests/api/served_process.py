@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from api import serve as serve_module
+from api import lifecycle
 from api.app import create_app
-from api.serve import serve
+from api.lifecycle import serve
 from api.served_models import ServedModel
 from api.server import Server
 from api.services import Services
@@ -36,7 +36,7 @@ def main(prepared: Path, gguf: Path, given: dict[str, float], fault: str) -> Non
     """Serve until the end that is tested."""
     engine_module.STOP_SECONDS = given.pop("stop_seconds", engine_module.STOP_SECONDS)
     if fault == CLOSING_HANGS:
-        serve_module.LAST_RESORT_SECONDS = 0.5
+        lifecycle.LAST_RESORT_SECONDS = 0.5
         Server.close = lambda self: threading.Event().wait()  # type: ignore[method-assign,assignment]
     settings = Settings(port=0, cache_tokens=1024, threads=1, max_connections=8, **given)  # type: ignore[arg-type]
     services = Services(settings=settings)

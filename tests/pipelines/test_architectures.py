@@ -136,7 +136,7 @@ def test_the_gating_function_is_the_files_or_what_its_bias_needs(
     metadata = {**TINY_MODELS["deepseek2"].metadata, key: value}
     experts = tiny(tmp_path, "deepseek2", metadata=metadata).layers[1].feed_forward
     assert isinstance(experts, Experts)
-    assert experts.choice.gating == gating
+    assert experts.selection.gating == gating
 
 
 def test_scaling_is_for_global_layers_where_the_family_says_so(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from runtime.chat.answer_formats import (
     ReasoningFormat,
 )
 from runtime.chat.answer_parser import AnswerForm, AnswerParser, Part
-from runtime.chat.calls import Call
-from runtime.chat.written_calls import WRITTEN, Written
+from runtime.chat.tool_call_parsers import Call
+from runtime.chat.tool_call_writers import WRITTEN, Written
 from runtime.errors import InvalidRequest
 from runtime.grammar import (
     Calls,

@@ -19,7 +19,7 @@ from runtime.chat.answer_formats import (
     tool_format,
 )
 from runtime.chat.answer_parser import AnswerForm, AnswerParser, Part, Said, Thought
-from runtime.chat.calls import Call
+from runtime.chat.tool_call_parsers import Call
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -1,8 +1,8 @@
 """What a GGUF holds, as a frozen ModelSpec: one declarative row a family, the rest inferred."""
 
 from pipelines.conversion.architectures.describe import describe as describe
-from pipelines.conversion.architectures.spec import Choice as Choice
 from pipelines.conversion.architectures.spec import Experts as Experts
+from pipelines.conversion.architectures.spec import ExpertSelection as ExpertSelection
 from pipelines.conversion.architectures.spec import FeedForward as FeedForward
 from pipelines.conversion.architectures.spec import LatentAttention as LatentAttention
 from pipelines.conversion.architectures.spec import Layer as Layer

@@ -13,7 +13,7 @@ class Routing:
     """How a family uses its experts, in layers that have such."""
 
     renormalized: bool | None = True
-    """Shares are divided by their sum over the chosen experts; None: the file says whether."""
+    """Shares are divided by their sum over the selected experts; None: the file says whether."""
     gating: Literal["softmax", "sigmoid"] | None = "softmax"
     """What makes probabilities of the logits; None: the file says it, and its groups."""
     activation: Literal["silu", "clamped_silu"] = "silu"

@@ -1,8 +1,8 @@
 """The tensors of one block -> Layer."""
 
 from pipelines.conversion.architectures.architecture import Architecture
-from pipelines.conversion.architectures.choice import choice
 from pipelines.conversion.architectures.directory import Keys, Tensors
+from pipelines.conversion.architectures.expert_selection import expert_selection
 from pipelines.conversion.architectures.latent import LatentShape
 from pipelines.conversion.architectures.recurrence import short_convolution
 from pipelines.conversion.architectures.spec import (
@@ -171,8 +171,8 @@ class Blocks:
         if routing is None or f"{block}.ffn_gate_inp.weight" not in self.tensors:
             return self.feed_forward(block, "", self.hidden(block))
         tensors, width = self.tensors, self.width
-        chosen = choice(self.keys, tensors, block, routing)
-        count = chosen.experts
+        selection = expert_selection(self.keys, tensors, block, routing)
+        count = selection.experts
         hidden = tensors.rows_of(f"{block}.ffn_gate_exps.weight")
         shared = shared_gate = None
         if f"{block}.ffn_up_shexp.weight" in tensors:
@@ -185,7 +185,7 @@ class Blocks:
             gate=tensors.stacked(f"{block}.ffn_gate_exps", count, hidden, width),
             up=tensors.stacked(f"{block}.ffn_up_exps", count, hidden, width),
             down=tensors.stacked(f"{block}.ffn_down_exps", count, width, hidden),
-            choice=chosen,
+            selection=selection,
             activation=routing.activation,
             shared=shared,
             shared_gate=shared_gate,

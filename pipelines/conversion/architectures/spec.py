@@ -101,21 +101,21 @@ class FeedForward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """How a router's logits become chosen experts and their shares."""
+class ExpertSelection:
+    """How a router's logits give the selected experts and their shares. Immutable."""
 
     experts: int
     used: int
     gating: Literal["softmax", "sigmoid"] = "softmax"
     """What makes probabilities of the logits."""
     renormalized: bool
-    """Shares are divided by their sum over the chosen experts."""
+    """Shares are divided by their sum over the selected experts."""
     scale: float
     selection_bias: TensorInfo | None = None
-    """[experts]: added to the probabilities for the choice, not for the shares."""
+    """[experts]: added to the probabilities for the selection, not for the shares."""
     groups: int = 1
     groups_used: int = 1
-    """Number of groups that experts are chosen from: the best of `groups` equal ones."""
+    """Number of groups that experts are selected from: the best of `groups` equal ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +127,7 @@ class Experts:
     up: Linear
     down: Linear
     """Matrices [experts, rows, columns] and biases [experts, rows]."""
-    choice: Choice
+    selection: ExpertSelection
     activation: Literal["silu", "clamped_silu"]
     shared: FeedForward | None
     """Added for every token."""
@@ -177,7 +177,14 @@ def _tensors(part: object) -> Iterator[TensorInfo]:
         for each in part:
             yield from _tensors(each)
     elif isinstance(
-        part, Linear | Norm | FeedForward | Experts | Choice | LatentAttention | ShortConvolution
+        part,
+        Linear
+        | Norm
+        | FeedForward
+        | Experts
+        | ExpertSelection
+        | LatentAttention
+        | ShortConvolution,
     ):
         for name in part.__slots__:
             yield from _tensors(getattr(part, name))

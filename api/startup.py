@@ -6,7 +6,7 @@ from pathlib import Path
 
 from api.app import create_app
 from api.discovery import Discovery
-from api.serve import serve
+from api.lifecycle import serve
 from api.served_models import ServedModel
 from api.services import Services
 from api.takeover import LOOK_SECONDS, Takeover

@@ -1,18 +1,18 @@
-"""How a family chooses among its experts, as its row or its file says."""
+"""Reads from the family's row or the file how a block selects among its experts."""
 
 from typing import Literal
 
 from pipelines.conversion.architectures.architecture import Routing
 from pipelines.conversion.architectures.directory import Keys, Tensors
-from pipelines.conversion.architectures.spec import Choice
+from pipelines.conversion.architectures.spec import ExpertSelection
 from runtime.gguf import TensorInfo
 
 SOFTMAX, SIGMOID = 1, 2
 """Of `expert_gating_func`."""
 
 
-def choice(keys: Keys, tensors: Tensors, block: str, routing: Routing) -> Choice:
-    """The choice of one block."""
+def expert_selection(keys: Keys, tensors: Tensors, block: str, routing: Routing) -> ExpertSelection:
+    """Return how a block selects its experts. Raises GGUFError or UnsupportedModel."""
     count = keys.count("expert_count")
     used = keys.count("expert_used_count")
     if used > count:
@@ -21,7 +21,7 @@ def choice(keys: Keys, tensors: Tensors, block: str, routing: Routing) -> Choice
     bias = _selection_bias(tensors, block, count)
     gating, renormalized = routing.gating, routing.renormalized
     if gating is not None:
-        return Choice(
+        return ExpertSelection(
             experts=count,
             used=used,
             gating=gating,
@@ -35,7 +35,7 @@ def choice(keys: Keys, tensors: Tensors, block: str, routing: Routing) -> Choice
         keys.fail("expert_group_count", f"is {groups}, no divisor of the {count} experts")
     if groups_used > groups or used > groups_used * (count // groups):
         keys.fail("expert_group_used_count", f"is {groups_used}: too many, or too few experts")
-    return Choice(
+    return ExpertSelection(
         experts=count,
         used=used,
         gating=_gating(keys, is_biased=bias is not None),
