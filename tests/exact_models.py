@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS
-from tests.tiny_model import Latent, TinyModel, Value
+from tests.tiny_model import DeltaNet, Latent, ShortConvolution, TinyModel, Value
 from tests.tiny_models import TINY_MODELS
 
 WIDTH = 256
@@ -58,6 +58,7 @@ def exact_model(name: str, format: str) -> TinyModel:
         feed_forward=WIDTH,
         shared=WIDTH if tiny.shared else 0,
         latent=latent,
+        recurrent=_recurrent(tiny),
         metadata=_metadata(tiny),
         format=format,
         formats=few_columns,
@@ -65,6 +66,12 @@ def exact_model(name: str, format: str) -> TinyModel:
         embedding_gain=embedding_gain,
         context=max(tiny.context, positions_of(tiny)),
     )
+
+
+def _recurrent(tiny: TinyModel) -> ShortConvolution | DeltaNet | None:
+    if not isinstance(tiny.recurrent, DeltaNet):
+        return tiny.recurrent
+    return replace(tiny.recurrent, heads=WIDTH // 64, key_heads=2, head_dim=64)
 
 
 def positions_of(tiny: TinyModel) -> int:

@@ -47,7 +47,8 @@ class TinyModel:
     """Tensors of rope divisors, each with its largest."""
     metadata: Mapping[str, Value] = field(default_factory=dict)
     latent: "Latent | None" = None
-    recurrent: "ShortConvolution | None" = None
+    recurrent: "ShortConvolution | DeltaNet | None" = None
+    query_gate: bool = False
     recurrent_layers: Sequence[int] = ()
     """Layers that have it in the place of attention."""
     output_norm: str = "output_norm"
@@ -120,6 +121,46 @@ class ShortConvolution:
         writing.matrix(f"{block}.shortconv.in_proj", 3 * width, width)
         writing.table(f"{block}.shortconv.conv.weight", width, self.taps)
         writing.matrix(f"{block}.shortconv.out_proj", width, width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeltaNet:
+    """The layers of Qwen3-Next and Qwen3.5 without attention."""
+
+    heads: int = 4
+    key_heads: int = 2
+    head_dim: int = 16
+    taps: int = 4
+    fused: bool = False
+    """Alpha and beta come of one matrix."""
+
+    def keys(self, model: TinyModel) -> dict[str, Value]:
+        """What stands in the file's metadata."""
+        return {
+            "ssm.conv_kernel": self.taps,
+            "ssm.inner_size": self.heads * self.head_dim,
+            "ssm.state_size": self.head_dim,
+            "ssm.time_step_rank": self.heads,
+            "ssm.group_count": self.key_heads,
+            "full_attention_interval": min({*range(model.layers)} - {*model.recurrent_layers}) + 1,
+        }
+
+    def write(self, writing: "_Writing", block: str) -> None:
+        """Write the tensors of one block."""
+        width, values = writing.model.embedding, self.heads * self.head_dim
+        mixed = 2 * self.key_heads * self.head_dim + values
+        writing.matrix(f"{block}.attn_qkv", mixed, width)
+        writing.matrix(f"{block}.attn_gate", values, width)
+        writing.table(f"{block}.ssm_conv1d.weight", mixed, self.taps)
+        writing.vector(f"{block}.ssm_dt.bias", self.heads, mean=0.0)
+        writing.vector(f"{block}.ssm_a", self.heads, mean=-1.0)
+        if self.fused:
+            writing.matrix(f"{block}.ssm_ba", 2 * self.heads, width)
+        else:
+            writing.matrix(f"{block}.ssm_alpha", self.heads, width)
+            writing.matrix(f"{block}.ssm_beta", self.heads, width)
+        writing.vector(f"{block}.ssm_norm.weight", self.head_dim, mean=1.0)
+        writing.matrix(f"{block}.ssm_out", width, values)
 
 
 def write_tiny_model(path: Path, model: TinyModel, *, seed: int = 0) -> Path:
@@ -231,10 +272,11 @@ class _Writing:
         if model.latent:
             return self.latent_attention(block, model.latent)
         query, each = model.heads * model.head_dim, model.kv_heads * model.head_dim
+        queries = 2 * query if model.query_gate else query
         if "attn_qkv" in model.fused:
-            self.matrix(f"{block}.attn_qkv", query + 2 * each, model.embedding)
+            self.matrix(f"{block}.attn_qkv", queries + 2 * each, model.embedding)
         else:
-            for name, rows in zip(QKV, (query, each, each), strict=True):
+            for name, rows in zip(QKV, (queries, each, each), strict=True):
                 self.matrix(f"{block}.{name}", rows, model.embedding)
         self.matrix(f"{block}.attn_output", model.embedding, query)
         if model.attention_gate:

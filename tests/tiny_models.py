@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tests.tiny_model import QKV, Value
+from tests.tiny_model import DeltaNet as DeltaNet
 from tests.tiny_model import Latent as Latent
 from tests.tiny_model import ShortConvolution as ShortConvolution
 from tests.tiny_model import TinyModel as TinyModel
@@ -281,6 +282,43 @@ TINY_MODELS: Mapping[str, TinyModel] = {
         norms=("attn_norm",),
         epsilon_key=LAYER_NORM,
         metadata={**WINDOW, "logit_scale": 0.25},
+    ),
+    "qwen3next": TinyModel(
+        architecture="qwen3next",
+        layers=4,
+        norms=("attn_norm", "post_attention_norm"),
+        query_key_norm="head",
+        query_gate=True,
+        recurrent=DeltaNet(fused=True),
+        recurrent_layers=(0, 1, 2),
+        experts=8,
+        shared=64,
+        tied=False,
+        metadata={"rope.dimension_count": 8},
+    ),
+    "qwen35": TinyModel(
+        architecture="qwen35",
+        layers=4,
+        head_dim=32,
+        norms=("attn_norm", "post_attention_norm"),
+        query_key_norm="head",
+        query_gate=True,
+        recurrent=DeltaNet(heads=6),
+        recurrent_layers=(0, 2),
+        metadata={"rope.dimension_count": 8, "rope.dimension_sections": [2, 1, 1, 0]},
+    ),
+    "qwen35moe": TinyModel(
+        architecture="qwen35moe",
+        layers=4,
+        norms=("attn_norm", "post_attention_norm"),
+        query_key_norm="head",
+        query_gate=True,
+        recurrent=DeltaNet(key_heads=4, taps=3),
+        recurrent_layers=(0, 1, 2),
+        experts=8,
+        shared=64,
+        tied=False,
+        metadata={"rope.dimension_count": 16, "rope.dimension_sections": [3, 3, 2, 0]},
     ),
     "lfm2": TinyModel(
         architecture="lfm2",

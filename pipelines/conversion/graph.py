@@ -21,7 +21,7 @@ from pipelines.conversion.architectures import (
 from pipelines.conversion.latent_attention import LatentAttentionNodes
 from pipelines.conversion.nodes import Nodes, Value
 from pipelines.conversion.pools import Pool, States
-from pipelines.conversion.recurrence import short_convolution
+from pipelines.conversion.recurrence import recurrence_nodes, state_writers
 from runtime.gguf import GGUFFile, TensorInfo
 from runtime.interface import (
     LOGIT_ROWS,
@@ -64,7 +64,7 @@ class _Builder(Nodes):
         self.spec = spec
         self.file = file
         self.angles: dict[Rotary, str] = {}
-        states = sum(layer.recurrence is not None for layer in spec.layers)
+        states = sum(map(state_writers, spec.layers))
         self.page_pool = Pool(PAGE_POOL, PAGE_POOL_OUT, writers=spec.attention_layers)
         self.states = States(Pool(STATE_POOL, STATE_POOL_OUT, writers=states))
 
@@ -182,7 +182,7 @@ class _Builder(Nodes):
         if layer.recurrence is None:
             mixed = self.attention(block, layer, hidden)
         else:
-            mixed = short_convolution(self, self.states, block, layer.recurrence, hidden)
+            mixed = recurrence_nodes(self, self.states, block, layer.recurrence, hidden)
         output = self.linear(f"{block}.attn_output", layer.attention_output, mixed)
         return self.scaled(output, self.spec.residual_scale)
 
@@ -240,6 +240,9 @@ class _Builder(Nodes):
             attended = latent.answers(attended)
         if layer.gate is not None:
             attended = self.gated_answers(block, layer.gate, hidden, attended)
+        if layer.has_query_gate:
+            opened = self.plain("Sigmoid", f"{block}.attn_gate_open", f"{block}.attn_gate")
+            attended = self.plain("Mul", f"{block}.attn_gated", attended, opened)
         return attended
 
     def gated_answers(self, block: str, weights: Linear, hidden: str, attended: str) -> str:
@@ -263,10 +266,13 @@ class _Builder(Nodes):
         if len(linears) == 1:
             fused = self.linear(f"{block}.attn_qkv", linears[0], hidden)
             each = spec.kv_heads * spec.head_dim
-            self.split(fused, names, (spec.heads * spec.head_dim, each, each))
+            queries = spec.heads * spec.head_dim * (2 if layer.has_query_gate else 1)
+            self.split(fused, names, (queries, each, each))
         else:
             for name, linear in zip(names, linears, strict=True):
                 self.linear(name, linear, hidden)
+        if layer.has_query_gate:
+            names = (self.query_of(block, names[0]), *names[1:])
         query, key, value = (self.clamped(name) for name in names)
         if layer.query_norm is None or layer.key_norm is None:
             return query, key, value
@@ -275,6 +281,16 @@ class _Builder(Nodes):
             return query, self.rms_norm(f"{key}_norm", key, ones), value
         query = self.rms_norm(f"{query}_norm", query, self.vector(layer.query_norm))
         return query, self.rms_norm(f"{key}_norm", key, self.vector(layer.key_norm)), value
+
+    def query_of(self, block: str, both: str) -> str:
+        """The queries of what also holds a gate behind each; the gate is `block`.attn_gate."""
+        heads, head_dim = self.spec.heads, self.spec.head_dim
+        parts = tuple(f"{block}.attn_{each}_heads" for each in ("query", "gate"))
+        by_head = self.reshaped(f"{both}.heads", both, heads, 2 * head_dim)
+        self.split(by_head, parts, (head_dim, head_dim), axis=2)
+        query, gate = parts
+        self.reshaped(f"{block}.attn_gate", gate, heads * head_dim)
+        return self.reshaped(f"{block}.attn_query", query, heads * head_dim)
 
     def clamped(self, name: str) -> str:
         """Values within the bounds of the family."""

@@ -1,27 +1,103 @@
 """Recurrent layers as nodes."""
 
-from pipelines.conversion.architectures import ShortConvolution
+from pipelines.conversion.architectures import DeltaNet, Layer, Recurrence, ShortConvolution
 from pipelines.conversion.nodes import Nodes
 from pipelines.conversion.pools import States
+from runtime.gguf import TensorInfo
 
 
-def short_convolution(
-    nodes: Nodes, states: States, block: str, weights: ShortConvolution, hidden: str
+def state_writers(layer: Layer) -> int:
+    """How many nodes of a layer have a state."""
+    if layer.recurrence is None:
+        return 0
+    return 2 if isinstance(layer.recurrence, DeltaNet) else 1
+
+
+def recurrence_nodes(
+    nodes: Nodes, states: States, block: str, weights: Recurrence, hidden: str
 ) -> str:
-    """What a gated convolution makes of a normed input, before its output matrix."""
-    width, _ = weights.taps.shape
-    parts = tuple(f"{block}.shortconv_{each}" for each in "bcx")
-    nodes.split(
-        nodes.linear(f"{block}.shortconv_in", weights.projection, hidden), parts, (width,) * 3
-    )
-    before, after, inner = parts
-    gated = nodes.plain("Mul", f"{block}.shortconv_bx", before, inner)
-    inputs, outputs, offset = states.next(block, weights.state_values)
-    name = f"{block}.shortconv"
+    """What a recurrence makes of a normed input, before its output matrix."""
+    if isinstance(weights, ShortConvolution):
+        return _short_convolution(nodes, states, block, weights, hidden)
+    return _delta_net(nodes, states, block, weights, hidden)
+
+
+def _convolution(
+    nodes: Nodes, states: States, name: str, taps: TensorInfo, hidden: str, activation: str = ""
+) -> str:
+    channels, count = taps.shape
+    inputs, outputs, offset = states.next(name, channels * (count - 1))
     nodes.node(
         "CausalConvolution",
-        {"x": gated, "weight": nodes.vector(weights.taps), **inputs},
+        {"x": hidden, "weight": nodes.vector(taps), **inputs},
         {"y": name, **outputs},
         offset=offset,
+        activation=activation,
     )
-    return nodes.plain("Mul", f"{block}.shortconv_gated", after, name)
+    return name
+
+
+def _short_convolution(
+    nodes: Nodes, states: States, block: str, weights: ShortConvolution, hidden: str
+) -> str:
+    name = f"{block}.shortconv"
+    width, _ = weights.taps.shape
+    parts = tuple(f"{name}_{each}" for each in "bcx")
+    nodes.split(nodes.linear(f"{name}_in", weights.projection, hidden), parts, (width,) * 3)
+    before, after, inner = parts
+    gated = nodes.plain("Mul", f"{name}_bx", before, inner)
+    return nodes.plain(
+        "Mul", f"{name}_gated", after, _convolution(nodes, states, name, weights.taps, gated)
+    )
+
+
+def _delta_net(nodes: Nodes, states: States, block: str, weights: DeltaNet, hidden: str) -> str:
+    mixed = nodes.linear(f"{block}.attn_qkv", weights.projection, hidden)
+    gate = nodes.linear(f"{block}.attn_gate", weights.gate, hidden)
+    alpha, beta = _alpha_beta(nodes, block, weights, hidden)
+    convolved = _convolution(nodes, states, f"{block}.conv", weights.taps, mixed, "silu")
+    name = f"{block}.delta"
+    inputs, outputs, offset = states.next(name, weights.heads * weights.head_dim**2)
+    nodes.node(
+        "GatedDeltaNet",
+        {
+            "x": convolved,
+            "alpha": alpha,
+            "beta": beta,
+            "decay": nodes.vector(weights.decay),
+            "step_bias": nodes.vector(weights.step_bias),
+            **inputs,
+        },
+        {"y": name, **outputs},
+        offset=offset,
+        heads=weights.heads,
+        key_heads=weights.key_heads,
+        head_dim=weights.head_dim,
+        epsilon=nodes.epsilon,
+        interleaved=int(weights.is_interleaved),
+    )
+    normed = nodes.rms_norm(f"{block}.ssm_norm", name, nodes.vector(weights.norm))
+    nodes.node(
+        "GatedActivation",
+        {"gate": gate, "up": normed},
+        {"y": f"{block}.delta_gated"},
+        activation="silu",
+    )
+    return f"{block}.delta_gated"
+
+
+def _alpha_beta(nodes: Nodes, block: str, weights: DeltaNet, hidden: str) -> tuple[str, str]:
+    """Of each head, as two values [T, heads]."""
+    alpha, beta = f"{block}.ssm_alpha", f"{block}.ssm_beta"
+    if len(weights.alpha_beta) == 2:
+        of_alpha, of_beta = weights.alpha_beta
+        return nodes.linear(alpha, of_alpha, hidden), nodes.linear(beta, of_beta, hidden)
+    (fused,) = weights.alpha_beta
+    each = weights.heads // weights.key_heads
+    both = nodes.linear(f"{block}.ssm_ba", fused, hidden)
+    by_key = nodes.reshaped(f"{both}.heads", both, weights.key_heads, 2 * each)
+    nodes.split(by_key, (f"{beta}.heads", f"{alpha}.heads"), (each, each), axis=2)
+    return (
+        nodes.reshaped(alpha, f"{alpha}.heads", weights.heads),
+        nodes.reshaped(beta, f"{beta}.heads", weights.heads),
+    )

@@ -249,6 +249,34 @@ _ALL = (
         on_gpu=False,
     ),
     Operator(
+        "GatedDeltaNet",
+        "For each head, token by token: S' = g S + k (b (v - (g S)^T k))^T, y = S'^T q / sqrt(D), "
+        "with g = exp(decay * softplus(alpha + step_bias)), b = sigmoid(beta), and q and k divided "
+        "by sqrt(sum of squares + epsilon). S [D, D] of all heads is the state.",
+        'Yang, Kautz and Hatamizadeh, "Gated Delta Networks", 2024',
+        (
+            Port("x", "float32", "[T, (2G + H) * D]", "queries, keys (G heads) and values"),
+            Port("alpha", "float32", "[T, H]", "of the gates"),
+            Port("beta", "float32", "[T, H]", "logits of how much is corrected"),
+            Port("decay", "float32", "[H]", "below zero"),
+            Port("step_bias", "float32", "[H]", "added to alpha"),
+            *_STATES,
+        ),
+        (Port("y", "float32", "[T, H * D]", "what the heads read"), _STATES_WRITTEN),
+        (
+            _OFFSET,
+            Attribute("heads", int, "H, a multiple of G", minimum=1),
+            Attribute("key_heads", int, "G", minimum=1),
+            Attribute("head_dim", int, "D", minimum=1),
+            _EPSILON,
+            Attribute(
+                "interleaved", int, "1: head h reads key head h // (H / G), 0: h % G", minimum=0
+            ),
+        ),
+        alias=("states", "states_written"),
+        on_gpu=False,
+    ),
+    Operator(
         "GatedActivation",
         "y = activation(gate) * up. silu(x) = x / (1 + exp(-x)); "
         "gelu(x) = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))).",

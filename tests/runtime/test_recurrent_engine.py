@@ -30,7 +30,7 @@ def recurrent(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def repetitive(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with small weights: it says much twice, so that guesses hold."""
-    return written(replace(TINY_MODELS[name], gain=0.5), tmp_path_factory.mktemp(name))
+    return written(replace(TINY_MODELS[name], gain=0.15), tmp_path_factory.mktemp(name))
 
 
 def written(model: TinyModel, folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """What a GGUF holds, as a frozen ModelSpec: one declarative row a family, the rest inferred."""
 
 from pipelines.conversion.architectures.describe import describe as describe
+from pipelines.conversion.architectures.spec import DeltaNet as DeltaNet
 from pipelines.conversion.architectures.spec import Experts as Experts
 from pipelines.conversion.architectures.spec import ExpertSelection as ExpertSelection
 from pipelines.conversion.architectures.spec import FeedForward as FeedForward
@@ -10,6 +11,7 @@ from pipelines.conversion.architectures.spec import Linear as Linear
 from pipelines.conversion.architectures.spec import ModelSpec as ModelSpec
 from pipelines.conversion.architectures.spec import Norm as Norm
 from pipelines.conversion.architectures.spec import QueryTemperature as QueryTemperature
+from pipelines.conversion.architectures.spec import Recurrence as Recurrence
 from pipelines.conversion.architectures.spec import Rotary as Rotary
 from pipelines.conversion.architectures.spec import ShortConvolution as ShortConvolution
 from pipelines.conversion.architectures.table import ARCHITECTURES as ARCHITECTURES

@@ -54,8 +54,13 @@ class Architecture:
     """The heads' answers are gated by `attn_gate`."""
     latent_attention: bool = False
     """Keys and values are products of a latent vector; YaRN's magnitude acts on whole keys."""
-    recurrence: Literal["none", "short_convolution"] = "none"
-    """What stands in the place of attention in layers that have no key-value heads."""
+    query_gate: bool = False
+    """The heads' answers are gated by rows of `attn_q` behind those of each head's query."""
+    recurrence: Literal["none", "short_convolution", "delta_net"] = "none"
+    """What stands in the place of attention in some layers: a short convolution in those without
+    key-value heads, a delta net in those that the file names, or in all but each fourth."""
+    interleaved_heads: bool = False
+    """Heads of a delta net that share a key lie side by side, not a round of all keys apart."""
     sinks: bool = False
     """Each head has an attention sink."""
     experts: Routing | None = None

@@ -4,7 +4,7 @@ from pipelines.conversion.architectures.architecture import Architecture
 from pipelines.conversion.architectures.directory import Keys, Tensors
 from pipelines.conversion.architectures.expert_selection import expert_selection
 from pipelines.conversion.architectures.latent import LatentShape
-from pipelines.conversion.architectures.recurrence import short_convolution
+from pipelines.conversion.architectures.recurrence import recurrence_of
 from pipelines.conversion.architectures.spec import (
     Experts,
     FeedForward,
@@ -59,6 +59,7 @@ class Blocks:
             if row.sinks
             else None,
             gate=self.gate(block) if row.attention_gate else None,
+            has_query_gate=row.query_gate,
             attention_output=self.tensors.linear(
                 f"{block}.attn_output", self.width, self.heads * self.value_dim
             ),
@@ -77,16 +78,17 @@ class Blocks:
     def recurrent_layer(self, block: str, rotary: Rotary) -> Layer:
         """One block without attention."""
         attention_norm, feed_forward_norm = self.input_norms(block)
+        recurrence, output = recurrence_of(
+            self.keys, self.tensors, self.architecture, block, self.width
+        )
         return Layer(
             attention_norm=attention_norm,
             query_key_value=(),
             query_norm=None,
             key_norm=None,
             sinks=None,
-            recurrence=short_convolution(self.keys, self.tensors, block, self.width),
-            attention_output=self.tensors.linear(
-                f"{block}.shortconv.out_proj", self.width, self.width
-            ),
+            recurrence=recurrence,
+            attention_output=output,
             attention_output_norm=None,
             feed_forward_norm=feed_forward_norm,
             feed_forward=self.feed_forward_or_experts(block),
@@ -155,6 +157,8 @@ class Blocks:
         if self.latent is not None:
             return self.latent.read(self.tensors, block, self.width)
         query, each = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        if self.architecture.query_gate:
+            query *= 2
         if f"{block}.attn_qkv.weight" in self.tensors:
             return (self.tensors.linear(f"{block}.attn_qkv", query + 2 * each, self.width),)
         return (

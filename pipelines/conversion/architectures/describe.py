@@ -5,6 +5,7 @@ from pipelines.conversion.architectures.block import Blocks
 from pipelines.conversion.architectures.directory import Keys, Tensors
 from pipelines.conversion.architectures.kinds import expect_model
 from pipelines.conversion.architectures.latent import LatentShape
+from pipelines.conversion.architectures.recurrence import recurrent_layers
 from pipelines.conversion.architectures.rotation import latent_scale, rotaries, windows
 from pipelines.conversion.architectures.spec import Linear, ModelSpec, QueryTemperature
 from pipelines.conversion.architectures.table import ARCHITECTURES
@@ -44,8 +45,9 @@ class _Reader:
         self.tensors = Tensors(file)
         self.width = keys.count("embedding_length")
         self.heads = keys.count("attention.head_count")
-        self.kv_heads_of = self._kv_heads_of_layers()
-        self.kv_heads = max(self.kv_heads_of)
+        kv_heads = self._kv_heads_of_layers()
+        self.kv_heads = max(kv_heads)
+        self.is_recurrent = recurrent_layers(keys, architecture, kv_heads)
         self.latent: LatentShape | None = None
         if architecture.latent_attention:
             self.latent = LatentShape.of(keys, self.heads)
@@ -65,7 +67,7 @@ class _Reader:
         """Key-value heads of each layer: one and the same number, or none where it is recurrent."""
         key = "attention.head_count_kv"
         if self.architecture.recurrence == "none":
-            return (self.keys.count(key, self.heads),)
+            return (self.keys.count(key, self.heads),) * self.keys.layer_count()
         counts = self.keys.counts(key, self.heads, self.keys.layer_count())
         if len(set(counts) - {0}) != 1:
             self.keys.refuse(key, "differs between layers with attention")
@@ -90,10 +92,9 @@ class _Reader:
             latent=self.latent,
             is_parallel=is_parallel,
         )
-        is_recurrent = row.recurrence != "none"
         layers = tuple(
             blocks.recurrent_layer(f"blk.{index}", rotary_of[index])
-            if is_recurrent and self.kv_heads_of[index] == 0
+            if self.is_recurrent[index]
             else blocks.layer(f"blk.{index}", rotary_of[index], window_of[index])
             for index in range(count)
         )

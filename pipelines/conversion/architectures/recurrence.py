@@ -1,15 +1,80 @@
 """Recurrent layers as files describe them."""
 
+import numpy as np
+
+from pipelines.conversion.architectures.architecture import Architecture
 from pipelines.conversion.architectures.directory import Keys, Tensors
-from pipelines.conversion.architectures.spec import ShortConvolution
+from pipelines.conversion.architectures.spec import DeltaNet, Linear, Recurrence, ShortConvolution
+
+ATTENTION_INTERVAL = 4
+"""Where a file does not say otherwise."""
 
 
-def short_convolution(keys: Keys, tensors: Tensors, block: str, width: int) -> ShortConvolution:
-    """The gated convolution of one block (LFM2)."""
+def recurrent_layers(
+    keys: Keys, architecture: Architecture, kv_heads: tuple[int, ...]
+) -> tuple[bool, ...]:
+    """Which layers are recurrent, by the number of their key-value heads or by the file's keys."""
+    if architecture.recurrence == "none":
+        return (False,) * len(kv_heads)
+    if architecture.recurrence == "short_convolution":
+        return tuple(heads == 0 for heads in kv_heads)
+    flags = keys.value("attention.recurrent_layers")
+    interval = keys.count("full_attention_interval", ATTENTION_INTERVAL)
+    if flags is None:
+        return tuple((index + 1) % interval != 0 for index in range(len(kv_heads)))
+    if not isinstance(flags, np.ndarray) or len(flags) < len(kv_heads):
+        keys.fail("attention.recurrent_layers", f"is {flags}, no flag for each layer")
+    return tuple(bool(flag) for flag in flags[: len(kv_heads)])
+
+
+def recurrence_of(
+    keys: Keys, tensors: Tensors, architecture: Architecture, block: str, width: int
+) -> tuple[Recurrence, Linear]:
+    """What stands in the place of attention in one block, and its output matrix."""
+    if architecture.recurrence == "short_convolution":
+        output = tensors.linear(f"{block}.shortconv.out_proj", width, width)
+        return _short_convolution(keys, tensors, block, width), output
+    net = _delta_net(keys, tensors, architecture, block, width)
+    return net, tensors.linear(f"{block}.ssm_out", width, net.heads * net.head_dim)
+
+
+def _short_convolution(keys: Keys, tensors: Tensors, block: str, width: int) -> ShortConvolution:
     taps = keys.count("shortconv.l_cache")
     if taps < 2:
         keys.fail("shortconv.l_cache", f"is {taps}, which keeps nothing")
     return ShortConvolution(
         projection=tensors.linear(f"{block}.shortconv.in_proj", 3 * width, width),
         taps=tensors.table(f"{block}.shortconv.conv.weight", width, taps),
+    )
+
+
+def _delta_net(
+    keys: Keys, tensors: Tensors, architecture: Architecture, block: str, width: int
+) -> DeltaNet:
+    heads, key_heads = keys.count("ssm.time_step_rank"), keys.count("ssm.group_count")
+    head_dim, taps = keys.count("ssm.state_size"), keys.count("ssm.conv_kernel")
+    values = heads * head_dim
+    if heads % key_heads:
+        keys.fail("ssm.time_step_rank", f"is {heads}, no multiple of the {key_heads} key heads")
+    if keys.count("ssm.inner_size") != values:
+        keys.fail("ssm.inner_size", f"is not {heads} heads of {head_dim}")
+    mixed = 2 * key_heads * head_dim + values
+    names = ("ssm_alpha", "ssm_beta")
+    alpha_beta: tuple[Linear, ...]
+    if f"{block}.ssm_ba.weight" in tensors:
+        alpha_beta = (tensors.linear(f"{block}.ssm_ba", 2 * heads, width),)
+    else:
+        alpha_beta = tuple(tensors.linear(f"{block}.{name}", heads, width) for name in names)
+    return DeltaNet(
+        projection=tensors.linear(f"{block}.attn_qkv", mixed, width),
+        gate=tensors.linear(f"{block}.attn_gate", values, width),
+        alpha_beta=alpha_beta,
+        taps=tensors.table(f"{block}.ssm_conv1d.weight", mixed, taps),
+        decay=tensors.vector(f"{block}.ssm_a", heads),
+        step_bias=tensors.vector(f"{block}.ssm_dt.bias", heads),
+        norm=tensors.vector(f"{block}.ssm_norm.weight", head_dim),
+        heads=heads,
+        key_heads=key_heads,
+        head_dim=head_dim,
+        is_interleaved=architecture.interleaved_heads,
     )

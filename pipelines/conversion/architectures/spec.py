@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from runtime.gguf import TensorInfo
 
@@ -90,6 +90,38 @@ class ShortConvolution:
         return width * (taps - 1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaNet:
+    """The gated delta rule (Yang, Kautz and Hatamizadeh, "Gated Delta Networks", 2024)."""
+
+    projection: Linear
+    """To queries, keys and values of all heads, which are convolved and activated."""
+    gate: Linear
+    """To what the normed answers are multiplied with, activated."""
+    alpha_beta: tuple[Linear, ...]
+    """To alpha and to beta of each head, or one with both: for each key head betas, then alphas."""
+    taps: TensorInfo
+    """[columns of the projection, taps]"""
+    decay: TensorInfo
+    step_bias: TensorInfo
+    norm: TensorInfo
+    """[width of a head], of the answers."""
+    heads: int
+    key_heads: int
+    head_dim: int
+    is_interleaved: bool
+    """Whether heads that share a key lie side by side."""
+
+    @property
+    def state_values(self) -> int:
+        """Values of the state: the inputs of the convolution and a matrix for each head."""
+        width, taps = self.taps.shape
+        return width * (taps - 1) + self.heads * self.head_dim**2
+
+
+Recurrence: TypeAlias = ShortConvolution | DeltaNet
+
+
 @dataclass(frozen=True, slots=True)
 class FeedForward:
     """down(activation(gate(x)) * up(x)), or down(activation(up(x)))."""
@@ -145,11 +177,13 @@ class Layer:
     query_norm: TensorInfo | None
     key_norm: TensorInfo | None
     sinks: TensorInfo | None
-    recurrence: ShortConvolution | None = None
+    recurrence: Recurrence | None = None
     """What stands in the place of attention."""
     gate: Linear | None = None
     """To what the heads' answers are multiplied with, after a sigmoid: a factor for each value, or
     one for each head."""
+    has_query_gate: bool = False
+    """Whether the queries' matrix has the rows of such a gate too, behind those of each head."""
     attention_output: Linear
     """Behind attention, or what stands in its place."""
     attention_output_norm: Norm | None
@@ -177,14 +211,7 @@ def _tensors(part: object) -> Iterator[TensorInfo]:
         for each in part:
             yield from _tensors(each)
     elif isinstance(
-        part,
-        Linear
-        | Norm
-        | FeedForward
-        | Experts
-        | ExpertSelection
-        | LatentAttention
-        | ShortConvolution,
+        part, Linear | Norm | FeedForward | Experts | ExpertSelection | LatentAttention | Recurrence
     ):
         for name in part.__slots__:
             yield from _tensors(getattr(part, name))

@@ -127,6 +127,18 @@ struct Attention {
   float softcap;
 };
 
+// One token of one head by the gated delta rule.
+struct DeltaStep {
+  const float* query;  // [width], scaled
+  const float* key;    // [width]
+  const float* value;  // [width]
+  float kept;          // what the state is multiplied with first
+  float share;         // of the error that is corrected
+  int64_t width;
+  float* state;  // [width of the key, width of the value]
+  float* y;      // [width]
+};
+
 // Positions are attended to in partitions of this many, always counted from position 0; each starts
 // a softmax of its own and they are merged in order. So a long row can be shared among threads
 // without any change to the order of additions.
@@ -159,6 +171,7 @@ struct KernelTable {
   int64_t (*matmul_scratch)(BlockFormat, const MatMul&);
   void (*matmul)(BlockFormat, const MatMul&, Span rows, Span panels, void* scratch);
   void (*rotate)(const float* x, const Rotation&, int64_t heads, int64_t head_dim, float* out);
+  void (*delta_step)(const DeltaStep&);
   void (*to_half)(const float* x, int64_t count, Half* out);
 
   // Floats of scratch memory that one call of attend needs.

@@ -19,6 +19,7 @@
 #include "operator.h"
 #include "operators/causal_convolution.h"
 #include "operators/gated_activation.h"
+#include "operators/gated_delta_net.h"
 #include "operators/grouped_quant_matmul.h"
 #include "operators/layer_norm.h"
 #include "operators/mixture_of_experts.h"
@@ -65,6 +66,7 @@ std::span<const Registered> operators() {
       of<RotaryPageWrite, cpu>(),
       of<PagedAttention, cpu>(),
       of<CausalConvolution, cpu>(),
+      of<GatedDeltaNet, cpu>(),
       of<GatedActivation, cpu>(),
       of<MixtureOfExperts, cpu>(),
       of<hip::RowLookup, rocm>(),

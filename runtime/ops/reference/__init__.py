@@ -17,6 +17,7 @@ from runtime.ops.reference.attention import (
 )
 from runtime.ops.reference.blocks import dequantize_rows, row_bytes, row_lookup
 from runtime.ops.reference.convolution import causal_convolution
+from runtime.ops.reference.delta_net import gated_delta_net
 from runtime.ops.reference.experts import choose, expert_activation, mixture_of_experts
 from runtime.ops.reference.norms import layer_norm, rms_norm
 from runtime.ops.reference.products import (
@@ -38,6 +39,7 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "RotaryPageWrite": rotary_page_write,
     "PagedAttention": paged_attention,
     "CausalConvolution": causal_convolution,
+    "GatedDeltaNet": gated_delta_net,
     "GatedActivation": gated_activation,
     "MixtureOfExperts": mixture_of_experts,
 }
@@ -50,6 +52,7 @@ __all__ = [
     "dequantize_rows",
     "expert_activation",
     "gated_activation",
+    "gated_delta_net",
     "grouped_quant_matmul",
     "layer_norm",
     "mixture_of_experts",

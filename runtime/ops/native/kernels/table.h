@@ -5,6 +5,7 @@
 #include "block_formats.h"
 #include "codebook_formats.h"
 #include "elementwise.h"
+#include "recurrence.h"
 #include "with_format.h"
 // Those use elementwise.
 #include "activations.h"
@@ -47,6 +48,7 @@ constexpr KernelTable kernel_table = {
     .matmul_scratch = matmul_scratch,
     .matmul = matmul,
     .rotate = rotate,
+    .delta_step = delta_step,
     .to_half = to_half,
     .attention_scratch = attention_scratch,
     .attention_state = attention_state,

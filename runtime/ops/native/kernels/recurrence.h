@@ -1,0 +1,48 @@
+// One token's step of recurrent layers.
+#pragma once
+
+namespace rocmforge::ROCMFORGE_LAYER {
+
+// `vectors` vectors of columns from `first` on, of which `some` values are there; all rows of those
+// columns are read twice, which a cache of the first level holds.
+template <int vectors>
+inline void delta_columns(const DeltaStep& step, int64_t first, int64_t some) {
+  const auto at = [&](int64_t row, int v) { return step.state + row * step.width + first + v * lanes; };
+  const F32 kept = broadcast(step.kept);
+  F32 found[vectors], read[vectors];
+  for (int v = 0; v < vectors; ++v) found[v] = read[v] = broadcast(0.0f);
+  for (int64_t row = 0; row < step.width; ++row) {
+    const F32 key = broadcast(step.key[row]);
+    for (int v = 0; v < vectors; ++v) {
+      const F32 decayed = multiply(load_some(at(row, v), some), kept);
+      store_some(at(row, v), decayed, some);
+      found[v] = fma(decayed, key, found[v]);
+    }
+  }
+  const F32 share = broadcast(step.share);
+  for (int v = 0; v < vectors; ++v) {
+    const F32 value = load_some(step.value + first + v * lanes, some);
+    found[v] = multiply(subtract(value, found[v]), share);
+  }
+  for (int64_t row = 0; row < step.width; ++row) {
+    const F32 key = broadcast(step.key[row]), query = broadcast(step.query[row]);
+    for (int v = 0; v < vectors; ++v) {
+      const F32 corrected = fma(found[v], key, load_some(at(row, v), some));
+      store_some(at(row, v), corrected, some);
+      read[v] = fma(corrected, query, read[v]);
+    }
+  }
+  for (int v = 0; v < vectors; ++v) store_some(step.y + first + v * lanes, read[v], some);
+}
+
+inline void delta_step(const DeltaStep& step) {
+  constexpr int together = 4;
+  int64_t first = 0;
+  for (; first + together * lanes <= step.width; first += together * lanes) {
+    delta_columns<together>(step, first, lanes);
+  }
+  each_vector(step.width - first,
+              [&](int64_t at, int64_t some) { delta_columns<1>(step, first + at, some); });
+}
+
+}  // namespace rocmforge::ROCMFORGE_LAYER
