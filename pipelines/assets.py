@@ -22,10 +22,10 @@ from pipelines.prepare import expect_own_name, expect_supported, make_current, r
 from pipelines.resources import MACHINE_POOL, ModelPreparation
 from pipelines.validation import CHECKS
 from runtime.errors import ModelNotFound, PreparationError, RocmForgeError
-from runtime.files import file_sha256
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, Manifest
 from runtime.registry import PublishedModel, model_name
+from runtime.source import Source
 
 # Our version of Dagster is pinned, and a user who starts the UI can do nothing about it.
 warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec")
@@ -47,25 +47,24 @@ def gguf_file(
     """A GGUF in the folder of incoming files that this build can run."""
     with failures_shown(), preparation.machine():
         path = preparation.gguf(partition_key(context))
-        expect_supported(path, preparation.settings)
-        expect_own_name(preparation.registry, path, model_name(path))
-        file = GGUFFile.open(path)
-        spec = describe(file)
-        sha256 = file_sha256(path)
-    status = path.stat()
-    sizes = block_formats(file)
+        source = Source(path)
+        expect_supported(source, preparation.settings)
+        expect_own_name(preparation.registry, source, model_name(path))
+        spec = describe(source.gguf)
+        sha256 = source.content.sha256
+    sizes = block_formats(source.gguf)
     return dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path(path),
-            "bytes": status.st_size,
-            "modified": dg.MetadataValue.timestamp(status.st_mtime),
+            "bytes": source.state.size,
+            "modified": dg.MetadataValue.timestamp(source.state.modified_ns / 1e9),
             "sha256": sha256,
             "architecture": spec.architecture,
             "parameters": spec.parameters,
             "layers": len(spec.layers),
             "context_length": spec.context_length,
             "vocabulary_size": spec.vocabulary_size,
-            "block_formats": block_format_table(file),
+            "block_formats": block_format_table(source.gguf),
             "block_formats_picture": in_markdown(
                 block_format_shares(sizes), "share of each block format"
             ),
@@ -92,7 +91,9 @@ def onnx_model(
         remove_left_behind(context, preparation, name)
         folder = preparation.registry.new_staging(name, RUN_OWNER + context.run.run_id)
         try:
-            manifest = convert(path, folder, name, weights_copy=preparation.settings.weights_copy)
+            manifest = convert(
+                Source(path), folder, name, weights_copy=preparation.settings.weights_copy
+            )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -14,6 +14,7 @@ from runtime.errors import ChildDied, ModelNotFound, PreparationError, SettingsE
 from runtime.files import is_file
 from runtime.registry import Registry, expect_name
 from runtime.settings import Settings
+from runtime.source import Content, Source
 
 FUNCTION = "pipelines.prepare:carry_out"
 
@@ -25,6 +26,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     name: str | None
     replace: bool
+    content: Content | None
+    """Of the GGUF, if it is known, which takes reading all of it."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -69,7 +72,7 @@ def prepared(
     try:
         if name is None:
             return registry.resolve(model)
-        if (published := registry.prepared_from(gguf, expect_name(name))) is not None:
+        if (published := registry.prepared_from(Source(gguf), expect_name(name))) is not None:
             return published.folder
     except ModelNotFound:
         if not is_file(gguf):
@@ -92,7 +95,13 @@ def prepare_in_child(
     try:
         return run_in_child(
             FUNCTION,
-            Order(gguf=gguf, settings=settings, name=name, replace=replace),
+            Order(
+                gguf=gguf,
+                settings=settings,
+                name=name,
+                replace=replace,
+                content=Source(gguf).known_content,
+            ),
             lambda step: progress(step.name),
             progress=Step,
             answer=Prepared,

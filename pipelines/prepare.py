@@ -18,6 +18,7 @@ from runtime.loading import tokenizer_cache
 from runtime.manifest import MANIFEST_NAME, CheckResult, Manifest
 from runtime.registry import PublishedModel, Registry, expect_name, is_same_model, model_name
 from runtime.settings import Settings
+from runtime.source import Source, remember
 from runtime.tokenizer import Tokenizer
 from runtime.verification import verify_packed
 
@@ -42,25 +43,28 @@ def prepare(
     """
     if not is_file(gguf):
         raise ModelNotFound(f"{gguf} does not exist; check the path of the GGUF file")
-    expect_utf8(gguf.resolve())
     registry = Registry(settings)
     called = model_name(gguf) if name is None else expect_name(name)
     try:
-        if (published := registry.prepared_from(gguf, name)) is not None:
+        source = Source(gguf)
+        expect_utf8(source.file_path)
+        if (published := registry.prepared_from(source, name)) is not None:
             return make_current(registry, published, settings)
         progress(f"Reading {gguf.name}")
-        expect_supported(gguf, settings)
+        expect_supported(source, settings)
         with registry.preparing(called):
-            if (published := registry.prepared_from(gguf, name)) is not None:  # by whom we awaited
+            if (
+                published := registry.prepared_from(source, name)
+            ) is not None:  # by whom we awaited
                 return make_current(registry, published, settings)
             if not replace:
-                expect_own_name(registry, gguf, called)
+                expect_own_name(registry, source, called)
             staging = registry.new_staging(called, "prepare")
             try:
-                manifest = link_known(registry, gguf, staging, called, settings)
+                manifest = link_known(registry, source, staging, called, settings)
                 if manifest is None:
                     progress("Converting")
-                    manifest = convert(gguf, staging, called, weights_copy=settings.weights_copy)
+                    manifest = convert(source, staging, called, weights_copy=settings.weights_copy)
                     results = validate_in_child(staging, settings, progress)
                     raise_failed(called, results)
                     manifest = msgspec.structs.replace(manifest, checks=results)
@@ -76,6 +80,8 @@ def prepare(
 
 def carry_out(order: Order, report: Callable[[Step], None]) -> Prepared:
     """Prepare, in a child process."""
+    if order.content is not None:
+        remember(order.content)
     return Prepared(
         prepare(
             order.gguf,
@@ -110,7 +116,7 @@ def make_current(registry: Registry, published: PublishedModel, settings: Settin
 
 
 def link_known(
-    registry: Registry, gguf: Path, staging: Path, name: str, settings: Settings
+    registry: Registry, source: Source, staging: Path, name: str, settings: Settings
 ) -> Manifest | None:
     """Fill a staging folder with links to the files of another name's version of the same content.
 
@@ -118,12 +124,14 @@ def link_known(
     where there is no such version, or it was made or checked by other programs, or has the user's
     own file where a copy is asked for.
     """
-    known = registry.find(gguf, name)
+    known = registry.find(source, name)
     if known is None or known.manifest.versions != versions():
         return None
     weights = known.manifest.weights
     passed = {check.name for check in known.manifest.checks if check.passed}
-    if passed != CHECKS.keys() or (weights.linked_name is None and not known.is_made_of(gguf)):
+    if passed != CHECKS.keys():
+        return None
+    if weights.linked_name is None and not known.is_made_of(source.path):
         return None
     if settings.weights_copy == "copy" and weights.stored_as not in ("reflink", "copy"):
         return None
@@ -139,12 +147,12 @@ def link_known(
     return msgspec.structs.replace(
         known.manifest,
         name=name,
-        weights=msgspec.structs.replace(weights, path=str(gguf.resolve())),
+        weights=msgspec.structs.replace(weights, path=str(source.file_path)),
         created_at=now(),
     )
 
 
-def expect_own_name(registry: Registry, gguf: Path, name: str) -> None:
+def expect_own_name(registry: Registry, source: Source, name: str) -> None:
     """Raise NameTaken where the versions of a name are of another model than this GGUF.
 
     A file that was prepared under the name before may become any model. Another file must say that
@@ -152,22 +160,21 @@ def expect_own_name(registry: Registry, gguf: Path, name: str) -> None:
     """
     versions = [registry.current(name), *registry.versions(name)]
     published = next(filter(None, versions), None)
-    if published is None or published.is_made_of(gguf):
+    if published is None or published.is_made_of(source.path):
         return
     weights = published.manifest.weights_path(published.folder)
-    if not is_same_model(GGUFFile.open(gguf), GGUFFile.open(weights)):
+    if not is_same_model(source.gguf, GGUFFile.open(weights)):
         raise NameTaken(
             f"{name} is already the name of another model, made of "
-            f"{published.manifest.weights.path}; give {gguf} a name of its own (--name), or "
+            f"{published.manifest.weights.path}; give {source.path} a name of its own (--name), or "
             f"make it the next version of {name} (--replace)"
         )
 
 
-def expect_supported(gguf: Path, settings: Settings) -> None:
+def expect_supported(source: Source, settings: Settings) -> None:
     """Raise GGUFError or UnsupportedModel, by name, for a file that could not be served."""
-    file = GGUFFile.open(gguf)
-    describe(file)
-    Tokenizer.from_gguf(file, tokenizer_cache(settings))
+    describe(source.gguf)
+    Tokenizer.from_gguf(source.gguf, tokenizer_cache(settings))
 
 
 def raise_failed(name: str, results: tuple[CheckResult, ...]) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -122,15 +123,14 @@ class ChecksumsOf:
         return Checksums(self._size, np.array(self._sums, np.uint32).reshape(-1, LANES))
 
 
-def read_through(path: Path) -> tuple[str, Checksums]:
-    """Return SHA-256 in hexadecimal and checksums of a file in one read. Raises OSError."""
+def read_through(file: BufferedReader) -> tuple[str, Checksums]:
+    """Return SHA-256 in hexadecimal and checksums of an open file in one read. Raises OSError."""
     digest, adding = hashlib.sha256(), ChecksumsOf()
     buffer = bytearray(CHUNK)
     view = np.frombuffer(buffer, np.uint8)
-    with path.open("rb") as file:
-        while count := file.readinto(buffer):
-            digest.update(memoryview(buffer)[:count])
-            adding.add(view[:count])
+    while count := file.readinto(buffer):
+        digest.update(memoryview(buffer)[:count])
+        adding.add(view[:count])
     return digest.hexdigest(), adding.result()
 
 

@@ -5,7 +5,6 @@ No file is named by a process id: two containers on one volume may have the same
 
 import errno
 import fcntl
-import hashlib
 import os
 import secrets
 import shutil
@@ -141,12 +140,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _new_partial(folder: Path) -> tuple[BinaryIO, Path]:

@@ -4,6 +4,7 @@ import contextlib
 import mmap
 import os
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -19,6 +20,8 @@ MAX_LOOKS = 5
 class FileState(NamedTuple):
     """What the system reports of a file; a write changes this before the content."""
 
+    device: int
+    inode: int
     size: int
     """Bytes."""
     modified_ns: int
@@ -28,8 +31,22 @@ class FileState(NamedTuple):
     @classmethod
     def of(cls, file: BinaryIO) -> "FileState":
         """Return the current state of an open file."""
-        status = os.fstat(file.fileno())
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return cls._from(os.fstat(file.fileno()))
+
+    @classmethod
+    def at(cls, path: Path) -> "FileState":
+        """Return the current state of the file at a path. Raises OSError."""
+        return cls._from(path.stat())
+
+    @classmethod
+    def _from(cls, status: os.stat_result) -> "FileState":
+        return cls(
+            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        )
+
+    def is_same_content(self, other: "FileState") -> bool:
+        """Whether it is the same file, not written to; links to it may have come and gone."""
+        return self[:-1] == other[:-1]
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +57,7 @@ class MappedFile:
     """
 
     path: Path
-    file: BinaryIO
+    file: BufferedReader
     mapping: mmap.mmap
     data: NDArray[np.uint8]
     """The content, [size]."""

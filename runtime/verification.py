@@ -1,4 +1,4 @@
-"""Compares every byte of a prepared model with its checksums."""
+"""Whether the files of a prepared model are what was published: quickly, or to the last byte."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,10 +6,14 @@ from enum import StrEnum
 from pathlib import Path
 
 from runtime.checksums import CHECKSUMS_NAME, Checksums, read_through
-from runtime.files import write_whole
+from runtime.errors import BrokenModel, GGUFError
+from runtime.files import read_file, write_whole
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, Manifest
 from runtime.packed_weights import packed_path, packed_weights
+from runtime.source import Source
+
+MAX_GRAPH_BYTES = 1 << 28
 
 
 class Condition(StrEnum):
@@ -29,6 +33,40 @@ class Finding:
     condition: Condition
     details: str = ""
     """What is wrong, in a few words."""
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raise BrokenModel if a file of a prepared folder is missing or has another size.
+
+    The graph, some kilobytes, is compared whole; the GGUF by its size.
+    """
+    if (problem := _graph_problem(folder, manifest)) is not None:
+        raise BrokenModel(f"its graph {GRAPH_NAME} {problem}")
+    path = manifest.weights_path(folder)
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise BrokenModel(f"its GGUF {path} {_reason(error)}") from None
+    if size != manifest.weights.size:
+        raise BrokenModel(f"its GGUF {path} has {size} bytes instead of {manifest.weights.size}")
+
+
+def check_content(folder: Path, manifest: Manifest) -> None:
+    """Raise BrokenModel if the GGUF of a prepared folder has another content.
+
+    It is read only if its time is another than that of the preparation.
+    """
+    weights, path = manifest.weights, manifest.weights_path(folder)
+    try:
+        found = Source(path)
+        changed = (
+            found.state.modified_ns != weights.modified_ns
+            and found.content.sha256 != weights.sha256
+        )
+    except (OSError, GGUFError) as error:
+        raise BrokenModel(f"its GGUF {path} {_reason(error)}") from None
+    if changed:
+        raise BrokenModel(f"its GGUF {path} has changed since it was prepared")
 
 
 def verify(folder: Path, packed_folder: Path) -> tuple[Finding, ...]:
@@ -66,13 +104,9 @@ def verify_packed(folder: Path, manifest: Manifest, packed_folder: Path) -> list
 
 
 def _graph(folder: Path, manifest: Manifest) -> Finding:
-    path = folder / GRAPH_NAME
-    try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        return Finding(path, Condition.DAMAGED, error.strerror or str(error))
-    if sha256 != manifest.graph_sha256:
-        return Finding(path, Condition.DAMAGED, "it is not the graph that was validated")
+    path, problem = folder / GRAPH_NAME, _graph_problem(folder, manifest)
+    if problem is not None:
+        return Finding(path, Condition.DAMAGED, f"it {problem}")
     return Finding(path, Condition.INTACT)
 
 
@@ -81,7 +115,8 @@ def _weights(folder: Path, manifest: Manifest) -> list[Finding]:
     path = manifest.weights_path(folder)
     written = Checksums.read(folder)
     try:
-        sha256, found = read_through(path)
+        with path.open("rb") as file:
+            sha256, found = read_through(file)
     except OSError as error:
         return [Finding(path, Condition.DAMAGED, error.strerror or str(error))]
     if sha256 != manifest.weights.sha256:
@@ -106,3 +141,20 @@ def _difference(written: Checksums | None, found: Checksums, manifest: Manifest)
         return "it is not the file that was prepared"
     chunks = int((written.sums != found.sums).any(axis=1).sum())
     return f"{chunks} of {len(found.sums)} MiB differ from what was prepared"
+
+
+def _graph_problem(folder: Path, manifest: Manifest) -> str | None:
+    """What is wrong with the graph, as the end of a sentence about it; None if nothing is."""
+    try:
+        graph = read_file(folder / GRAPH_NAME, MAX_GRAPH_BYTES)
+    except OSError as error:
+        return _reason(error)
+    is_same = hashlib.sha256(graph).hexdigest() == manifest.graph_sha256
+    return None if is_same else "is not the one that was published"
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be used, as the end of a sentence about it."""
+    if isinstance(error, FileNotFoundError):
+        return "is missing"
+    return f"cannot be read ({getattr(error, 'strerror', None) or error})"

@@ -7,9 +7,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.checksums import CHUNK, Checksums
+from runtime.checksums import CHUNK, Checksums, read_through
 from runtime.errors import PreparationError, WeightsChanged
-from runtime.files import file_sha256
 from runtime.gguf import GGUFFile
 from runtime.manifest import Manifest
 from runtime.mapped_file import MappedFile
@@ -74,7 +73,7 @@ class Weights:
             chunks = mapped.checksums.spread() if same_time else None
             intact = mapped.checksums.damaged(mapped.data, chunks) is None
         else:
-            intact = same_time or file_sha256(path) == expected.sha256
+            intact = same_time or read_through(mapped.file)[0] == expected.sha256
         if not intact:
             mapped.close()
             raise PreparationError(f"{path} has changed since it was prepared; {again}")

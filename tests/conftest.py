@@ -10,6 +10,7 @@ from pipelines.conversion.convert import convert
 from runtime.gguf import GGUFFile
 from runtime.sample_model import fetch
 from runtime.settings import Settings
+from runtime.source import Source
 from runtime.tokenizer import Tokenizer
 from tests.models import write_tiny_llama
 
@@ -41,7 +42,7 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, converted."""
     folder = tmp_path_factory.mktemp("prepared")
-    convert(tiny_gguf, folder, "tiny")
+    convert(Source(tiny_gguf), folder, "tiny")
     return folder
 
 

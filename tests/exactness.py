@@ -13,6 +13,7 @@ from pipelines.validation.reference import ReferenceModel
 from runtime.gguf import GGUFFile
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from runtime.step import StepInputs
 
 PAGE_SIZE = 16
@@ -59,7 +60,7 @@ def our_logits(path: Path, tokens: list[int], folder: Path) -> np.ndarray:
     """As we serve the file."""
     prepared = folder / f"{path.stem}.prepared"
     prepared.mkdir()
-    convert(path, prepared, path.stem)
+    convert(Source(path), prepared, path.stem)
     settings = Settings(home=folder / "home", page_size=PAGE_SIZE)
     pages = -(-len(tokens) // PAGE_SIZE)
     session = Session(

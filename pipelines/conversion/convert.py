@@ -14,44 +14,37 @@ from pipelines.conversion.architectures import ModelSpec, describe
 from pipelines.conversion.fusion import fuse
 from pipelines.conversion.graph import build, page_layout
 from pipelines.conversion.weights_file import store
-from runtime.checksums import CHECKSUMS_NAME, read_through
-from runtime.errors import PreparationError
+from runtime.checksums import CHECKSUMS_NAME
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, GRAPH_VERSION, Manifest, WeightsFile
 from runtime.settings import WeightsCopy
+from runtime.source import Source
 
 
-def convert(path: Path, folder: Path, name: str, *, weights_copy: WeightsCopy = "auto") -> Manifest:
+def convert(
+    source: Source, folder: Path, name: str, *, weights_copy: WeightsCopy = "auto"
+) -> Manifest:
     """Write a prepared model into an existing, empty folder.
 
     weights_copy: as what the GGUF comes into the folder (`store`). Raises GGUFError or
     UnsupportedModel before anything is written, and PreparationError when the file is being written
     to meanwhile or cannot be copied.
     """
-    # A link of a model cache points at a blob; the graph names its weights as the blob is called.
-    path = path.resolve()
-    file = GGUFFile.open(path)
+    file, path = source.gguf, source.file_path
     spec = describe(file)
-    before = path.stat()
     graph = graph_of(spec, file).SerializeToString(deterministic=True)
     (folder / GRAPH_NAME).write_bytes(graph)
-    stored_as = store(path, folder, weights_copy)
-    linked_name = None if stored_as == "outside" else path.name
-    sha256, checksums = read_through(path if linked_name is None else folder / linked_name)
-    (folder / CHECKSUMS_NAME).write_bytes(checksums.encode())
+    stored_as = store(source, folder, weights_copy)
+    (folder / CHECKSUMS_NAME).write_bytes(source.content.checksums)
     weights = WeightsFile(
         path=str(path),
-        linked_name=linked_name,
+        linked_name=None if stored_as == "outside" else path.name,
         stored_as=stored_as,
-        size=before.st_size,
-        sha256=sha256,
-        modified_ns=before.st_mtime_ns,
+        size=source.state.size,
+        sha256=source.content.sha256,
+        modified_ns=source.state.modified_ns,
     )
-    after = path.stat()
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or (
-        checksums.size != before.st_size
-    ):
-        raise PreparationError(f"{path} is still being written; prepare it when it is complete")
+    source.expect_unchanged()
     manifest = Manifest(
         name=name,
         architecture=spec.architecture,

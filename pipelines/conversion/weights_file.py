@@ -10,14 +10,17 @@ from runtime.checksums import CHECKSUMS_NAME
 from runtime.errors import PreparationError
 from runtime.manifest import GRAPH_NAME, MANIFEST_NAME, StoredAs
 from runtime.settings import WeightsCopy
+from runtime.source import Source
 
 FICLONE = 0x40049409
 """The request to share another file's blocks; what is written later is written elsewhere."""
 OTHER_FILES = (MANIFEST_NAME, GRAPH_NAME, CHECKSUMS_NAME)
 READ_ONLY = 0o444
+COPIED_AT_ONCE = 8 << 20
+"""Bytes."""
 
 
-def store(path: Path, folder: Path, how: WeightsCopy) -> StoredAs:
+def store(source: Source, folder: Path, how: WeightsCopy) -> StoredAs:
     """Put the GGUF into a folder that is being prepared, under its own name, and say as what.
 
     auto: a reflink where the file system has them, else a hard link; link: a hard link; copy: a
@@ -25,53 +28,53 @@ def store(path: Path, folder: Path, how: WeightsCopy) -> StoredAs:
     file, the file stays where it is. Raises PreparationError where there is no room for a copy, and
     OSError.
     """
-    placed = folder / path.name
-    if path.name in OTHER_FILES:
+    placed = folder / source.file_path.name
+    if placed.name in OTHER_FILES:
         return "outside"
-    if how != "link" and _reflink(path, placed):
+    if how != "link" and _reflink(source, placed):
         return "reflink"
     if how == "copy":
-        _copy(path, placed)
+        _copy(source, placed)
         return "copy"
     try:
-        os.link(path, placed)
+        os.link(source.file_path, placed)
     except OSError:
         return "outside"
     return "link"
 
 
-def _reflink(path: Path, placed: Path) -> bool:
-    """Whether `placed` now has the same blocks as `path`, and its time."""
-    with path.open("rb") as source, placed.open("xb") as target:
+def _reflink(source: Source, placed: Path) -> bool:
+    """Whether `placed` now has the same blocks as the file, and its time."""
+    with placed.open("xb") as target:
         try:
-            fcntl.ioctl(target, FICLONE, source.fileno())
+            fcntl.ioctl(target, FICLONE, source.file.fileno())
         except OSError:
             placed.unlink()
             return False
-        _seal(source.fileno(), placed)
+    _seal(source, placed)
     return True
 
 
-def _copy(path: Path, placed: Path) -> None:
-    size, free = path.stat().st_size, shutil.disk_usage(placed.parent).free
+def _copy(source: Source, placed: Path) -> None:
+    size, free = source.state.size, shutil.disk_usage(placed.parent).free
     full = PreparationError(
-        f"{path} cannot be copied to {placed.parent}: it has {size >> 20} MiB and "
+        f"{source.file_path} cannot be copied to {placed.parent}: it has {size >> 20} MiB and "
         f"{free >> 20} MiB are free; make room, or use --weights-copy link"
     )
     if size > free:
         raise full
     try:
-        shutil.copyfile(path, placed)
+        with placed.open("xb") as target:
+            source.file.seek(0)
+            shutil.copyfileobj(source.file, target, COPIED_AT_ONCE)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise full from None
         raise
-    with path.open("rb") as source:
-        _seal(source.fileno(), placed)
+    _seal(source, placed)
 
 
-def _seal(source: int, placed: Path) -> None:
+def _seal(source: Source, placed: Path) -> None:
     """Give our own file the time of what it was made of, by which it is known, and no writer."""
-    status = os.fstat(source)
-    os.utime(placed, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.utime(placed, ns=(source.state.modified_ns, source.state.modified_ns))
     placed.chmod(READ_ONLY)

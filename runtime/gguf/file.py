@@ -4,6 +4,7 @@ import mmap
 import os
 import stat
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
 
@@ -53,17 +54,18 @@ class GGUFFile:
         GGUF; sizes that the file claims are checked before memory is allocated.
         """
         path = Path(path)
+        with open_gguf(path) as file:
+            return cls.of(path, file)
+
+    @classmethod
+    def of(cls, path: Path, file: BufferedReader) -> "GGUFFile":
+        """Map and parse an open file, as `open` does; it may be closed afterwards."""
         try:
-            with open(path, "rb", opener=open_at_once) as handle:
-                if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
-                    raise GGUFError(f"{path} is not a file; name a GGUF file")
-                mapping = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-        except FileNotFoundError:
-            raise GGUFError(f"{path} does not exist; check the path of the GGUF file") from None
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:  # an empty file cannot be mapped
             raise TruncatedGGUF(f"{path} is empty; get the file again") from None
         except OSError as error:
-            raise GGUFError(f"{path} cannot be read as a GGUF file ({error})") from None
+            raise _unreadable(path, error) from None
         return cls(path, mapping)
 
     @property
@@ -109,3 +111,21 @@ class GGUFFile:
             return self.tensors[name]
         except KeyError:
             raise GGUFError(f"{self.path}: tensor {name!r} is missing") from None
+
+
+def open_gguf(path: Path) -> BufferedReader:
+    """Open a regular file for reading. Raises GGUFError."""
+    try:
+        file = open(path, "rb", opener=open_at_once)  # noqa: SIM115 the caller closes it
+    except FileNotFoundError:
+        raise GGUFError(f"{path} does not exist; check the path of the GGUF file") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise GGUFError(f"{path} is not a file; name a GGUF file")
+    return file
+
+
+def _unreadable(path: Path, error: OSError) -> GGUFError:
+    return GGUFError(f"{path} cannot be read as a GGUF file ({error})")

@@ -14,12 +14,12 @@ from runtime.registry.names import expect_name, is_name, model_name
 from runtime.registry.version import (
     BrokenVersion,
     PublishedModel,
-    content_sha256,
     read_version,
     version_number,
     version_of,
 )
 from runtime.settings import Settings
+from runtime.source import Source
 
 CURRENT = "current"
 VERSIONS = "versions"
@@ -104,7 +104,7 @@ class Catalog:
         if is_file(path / MANIFEST_NAME):
             return path.absolute()
         if is_file(path):
-            if (known := self.prepared_from(path)) is not None:
+            if (known := self.prepared_from(Source(path))) is not None:
                 return known.folder
             raise ModelNotFound(f"{model} is not prepared yet; run `rocmforge prepare {model}`")
         if is_name(str(model)) and self._version_folders(str(model)):
@@ -114,39 +114,37 @@ class Catalog:
             f"{model} is neither a GGUF file nor a published model; published: {known_names}"
         )
 
-    def prepared_from(self, path: Path, name: str | None = None) -> PublishedModel | None:
+    def prepared_from(self, source: Source, name: str | None = None) -> PublishedModel | None:
         """Return the newest version, fit for this build, that was made from a GGUF file.
 
         It has the file's content, and its name: by default that of the file, or another under which
         this very file was published. A copy elsewhere belongs to a model of its own.
         """
-        known = self.find(path, model_name(path) if name is None else name)
-        if known is None or known.name == (model_name(path) if name is None else name):
+        called = model_name(source.path) if name is None else name
+        known = self.find(source, called)
+        if known is None or known.name == called:
             return known
-        return known if name is None and known.is_made_of(path) else None
+        return known if name is None and known.is_made_of(source.path) else None
 
-    def find(self, path: Path, name: str) -> PublishedModel | None:
+    def find(self, source: Source, name: str) -> PublishedModel | None:
         """Return the newest version, fit for this build, with the content of this GGUF.
 
         Prefers one called `name`, then one made from this very file, then any other.
         The same file with the same size and time is recognized at once; else content decides.
         """
-        path = path.resolve()
-        status = path.stat()
+        path, state = source.file_path, source.state
         candidates = [
             model
             for each in self.names()
             for model in self.versions(each)
-            if model.manifest.weights.size == status.st_size and model.fits
+            if model.manifest.weights.size == state.size and model.fits
         ]
         candidates.sort(key=lambda model: (model.name != name, not model.is_made_of(path)))
-        sha256 = ""
         for model in candidates:
             weights = model.manifest.weights
-            if weights.modified_ns == status.st_mtime_ns and model.is_the_file(path):
+            if weights.modified_ns == state.modified_ns and model.is_the_file(path):
                 return model
-            sha256 = sha256 or content_sha256(path)
-            if weights.sha256 == sha256:
+            if weights.sha256 == source.content.sha256:
                 return model
         return None
 

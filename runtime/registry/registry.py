@@ -14,8 +14,9 @@ from runtime.files import discard, empty_trash, locked, sync
 from runtime.manifest import Manifest, held_alone
 from runtime.packed_weights import remove_packed
 from runtime.registry.catalog import CURRENT, VERSIONS, Catalog, folders_in
-from runtime.registry.version import BrokenVersion, PublishedModel, check_files, version_number
+from runtime.registry.version import BrokenVersion, PublishedModel, version_number
 from runtime.settings import Settings
+from runtime.verification import check_files
 
 PREPARE_LOCK, PUBLISH_LOCK = "prepare.lock", "publish.lock"
 TRASH = ".removed"

@@ -1,17 +1,14 @@
 """One version of a published model: usable, or broken with the reason."""
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from runtime.errors import BrokenModel, ModelNotFound
-from runtime.files import file_sha256, read_file
-from runtime.manifest import GRAPH_NAME, GRAPH_VERSION, Manifest, held_alone
+from runtime.manifest import GRAPH_VERSION, Manifest, held_alone
+from runtime.verification import check_content, check_files
 
-MAX_GRAPH_BYTES = 1 << 28
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -101,63 +98,6 @@ def _told(name: str, version: int, manifest: Manifest | None, error: Exception) 
         f"{name}@{version} cannot be loaded: {error}; `rocmforge prepare {source}` makes it anew, "
         f"`rocmforge remove {name}@{version}` gives its space back"
     )
-
-
-def check_files(folder: Path, manifest: Manifest) -> None:
-    """Raise BrokenModel if a file of a prepared folder is missing or has another size.
-
-    The graph, some kilobytes, is compared whole; the GGUF by its size.
-    """
-    try:
-        graph = read_file(folder / GRAPH_NAME, MAX_GRAPH_BYTES)
-    except OSError as error:
-        raise BrokenModel(f"its graph {GRAPH_NAME} {_reason(error)}") from None
-    if hashlib.sha256(graph).hexdigest() != manifest.graph_sha256:
-        raise BrokenModel(f"its graph {GRAPH_NAME} is not the one that was published")
-    path = manifest.weights_path(folder)
-    try:
-        size = path.stat().st_size
-    except (OSError, ValueError) as error:
-        raise BrokenModel(f"its GGUF {path} {_reason(error)}") from None
-    if size != manifest.weights.size:
-        raise BrokenModel(f"its GGUF {path} has {size} bytes instead of {manifest.weights.size}")
-
-
-def check_content(folder: Path, manifest: Manifest) -> None:
-    """Raise BrokenModel if the GGUF of a prepared folder has another content.
-
-    It is read completely only if its time differs from that of the preparation.
-    """
-    weights, path = manifest.weights, manifest.weights_path(folder)
-    try:
-        changed = (
-            path.stat().st_mtime_ns != weights.modified_ns
-            and content_sha256(path) != weights.sha256
-        )
-    except OSError as error:
-        raise BrokenModel(f"its GGUF {path} {_reason(error)}") from None
-    if changed:
-        raise BrokenModel(f"its GGUF {path} has changed since it was prepared")
-
-
-def content_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, read once for each state of it. Raises OSError."""
-    status = path.stat()
-    return _sha256_in_state(
-        path, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    )
-
-
-@lru_cache(maxsize=16)
-def _sha256_in_state(path: Path, state: tuple[int, ...]) -> str:
-    return file_sha256(path)
-
-
-def _reason(error: OSError | ValueError) -> str:
-    """Return why a file cannot be used, as the end of a sentence about it."""
-    if isinstance(error, FileNotFoundError):
-        return "is missing"
-    return f"cannot be read ({getattr(error, 'strerror', None) or error})"
 
 
 def version_of(text: str) -> int:

@@ -17,6 +17,7 @@ from runtime.gguf import GGUFFile
 from runtime.registry import Registry
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from runtime.tokenizer import Tokenizer
 from tests.models import write_tiny_llama
 
@@ -53,7 +54,7 @@ class Server:
         seed = len(self.registry.versions("tiny"))
         staging = self.registry.new_staging("tiny", "test")
         write_tiny_llama(self.gguf, seed=seed)
-        return self.registry.publish(staging, convert(self.gguf, staging, "tiny"))
+        return self.registry.publish(staging, convert(Source(self.gguf), staging, "tiny"))
 
     def _load(self, folder: Path) -> ServedModel:
         self.loads.append(folder.name)

@@ -12,6 +12,7 @@ from runtime.engine import Engine
 from runtime.errors import PreparationError
 from runtime.gguf import GGUFFile
 from runtime.session import Session
+from runtime.source import Source
 from runtime.tokenizer import Tokenizer
 from tests.api.serving import Serving, eventually
 from tests.held_session import HeldSession
@@ -27,7 +28,7 @@ def successor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("successor")
     words = ("Ġa", "hell", "Ġwor", "ing", "ĠĠ", "xy", "zz", "qq", "ab", "cd")
     convert(
-        write_tiny_llama(path, seed=7, vocabulary=byte_level_vocabulary(words=words)),
+        Source(write_tiny_llama(path, seed=7, vocabulary=byte_level_vocabulary(words=words))),
         folder,
         "tiny",
     )

@@ -15,6 +15,7 @@ from runtime.manifest import Manifest
 from runtime.packed_weights import packed_path
 from runtime.registry import Registry
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.command_line.test_serve import TIMEOUT, serving, wait_until_ready
 from tests.models import write_tiny_llama
 
@@ -37,7 +38,7 @@ def settings(tmp_path: Path, gguf: Path) -> Settings:
 def publish(settings: Settings, gguf: Path) -> Path:
     registry = Registry(settings)
     staging = registry.new_staging("tiny", "test")
-    return registry.publish(staging, convert(gguf, staging, "tiny", weights_copy="link"))
+    return registry.publish(staging, convert(Source(gguf), staging, "tiny", weights_copy="link"))
 
 
 def truncate_gguf(gguf: Path, settings: Settings) -> None:

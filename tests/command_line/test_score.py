@@ -9,6 +9,7 @@ import pytest
 from pipelines.conversion.convert import convert
 from runtime.scoring import score
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.pipelines.test_golden_logits import ROUNDED, golden_error
 from tests.tiny_models import TINY_MODELS, golden_tokens, write_tiny_model
 
@@ -20,7 +21,7 @@ def test_chunks_of_a_sequence_are_scored_as_llama_cpp_does(
     path = write_tiny_model(tmp_path / "tiny.gguf", TINY_MODELS[name])
     folder, out = tmp_path / "prepared", tmp_path / "logits.npy"
     folder.mkdir()
-    convert(path, folder, name)
+    convert(Source(path), folder, name)
     chunked = msgspec.structs.replace(settings, token_budget=16)
     tokens = np.array(golden_tokens(), np.int32)
     score(folder, tokens, out, chunked, lambda step: None)

@@ -14,6 +14,7 @@ from rocmforge.__main__ import main
 from runtime.manifest import GRAPH_NAME
 from runtime.registry import Registry
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.command_line.test_serve import TIMEOUT, serving, wait_until_ready
 from tests.models import write_tiny_llama
 
@@ -47,7 +48,7 @@ def publish(settings: Settings, path: Path, seed: int, *, broken: bool = False) 
     path.unlink(missing_ok=True)
     registry = Registry(settings)
     staging = registry.new_staging("tiny", "test")
-    manifest = convert(write_tiny_llama(path, seed=seed), staging, "tiny")
+    manifest = convert(Source(write_tiny_llama(path, seed=seed)), staging, "tiny")
     if broken:
         (staging / GRAPH_NAME).write_bytes(b"broken")
         sha256 = hashlib.sha256(b"broken").hexdigest()

@@ -19,6 +19,7 @@ from runtime.errors import RocmForgeError
 from runtime.gguf import GGUFFile
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from runtime.step import StepInputs
 from runtime.tokenizer import Tokenizer
 
@@ -81,7 +82,7 @@ def _load(path: Path) -> None:
         folder = Path(name)
         prepared = folder / "prepared"
         prepared.mkdir()
-        convert(path, prepared, "fuzzed")
+        convert(Source(path), prepared, "fuzzed")
         settings = Settings(home=folder, cache_tokens=32, page_size=16, threads=1)
         step = StepInputs(
             token_ids=np.array([3, 4], np.int32),

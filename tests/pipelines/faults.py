@@ -18,6 +18,7 @@ from pipelines.validation.process import Order, Progress, carry_out
 from pipelines.validation.subject import Subject
 from runtime.manifest import GRAPH_NAME, Manifest
 from runtime.settings import WeightsCopy
+from runtime.source import Source
 
 
 def plant(folder: Path, fault: Callable[[ModelProto], None]) -> None:
@@ -43,10 +44,10 @@ def double_scale(model: ModelProto) -> None:
 
 
 def convert_wrongly(
-    path: Path, folder: Path, name: str, *, weights_copy: WeightsCopy = "auto"
+    source: Source, folder: Path, name: str, *, weights_copy: WeightsCopy = "auto"
 ) -> Manifest:
     """`convert` as it would be with a wrong scale in one layer."""
-    convert(path, folder, name, weights_copy=weights_copy)
+    convert(source, folder, name, weights_copy=weights_copy)
     plant(folder, double_scale)
     return Manifest.read(folder)
 

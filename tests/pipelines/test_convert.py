@@ -14,6 +14,7 @@ import pytest
 from pipelines.conversion.convert import convert
 from runtime.errors import GGUFError, PreparationError, UnsupportedModel
 from runtime.manifest import Manifest
+from runtime.source import Source
 from tests.models import write_tiny_llama
 
 
@@ -26,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_manifest_describes_the_model(tmp_path: Path, folder: Path) -> None:
     path = write_tiny_llama(tmp_path / "tiny.gguf", format="Q4_0", embedding_format="Q8_0")
-    manifest = convert(path, folder, "tiny")
+    manifest = convert(Source(path), folder, "tiny")
     assert manifest == Manifest.read(folder)
     assert (manifest.architecture, manifest.context_length) == ("llama", 256)
     assert manifest.block_formats.keys() == {"Q4_0", "Q8_0", "F32"}
@@ -37,7 +38,7 @@ def test_manifest_describes_the_model(tmp_path: Path, folder: Path) -> None:
 
 def test_weights_are_linked_not_copied(tmp_path: Path, folder: Path) -> None:
     path = write_tiny_llama(tmp_path / "tiny.gguf")
-    manifest = convert(path, folder, "tiny", weights_copy="link")
+    manifest = convert(Source(path), folder, "tiny", weights_copy="link")
     assert manifest.weights.stored_as == "link"
     assert manifest.weights_path(folder).samefile(path)
     assert sorted(file.name for file in folder.iterdir()) == [
@@ -51,7 +52,7 @@ def test_weights_are_linked_not_copied(tmp_path: Path, folder: Path) -> None:
 def test_a_copy_has_the_files_time_and_stays_what_it_was(tmp_path: Path, folder: Path) -> None:
     path = write_tiny_llama(tmp_path / "tiny.gguf")
     content = path.read_bytes()
-    manifest = convert(path, folder, "tiny", weights_copy="copy")
+    manifest = convert(Source(path), folder, "tiny", weights_copy="copy")
     stored = manifest.weights_path(folder)
     assert manifest.weights.stored_as in ("copy", "reflink")
     assert stored.stat().st_mtime_ns == path.stat().st_mtime_ns == manifest.weights.modified_ns
@@ -68,7 +69,7 @@ def test_without_reflinks_auto_makes_a_link_and_never_a_copy(
 
     monkeypatch.setattr(fcntl, "ioctl", refuse)
     path = write_tiny_llama(tmp_path / "tiny.gguf")
-    assert convert(path, folder, "tiny").weights.stored_as == "link"
+    assert convert(Source(path), folder, "tiny").weights.stored_as == "link"
 
 
 def test_where_reflinks_are_they_are_taken(tmp_path: Path, folder: Path) -> None:
@@ -76,7 +77,7 @@ def test_where_reflinks_are_they_are_taken(tmp_path: Path, folder: Path) -> None
     content = path.read_bytes()
     if not reflinks(path, tmp_path / "probe"):
         pytest.skip("this file system has no reflinks: set TMPDIR to btrfs or XFS")
-    manifest = convert(path, folder, "tiny")
+    manifest = convert(Source(path), folder, "tiny")
     assert manifest.weights.stored_as == "reflink"
     path.write_bytes(b"another file")
     assert manifest.weights_path(folder).read_bytes() == content
@@ -93,7 +94,7 @@ def test_a_disk_without_room_for_a_copy_is_told(
 ) -> None:
     path = tmp_path / "tiny.gguf"
     with pytest.raises(PreparationError, match="--weights-copy link"):
-        convert(path, folder, "tiny", weights_copy="copy")
+        convert(Source(path), folder, "tiny", weights_copy="copy")
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_where_no_link_can_be_made_the_file_itself_is_used(
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    manifest = convert(path, folder, "tiny", weights_copy="link")
+    manifest = convert(Source(path), folder, "tiny", weights_copy="link")
     assert (manifest.weights.linked_name, manifest.weights.stored_as) == (None, "outside")
     assert manifest.weights_path(folder) == path.resolve()
 
@@ -126,23 +127,23 @@ def test_a_file_that_is_called_like_one_of_ours_is_left_alone(
 ) -> None:
     path = write_tiny_llama(tmp_path / name)
     content = path.read_bytes()
-    assert convert(path, folder, "tiny").weights.stored_as == "outside"
+    assert convert(Source(path), folder, "tiny").weights.stored_as == "outside"
     assert path.read_bytes() == content
 
 
 def test_a_symbolic_link_is_followed(tmp_path: Path, folder: Path) -> None:
     blob = write_tiny_llama(tmp_path / "blob")
     (tmp_path / "model.gguf").symlink_to(blob)
-    manifest = convert(tmp_path / "model.gguf", folder, "model")
+    manifest = convert(Source(tmp_path / "model.gguf"), folder, "model")
     assert manifest.weights.linked_name == "blob"
     assert not (folder / "blob").is_symlink()
 
 
 def test_nothing_is_written_for_what_cannot_be_run(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(UnsupportedModel):
-        convert(write_tiny_llama(tmp_path / "q8.gguf", format="Q8_1"), folder, "q8")
+        convert(Source(write_tiny_llama(tmp_path / "q8.gguf", format="Q8_1")), folder, "q8")
     broken = write_tiny_llama(tmp_path / "tiny.gguf")
     broken.write_bytes(broken.read_bytes()[:-100])
     with pytest.raises(GGUFError):
-        convert(broken, folder, "tiny")
+        convert(Source(broken), folder, "tiny")
     assert list(folder.iterdir()) == []

@@ -21,6 +21,7 @@ from pipelines.sensors import PATIENCE_TICKS, converted_models, gguf_files
 from pipelines.validation import CHECKS, process
 from runtime.registry import Registry
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.models import write_tiny_llama
 from tests.pipelines import faults
 from tests.pipelines.faults import convert_wrongly
@@ -422,7 +423,7 @@ def test_rollback_is_a_job(
         path.unlink()
         write_tiny_llama(path, seed=seed)
         staging = registry.new_staging("tiny", "test")
-        registry.publish(staging, convert(path, staging, "tiny"))
+        registry.publish(staging, convert(Source(path), staging, "tiny"))
     job = definitions().resolve_job_def("rollback_model")
 
     def roll_back(model: str) -> dg.ExecuteInProcessResult:

@@ -13,6 +13,7 @@ from pipelines.validation.reference import ReferenceModel
 from runtime.gguf import GGUFFile
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from runtime.step import StepInputs
 from tests.tiny_models import (
     GOLDEN_ROWS,
@@ -52,7 +53,7 @@ def golden_error(logits: np.ndarray, name: str) -> float:
 def session(path: Path, settings: Settings) -> Session:
     prepared = path.with_suffix("")
     prepared.mkdir()
-    convert(path, prepared, path.stem)
+    convert(Source(path), prepared, path.stem)
     small = msgspec.structs.replace(
         settings, cache_tokens=GOLDEN_TOKENS, page_size=PAGE_SIZE, threads=1
     )

@@ -1,10 +1,14 @@
 """A GGUF becomes a published model, or nothing changes."""
 
+import mmap
 import multiprocessing
 import os
 import shutil
 import signal
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,6 +17,7 @@ import pytest
 from pipelines import prepare as prepare_room
 from pipelines.prepare import prepare
 from pipelines.validation import CHECKS
+from runtime.checksums import Checksums, ChecksumsOf
 from runtime.errors import (
     GGUFError,
     InvalidName,
@@ -21,10 +26,11 @@ from runtime.errors import (
     PreparationError,
     UnsupportedModel,
 )
+from runtime.gguf import GGUFFile
 from runtime.manifest import Manifest
 from runtime.registry import Registry, model_name
 from runtime.session import Session
-from runtime.settings import Settings
+from runtime.settings import Settings, WeightsCopy
 from tests.models import byte_level_vocabulary, write_tiny_llama
 from tests.pipelines.faults import convert_wrongly
 from tests.pipelines.kill_preparations import kill_preparations
@@ -69,6 +75,58 @@ def test_a_published_file_is_not_prepared_again(tmp_path: Path, settings: Settin
     steps: list[str] = []
     assert prepare(path, settings, steps.append) == first
     assert steps == []
+
+
+@pytest.mark.parametrize("weights_copy", ["link", "copy"])
+def test_a_preparation_opens_parses_and_reads_its_file_once(
+    tmp_path: Path,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    weights_copy: WeightsCopy,
+) -> None:
+    """Also where a version of the same size must be told from it by the content."""
+    settings = msgspec.structs.replace(settings, weights_copy=weights_copy)
+    path = write_tiny_llama(tmp_path / "tiny.gguf", seed=1)
+    prepare(path, settings, silent)
+    path.unlink()
+    write_tiny_llama(path, seed=2)
+    parsed: list[Path] = []
+    reads: list[Checksums] = []
+    parse, result = GGUFFile.__init__, ChecksumsOf.result
+
+    def noted_parse(self: GGUFFile, path: Path, mapping: mmap.mmap) -> None:
+        parsed.append(path)
+        parse(self, path, mapping)
+
+    def noted_result(self: ChecksumsOf) -> Checksums:
+        reads.append(result(self))
+        return reads[-1]
+
+    monkeypatch.setattr(GGUFFile, "__init__", noted_parse)
+    monkeypatch.setattr(ChecksumsOf, "result", noted_result)
+    with opened(path) as opens:
+        folder = prepare(path, settings, silent)
+    assert folder.name == "2"
+    assert (opens, parsed) == ([str(path)], [path])
+    assert [checksums.size for checksums in reads] == [path.stat().st_size]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[list[str]]:
+    """Each time that this process opens a file, while in the block."""
+    opens: list[str] = []
+    watching = True
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        # Without a mode it is os.open, by which open() gets its descriptor here.
+        if watching and event == "open" and arguments[:2] in ((path, "r"), (str(path), "r")):
+            opens.append(str(path))
+
+    sys.addaudithook(note)  # there is no way to take it away
+    try:
+        yield opens
+    finally:
+        watching = False
 
 
 def test_preparing_a_kept_version_again_makes_it_current(

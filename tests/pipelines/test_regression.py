@@ -30,6 +30,7 @@ from rocmforge.__main__ import main
 from runtime.errors import BenchmarkError, ModelNotFound, SettingsError
 from runtime.registry import Registry
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.models import write_tiny_llama
 from tests.pipelines import faulty_benchmark
 from tests.pipelines.measurements import measurement as planted_measurement
@@ -70,7 +71,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def publish(gguf: Path, name: str, registry: Registry) -> None:
     """The next version of a model; its checks are another test's."""
     staging = registry.new_staging(name, "test")
-    registry.publish(staging, convert(gguf, staging, name))
+    registry.publish(staging, convert(Source(gguf), staging, name))
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, CheckResult, Manifest
 from runtime.packed_weights import packed_weights
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS, whole_blocks
 from tests.models import sentencepiece_vocabulary, write_tiny_llama
 from tests.pipelines import faults
@@ -30,7 +31,7 @@ def converted(folder: Path, **variant: object) -> Path:
     path = write_tiny_llama(folder / "tiny.gguf", **variant)  # type: ignore[arg-type]
     prepared = folder / "prepared"
     prepared.mkdir()
-    convert(path, prepared, "tiny")
+    convert(Source(path), prepared, "tiny")
     return prepared
 
 
@@ -69,7 +70,7 @@ def test_sound_models_of_other_architectures_pass(
     path = write_tiny_model(tmp_path / "tiny.gguf", replace(TINY_MODELS[name], format="Q4_1"))
     prepared = tmp_path / "prepared"
     prepared.mkdir()
-    convert(path, prepared, "tiny")
+    convert(Source(path), prepared, "tiny")
     results = validate(prepared, settings, names=HERE)
     assert [(result.name, result.passed) for result in results] == [(name, True) for name in HERE]
 
@@ -127,7 +128,7 @@ def test_the_sample_model_passes_every_check(
 ) -> None:
     folder = tmp_path / "prepared"
     folder.mkdir()
-    convert(sample_model, folder, "sample")
+    convert(Source(sample_model), folder, "sample")
     results = validate_in_child(folder, settings, lambda step: None)
     assert [(result.name, result.passed) for result in results] == [(name, True) for name in CHECKS]
     figures = {result.name: result.figures for result in results}
@@ -287,7 +288,7 @@ def test_weights_that_are_no_numbers_fail_logits_in_a_sentence(
         file.write(np.float32("nan").tobytes())
     folder = tmp_path / "of-no-numbers"
     folder.mkdir()
-    convert(path, folder, "nan")
+    convert(Source(path), folder, "nan")
     name, summary = failure(validate_in_child(folder, settings, lambda step: None))
     assert name == "logits"
     assert "logits after token 6 of the prompt are not finite" in summary

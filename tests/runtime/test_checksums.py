@@ -93,6 +93,7 @@ def test_a_look_at_parts_takes_in_both_ends(size: int) -> None:
 def test_a_file_is_read_once_for_both_hashes(tmp_path: Path) -> None:
     data = random_bytes(2 * CHUNK + 77)
     (tmp_path / "file").write_bytes(data.tobytes())
-    sha256, checksums = read_through(tmp_path / "file")
+    with (tmp_path / "file").open("rb") as file:
+        sha256, checksums = read_through(file)
     assert sha256 == hashlib.sha256(data.tobytes()).hexdigest()
     assert checksums.damaged(data) is None

@@ -9,6 +9,7 @@ import pytest
 from pipelines.conversion.convert import convert
 from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.runtime.test_engine import GREEDY, Start, ended, prompts
 from tests.tiny_models import TINY_MODELS, TinyModel, write_tiny_model
 
@@ -35,7 +36,8 @@ def repetitive(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def written(model: TinyModel, folder: Path) -> Path:
     (folder / "prepared").mkdir()
-    convert(write_tiny_model(folder / "tiny.gguf", model), folder / "prepared", "tiny")
+    gguf = write_tiny_model(folder / "tiny.gguf", model)
+    convert(Source(gguf), folder / "prepared", "tiny")
     return folder / "prepared"
 
 

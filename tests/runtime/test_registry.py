@@ -15,13 +15,14 @@ from runtime.manifest import CheckResult, Manifest
 from runtime.registry import Registry
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.models import write_tiny_llama
 
 
 def publish(settings: Settings, path: Path, name: str) -> Path:
     registry = Registry(settings)
     staging = registry.new_staging(name, "test")
-    return registry.publish(staging, convert(path, staging, name))
+    return registry.publish(staging, convert(Source(path), staging, name))
 
 
 def test_names_resolve_to_the_current_version(tmp_path: Path, settings: Settings) -> None:
@@ -103,7 +104,7 @@ def test_a_failed_check_cannot_be_published(tmp_path: Path, settings: Settings) 
     registry = Registry(settings)
     staging = registry.new_staging("tiny", "test")
     failed = CheckResult(name="logits", passed=False, summary="blk.0.attn_q differs")
-    manifest = msgspec.structs.replace(convert(path, staging, "tiny"), checks=(failed,))
+    manifest = msgspec.structs.replace(convert(Source(path), staging, "tiny"), checks=(failed,))
     with pytest.raises(PreparationError, match=r"blk\.0\.attn_q differs"):
         registry.publish(staging, manifest)
     assert registry.models() == []
@@ -317,7 +318,7 @@ def test_a_removal_waits_for_a_preparation(tmp_path: Path, settings: Settings) -
         )
         assert child.stdout is not None
         child.stdout.readline()
-        assert registry.publish(staging, convert(path, staging, "tiny")).is_dir()
+        assert registry.publish(staging, convert(Source(path), staging, "tiny")).is_dir()
     assert child.stdout.read() == b"gone\n"
     assert child.wait() == 0
     assert list(settings.models_folder.iterdir()) == []

@@ -12,13 +12,14 @@ from rocmforge.__main__ import main
 from runtime.errors import BrokenModel, ModelNotFound, PreparationError
 from runtime.registry import Registry
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.models import write_tiny_llama
 
 
 def publish(settings: Settings, path: Path, name: str) -> Path:
     registry = Registry(settings)
     staging = registry.new_staging(name, "test")
-    return registry.publish(staging, convert(path, staging, name))
+    return registry.publish(staging, convert(Source(path), staging, name))
 
 
 def _empty(path: Path) -> None:

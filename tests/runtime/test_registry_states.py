@@ -24,6 +24,7 @@ from runtime.files import PARTIAL_PREFIX
 from runtime.manifest import MANIFEST_NAME, Manifest
 from runtime.registry import Registry
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.models import write_tiny_llama
 
 pytestmark = pytest.mark.slow
@@ -89,7 +90,7 @@ def converted(folder: Path) -> dict[int, Path]:
         gguf = write_tiny_llama(folder / "tiny.gguf", seed=seed, layers=1)
         prepared[seed] = folder / str(seed)
         prepared[seed].mkdir()
-        convert(gguf, prepared[seed], "tiny")
+        convert(Source(gguf), prepared[seed], "tiny")
         gguf.unlink()
     return prepared
 

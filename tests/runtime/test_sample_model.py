@@ -17,6 +17,7 @@ from runtime.sampling import SamplingParameters
 from runtime.scoring import score
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from runtime.tokenizer import Tokenizer
 from tests.golden.agreement import agree
 from tests.pipelines.llama import llama_logits
@@ -32,7 +33,7 @@ PAGE_TOKENS = 160
 def sample(sample_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample model, converted."""
     folder = tmp_path_factory.mktemp("sample")
-    convert(sample_model, folder, "sample")
+    convert(Source(sample_model), folder, "sample")
     return folder
 
 

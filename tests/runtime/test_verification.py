@@ -12,6 +12,7 @@ from runtime.packed_weights import packed_path
 from runtime.registry import Registry
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from runtime.verification import Condition, verify
 from tests.models import write_tiny_llama
 
@@ -22,7 +23,7 @@ def folder(tmp_path: Path, settings: Settings) -> Path:
     registry = Registry(settings)
     staging = registry.new_staging("tiny", "test")
     gguf = write_tiny_llama(tmp_path / "tiny.gguf")
-    folder = registry.publish(staging, convert(gguf, staging, "tiny", weights_copy="copy"))
+    folder = registry.publish(staging, convert(Source(gguf), staging, "tiny", weights_copy="copy"))
     Session(folder, settings=settings)
     return folder
 

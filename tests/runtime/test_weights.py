@@ -15,6 +15,7 @@ from runtime.manifest import Manifest
 from runtime.packed_weights import packed_path
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from runtime.step import StepInputs
 from tests.models import write_tiny_llama
 
@@ -37,7 +38,7 @@ def folder(tmp_path: Path, gguf: Path) -> Path:
     """The model, prepared as a hard link to the file."""
     folder = tmp_path / "prepared"
     folder.mkdir()
-    convert(gguf, folder, "tiny", weights_copy="link")
+    convert(Source(gguf), folder, "tiny", weights_copy="link")
     return folder
 
 
@@ -178,7 +179,7 @@ def large(tmp_path: Path) -> Path:
     )
     folder = tmp_path / "large"
     folder.mkdir()
-    convert(path, folder, "large", weights_copy="link")
+    convert(Source(path), folder, "large", weights_copy="link")
     return folder
 
 

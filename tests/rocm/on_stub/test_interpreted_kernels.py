@@ -9,6 +9,7 @@ import numpy as np
 from pipelines.conversion.convert import convert
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.ops.gpu.interpreter import run_program_by_program
 from tests.rocm.kernels import Kernels, Launch
 from tests.rocm.on_stub.test_models import MOST_ERROR, rows
@@ -32,7 +33,7 @@ def test_the_sources_compute_what_their_definitions_do(tmp_path: Path, device: S
     folder.mkdir()
     # Of all tiny models the one with the most: sinks, biases, experts and a window.
     model = replace(TINY_MODELS["gpt-oss"], layers=1, format="Q8_0")
-    convert(write_tiny_model(tmp_path / "tiny.gguf", model), folder, "tiny")
+    convert(Source(write_tiny_model(tmp_path / "tiny.gguf", model)), folder, "tiny")
     settings = Settings(
         home=tmp_path / "home", device="rocm", cache_tokens=256, token_budget=16, threads=1
     )

@@ -14,6 +14,7 @@ from runtime.errors import DeviceError
 from runtime.gguf import GGUFFile
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from runtime.step import largest_step
 from runtime.tokenizer import Tokenizer
 from tests.models import write_tiny_llama
@@ -26,7 +27,7 @@ MEBIBYTE = 1 << 20
 def model(tmp_path: Path) -> Path:
     folder = tmp_path / "prepared"
     folder.mkdir()
-    convert(write_tiny_llama(tmp_path / "tiny.gguf"), folder, "tiny")
+    convert(Source(write_tiny_llama(tmp_path / "tiny.gguf")), folder, "tiny")
     return folder
 
 

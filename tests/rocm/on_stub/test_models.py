@@ -17,6 +17,7 @@ from runtime.ops.schema import DOMAIN, OPERATORS
 from runtime.sampling import Sampler, SamplingParameters, StepLogits
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from runtime.step import StepInputs
 from tests.rocm.placement import on_cpu
 from tests.rocm.stub_device import StubDevice
@@ -64,7 +65,7 @@ MODELS = {
 def prepare(folder: Path, name: str) -> Path:
     prepared = folder / name
     prepared.mkdir()
-    convert(write_tiny_model(folder / f"{name}.gguf", MODELS[name]), prepared, name)
+    convert(Source(write_tiny_model(folder / f"{name}.gguf", MODELS[name])), prepared, name)
     return prepared
 
 

@@ -10,6 +10,7 @@ from runtime.engine import Engine
 from runtime.sample_model import fetch
 from runtime.session import Session
 from runtime.settings import Settings
+from runtime.source import Source
 from tests.golden.agreement import agree
 from tests.rocm.placement import on_cpu
 from tests.rocm.stub_device import StubDevice
@@ -24,7 +25,7 @@ def test_greedy_text_is_llama_cpps_until_a_near_tie(tmp_path: Path, device: Stub
     folder = tmp_path / "sample"
     folder.mkdir()
     cache = Settings.from_environment().cache_folder
-    convert(fetch(cache, lambda step: None), folder, "sample")
+    convert(Source(fetch(cache, lambda step: None)), folder, "sample")
     settings = Settings(
         home=tmp_path / "home", device="rocm", cache_tokens=512, token_budget=16, threads=2
     )
