@@ -18,8 +18,9 @@ from pipelines.assets import (
     rounded,
 )
 from pipelines.benchmark import record_pictures, record_report
+from pipelines.benchmark.bench import judged_measurement
 from pipelines.benchmark.figures import Spread
-from pipelines.benchmark.history import History, Record, judged
+from pipelines.benchmark.history import History, Record
 from pipelines.benchmark.intervals import MIN_BLOCKS
 from pipelines.benchmark.judge import Verdict
 from pipelines.benchmark.measurement import BLOCK, BLOCKS
@@ -85,15 +86,7 @@ def benchmark_result(
         measurement = measure_in_child(
             task, settings, lambda title, done, parts: context.log.info(f"{done}/{parts} {title}")
         )
-        record = judged(
-            Record(
-                model=task.model,
-                version=task.version,
-                measurement=measurement,
-                accepted=config.accept,
-            ),
-            settings,
-        )
+        record = judged_measurement(task, measurement, settings, accepted=config.accept)
         history = History(settings, task.model)
         return dg.MaterializeResult(metadata=shown(record, history.records(), history.path))
 

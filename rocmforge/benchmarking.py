@@ -1,9 +1,8 @@
-"""`rocmforge bench` on the terminal: which servers are measured, a progress bar and the table."""
+"""`rocmforge bench` on the terminal: a progress bar, tables, and where the results are."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
@@ -12,47 +11,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pipelines.benchmark import record_report, report
-from pipelines.benchmark.growth import GrowthPlan, measure_growth
-from pipelines.benchmark.history import History, Record, judged
+from pipelines.benchmark.bench import Subject, measure_against
+from pipelines.benchmark.history import History
 from pipelines.benchmark.measurement import BLOCKS, QUICK_BLOCKS
 from pipelines.benchmark.operator_profile import markdown, profile_model
-from pipelines.benchmark.peers import llama_cpp
 from pipelines.benchmark.plot import plot_benchmark, plot_growth
 from pipelines.benchmark.results import BenchmarkResult, saved_path, write_json
-from pipelines.benchmark.run import Progress as Told
-from pipelines.benchmark.run import benchmark
-from pipelines.benchmark.task import expect_judgeable, task_of
+from pipelines.benchmark.run import Progress as Report
+from pipelines.benchmark.task import expect_judgeable
 from pipelines.benchmark.workloads import Plan
 from rocmforge.model import prepared
 from rocmforge.progress import shown
 from runtime.errors import Regression
-from runtime.gguf import GGUFFile
-from runtime.loading import tokenizer_cache
-from runtime.manifest import Manifest
-from runtime.server_process import Candidate, rocmforge
 from runtime.settings import Settings
-from runtime.tokenizer import Tokenizer
 
 WIDTH_WITHOUT_TERMINAL = 220
-
-
-class Benchmarked:
-    """A prepared model and the servers that it is measured on. Immutable."""
-
-    def __init__(
-        self, model: str, settings: Settings, *, prompt_lookup: bool = False, peers: bool
-    ) -> None:
-        folder = prepared(model, settings)
-        self.manifest = Manifest.read(folder)
-        self.weights = self.manifest.weights_path(folder)
-        self.folder = folder
-        self.tokenizer = Tokenizer.from_gguf(GGUFFile.open(self.weights), tokenizer_cache(settings))
-        ours = version("rocmforge")
-        self.candidates: list[Candidate] = [rocmforge(model, settings, ours)]
-        if prompt_lookup:
-            self.candidates.append(rocmforge(model, settings, ours, prompt_lookup=True))
-        if peers:
-            self.candidates.append(llama_cpp(self.weights, settings.thread_count))
 
 
 def bench(
@@ -66,16 +39,10 @@ def bench(
     plot: Path | None,
 ) -> None:
     """Measure, show the table, and keep the result."""
-    subject = Benchmarked(model, settings, prompt_lookup=prompt_lookup, peers=peers)
-    with progress_bar() as told:
-        result = benchmark(
-            subject.candidates,
-            subject.manifest,
-            subject.tokenizer,
-            threads=settings.thread_count,
-            plan=plan,
-            progress=told,
-        )
+    folder = prepared(model, settings)
+    subject = Subject(model, folder, settings, prompt_lookup=prompt_lookup, peers=peers)
+    with progress_bar() as progress:
+        result = subject.benchmark(plan, progress)
     path = save or saved_path(settings, result.model, result.started_at)
     write_json(result, path)
     show(result)
@@ -89,16 +56,9 @@ def grow(
     model: str, settings: Settings, *, peers: bool, save: Path | None, plot: Path | None
 ) -> None:
     """Measure how cost grows, keep the curves and draw them."""
-    subject = Benchmarked(model, settings, peers=peers)
-    with progress_bar() as told:
-        result = measure_growth(
-            subject.candidates,
-            subject.manifest,
-            subject.tokenizer,
-            threads=settings.thread_count,
-            plan=GrowthPlan(),
-            progress=told,
-        )
+    subject = Subject(model, prepared(model, settings), settings, peers=peers)
+    with progress_bar() as progress:
+        result = subject.growth(progress)
     path = save or saved_path(settings, result.model, f"growth-{result.started_at}")
     write_json(result, path)
     for curve in result.curves:
@@ -119,13 +79,8 @@ def judge(model: str, settings: Settings, *, against: str, quick: bool, accept: 
     blocks = QUICK_BLOCKS if quick else BLOCKS
     expect_judgeable(against, settings, blocks)
     prepared(model, settings)
-    task = task_of(model, against, settings, blocks=blocks)
-    with progress_bar() as told:
-        measurement = task.measure(settings, told)
-    measured = Record(
-        model=task.model, version=task.version, measurement=measurement, accepted=accept
-    )
-    record = judged(measured, settings)
+    with progress_bar() as progress:
+        record = measure_against(model, against, settings, progress, blocks=blocks, accepted=accept)
     table = Table(show_edge=False, header_style="bold")
     for column in record_report.COLUMNS:
         table.add_column(column)
@@ -133,7 +88,7 @@ def judge(model: str, settings: Settings, *, against: str, quick: bool, accept: 
         table.add_row(*row)
     console_of(sys.stdout.isatty()).print(table)
     text = record_report.summary(record)
-    print(f"Kept in {History(settings, task.model).path}")
+    print(f"Kept in {History(settings, record.model).path}")
     if record.regressed:
         raise Regression(text)
     print(text[0].upper() + text[1:])
@@ -142,8 +97,8 @@ def judge(model: str, settings: Settings, *, against: str, quick: bool, accept: 
 def profile(model: str, settings: Settings, *, save: Path | None) -> None:
     """Show where a step's time goes, and keep it."""
     folder = prepared(model, settings)
-    with shown() as said:
-        result = profile_model(folder, settings, said)
+    with shown() as progress:
+        result = profile_model(folder, settings, progress)
     path = save or saved_path(settings, result.model, f"profile-{result.started_at}")
     write_json(result, path)
     print(markdown(result))
@@ -170,7 +125,7 @@ def console_of(terminal: bool) -> Console:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Told]:
+def progress_bar() -> Iterator[Report]:
     """A bar on a terminal's stderr; a line for each part elsewhere."""
     if not sys.stderr.isatty():
         yield lambda title, done, parts: print(f"{done}/{parts} {title}", file=sys.stderr)
