@@ -11,6 +11,7 @@ import msgspec
 import onnx
 from onnx import ModelProto, NodeProto
 
+from pipelines import preparation
 from pipelines.conversion.convert import convert
 from pipelines.validation import CHECKS
 from pipelines.validation.outcome import Outcome
@@ -67,3 +68,9 @@ def crashing_at_its_end(order: Order, report: Callable[[Progress], None]) -> Non
     """As by a segmentation fault while ONNX Runtime is torn down."""
     carry_out(order, report)
     os._exit(139)
+
+
+def killed_while_preparing(order: preparation.Order, report: object) -> preparation.Prepared:
+    """The child process of a preparation, which is killed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("SIGKILL cannot be survived")
