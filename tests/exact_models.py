@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS
-from tests.tiny_model import DeltaNet, Latent, ShortConvolution, TinyModel, Value
+from tests.tiny_model import DeltaNet, Latent, ShortConvolution, TinyModel, Value, Varied
 from tests.tiny_models import TINY_MODELS
 
 WIDTH = 256
 """Columns of every matrix, so that all formats have whole blocks."""
 EACH_ARCHITECTURE = ("Q8_0", "Q4_K")
+HEAD_DIM = 64
 POSITIONS = 200
 POSITIONS_OF_EXPERTS = 300
 MODELS_OF_EXPERTS = 6
@@ -54,7 +55,9 @@ def exact_model(name: str, format: str) -> TinyModel:
         embedding=WIDTH,
         heads=4,
         kv_heads=tiny.kv_heads,
-        head_dim=64,
+        head_dim=_head_dim(tiny),
+        value_dim=HEAD_DIM if tiny.value_dim else 0,
+        varied=_varied(tiny.varied),
         feed_forward=WIDTH,
         shared=WIDTH if tiny.shared else 0,
         latent=latent,
@@ -84,10 +87,42 @@ def seeds_of(tiny: TinyModel) -> range:
     return range(MODELS_OF_EXPERTS if tiny.experts else 1)
 
 
+def _head_dim(tiny: TinyModel) -> int:
+    """Width of a head; of the widest where they differ, or of keys where values are narrower."""
+    if tiny.varied is not None and tiny.varied.head_dims:
+        return 2 * HEAD_DIM
+    return HEAD_DIM + HEAD_DIM // 2 if tiny.value_dim else HEAD_DIM
+
+
+def _varied(varied: Varied | None) -> Varied | None:
+    """The same with whole blocks in every row: heads by four, everything else as wide as can be."""
+    if varied is None:
+        return None
+    narrow = min(varied.head_dims, default=0)
+    least = min(varied.feed_forward, default=0)
+    return replace(
+        varied,
+        heads=[-(-each // 4) * 4 for each in varied.heads],
+        kv_heads=[each if each < 3 else 4 for each in varied.kv_heads],
+        head_dims=[HEAD_DIM if each == narrow else 2 * HEAD_DIM for each in varied.head_dims],
+        feed_forward=[WIDTH if each == least else 2 * WIDTH for each in varied.feed_forward],
+        layer_embedding=WIDTH if varied.layer_embedding else 0,
+    )
+
+
 def _metadata(tiny: TinyModel) -> dict[str, Value]:
     changed = dict(tiny.metadata)
     if "expert_shared_count" in changed:
         changed["expert_shared_count"] = 1
+    for key in (
+        "attention.key_length_swa",
+        "attention.value_length_swa",
+        "rope.dimension_count_swa",
+    ):
+        if key in changed:
+            changed[key] = HEAD_DIM
+    if changed.get("embedding_length_per_layer_input"):
+        changed["embedding_length_per_layer_input"] = WIDTH
     if "feed_forward_length" in changed:
         changed["feed_forward_length"] = 2 * WIDTH
     return changed

@@ -1,7 +1,7 @@
 """A tiny random model of any supported architecture, as a description and as a GGUF file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,10 @@ class TinyModel:
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 16
+    value_dim: int = 0
+    """0: the head's width."""
     feed_forward: int = 96
+    varied: "Varied | None" = None
     context: int = 256
     norms: Sequence[str] = ("attn_norm", "ffn_norm")
     query_key_norm: str = ""
@@ -43,6 +46,8 @@ class TinyModel:
     embedding_norm: bool = False
     position_embedding: bool = False
     sinks: bool = False
+    sink_layers: Sequence[int] = ()
+    """Only these, where there are some."""
     divisors: Mapping[str, float] = field(default_factory=dict)
     """Tensors of rope divisors, each with its largest."""
     metadata: Mapping[str, Value] = field(default_factory=dict)
@@ -66,6 +71,34 @@ class TinyModel:
     gain: float = 1.5
     """Of matrices: through many layers a large one makes much of any rounding."""
     embedding_gain: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Varied:
+    """What differs between layers; each as many as there are layers, or none."""
+
+    heads: Sequence[int] = ()
+    kv_heads: Sequence[int] = ()
+    head_dims: Sequence[int] = ()
+    feed_forward: Sequence[int] = ()
+    keys_as_values: Sequence[int] = ()
+    """Layers without matrices of values."""
+    shared: int = 0
+    """Layers at the end that have no keys and values of their own."""
+    layer_embedding: int = 0
+    """Width of what each layer gets of each token."""
+
+    def keys(self) -> dict[str, Value]:
+        """What stands in the file's metadata."""
+        keys: dict[str, Value] = {}
+        for key, values in (
+            ("attention.head_count", self.heads),
+            ("attention.head_count_kv", self.kv_heads),
+            ("feed_forward_length", self.feed_forward),
+        ):
+            if values:
+                keys[key] = values
+        return keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,13 +222,14 @@ class _Writing:
             "attention.head_count": model.heads,
             "attention.head_count_kv": model.kv_heads,
             "attention.key_length": model.head_dim,
-            "attention.value_length": model.head_dim,
+            "attention.value_length": model.value_dim or model.head_dim,
             model.epsilon_key: 1e-5,
             "rope.dimension_count": model.head_dim,
             "rope.freq_base": 10000.0,
             "vocab_size": len(self.vocabulary.tokens),
             **(model.latent.keys(model.heads) if model.latent else {}),
             **(model.recurrent.keys(model) if model.recurrent else {}),
+            **(model.varied.keys() if model.varied else {}),
             **model.metadata,
         }
         if model.experts:
@@ -227,10 +261,15 @@ class _Writing:
             self.matrix("position_embd", model.context, width, gain=4.0)
         if model.embedding_norm:
             self.norm("token_embd_norm")
+        if model.varied and model.varied.layer_embedding:
+            part = model.varied.layer_embedding
+            self.matrix("per_layer_token_embd", tokens, part * model.layers, gain=4.0)
+            self.matrix("per_layer_model_proj", part * model.layers, width)
+            self.vector("per_layer_proj_norm.weight", part, mean=1.0)
         for block in (f"blk.{index}" for index in range(model.layers)):
             for norm in model.norms:
                 self.norm(f"{block}.{norm}")
-            if model.sinks:
+            if model.sinks and int(block[4:]) in (model.sink_layers or range(model.layers)):
                 self.vector(f"{block}.attn_sinks.weight", model.heads, mean=1.0)
             if model.recurrent and int(block[4:]) in model.recurrent_layers:
                 model.recurrent.write(self, block)
@@ -271,21 +310,36 @@ class _Writing:
         model = self.model
         if model.latent:
             return self.latent_attention(block, model.latent)
-        query, each = model.heads * model.head_dim, model.kv_heads * model.head_dim
-        queries = 2 * query if model.query_gate else query
+        index, varied = int(block[4:]), model.varied or Varied()
+        heads = varied.heads[index] if varied.heads else model.heads
+        kv_heads = varied.kv_heads[index] if varied.kv_heads else model.kv_heads
+        width = varied.head_dims[index] if varied.head_dims else model.head_dim
+        value = model.value_dim or width
+        rows = {"q": heads * width, "k": kv_heads * width, "v": kv_heads * value}
+        if index >= model.layers - varied.shared:
+            rows = {"q": heads * width}
+        elif index in varied.keys_as_values:
+            del rows["v"]
+        if model.query_gate:
+            rows["q"] *= 2
         if "attn_qkv" in model.fused:
-            self.matrix(f"{block}.attn_qkv", queries + 2 * each, model.embedding)
+            self.matrix(f"{block}.attn_qkv", sum(rows.values()), model.embedding)
         else:
-            for name, rows in zip(QKV, (queries, each, each), strict=True):
-                self.matrix(f"{block}.{name}", rows, model.embedding)
-        self.matrix(f"{block}.attn_output", model.embedding, query)
+            for name, count in rows.items():
+                self.matrix(f"{block}.attn_{name}", count, model.embedding)
+        self.matrix(f"{block}.attn_output", model.embedding, heads * value)
         if model.attention_gate:
-            rows = model.heads if model.attention_gate == "head" else query
-            self.matrix(f"{block}.attn_gate", rows, model.embedding)
-        for name, heads in (("q", model.heads), ("k", model.kv_heads)):
-            if model.query_key_norm:
-                count = 1 if model.query_key_norm == "head" else heads
-                self.vector(f"{block}.attn_{name}_norm.weight", count * model.head_dim, mean=1.0)
+            of_gate = heads if model.attention_gate == "head" else heads * value
+            self.matrix(f"{block}.attn_gate", of_gate, model.embedding)
+        for name in rows if model.query_key_norm else ():
+            if name != "v":
+                count = width if model.query_key_norm == "head" else rows[name]
+                self.vector(f"{block}.attn_{name}_norm.weight", count, mean=1.0)
+        if varied.layer_embedding:
+            self.matrix(f"{block}.inp_gate", varied.layer_embedding, model.embedding)
+            self.matrix(f"{block}.proj", model.embedding, varied.layer_embedding)
+            self.norm(f"{block}.post_norm")
+            self.vector(f"{block}.layer_output_scale.weight", 1, mean=1.0)
 
     def experts(self, block: str) -> None:
         model = self.model
@@ -309,6 +363,9 @@ class _Writing:
 
     def feed_forward(self, block: str) -> None:
         model = self.model
+        if model.varied and model.varied.feed_forward:
+            hidden = model.varied.feed_forward[int(block[4:])]
+            model = replace(model, feed_forward=hidden, varied=None)
         if not model.gated:
             self.matrix(f"{block}.ffn_up", model.feed_forward, model.embedding)
         elif "ffn_up" in model.fused:

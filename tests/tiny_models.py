@@ -10,6 +10,7 @@ from tests.tiny_model import DeltaNet as DeltaNet
 from tests.tiny_model import Latent as Latent
 from tests.tiny_model import ShortConvolution as ShortConvolution
 from tests.tiny_model import TinyModel as TinyModel
+from tests.tiny_model import Varied as Varied
 from tests.tiny_model import write_tiny_model as write_tiny_model
 
 BOTH_NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
@@ -30,6 +31,15 @@ LONGROPE: Mapping[str, Value] = {
     "attention.sliding_window": 8,
 }
 DEEPSEEK: Mapping[str, Value] = {**YARN, "rope.scaling.yarn_log_multiplier": 0.0707}
+GEMMA_4: Mapping[str, Value] = {
+    **WINDOW,
+    "attention.key_length_swa": 16,
+    "attention.value_length_swa": 16,
+    "rope.dimension_count_swa": 16,
+    "rope.freq_base": 1e6,
+    "embedding_length_per_layer_input": 0,
+    "final_logit_softcapping": 5.0,
+}
 LONG_SHORT = {"rope_factors_long.weight": 9.0, "rope_factors_short.weight": 1.5}
 
 TINY_MODELS: Mapping[str, TinyModel] = {
@@ -668,6 +678,97 @@ TINY_MODELS: Mapping[str, TinyModel] = {
         metadata={"rope.dimension_count": 8},
     ),
     "xverse": TinyModel(architecture="xverse", tied=False),
+    "openelm": TinyModel(
+        architecture="openelm",
+        head_dim=16,
+        fused=("attn_qkv",),
+        query_key_norm="head",
+        varied=Varied(heads=(4, 6, 2), kv_heads=(2, 3, 1), feed_forward=(64, 96, 128)),
+    ),
+    "gemma4": TinyModel(
+        architecture="gemma4",
+        layers=6,
+        head_dim=32,
+        norms=BOTH_NORMS,
+        query_key_norm="head",
+        divisors={"rope_freqs.weight": 8.0},
+        gain=1.0,
+        varied=Varied(
+            kv_heads=(2, 2, 1, 2, 2, 1),
+            head_dims=(16, 16, 32, 16, 16, 32),
+            keys_as_values=(2, 5),
+        ),
+        metadata={**GEMMA_4, "attention.sliding_window_pattern": [True, True, False] * 2},
+    ),
+    "gemma4-e2b": TinyModel(
+        architecture="gemma4",
+        layers=6,
+        kv_heads=1,
+        head_dim=32,
+        norms=BOTH_NORMS,
+        query_key_norm="head",
+        divisors={"rope_freqs.weight": 8.0},
+        gain=1.0,
+        varied=Varied(
+            head_dims=(16, 16, 32, 16, 16, 32),
+            feed_forward=(96, 96, 96, 192, 192, 192),
+            shared=3,
+            layer_embedding=32,
+        ),
+        metadata={
+            **GEMMA_4,
+            "attention.sliding_window_pattern": [True, True, False] * 2,
+            "attention.shared_kv_layers": 3,
+            "embedding_length_per_layer_input": 32,
+        },
+    ),
+    "spark2_5": TinyModel(
+        architecture="spark2_5",
+        layers=4,
+        attention_gate="head",
+        varied=Varied(kv_heads=(2, 4, 2, 4)),
+        metadata={**WINDOW, "attention.sliding_window_pattern": [True, True, False, True]},
+    ),
+    "mimo2": TinyModel(
+        architecture="mimo2",
+        layers=4,
+        head_dim=24,
+        value_dim=16,
+        experts=8,
+        dense=1,
+        selection_bias=True,
+        tied=False,
+        sinks=True,
+        sink_layers=(1, 2),
+        varied=Varied(kv_heads=(1, 2, 2, 1)),
+        metadata={
+            **WINDOW,
+            "rope.dimension_count": 8,
+            "attention.sliding_window_pattern": [False, True, True, False],
+            "attention.value_scale": 0.7,
+            "rope.freq_base_swa": 5000.0,
+        },
+    ),
+    "step35": TinyModel(
+        architecture="step35",
+        layers=4,
+        query_key_norm="head",
+        attention_gate="head",
+        experts=8,
+        dense=1,
+        selection_bias=True,
+        shared=96,
+        shared_gate=False,
+        tied=False,
+        varied=Varied(heads=(4, 6, 6, 4)),
+        metadata={
+            **WINDOW,
+            "attention.sliding_window_pattern": [False, True, True, False],
+            "expert_gating_func": 2,
+            "expert_weights_norm": True,
+            "expert_weights_scale": 3.0,
+        },
+    ),
 }
 """By the name of their golden logits."""
 

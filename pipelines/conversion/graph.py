@@ -5,32 +5,26 @@ of states go through all layers by aliasing, which also orders each layer's writ
 """
 
 import numpy as np
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, ValueInfoProto, helper
 
 from pipelines.conversion.architectures import (
     Experts,
     FeedForward,
-    LatentAttention,
     Layer,
+    LayerInput,
     Linear,
     ModelSpec,
     Norm,
-    QueryTemperature,
-    Rotary,
 )
-from pipelines.conversion.latent_attention import LatentAttentionNodes
-from pipelines.conversion.nodes import Nodes, Value
+from pipelines.conversion.attention import AttentionNodes
+from pipelines.conversion.nodes import Nodes
 from pipelines.conversion.pools import Pool, States
 from pipelines.conversion.recurrence import recurrence_nodes, state_writers
 from runtime.gguf import GGUFFile, TensorInfo
 from runtime.interface import (
     LOGIT_ROWS,
     LOGITS,
-    PAGE_POOL,
-    PAGE_POOL_OUT,
-    PAGE_TABLE,
     POSITIONS,
-    ROW_STARTS,
     STATE_POOL,
     STATE_POOL_OUT,
     TOKEN_IDS,
@@ -63,22 +57,18 @@ class _Builder(Nodes):
         super().__init__(file.path.name, spec.epsilon)
         self.spec = spec
         self.file = file
-        self.angles: dict[Rotary, str] = {}
         states = sum(map(state_writers, spec.layers))
-        self.page_pool = Pool(PAGE_POOL, PAGE_POOL_OUT, writers=spec.attention_layers)
+        self.attention = AttentionNodes(self, spec, file)
         self.states = States(Pool(STATE_POOL, STATE_POOL_OUT, writers=states))
 
     def model(self) -> ModelProto:
         """The whole graph, from token ids to logits."""
         spec = self.spec
-        for layer in spec.layers:
-            if layer.has_attention:
-                self.rotary_angles(layer.rotary)
-        if spec.query_temperature is not None:
-            self.temperature(spec.query_temperature)
+        self.attention.prepare()
         hidden, residual = self.embedding(), ""
+        parts = self.layer_embedding(hidden)
         for index, layer in enumerate(spec.layers):
-            hidden, residual = self.layer(f"blk.{index}", layer, hidden, residual)
+            hidden, residual = self.layer(index, layer, hidden, residual, parts)
         self.head(hidden, residual)
         layout = page_layout(spec)
         graph = helper.make_graph(
@@ -98,41 +88,6 @@ class _Builder(Nodes):
                 helper.make_opsetid(DOMAIN, DOMAIN_VERSION),
             ],
         )
-
-    def rotary_angles(self, rotary: Rotary) -> str:
-        """Angles of the step's tokens, computed once for all layers that are rotated alike."""
-        if rotary not in self.angles:
-            prefix = f"rotary.{len(self.angles)}" if self.angles else "rotary"
-            self.angles[rotary] = f"{prefix}.angles"
-            frequencies = np.asarray(rotary.inverse_frequencies, np.float32)
-            self.node(
-                "RotaryAngles",
-                {
-                    "positions": POSITIONS,
-                    "inverse_frequencies": self.stored(
-                        f"{prefix}.inverse_frequencies", frequencies
-                    ),
-                },
-                {"angles": self.angles[rotary]},
-                magnitude=rotary.magnitude,
-            )
-        return self.angles[rotary]
-
-    def temperature(self, temperature: QueryTemperature) -> None:
-        """Factors [T, 1] of the queries by position: 1 + scale * ln(1 + floor(p / length))."""
-        name = "temperature"
-        position = f"{name}.position"
-        self.nodes.append(
-            helper.make_node("Cast", [POSITIONS], [position], position, to=TensorProto.FLOAT)
-        )
-        lengths = self.plain("Div", f"{name}.lengths", position, self.number(temperature.length))
-        whole = self.plain("Floor", f"{name}.whole", lengths)
-        counted = self.plain("Add", f"{name}.counted", whole, self.number(1.0))
-        logarithm = self.plain("Log", f"{name}.logarithm", counted)
-        scaled = self.plain("Mul", f"{name}.scaled", logarithm, self.number(temperature.scale))
-        factor = self.plain("Add", f"{name}.factor", scaled, self.number(1.0))
-        column = self.stored(f"{name}.column", np.array([-1, 1], np.int64))
-        self.plain("Reshape", name, factor, column)
 
     def embedding(self) -> str:
         """Rows of the step's tokens, with what is done to them before the first block."""
@@ -156,8 +111,27 @@ class _Builder(Nodes):
         )
         return name
 
-    def layer(self, block: str, layer: Layer, hidden: str, residual: str) -> tuple[str, str]:
+    def layer_embedding(self, hidden: str) -> tuple[str, ...]:
+        """The tokens' embedding for each layer (transformers' modeling_gemma3n.py)."""
+        weights = self.spec.layer_embedding
+        if weights is None:
+            return ()
+        (width,), name = weights.norm.shape, "layer_embedding"
+        own = self.scaled(self.rows(name, weights.tokens, TOKEN_IDS), width**0.5)
+        share = self.linear(f"{name}.share", weights.projection, hidden)
+        share = self.scaled(share, self.spec.embedding_length**-0.5)
+        normed = self.rms_norm(f"{name}.norm", share, self.vector(weights.norm))
+        both = self.scaled(self.plain("Add", f"{name}.both", normed, own), 2**-0.5)
+        layers = len(self.spec.layers)
+        parts = tuple(f"{name}.{index}" for index in range(layers))
+        self.split(both, parts, (width,) * layers)
+        return parts
+
+    def layer(
+        self, index: int, layer: Layer, hidden: str, residual: str, parts: tuple[str, ...]
+    ) -> tuple[str, str]:
         """One transformer block; gives what it adds last and the residual stream."""
+        block = f"blk.{index}"
         normed, residual = self.norm(f"{block}.attn_norm", layer.attention_norm, hidden, residual)
         attended = self.attended(block, layer, normed)
         if self.spec.is_parallel:
@@ -175,142 +149,31 @@ class _Builder(Nodes):
         fed = self.fed(block, layer.feed_forward, normed)
         if layer.feed_forward_output_norm is not None:
             fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
-        return fed, residual
+        if layer.layer_input is not None:
+            residual = self.plain("Add", f"{block}.fed", fed, residual)
+            fed = self.layer_input(block, layer.layer_input, residual, parts[index])
+        if layer.output_scale is None:
+            return fed, residual
+        total = self.plain("Add", f"{block}.output", fed, residual)
+        scale = self.vector(layer.output_scale)
+        return self.plain("Mul", f"{block}.output.scaled", total, scale), ""
+
+    def layer_input(self, block: str, weights: LayerInput, hidden: str, part: str) -> str:
+        """What the layer's part of the embedding adds."""
+        gate, gated = self.linear(f"{block}.inp_gate", weights.gate, hidden), f"{block}.inp_act"
+        inputs = {"gate": gate, "up": part}
+        self.node("GatedActivation", inputs, {"y": gated}, activation=self.spec.activation)
+        projected = self.linear(f"{block}.inp_proj", weights.projection, gated)
+        return self.norm(f"{block}.inp_norm", weights.norm, projected, "")[0]
 
     def attended(self, block: str, layer: Layer, hidden: str) -> str:
         """Attention of a normed input or what stands in its place, times the residual scale."""
         if layer.recurrence is None:
-            mixed = self.attention(block, layer, hidden)
+            mixed = self.attention.of(block, layer, hidden)
         else:
             mixed = recurrence_nodes(self, self.states, block, layer.recurrence, hidden)
         output = self.linear(f"{block}.attn_output", layer.attention_output, mixed)
         return self.scaled(output, self.spec.residual_scale)
-
-    def attention(self, block: str, layer: Layer, hidden: str) -> str:
-        """Attention of a normed input over the pages."""
-        spec = self.spec
-        pool, next_pool = self.page_pool.written_by(block)
-        shape: dict[str, Value] = {
-            "layer": self.page_pool.written - 1,
-            "heads": spec.heads,
-            "kv_heads": spec.kv_heads,
-            "head_dim": spec.head_dim,
-        }
-        rows = {"positions": POSITIONS, "row_starts": ROW_STARTS, "page_table": PAGE_TABLE}
-        latent = None
-        if isinstance(layer.query_key_value, LatentAttention):
-            latent = LatentAttentionNodes(self, block, layer.query_key_value, spec.heads)
-            query, key, value = latent.query_key_value(hidden)
-        else:
-            query, key, value = self.query_key_value(block, layer, layer.query_key_value, hidden)
-        if spec.query_temperature is not None:
-            query = self.plain("Mul", f"{block}.attn_q_temperature", query, "temperature")
-        rotated, attended = f"{block}.rotary", f"{block}.attention"
-        self.node(
-            "RotaryPageWrite",
-            {
-                **rows,
-                "q": query,
-                "k": key,
-                "v": value,
-                "angles": self.rotary_angles(layer.rotary),
-                "pool": pool,
-            },
-            {"q_rotated": rotated, "pool_written": next_pool},
-            style=layer.rotary.style,
-            **shape,
-        )
-        if spec.norm_follows_rotary:
-            rotated = self.product_norm(block, layer, rotated)
-        self.node(
-            "PagedAttention",
-            {
-                **rows,
-                "q": rotated,
-                "pool": next_pool,
-                "sinks": self.vector(layer.sinks) if layer.sinks else "",
-            },
-            {"y": attended},
-            scale=spec.attention_scale,
-            window=layer.window,
-            softcap=spec.attention_softcap,
-            **shape,
-        )
-        if latent is not None:
-            attended = latent.answers(attended)
-        if layer.gate is not None:
-            attended = self.gated_answers(block, layer.gate, hidden, attended)
-        if layer.has_query_gate:
-            opened = self.plain("Sigmoid", f"{block}.attn_gate_open", f"{block}.attn_gate")
-            attended = self.plain("Mul", f"{block}.attn_gated", attended, opened)
-        return attended
-
-    def gated_answers(self, block: str, weights: Linear, hidden: str, attended: str) -> str:
-        """The heads' answers, each value or each head times the sigmoid of its gate."""
-        gate = self.linear(f"{block}.attn_gate", weights, hidden)
-        gate = self.plain("Sigmoid", f"{gate}_open", gate)
-        heads = self.spec.heads
-        if weights.weight.rows != heads:
-            return self.plain("Mul", f"{gate}_answers", attended, gate)
-        by_head = self.reshaped(f"{attended}.heads", attended, heads, -1)
-        gate = self.reshaped(f"{gate}.heads", gate, heads, 1)
-        answers = self.plain("Mul", f"{gate}_answers", by_head, gate)
-        return self.reshaped(f"{answers}.flat", answers, -1)
-
-    def query_key_value(
-        self, block: str, layer: Layer, linears: tuple[Linear, ...], hidden: str
-    ) -> tuple[str, ...]:
-        """Projections of the input; queries and keys normed where that comes before rotation."""
-        names = tuple(f"{block}.attn_{each}" for each in "qkv")
-        spec = self.spec
-        if len(linears) == 1:
-            fused = self.linear(f"{block}.attn_qkv", linears[0], hidden)
-            each = spec.kv_heads * spec.head_dim
-            queries = spec.heads * spec.head_dim * (2 if layer.has_query_gate else 1)
-            self.split(fused, names, (queries, each, each))
-        else:
-            for name, linear in zip(names, linears, strict=True):
-                self.linear(name, linear, hidden)
-        if layer.has_query_gate:
-            names = (self.query_of(block, names[0]), *names[1:])
-        query, key, value = (self.clamped(name) for name in names)
-        if layer.query_norm is None or layer.key_norm is None:
-            return query, key, value
-        if spec.norm_follows_rotary:
-            ones = self.stored("key_norm.ones", np.ones(spec.head_dim, np.float32))
-            return query, self.rms_norm(f"{key}_norm", key, ones), value
-        query = self.rms_norm(f"{query}_norm", query, self.vector(layer.query_norm))
-        return query, self.rms_norm(f"{key}_norm", key, self.vector(layer.key_norm)), value
-
-    def query_of(self, block: str, both: str) -> str:
-        """The queries of what also holds a gate behind each; the gate is `block`.attn_gate."""
-        heads, head_dim = self.spec.heads, self.spec.head_dim
-        parts = tuple(f"{block}.attn_{each}_heads" for each in ("query", "gate"))
-        by_head = self.reshaped(f"{both}.heads", both, heads, 2 * head_dim)
-        self.split(by_head, parts, (head_dim, head_dim), axis=2)
-        query, gate = parts
-        self.reshaped(f"{block}.attn_gate", gate, heads * head_dim)
-        return self.reshaped(f"{block}.attn_query", query, heads * head_dim)
-
-    def clamped(self, name: str) -> str:
-        """Values within the bounds of the family."""
-        if not self.spec.clamp:
-            return name
-        bounds = self.number(-self.spec.clamp), self.number(self.spec.clamp)
-        return self.plain("Clip", f"{name}.clamped", name, *bounds)
-
-    def product_norm(self, block: str, layer: Layer, query: str) -> str:
-        """The norm of rotated queries, with the weights of the keys' norm multiplied in.
-
-        A norm divides by a length, which a rotation keeps, so keys are divided before they are
-        rotated and written; their weights act in the dot product as well from the queries' side.
-        """
-        assert layer.query_norm is not None
-        assert layer.key_norm is not None
-        weights = self.file.dequantize(layer.query_norm.name)
-        weights = weights * self.file.dequantize(layer.key_norm.name)
-        name = f"{block}.attn_q_norm"
-        return self.rms_norm(name, query, self.stored(f"{name}.product", weights))
 
     def fed(self, block: str, weights: FeedForward | Experts, hidden: str) -> str:
         """Feed-forward of a normed input, times the residual scale."""
@@ -397,7 +260,8 @@ class _Builder(Nodes):
         """Logits of the wanted rows only: the output matrix is the largest of the model."""
         spec = self.spec
         hidden = self.gather("output.hidden", hidden)
-        residual = self.gather("output.residual", residual)
+        if residual:
+            residual = self.gather("output.residual", residual)
         normed, _ = self.norm("output_norm", spec.output_norm, hidden, residual)
         steps: list[tuple[str, tuple[str, ...]]] = []
         if spec.logit_scale != 1:

@@ -119,6 +119,20 @@ def test_latent_attention_caches_what_its_file_allows(tmp_path: Path) -> None:
     assert split.layers[0].rotary.magnitude == 1
 
 
+def test_heads_may_differ_between_layers(tmp_path: Path) -> None:
+    spec = tiny(tmp_path, "openelm")
+    assert [(layer.heads.count, layer.heads.kv) for layer in spec.layers] == [
+        (4, 2), (6, 3), (2, 1),
+    ]  # fmt: skip
+    assert (spec.kv_heads, spec.head_dim) == (3, 16)
+
+
+def test_the_last_layers_may_attend_to_pages_of_earlier_ones(tmp_path: Path) -> None:
+    spec = tiny(tmp_path, "gemma4-e2b")
+    assert [layer.reads_pages_of for layer in spec.layers] == [None, None, None, 1, 1, 2]
+    assert spec.attention_layers == 3
+
+
 def test_layers_that_only_guess_ahead_are_left_out(tmp_path: Path) -> None:
     metadata = {**TINY_MODELS["deepseek2"].metadata, "nextn_predict_layers": 1}
     spec = tiny(tmp_path, "deepseek2", metadata=metadata)

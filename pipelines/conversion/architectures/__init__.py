@@ -5,8 +5,11 @@ from pipelines.conversion.architectures.spec import DeltaNet as DeltaNet
 from pipelines.conversion.architectures.spec import Experts as Experts
 from pipelines.conversion.architectures.spec import ExpertSelection as ExpertSelection
 from pipelines.conversion.architectures.spec import FeedForward as FeedForward
+from pipelines.conversion.architectures.spec import Heads as Heads
 from pipelines.conversion.architectures.spec import LatentAttention as LatentAttention
 from pipelines.conversion.architectures.spec import Layer as Layer
+from pipelines.conversion.architectures.spec import LayerEmbedding as LayerEmbedding
+from pipelines.conversion.architectures.spec import LayerInput as LayerInput
 from pipelines.conversion.architectures.spec import Linear as Linear
 from pipelines.conversion.architectures.spec import ModelSpec as ModelSpec
 from pipelines.conversion.architectures.spec import Norm as Norm

@@ -24,6 +24,8 @@ class Architecture:
     """A family of models."""
 
     name: str
+    layered: bool = False
+    """Heads, their widths and the feed-forward's width may differ between layers."""
     rotary_style: Literal["norm", "neox", "none"]
     """Pairs of a rotation: (2i, 2i + 1), or (i, i + half)."""
     rotary_sections: Literal["refused", "ignored", "neox"] = "refused"
@@ -50,6 +52,8 @@ class Architecture:
     attention_output_norm: str = "post_attention_norm"
     feed_forward_output_norm: str = "post_ffw_norm"
     """What the norms of outputs are called."""
+    value_norm: bool = False
+    """Values are normalized, without weights; where there is no `attn_v` they are the keys."""
     attention_gate: bool = False
     """The heads' answers are gated by `attn_gate`."""
     latent_attention: bool = False
@@ -61,8 +65,8 @@ class Architecture:
     key-value heads, a delta net in those that the file names, or in all but each fourth."""
     interleaved_heads: bool = False
     """Heads of a delta net that share a key lie side by side, not a round of all keys apart."""
-    sinks: bool = False
-    """Each head has an attention sink."""
+    sinks: Literal["none", "always", "some"] = "none"
+    """Which layers' heads have an attention sink each."""
     experts: Routing | None = None
     """None: no file of the family has experts."""
     gated: bool = True
@@ -91,6 +95,8 @@ class Architecture:
     """`rope.scaling.finetuned` false means no rotation at all."""
     window_base: float | None = None
     """Rotary base of sliding layers; None for that of the others."""
+    rotary_share: float = 1.0
+    """Part of `rope.dimension_count` that is rotated in layers that do not slide."""
     window_scaled: bool = True
     """Whether rope scaling applies to sliding layers."""
 
@@ -106,6 +112,8 @@ class Architecture:
     """Each position has an embedding of its own, `position_embd`."""
     embedding_norm: bool = False
     """Embeddings are normalized."""
+    attention_scale: float = 0.0
+    """Default of `attention.scale`; 0 for 1 / sqrt(width of a head)."""
     scaled_by_width_at: int = 0
     """With this many layers, queries are scaled by 1 / sqrt(embedding_length / heads)."""
     attention_softcap: float = 0.0

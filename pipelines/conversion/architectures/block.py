@@ -8,8 +8,10 @@ from pipelines.conversion.architectures.recurrence import recurrence_of
 from pipelines.conversion.architectures.spec import (
     Experts,
     FeedForward,
+    Heads,
     LatentAttention,
     Layer,
+    LayerInput,
     Linear,
     Norm,
     Rotary,
@@ -27,9 +29,7 @@ class Blocks:
         tensors: Tensors,
         *,
         width: int,
-        heads: int,
-        kv_heads: int,
-        head_dim: int,
+        layers: int,
         latent: LatentShape | None,
         is_parallel: bool,
     ) -> None:
@@ -38,30 +38,39 @@ class Blocks:
         self.keys = keys
         self.tensors = tensors
         self.width = width
-        self.heads = heads
-        self.kv_heads = kv_heads
-        self.head_dim = head_dim
+        self.layers = layers
         self.latent = latent
         self.is_parallel = is_parallel
 
-    def layer(self, block: str, rotary: Rotary, window: int) -> Layer:
-        """One block, with the norms that its family has."""
-        row = self.architecture
-        query_norm, key_norm = self.query_key_norms(block)
+    def layer(
+        self, index: int, heads: Heads, rotary: Rotary, window: int, *, shares_from: int
+    ) -> Layer:
+        """One block, with the norms that its family has.
+
+        From the layer `shares_from` on none has keys and values of its own.
+        """
+        block, row = f"blk.{index}", self.architecture
+        query_norm, key_norm = self.query_key_norms(block, heads, is_shared=index >= shares_from)
+        reads_pages_of = None
+        if index >= shares_from:
+            # Of those that have them, the last that slides stands before the last that does not.
+            reads_pages_of = shares_from - (2 if window else 1)
         before, after = row.norms != "after", row.norms in ("after", "both")
         attention_norm, feed_forward_norm = self.input_norms(block)
         return Layer(
+            heads=heads,
             attention_norm=attention_norm if before else None,
-            query_key_value=self.query_key_value(block),
+            query_key_value=self.query_key_value(block, heads)
+            if reads_pages_of is None
+            else self.query_only(block, heads),
+            reads_pages_of=reads_pages_of,
             query_norm=query_norm,
             key_norm=key_norm,
-            sinks=self.tensors.vector(f"{block}.attn_sinks.weight", self.heads)
-            if row.sinks
-            else None,
-            gate=self.gate(block) if row.attention_gate else None,
+            sinks=self.sinks(f"{block}.attn_sinks.weight", heads),
+            gate=self.gate(block, heads) if row.attention_gate else None,
             has_query_gate=row.query_gate,
             attention_output=self.tensors.linear(
-                f"{block}.attn_output", self.width, self.heads * self.value_dim
+                f"{block}.attn_output", self.width, heads.count * heads.value
             ),
             attention_output_norm=self.norm(f"{block}.{row.attention_output_norm}")
             if after
@@ -71,17 +80,20 @@ class Blocks:
             feed_forward_output_norm=self.norm(f"{block}.{row.feed_forward_output_norm}")
             if after
             else None,
+            layer_input=self.layer_input(block),
+            output_scale=self.output_scale(f"{block}.layer_output_scale.weight"),
             rotary=rotary,
             window=window,
         )
 
-    def recurrent_layer(self, block: str, rotary: Rotary) -> Layer:
+    def recurrent_layer(self, block: str, heads: Heads, rotary: Rotary) -> Layer:
         """One block without attention."""
         attention_norm, feed_forward_norm = self.input_norms(block)
         recurrence, output = recurrence_of(
             self.keys, self.tensors, self.architecture, block, self.width
         )
         return Layer(
+            heads=heads,
             attention_norm=attention_norm,
             query_key_value=(),
             query_norm=None,
@@ -120,52 +132,78 @@ class Blocks:
                     return self.norm(one), None
         return self.norm(first), self.norm(second)
 
-    def query_key_norms(self, block: str) -> tuple[TensorInfo | None, TensorInfo | None]:
+    def sinks(self, name: str, heads: Heads) -> TensorInfo | None:
+        """A sink of each head, where the family or this layer has such."""
+        sinks = self.architecture.sinks
+        if sinks == "none" or (sinks == "some" and name not in self.tensors):
+            return None
+        return self.tensors.vector(name, heads.count)
+
+    def layer_input(self, block: str) -> LayerInput | None:
+        """What the layer's own embedding goes through."""
+        name = "embedding_length_per_layer_input"
+        width = self.keys.count_or_zero(name) if name in self.architecture.reads else 0
+        if not width:
+            return None
+        return LayerInput(
+            self.tensors.linear(f"{block}.inp_gate", width, self.width),
+            self.tensors.linear(f"{block}.proj", self.width, width),
+            self.norm(f"{block}.post_norm"),
+        )
+
+    def output_scale(self, name: str) -> TensorInfo | None:
+        """A factor of the residual stream, where the layer has one."""
+        return self.tensors.vector(name, 1) if name in self.tensors else None
+
+    def query_key_norms(
+        self, block: str, heads: Heads, *, is_shared: bool
+    ) -> tuple[TensorInfo | None, TensorInfo | None]:
         """Of queries and keys, where the family or this file has such."""
         row = self.architecture
         is_missing = f"{block}.attn_q_norm.weight" not in self.tensors
         if row.query_key_norm == "none" or (row.query_key_norm_optional and is_missing):
             return None, None
-        return (
-            self.head_norm(f"{block}.attn_q_norm.weight", self.heads),
-            self.head_norm(f"{block}.attn_k_norm.weight", self.kv_heads),
-        )
+        query_norm = self.head_norm(f"{block}.attn_q_norm.weight", heads.count, heads.width)
+        if is_shared:
+            return query_norm, None
+        return query_norm, self.head_norm(f"{block}.attn_k_norm.weight", heads.kv, heads.width)
 
-    def head_norm(self, name: str, heads: int) -> TensorInfo:
+    def head_norm(self, name: str, heads: int, width: int) -> TensorInfo:
         """A norm per head, or one over the heads together; after the rotation only the first."""
         if self.architecture.query_key_norm == "after":
             self.tensors.folded.add(name)
-            return self.tensors.vector(name, self.head_dim)
-        return self.tensors.vector(name, self.head_dim, heads * self.head_dim)
+            return self.tensors.vector(name, width)
+        return self.tensors.vector(name, width, heads * width)
 
-    @property
-    def value_dim(self) -> int:
-        """Width of what a head answers."""
-        return self.head_dim if self.latent is None else self.latent.value
-
-    def gate(self, block: str) -> Linear:
+    def gate(self, block: str, heads: Heads) -> Linear:
         """A factor for each value of the heads' answers, or one for each head."""
         name = f"{block}.attn_gate"
         rows = self.tensors.rows_of(f"{name}.weight")
-        is_by_head = rows == self.heads
-        return self.tensors.linear(
-            name, self.heads if is_by_head else self.heads * self.value_dim, self.width
-        )
+        by_head, by_value = heads.count, heads.count * heads.value
+        return self.tensors.linear(name, by_head if rows == by_head else by_value, self.width)
 
-    def query_key_value(self, block: str) -> tuple[Linear, ...] | LatentAttention:
-        """Three matrices, or `attn_qkv` with the rows of all."""
+    def query_only(self, block: str, heads: Heads) -> tuple[Linear, ...]:
+        """The matrix of queries; the file may have others, which are not used."""
+        for name in ("attn_k", "attn_v", "attn_k_norm"):
+            self.tensors.leave_out(f"{block}.{name}")
+        return (self.tensors.linear(f"{block}.attn_q", heads.count * heads.width, self.width),)
+
+    def query_key_value(self, block: str, heads: Heads) -> tuple[Linear, ...] | LatentAttention:
+        """Three matrices, `attn_qkv` with the rows of all, or two where values are the keys."""
         if self.latent is not None:
             return self.latent.read(self.tensors, block, self.width)
-        query, each = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        query, key = heads.count * heads.width, heads.kv * heads.width
+        value = heads.kv * heads.value
         if self.architecture.query_gate:
             query *= 2
         if f"{block}.attn_qkv.weight" in self.tensors:
-            return (self.tensors.linear(f"{block}.attn_qkv", query + 2 * each, self.width),)
-        return (
-            self.tensors.linear(f"{block}.attn_q", query, self.width),
-            self.tensors.linear(f"{block}.attn_k", each, self.width),
-            self.tensors.linear(f"{block}.attn_v", each, self.width),
-        )
+            rows = query + key + value
+            return (self.tensors.linear(f"{block}.attn_qkv", rows, self.width),)
+        queries = self.tensors.linear(f"{block}.attn_q", query, self.width)
+        keys = self.tensors.linear(f"{block}.attn_k", key, self.width)
+        if self.architecture.value_norm and f"{block}.attn_v.weight" not in self.tensors:
+            return queries, keys
+        return queries, keys, self.tensors.linear(f"{block}.attn_v", value, self.width)
 
     def feed_forward_or_experts(self, block: str) -> FeedForward | Experts:
         """What the tensors of the block say; a family with experts has dense layers too."""
@@ -197,6 +235,9 @@ class Blocks:
 
     def hidden(self, block: str) -> int:
         """Values between the matrices of a dense feed-forward."""
+        if self.architecture.layered:
+            index = int(block.removeprefix("blk."))
+            return self.keys.counts("feed_forward_length", None, self.layers)[index]
         if self.architecture.feed_forward_length:
             return self.keys.count("feed_forward_length")
         return self.tensors.rows_of(f"{block}.ffn_up.weight")

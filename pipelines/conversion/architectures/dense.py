@@ -58,6 +58,27 @@ DENSE = (
         scaled_by_width_at=62,
         reads=SOFTCAPS,
     ),
+    Architecture(
+        name="gemma4",
+        layered=True,
+        rotary_style="neox",
+        norms="both",
+        activation="gelu",
+        query_key_norm="before",
+        value_norm=True,
+        window_period=6,
+        window_base=10000.0,
+        window_scaled=False,
+        embedding_by_width=True,
+        attention_scale=1.0,
+        reads=frozenset(
+            {
+                "final_logit_softcapping",
+                "attention.shared_kv_layers",
+                "embedding_length_per_layer_input",
+            }
+        ),
+    ),
     Architecture(name="phi3", rotary_style="neox", fused_gate_up=True, window_ignored=True),
     Architecture(
         name="smollm3",
@@ -135,6 +156,14 @@ DENSE = (
         gated=False,
         activation="relu_squared",
         reads=frozenset({"attention.scale"}),
+    ),
+    Architecture(
+        name="spark2_5",
+        layered=True,
+        rotary_style="neox",
+        attention_gate=True,
+        activation="gelu",
+        window_period=1,
     ),
     Architecture(
         name="jais2",

@@ -3,11 +3,18 @@
 from pipelines.conversion.architectures.architecture import Architecture
 from pipelines.conversion.architectures.block import Blocks
 from pipelines.conversion.architectures.directory import Keys, Tensors
+from pipelines.conversion.architectures.heads import heads_of_layers
 from pipelines.conversion.architectures.kinds import expect_model
 from pipelines.conversion.architectures.latent import LatentShape
 from pipelines.conversion.architectures.recurrence import recurrent_layers
 from pipelines.conversion.architectures.rotation import latent_scale, rotaries, windows
-from pipelines.conversion.architectures.spec import Linear, ModelSpec, QueryTemperature
+from pipelines.conversion.architectures.spec import (
+    Heads,
+    LayerEmbedding,
+    Linear,
+    ModelSpec,
+    QueryTemperature,
+)
 from pipelines.conversion.architectures.table import ARCHITECTURES
 from runtime.errors import UnsupportedModel
 from runtime.gguf import GGUFFile, TensorInfo
@@ -44,34 +51,9 @@ class _Reader:
         self.keys = keys = Keys(file)
         self.tensors = Tensors(file)
         self.width = keys.count("embedding_length")
-        self.heads = keys.count("attention.head_count")
-        kv_heads = self._kv_heads_of_layers()
-        self.kv_heads = max(kv_heads)
-        self.is_recurrent = recurrent_layers(keys, architecture, kv_heads)
         self.latent: LatentShape | None = None
         if architecture.latent_attention:
-            self.latent = LatentShape.of(keys, self.heads)
-            self.kv_heads, self.head_dim = self.latent.kv_heads, self.latent.head_dim
-            return
-        if self.heads % self.kv_heads:
-            keys.fail(
-                "attention.head_count",
-                f"is {self.heads}, no multiple of the {self.kv_heads} KV heads",
-            )
-        default = max(1, self.width // self.heads)
-        self.head_dim = keys.count("attention.key_length", default)
-        if keys.count("attention.value_length", default) != self.head_dim:
-            keys.refuse("attention.value_length", f"differs from the key length {self.head_dim}")
-
-    def _kv_heads_of_layers(self) -> tuple[int, ...]:
-        """Key-value heads of each layer: one and the same number, or none where it is recurrent."""
-        key = "attention.head_count_kv"
-        if self.architecture.recurrence == "none":
-            return (self.keys.count(key, self.heads),) * self.keys.layer_count()
-        counts = self.keys.counts(key, self.heads, self.keys.layer_count())
-        if len(set(counts) - {0}) != 1:
-            self.keys.refuse(key, "differs between layers with attention")
-        return counts
+            self.latent = LatentShape.of(keys, keys.count("attention.head_count"))
 
     def spec(self) -> ModelSpec:
         """The whole model; every tensor is read and no key left out."""
@@ -79,26 +61,27 @@ class _Reader:
         count = keys.layer_count() - self.draft_layers()
         embedding = tensors.matrix("token_embd.weight", None, self.width)
         window_of = windows(keys, row, count)
-        rotary_of = rotaries(keys, tensors, row, self.head_dim, window_of)
+        heads_of = heads_of_layers(keys, row, self.latent, window_of, self.width)
+        rotary_of = rotaries(keys, tensors, row, heads_of, window_of)
         is_parallel = self.is_parallel()
         blocks = Blocks(
             row,
             keys,
             tensors,
             width=self.width,
-            heads=self.heads,
-            kv_heads=self.kv_heads,
-            head_dim=self.head_dim,
+            layers=count,
             latent=self.latent,
             is_parallel=is_parallel,
         )
+        shares_from = self.shares_from(count)
+        is_recurrent = recurrent_layers(keys, row, tuple(each.kv for each in heads_of))
         layers = tuple(
-            blocks.recurrent_layer(f"blk.{index}", rotary_of[index])
-            if self.is_recurrent[index]
-            else blocks.layer(f"blk.{index}", rotary_of[index], window_of[index])
-            for index in range(count)
+            blocks.recurrent_layer(f"blk.{index}", each[0], each[1])
+            if is_recurrent[index]
+            else blocks.layer(index, *each, shares_from=shares_from)
+            for index, each in enumerate(zip(heads_of, rotary_of, window_of, strict=True))
         )
-        scale = self.attention_scale(count)
+        scale = self.attention_scale(count, heads_of[0])
         if self.latent is not None:
             scale = latent_scale(keys, rotary_of[0], self.latent.key)
         is_tied = row.tied_only or "output.weight" not in tensors
@@ -108,9 +91,9 @@ class _Reader:
             context_length=self.context_length(),
             vocabulary_size=embedding.rows,
             embedding_length=self.width,
-            heads=self.heads,
-            kv_heads=self.kv_heads,
-            head_dim=self.head_dim,
+            heads=max(each.count for each in heads_of),
+            kv_heads=max(each.kv for each in heads_of),
+            head_dim=max(each.width for each in heads_of),
             norm_kind=row.norm_kind,
             epsilon=keys.positive(
                 "attention.layer_norm_rms_epsilon"
@@ -119,6 +102,8 @@ class _Reader:
             ),
             is_parallel=is_parallel,
             norm_follows_rotary=row.query_key_norm == "after",
+            normalizes_values=row.value_norm,
+            value_scale=self.scale("attention.value_scale"),
             attention_scale=scale,
             attention_softcap=self.softcap("attn_logit_softcapping", row.attention_softcap),
             query_temperature=self.query_temperature(),
@@ -133,6 +118,7 @@ class _Reader:
             embedding=embedding,
             position_embedding=self.position_embedding(),
             embedding_norm=blocks.norm("token_embd_norm") if row.embedding_norm else None,
+            layer_embedding=self.layer_embedding(count),
             layers=layers,
             output_norm=blocks.norm(row.output_norm),
             output=Linear(embedding, None)
@@ -180,6 +166,29 @@ class _Reader:
             self.keys.fail("context_length", f"is {context}, but {name} has {embedding.rows} rows")
         return embedding
 
+    def shares_from(self, layers: int) -> int:
+        """The first layer that attends to keys and values of an earlier one."""
+        key = "attention.shared_kv_layers"
+        if key not in self.architecture.reads:
+            return layers
+        shared = self.keys.count_or_zero(key)
+        if shared > max(0, layers - 2):
+            self.keys.fail(key, f"is {shared} of {layers} layers")
+        return layers - shared
+
+    def layer_embedding(self, layers: int) -> LayerEmbedding | None:
+        """Embeddings for every layer, where the file has such."""
+        name = "embedding_length_per_layer_input"
+        width = self.keys.count_or_zero(name) if name in self.architecture.reads else 0
+        if not width:
+            return None
+        rows = layers * width
+        return LayerEmbedding(
+            self.tensors.matrix("per_layer_token_embd.weight", None, rows),
+            self.tensors.linear("per_layer_model_proj", rows, self.width),
+            self.tensors.vector("per_layer_proj_norm.weight", width),
+        )
+
     def scale(self, key: str, default: float = 1.0) -> float:
         """A factor that only the families which use it may have."""
         return self.keys.scale(key, default) if key in self.architecture.reads else default
@@ -188,11 +197,11 @@ class _Reader:
         """A bound that only the families which use it may have."""
         return self.keys.softcap(key, default) if key in self.architecture.reads else default
 
-    def attention_scale(self, layers: int) -> float:
-        """By default 1 / sqrt(head_dim)."""
-        default: float = self.head_dim**-0.5
+    def attention_scale(self, layers: int, heads: Heads) -> float:
+        """By default 1 / sqrt(width of a head)."""
+        default: float = self.architecture.attention_scale or heads.width**-0.5
         if layers == self.architecture.scaled_by_width_at:
-            default = (self.width // self.heads) ** -0.5
+            default = (self.width // heads.count) ** -0.5
         return self.scale("attention.scale", default)
 
     def context_length(self) -> int:

@@ -21,8 +21,10 @@ NEUTRAL_VALUES: Mapping[str, tuple[float, ...]] = {
     "attention.shared_kv_layers": (0,),
     "attention.sliding_window": (0,),
     "attention.temperature_scale": (0,),
+    "attention.value_scale": (0, 1),
     "attn_logit_softcapping": (0,),
     "deepstack_mapping": (-1,),
+    "embedding_length_per_layer_input": (0,),
     "embedding_scale": (0, 1),
     "expert_count": (0,),
     "expert_gating_func": (0, 1),
@@ -40,6 +42,8 @@ NEUTRAL_VALUES: Mapping[str, tuple[float, ...]] = {
     "rope.scaling.alpha": (0,),
     "rope.scaling.yarn_attn_factor": (1,),
     "rope.scaling.yarn_ext_factor": (-1, 1),
+    "swiglu_clamp_exp": (0,),
+    "swiglu_clamp_shexp": (0,),
     "use_parallel_residual": (0,),
 }
 """Metadata keys that change the arithmetic unless they have one of the values given here."""
@@ -90,7 +94,7 @@ class Keys:
             self.fail(key, f"is {value!r}, no positive integer")
         return value
 
-    def counts(self, key: str, default: int, layers: int) -> tuple[int, ...]:
+    def counts(self, key: str, default: int | None, layers: int) -> tuple[int, ...]:
         """A number that is not negative for each layer; the file may give one for all."""
         value = self.value(key)
         if not isinstance(value, np.ndarray):

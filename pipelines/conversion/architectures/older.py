@@ -77,5 +77,12 @@ OLDER = (
     Architecture(name="plamo", rotary_style="neox", norms="parallel"),
     Architecture(name="qwen", rotary_style="neox", feed_forward_length=False),
     Architecture(name="chatglm", rotary_style="norm", fused_gate_up=True),
+    Architecture(
+        name="openelm",
+        layered=True,
+        rotary_style="neox",
+        query_key_norm="before",
+        tied_only=True,
+    ),
     Architecture(name="xverse", rotary_style="norm"),
 )

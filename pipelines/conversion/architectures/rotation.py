@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.conversion.architectures.architecture import Architecture
 from pipelines.conversion.architectures.directory import Keys, Tensors
-from pipelines.conversion.architectures.spec import Rotary
+from pipelines.conversion.architectures.spec import Heads, Rotary
 from runtime.errors import GGUFError
 
 Style = Literal["norm", "neox"]
@@ -48,16 +48,19 @@ def rotaries(
     keys: Keys,
     tensors: Tensors,
     architecture: Architecture,
-    head_dim: int,
+    heads: Sequence[Heads],
     windows: Sequence[int],
 ) -> tuple[Rotary, ...]:
     """The rotation of every layer."""
     style = _style(keys, architecture)
     if style is None:
         return (Rotary("neox", ()),) * len(windows)
-    dimensions = keys.count("rope.dimension_count", head_dim)
-    if dimensions % 2 or dimensions > head_dim:
-        keys.fail("rope.dimension_count", f"is {dimensions}, no even number up to {head_dim}")
+    dimensions = _dimensions(keys, "rope.dimension_count", heads[0].width, heads, windows, False)
+    sliding_dimensions = dimensions
+    if architecture.layered:
+        key = "rope.dimension_count_swa"
+        sliding_dimensions = _dimensions(keys, key, dimensions, heads, windows, True)
+    dimensions = int(dimensions * architecture.rotary_share)
     base = keys.positive("rope.freq_base", 10000.0)
     window_base = keys.positive("rope.freq_base_swa", architecture.window_base or base)
     divisors = _divisors(keys, tensors, dimensions)
@@ -65,9 +68,9 @@ def rotaries(
     everywhere = _scaled(keys, architecture, style, base, dimensions, divisors)
     sliding = everywhere
     if not architecture.window_scaled:
-        sliding = Rotary(style, _tuple(_frequencies(window_base, dimensions)))
-    elif window_base != base:
-        sliding = _scaled(keys, architecture, style, window_base, dimensions, divisors)
+        sliding = Rotary(style, _tuple(_frequencies(window_base, sliding_dimensions)))
+    elif (window_base, sliding_dimensions) != (base, dimensions):
+        sliding = _scaled(keys, architecture, style, window_base, sliding_dimensions, divisors)
     if architecture.rotary_switch and not keys.flag("rope.scaling.finetuned", True):
         everywhere = sliding = none
     of_global = none if architecture.rotated == "sliding" and any(windows) else everywhere
@@ -76,6 +79,25 @@ def rotaries(
         none if period and (index + 1) % period == 0 else sliding if window else of_global
         for index, window in enumerate(windows)
     )
+
+
+def _dimensions(
+    keys: Keys,
+    key: str,
+    default: int,
+    heads: Sequence[Heads],
+    windows: Sequence[int],
+    slides: bool,
+) -> int:
+    """How many values of a head are rotated in layers that slide, or do not."""
+    dimensions = keys.count(key, default)
+    widths = [each.width for each, window in zip(heads, windows, strict=True) if window]
+    if not slides or not widths:
+        widths = [each.width for each, window in zip(heads, windows, strict=True) if not window]
+    narrowest = min(widths or [each.width for each in heads])
+    if dimensions % 2 or dimensions > narrowest:
+        keys.fail(key, f"is {dimensions}, no even number up to {narrowest}")
+    return dimensions
 
 
 def _style(keys: Keys, architecture: Architecture) -> Style | None:

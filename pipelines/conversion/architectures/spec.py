@@ -24,6 +24,19 @@ class Norm:
 
 
 @dataclass(frozen=True, slots=True)
+class Heads:
+    """The heads of one layer's attention."""
+
+    count: int
+    kv: int
+    """Key-value heads."""
+    width: int
+    """Values of a query and a key."""
+    value: int
+    """Values that a head answers."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rotary:
     """Rotary position embedding of the first `2 * len(inverse_frequencies)` dims of a head."""
 
@@ -167,13 +180,37 @@ class Experts:
     """[C]: the shared answer is multiplied by the sigmoid of its product with the input."""
 
 
+@dataclass(frozen=True, slots=True)
+class LayerEmbedding:
+    """Each token's embedding for every layer, and its input's share of it (Gemma 3n, Gemma 4)."""
+
+    tokens: TensorInfo
+    """[vocabulary, layers * width]"""
+    projection: Linear
+    norm: TensorInfo
+    """[width]"""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInput:
+    """norm(projection(activation(gate(x)) * the layer's part of the embedding)), added to x."""
+
+    gate: Linear
+    projection: Linear
+    norm: Norm
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """One transformer block: its weights and what differs between layers."""
 
+    heads: Heads
     attention_norm: Norm | None
     query_key_value: tuple[Linear, ...] | LatentAttention
-    """Three matrices, or one with the rows of all; none in a layer without attention."""
+    """Three matrices, or one with the rows of all; queries and keys where values are the keys
+    before their norm, queries where another layer has the rest; none without attention."""
+    reads_pages_of: int | None = None
+    """The layer whose keys and values are attended to; None: its own."""
     query_norm: TensorInfo | None
     key_norm: TensorInfo | None
     sinks: TensorInfo | None
@@ -190,18 +227,33 @@ class Layer:
     feed_forward_norm: Norm | None
     feed_forward: FeedForward | Experts
     feed_forward_output_norm: Norm | None
+    layer_input: LayerInput | None = None
+    output_scale: TensorInfo | None = None
+    """[1]: factor of the residual stream behind the block."""
     rotary: Rotary
     window: int
     """Positions a token attends to, itself included; 0 for all."""
 
     @property
     def has_attention(self) -> bool:
-        """Whether keys and values of the layer are in the pages."""
+        """Whether the layer attends."""
         return self.query_key_value != ()
+
+    @property
+    def writes_pages(self) -> bool:
+        """Whether keys and values of the layer are in the pages."""
+        return self.has_attention and self.reads_pages_of is None
 
     def tensors(self) -> tuple[TensorInfo, ...]:
         """Every tensor of the block."""
         return tuple(info for name in self.__slots__ for info in _tensors(getattr(self, name)))
+
+
+PARTS = (
+    *(Linear, Norm, FeedForward, Experts, ExpertSelection, LatentAttention),
+    *(ShortConvolution, DeltaNet),
+    *(LayerEmbedding, LayerInput),
+)
 
 
 def _tensors(part: object) -> Iterator[TensorInfo]:
@@ -210,9 +262,7 @@ def _tensors(part: object) -> Iterator[TensorInfo]:
     elif isinstance(part, tuple):
         for each in part:
             yield from _tensors(each)
-    elif isinstance(
-        part, Linear | Norm | FeedForward | Experts | ExpertSelection | LatentAttention | Recurrence
-    ):
+    elif isinstance(part, PARTS):
         for name in part.__slots__:
             yield from _tensors(getattr(part, name))
 
@@ -228,7 +278,9 @@ class ModelSpec:
     embedding_length: int
     heads: int
     kv_heads: int
+    """Of a page: the most that a layer has."""
     head_dim: int
+    """Of a page: the widest that a layer has."""
     norm_kind: Literal["rms", "layer"]
     epsilon: float
     is_parallel: bool
@@ -236,6 +288,10 @@ class ModelSpec:
     own."""
     norm_follows_rotary: bool
     """Queries and keys are normalized after their rotation."""
+    normalizes_values: bool
+    """Values are normalized, without weights."""
+    value_scale: float
+    """Factor of what the heads answer."""
     attention_scale: float
     attention_softcap: float
     query_temperature: QueryTemperature | None
@@ -252,6 +308,7 @@ class ModelSpec:
     position_embedding: TensorInfo | None
     """[positions, C]: added to the embeddings."""
     embedding_norm: Norm | None
+    layer_embedding: LayerEmbedding | None
     layers: tuple[Layer, ...]
     output_norm: Norm
     output: Linear
@@ -262,7 +319,7 @@ class ModelSpec:
     @property
     def attention_layers(self) -> int:
         """Layers whose keys and values are in the pages."""
-        return sum(layer.has_attention for layer in self.layers)
+        return sum(layer.writes_pages for layer in self.layers)
 
     @property
     def state_values(self) -> int:

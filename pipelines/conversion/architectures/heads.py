@@ -1,0 +1,60 @@
+"""The heads of every layer, as a file gives them."""
+
+from collections.abc import Sequence
+
+from pipelines.conversion.architectures.architecture import Architecture
+from pipelines.conversion.architectures.directory import Keys
+from pipelines.conversion.architectures.latent import LatentShape
+from pipelines.conversion.architectures.spec import Heads
+
+
+def heads_of_layers(
+    keys: Keys,
+    architecture: Architecture,
+    latent: LatentShape | None,
+    windows: Sequence[int],
+    width: int,
+) -> tuple[Heads, ...]:
+    """The heads of each layer; `kv` is 0 where a recurrence stands in the place of attention."""
+    layers = len(windows)
+    if architecture.layered:
+        counts = keys.counts("attention.head_count", None, layers)
+    else:
+        counts = (keys.count("attention.head_count"),) * layers
+    if latent is not None:
+        head_dim = latent.head_dim
+        return (Heads(counts[0], latent.kv_heads, head_dim, latent.value),) * layers
+    kv_counts = _kv_counts(keys, architecture, counts)
+    default = max(1, width // counts[0]) if counts[0] else 1
+    key = keys.count("attention.key_length", default)
+    value = keys.count("attention.value_length", default)
+    sliding_key, sliding_value = key, value
+    if architecture.layered:
+        sliding_key = keys.count("attention.key_length_swa", key)
+        sliding_value = keys.count("attention.value_length_swa", value)
+    elif value != key:
+        keys.refuse("attention.value_length", f"differs from the key length {key}")
+    if value > key or sliding_value > sliding_key:
+        keys.refuse("attention.value_length", f"is {value}, more than the key length {key}")
+    return tuple(
+        Heads(count, kv, sliding_key, sliding_value) if window else Heads(count, kv, key, value)
+        for count, kv, window in zip(counts, kv_counts, windows, strict=True)
+    )
+
+
+def _kv_counts(keys: Keys, architecture: Architecture, heads: Sequence[int]) -> tuple[int, ...]:
+    """Key-value heads of each layer."""
+    key, layers = "attention.head_count_kv", len(heads)
+    is_recurrent = architecture.recurrence != "none"
+    if architecture.layered or is_recurrent:
+        counts = keys.counts(key, heads[0], layers)
+    else:
+        counts = (keys.count(key, heads[0]),) * layers
+    if is_recurrent and len(set(counts) - {0}) != 1:
+        keys.refuse(key, "differs between layers with attention")
+    for count, kv in zip(heads, counts, strict=True):
+        if kv == 0 and not is_recurrent:
+            keys.refuse(key, "is 0: a layer without attention")
+        if kv and (count == 0 or count % kv):
+            keys.fail("attention.head_count", f"is {count}, no multiple of the {kv} KV heads")
+    return counts
