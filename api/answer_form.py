@@ -21,7 +21,7 @@ from runtime.grammar import (
 from runtime.thought_limit import ThoughtLimit
 
 TAIL = 64
-"""Last tokens of a prompt in which marks around a thought are looked for."""
+"""Number of last prompt tokens searched for the marks of reasoning."""
 ANY_ARGUMENTS = {"type": "object"}
 
 
@@ -33,7 +33,7 @@ class ChatForm:
     calls: Calls | None
     """Calls that a grammar is to hold."""
     thinking: Thinking | None
-    """How the answer may begin with a thought, where the model has any."""
+    """How the answer may begin with reasoning, if the model has any."""
 
     @classmethod
     def of(
@@ -89,9 +89,9 @@ class ChatForm:
 def grammar_of_answer(
     model: ServedModel, options: AnswerOptions, prompt: Sequence[int], form: Grammar | None
 ) -> Grammar | None:
-    """What an answer to a chat must look like, its thought and its calls included.
+    """Return the grammar of a whole chat answer, including its reasoning and its calls.
 
-    `form` is what is asked for of its text. Raises InvalidRequest as ChatForm.of does, and where a
+    `form`: the grammar of its text. Raises InvalidRequest as ChatForm.of does, and if a
     tool's schema has a keyword that is not supported.
     """
     tools = options.tools
@@ -111,7 +111,7 @@ def grammar_of_answer(
 def thought_limit(
     model: ServedModel, options: AnswerOptions, prompt: Sequence[int]
 ) -> ThoughtLimit | None:
-    """What ends a thought that takes too long, where a budget is set."""
+    """Tokens that end reasoning that exceeds its budget, if one is set."""
     if options.reasoning_budget is None:
         return None
     template = ChatTemplate(model.tokenizer, source=model.chat_template)

@@ -1,4 +1,4 @@
-"""How a chat wants its answer to be read and held."""
+"""How a chat's answer is parsed and constrained."""
 
 import msgspec
 
@@ -6,12 +6,12 @@ from api.tool_calls import ToolUse
 
 
 class AnswerOptions(msgspec.Struct, frozen=True):
-    """How a request wants its answer to be read."""
+    """How a request wants its answer to be parsed."""
 
     tools: ToolUse = ToolUse()
     parse_reasoning: bool = True
-    """Whether what was thought is parted from the text."""
+    """Whether reasoning is separated from the text."""
     show_reasoning: bool = True
-    """Whether what was thought is given at all."""
+    """Whether reasoning is part of the answer."""
     reasoning_budget: int | None = None
-    """Most tokens of what is thought, without the marks around it."""
+    """Maximum tokens of reasoning, without the marks around it."""

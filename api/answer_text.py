@@ -1,4 +1,4 @@
-"""The text of a request's answer, made of its outputs as they come."""
+"""The text of a request's answer, built from its outputs as they arrive."""
 
 from collections.abc import Callable, Iterator
 
@@ -22,23 +22,23 @@ class AnswerText:
 
     @property
     def stopped(self) -> bool:
-        """Whether the text has come to a stop."""
+        """Whether a stop string was found."""
         return self._decoder.stopped
 
     @property
     def finish_reason(self) -> FinishReason | None:
-        """Why the text ends: at its stop, however the engine came to its own end."""
+        """Why the text ends: at its stop, whatever ended the generation."""
         return FinishReason.STOP if self.stopped else self._generation.finish_reason
 
     @property
     def failure(self) -> str | None:
-        """Why there is no whole text, if there is none."""
+        """Why the text is incomplete, if it is."""
         if self.finish_reason is FinishReason.FAILED:
             return f"the generation failed: {self._generation.error}"
         return None
 
     def add(self, output: TokenOutput) -> str:
-        """What an output adds to the text. Nothing after a stop."""
+        """Return the text that an output adds. Nothing after a stop."""
         text = ""
         if output.token is not None and not self.stopped:
             self.token_count += 1
@@ -52,7 +52,7 @@ class AnswerText:
         return text
 
     def whole(self) -> str:
-        """Wait for the end and give the whole text. Raises GenerationFailed."""
+        """Wait for the end and return the whole text. Raises GenerationFailed."""
         if not self._decoder.stops:
             # Nothing is to be decided before the end, so this thread need not wake for each token.
             self._generation.wait()

@@ -23,7 +23,7 @@ FOR_THE_TEMPLATE = ("reasoning_effort", "enable_thinking", "documents")
 
 
 class ChatBody(ReasoningBody, frozen=True, kw_only=True):
-    """JSON body of POST /v1/chat/completions. What nobody knows is ignored."""
+    """JSON body of POST /v1/chat/completions. Unknown fields are ignored."""
 
     messages: list[dict[str, Any]]
     chat_template_kwargs: dict[str, Any] | None = None
@@ -37,7 +37,7 @@ class ChatBody(ReasoningBody, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: Number | None = None
-    """How many of the likeliest tokens come with each token, with logprobs."""
+    """Number of most likely tokens returned with each token, with logprobs."""
 
     def _answer_logprobs(self) -> int | None:
         asked = msgspec.structs.replace(self, n_probs=self.n_probs or None)
@@ -71,7 +71,7 @@ class ChatBody(ReasoningBody, frozen=True, kw_only=True):
         )
 
     def _continues(self) -> bool:
-        """Whether the answer goes on with the last message, as an assistant's is by default."""
+        """Whether the answer continues the last message, as by default for an assistant's."""
         if self.continue_final_message and self.add_generation_prompt:
             raise InvalidRequest(
                 "continue_final_message and add_generation_prompt exclude each other; send one"
@@ -104,7 +104,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
     """The answer."""
 
     content: str | None
-    """None where there are calls alone."""
+    """None if there are only calls."""
     role: str = "assistant"
     reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
     reasoning: str | msgspec.UnsetType = msgspec.UNSET
@@ -113,7 +113,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
 
 
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a chunk adds to the answer; the first one names the role."""
+    """Addition of a chunk to the answer; the first one has the role."""
 
     role: str | msgspec.UnsetType = msgspec.UNSET
     content: str | msgspec.UnsetType = msgspec.UNSET
@@ -132,7 +132,7 @@ class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a chunk adds to an answer."""
+    """Addition of a chunk to an answer."""
 
     index: int = 0
     delta: Delta
@@ -162,7 +162,7 @@ class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     choices: tuple[ChunkChoice, ...]
     usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
-    """Left out of a stream that was not asked for it; null in all but its last chunk otherwise."""
+    """Omitted in a stream that did not request it; otherwise null in all but its last chunk."""
 
 
 def _check_message(place: int, message: dict[str, Any]) -> None:

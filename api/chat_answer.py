@@ -1,4 +1,4 @@
-"""The parts of one chat answer: text, what was thought, and calls of tools."""
+"""The parts of one chat answer: text, reasoning and tool calls."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from runtime.chat.tool_call_parsers import Call
 
 
 class Addition(msgspec.Struct, frozen=True):
-    """What comes to an answer: one of these."""
+    """An addition to an answer: one of these."""
 
     content: str = ""
     reasoning: str = ""
@@ -21,7 +21,7 @@ class Addition(msgspec.Struct, frozen=True):
 
 
 class ChatAnswer:
-    """Reads the text of one answer as it comes. Owned by one thread."""
+    """Parses the text of one answer as it arrives. Owned by one thread."""
 
     def __init__(
         self, model: ServedModel, options: AnswerOptions, prompt_tokens: Sequence[int]
@@ -49,11 +49,11 @@ class ChatAnswer:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more is wanted: one call was asked for, and it is there."""
+        """Whether the answer is complete: one call was requested, and it is there."""
         return bool(self.calls) and not self._options.tools.parallel
 
     def add(self, text: str, *, ended: bool) -> list[Addition]:
-        """Take in the text of one token, and what is left where the answer has ended."""
+        """Add the text of one token, and the rest if the answer has ended."""
         if self.complete:
             return []
         thought = self._parser.thinking

@@ -8,11 +8,11 @@ import falcon
 from api.errors import ClientGone
 
 WATCH_CLIENT = "rocmforge.watch_client"
-"""Key of the WSGI environment: calls a function as soon as the client is gone (see server)."""
+"""Key of the WSGI environment: calls a function as soon as the client disconnects (see server)."""
 
 
 class Client:
-    """The client of one request. The server's thread notes that it goes; any thread may ask."""
+    """The client of one request. The server's thread marks it as gone; any thread may ask."""
 
     def __init__(self, request: falcon.Request) -> None:
         self._watch: Callable[[Callable[[], None]], None] = request.env.get(WATCH_CLIENT, _never)
@@ -20,14 +20,14 @@ class Client:
         self._watch(self._gone.set)
 
     def expect_waiting(self, tokens: int = 0) -> None:
-        """Raise ClientGone where nobody waits any more; watches what makes tokens of a text."""
+        """Raise ClientGone if the client has disconnected; called during tokenization."""
         if self._gone.is_set():
             raise ClientGone("the client has gone")
 
     def when_gone(self, callback: Callable[[], None]) -> None:
-        """From now on only this is called when the client goes, at once if it has gone already."""
+        """From now on call only this when the client disconnects, at once if it already has."""
         self._watch(callback)
 
 
 def _never(client_gone: Callable[[], None]) -> None:
-    """Stands for WATCH_CLIENT where the server cannot tell."""
+    """Replaces WATCH_CLIENT if the server cannot detect a disconnect."""

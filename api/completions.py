@@ -39,7 +39,7 @@ class StreamOptions(msgspec.Struct, frozen=True):
 
 
 class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
-    """What the bodies of completions have in common; null means the default."""
+    """Common fields of the bodies of completions; null means the default."""
 
     model: str | None = None
     max_tokens: Number | None = None
@@ -58,9 +58,9 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
     best_of: Number | None = None
     """Answers that are made to each prompt, of which the n likeliest are given."""
     n_probs: Number | None = None
-    """llama.cpp's: logprobs, with so many of the likeliest tokens."""
+    """llama.cpp's name: logprobs, with this number of most likely tokens."""
     prompt_logprobs: Number | None = None
-    """vLLM's: logprobs of the prompt, with so many of the likeliest tokens."""
+    """vLLM's name: logprobs of the prompt, with this number of most likely tokens."""
     return_tokens_as_token_ids: bool | None = None
     """vLLM's: whether logprobs have tokens by their ids."""
 
@@ -90,7 +90,7 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
         return given, made
 
     def shown(self) -> ShownLogprobs:
-        """What is shown of logprobs. Raises InvalidRequest."""
+        """Return the options of logprobs. Raises InvalidRequest."""
         prompt = self.prompt_logprobs
         return ShownLogprobs(
             self._answer_logprobs(),
@@ -99,11 +99,11 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
         )
 
     def _answer_logprobs(self) -> int | None:
-        """How many of the likeliest tokens come with each token; None without logprobs."""
+        """Number of most likely tokens returned with each token; None without logprobs."""
         return _count("n_probs", self.n_probs) if self.n_probs else None
 
     def limit(self, default: int) -> int:
-        """The most tokens of an answer, by any name. Raises InvalidRequest."""
+        """Return the maximum number of tokens, by any name. Raises InvalidRequest."""
         told = one_of(self, "max_completion_tokens", "max_tokens", "n_predict")
         if told is None:
             return default
@@ -111,18 +111,18 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
 
 
 class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
-    """JSON body of POST /v1/completions. What nobody knows is ignored."""
+    """JSON body of POST /v1/completions. Unknown fields are ignored."""
 
     prompt: str | list[str | int | list[int]]
     parse_special: bool | None = None
     """llama.cpp's: whether the prompt may name control tokens; by default so."""
     logprobs: Number | bool | None = None
-    """Logprobs, with so many of the likeliest tokens; false for none."""
+    """Logprobs, with this number of most likely tokens; false for none."""
     echo: bool | None = None
     """Whether the text begins with the prompt."""
 
     def shown(self) -> ShownLogprobs:
-        """What is shown of logprobs, and whether of the prompt. Raises InvalidRequest."""
+        """Return the options of logprobs, and whether the prompt has any. Raises InvalidRequest."""
         return msgspec.structs.replace(super().shown(), echo=bool(self.echo))
 
     def _answer_logprobs(self) -> int | None:
@@ -138,11 +138,11 @@ class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
 
 
 class OpenAIRequest(msgspec.Struct, frozen=True):
-    """What a client asked for, checked and with the defaults filled in."""
+    """A client's request, validated and with defaults."""
 
     generate: GenerateRequest
     stream: bool
-    """Whether the answer comes token by token."""
+    """Whether the answer is streamed."""
     include_usage: bool
     """Whether a stream ends with the token counts."""
     n: int = 1
@@ -209,17 +209,17 @@ class CompletionRequest(OpenAIRequest, frozen=True):
 
 
 class TokenDetails(msgspec.Struct, frozen=True):
-    """What is known of a prompt's tokens."""
+    """Details of a prompt's tokens."""
 
     cached_tokens: int
     """Those that were not computed again because their pages were known."""
 
 
 class AnswerTokenDetails(msgspec.Struct, frozen=True):
-    """What is known of an answer's tokens."""
+    """Details of an answer's tokens."""
 
     reasoning_tokens: int
-    """Those of what was thought, with the marks around it."""
+    """Reasoning tokens, including the marks around them."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -234,7 +234,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """A text of a completion, or what a chunk adds to it."""
+    """A text of a completion, or the addition of a chunk."""
 
     text: str
     index: int = 0
@@ -253,14 +253,14 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     choices: tuple[Choice, ...]
     usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
-    """Left out of a stream that was not asked for it; null in all but its last chunk otherwise."""
+    """Omitted in a stream that did not request it; otherwise null in all but its last chunk."""
 
 
 class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What llama.cpp's server tells of a model."""
+    """llama.cpp's description of a model."""
 
     n_ctx: int
-    """Most tokens of a request, as `max_model_len`."""
+    """Maximum tokens of a request, as `max_model_len`."""
     n_ctx_train: int
     """The model's own limit, which may be above that of the KV cache."""
     n_vocab: int
@@ -274,7 +274,7 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     owned_by: str = "rocmforge"
     max_model_len: int
-    """Most tokens of a request, prompt and answer together; vLLM's name."""
+    """Maximum tokens of a request, prompt and answer together; vLLM's name."""
     meta: ModelFigures
 
 
@@ -286,7 +286,7 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _prompts(given: str | list[str | int | list[int]]) -> tuple[Prompt, ...]:
-    """The prompts: each a text or token ids. An array of token ids is one prompt."""
+    """Return the prompts, each a text or token ids. An array of token ids is one prompt."""
     if isinstance(given, str):
         return (given,)
     tokens = tuple(token for token in given if isinstance(token, int))

@@ -14,7 +14,7 @@ from runtime.finite_json import finite_json
 
 RETRY_AFTER_SECONDS = 1
 OPENAI_NAMES = ("v1", "chat", "completions", "responses", "embeddings")
-"""Parts of paths that clients of OpenAI's API ask for, also with a wrong base URL."""
+"""Path prefixes that clients of OpenAI's API use, also with a wrong base URL."""
 OPENAI_ROUTES = "/v1/chat/completions, /v1/completions and /v1/models"
 INTERNAL_ERROR = "the server failed to answer this request; its log says why"
 
@@ -30,7 +30,7 @@ class RequestNotFound(RocmForgeError):
 
 
 class UnknownModel(RocmForgeError):
-    """The model that was asked for is not the one that is served."""
+    """The requested model is not the served one."""
 
     code = "unknown_model"
 
@@ -42,7 +42,7 @@ class GenerationFailed(RocmForgeError):
 
 
 class ClientGone(RocmForgeError):
-    """Nobody waits for the answer any more, so it was not made; only the log tells of it."""
+    """The client has disconnected, so the answer was not made; only the log shows it."""
 
     code = "client_gone"
 
@@ -59,7 +59,7 @@ class Answer(NamedTuple):
     status: int
     openai_code: str | None = None
     openai_param: str | None = None
-    """The field at fault, where the error itself does not say."""
+    """The field at fault, if the error itself does not name it."""
 
     @property
     def openai_type(self) -> str:
@@ -92,7 +92,7 @@ ANSWERS: dict[str, Answer] = {
 """Every code that an answer may have. A code that is not here is the server's own: 500."""
 
 CODE_OF_STATUS = {answer.status: code for code, answer in reversed(ANSWERS.items())}
-"""What Falcon or Waitress refuses has a status only: the first code that has it."""
+"""Errors of Falcon or Waitress have only a status: the first code with it is used."""
 
 
 def answer_of(code: str) -> Answer:
@@ -161,7 +161,7 @@ def on_http_error(
     error: falcon.HTTPError,
     parameters: dict[str, Any],
 ) -> None:
-    """Answer what Falcon itself refuses: unknown paths, wrong methods."""
+    """Answer errors of Falcon itself: unknown paths, wrong methods."""
     if isinstance(error, falcon.HTTPNotFound):
         message = f"there is nothing at {request.path}"
         if any(name in request.path.split("/") for name in OPENAI_NAMES):
@@ -185,7 +185,7 @@ def on_unknown_error(
     error: Exception,
     parameters: dict[str, Any],
 ) -> None:
-    """Answer a bug with a sentence that gives nothing away, and log it whole."""
+    """Answer a bug with a general message, and log the exception."""
     log.error("unhandled error at %s %s", request.method, request.path, exc_info=error)
     answer_error(request, response, "internal_error", INTERNAL_ERROR)
 

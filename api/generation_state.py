@@ -12,7 +12,7 @@ from runtime.tokenizer import Tokenizer
 def text_decoder(
     tokenizer: Tokenizer, stops: Sequence[str] = (), shown: Iterable[str] = ()
 ) -> StreamDecoder:
-    """A decoder of generated tokens: they go on in the prompt's text, so a first space is kept."""
+    """Return a decoder of generated tokens: they continue the prompt, so a first space is kept."""
     return StreamDecoder(tokenizer, continues=True, stops=stops, shown=shown)
 
 
@@ -20,8 +20,8 @@ def answer(found: RunningEntry | FinishedRequest, tokenizer: Tokenizer) -> Gener
     """State of a request as /generate, /status and /cancel give it.
 
     Its text is that of the events so far: until the end a character whose bytes are not all there
-    is left out, and so is what may begin a stop. Of what the engine made behind a stop, before it
-    was told, nothing is shown.
+    is left out, and so is text that may begin a stop. Tokens that the engine computed after a stop,
+    before it was ended, are not shown.
     """
     state = found.generation if isinstance(found, RunningEntry) else found
     # The reason is read before the tokens, so that a request shown as ended shows all of them.

@@ -16,17 +16,17 @@ from runtime.finite_json import finite_json
 
 HARMLESS = frozenset(
     {
-        # Who asks and where it is kept: nothing of it changes an answer.
+        # Metadata: it never changes an answer.
         *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
         *("prompt_cache_retention", "request_id", "priority", "cache_salt", "session_id"),
         # How a server computes, where every way gives the same answer.
         *("cache_prompt", "n_cache_reuse", "id_slot", "slot_id", "keep_alive", "num_ctx", "n_ctx"),
         *("num_batch", "num_gpu", "main_gpu", "num_thread", "num_gqa", "numa", "low_vram"),
         *("f16_kv", "vocab_only", "use_mmap", "use_mlock", "num_keep", "n_keep", "n_discard"),
-        # What acts only together with another field, which is refused.
+        # Effective only together with another field, which is refused.
         *("mirostat_tau", "mirostat_eta", "dynatemp_exponent", "length_penalty", "early_stopping"),
         *("guided_decoding_backend", "grammar_lazy", "tool_prompt", "adaptive_decay"),
-        # Further figures beside the answer.
+        # Additional figures in the answer.
         *("timings_per_token", "return_progress", "return_token_ids", "return_tokens"),
         *(
             "response_fields",
@@ -36,13 +36,13 @@ HARMLESS = frozenset(
         *("details", "return_hidden_states", "return_meta_info", "log_metrics"),
     }
 )
-"""Fields that are taken with any value, for they don't change what is generated."""
+"""Fields accepted with any value, since they do not change what is generated."""
 
 NOTHING: tuple[Any, ...] = (None, False, "", [], {})
-"""Values that ask for nothing, whatever the field."""
+"""Values without effect, whatever the field."""
 
 UNSERVED: Mapping[str, tuple[Any, ...]] = {
-    # What another route of ours has
+    # Supported on another route of ours
     "messages": (),
     "prompt": (),
     "chat_template_kwargs": (),
@@ -185,16 +185,16 @@ UNSERVED: Mapping[str, tuple[Any, ...]] = {
     "top_a": (0,),
     "ttl": (-1,),
 }
-"""Fields that would change an answer, and the values, beside NOTHING, that ask for no change."""
+"""Fields that would change an answer, and their values, besides NOTHING, that do not."""
 
 MAX_NAMED = 20
-"""Ignored fields of a request that are told of."""
+"""Maximum number of ignored fields that are reported."""
 MAX_CHARACTERS = 64
 """Of the name of one."""
 
 
 def unknown_fields(body: bytes, served: Collection[str]) -> tuple[str, ...]:
-    """Names of a body's fields that nobody knows, of an object that has been decoded before.
+    """Return the names of unknown fields of a body, which has been decoded before.
 
     `served`: the fields that its route honours. Raises InvalidRequest for a field that another
     server or another route honours, unless its value asks for nothing.
@@ -222,7 +222,7 @@ def _equal(value: Any, taken: Any) -> bool:
 
 
 def header_of(names: Collection[str]) -> str:
-    """Names of fields as a header has them: printable ASCII, parted by commas."""
+    """Return field names for a header: printable ASCII, separated by commas."""
     return ", ".join(
         "".join(letter if " " < letter <= "~" and letter != "," else "?" for letter in name) or "?"
         for name in names

@@ -46,8 +46,8 @@ def serve(
     engine that hangs is not waited for: its clients get an error, and the process ends here with
     status 1.
 
-    Raises SettingsError where the address cannot be had, EngineUnavailable where the engine has
-    died, RocmForgeError where the HTTP server's own thread has ended, and whatever `load` raises.
+    Raises SettingsError if the address cannot be bound, EngineUnavailable if the engine has
+    died, RocmForgeError if the HTTP server's own thread has ended, and whatever `load` raises.
     """
     logs.configure(services.settings)
     server = Server(app, services.settings)
@@ -120,7 +120,7 @@ def _load(
 def _drain(server: Server, services: Services) -> bool:
     """Take no new work, let running requests end, then stop the engine and the server.
 
-    False where the engine does not end.
+    Returns False if the engine does not end.
     """
     services.draining.set()
     running = services.slots.in_use
@@ -139,9 +139,9 @@ def _drain(server: Server, services: Services) -> bool:
 
 
 def _end_after(seconds: float) -> None:
-    """End the process by then whatever hangs, also where no Python runs any more.
+    """End the process at that time whatever hangs, even if no Python code runs.
 
-    It tells where all threads are; without a standard error to tell it to it is left out.
+    Prints where all threads are, if there is a standard error.
     """
     with suppress(RuntimeError, ValueError, OSError, AttributeError):
         faulthandler.dump_traceback_later(min(seconds, threading.TIMEOUT_MAX), exit=True)
@@ -149,7 +149,7 @@ def _end_after(seconds: float) -> None:
 
 def _leave() -> NoReturn:
     """End the process with no look at its threads: one that hangs in C would meet its teardown."""
-    with suppress(Exception):  # a stream that is closed or full keeps nobody here
+    with suppress(Exception):  # a closed or full stream must not delay the exit
         logging.shutdown()
         sys.stdout.flush()
     os._exit(1)

@@ -15,7 +15,7 @@ from runtime.tokenizer import Tokenizer
 
 
 class ShownLogprobs(msgspec.Struct, frozen=True):
-    """What a request wants to see of logprobs, and of its prompt."""
+    """A request's options for logprobs of its answer and its prompt."""
 
     answer: int | None = None
     """How many of the likeliest tokens with each token; None for no logprobs."""
@@ -24,7 +24,7 @@ class ShownLogprobs(msgspec.Struct, frozen=True):
     echo: bool = False
     """Whether the text begins with the prompt, and the logprobs with its tokens."""
     token_ids: bool = False
-    """Whether tokens stand by their ids, as `token_id:5`."""
+    """Whether tokens are written by id, as `token_id:5`."""
 
     @property
     def of_prompt(self) -> int | None:
@@ -58,7 +58,7 @@ class ChatLogprobs(msgspec.Struct, frozen=True):
 
 
 class CompletionLogprobs(msgspec.Struct, frozen=True):
-    """The tokens of a completion's text, or of a chunk; null where nothing stands before one."""
+    """The tokens of a completion's text, or of a chunk; null for a token without predecessor."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -68,7 +68,7 @@ class CompletionLogprobs(msgspec.Struct, frozen=True):
 
 
 class PromptLogprob(msgspec.Struct, frozen=True):
-    """A token that may stand in one place of a prompt."""
+    """A token that is possible at one position of a prompt."""
 
     logprob: float
     rank: int
@@ -80,7 +80,7 @@ PromptLogprobs = list[dict[str, PromptLogprob] | None]
 
 
 class LogprobShapes:
-    """Makes the shapes of what the engine recorded. Immutable."""
+    """Converts the engine's logprobs to the API's forms. Immutable."""
 
     def __init__(self, tokenizer: Tokenizer, shown: ShownLogprobs) -> None:
         self._tokenizer = tokenizer
@@ -136,7 +136,7 @@ class LogprobShapes:
         return name, logprob, tuple(self._bytes(token))
 
     def _name(self, token: int) -> str:
-        """A token by which it can be told from others, also where it is no whole characters."""
+        """Return a token in a form that distinguishes it, even if it is not whole characters."""
         if self._shown.token_ids:
             return f"token_id:{token}"
         found = self._bytes(token)
@@ -155,7 +155,7 @@ class LogprobShapes:
 
 
 class TextOffsets:
-    """Where tokens begin in a text, in characters. Owned by one thread."""
+    """Offsets of tokens in a text, in characters. Owned by one thread."""
 
     def __init__(self, decoder: StreamDecoder, start: int = 0) -> None:
         """Take the decoder of a text whose first token begins at `start`."""
@@ -163,7 +163,7 @@ class TextOffsets:
         self._next = start
 
     def of(self, token: int) -> int:
-        """Return where the next token begins."""
+        """Return the offset of the next token."""
         offset = self._next
         self._next += len(self._decoder.feed(token))
         return offset
@@ -172,7 +172,7 @@ class TextOffsets:
 def echoed(prompt: Prompt, tokens: Sequence[int], tokenizer: Tokenizer) -> tuple[str, list[int]]:
     """Return the text of a prompt and where its tokens begin in it.
 
-    A text is as it was sent; in that of token ids control tokens stand by their names.
+    A text is returned as sent; in token ids, control tokens are written by name.
     """
     if isinstance(prompt, str):
         names = [prompt]

@@ -1,4 +1,4 @@
-"""What every answer has: CORS headers, an X-Request-Id and a line in the log."""
+"""Headers and logging for every response: CORS, X-Request-Id and the access log."""
 
 import re
 import uuid
@@ -9,10 +9,10 @@ import falcon
 from api.known_fields import header_of
 from api.telemetry.logs import AccessEntry
 
-# Browsers do not count Authorization among the headers that `*` stands for.
+# Browsers do not count Authorization among the headers that `*` covers.
 ALLOWED_HEADERS = "*, Authorization, Content-Type, X-Request-Id, traceparent, tracestate"
 IGNORED_FIELDS = "X-Ignored-Fields"
-"""The header that names fields of a body that nobody knows."""
+"""The header with a body's unknown fields."""
 PREFLIGHT_SECONDS = 86400
 PRINTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -38,7 +38,7 @@ class AccessLog:
     """Names each request, echoes the name, and logs the request when it has been answered."""
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Open the request's entry; an X-Request-Id that is no plain word is replaced."""
+        """Create the request's log entry; an invalid X-Request-Id is replaced."""
         given = req.get_header("X-Request-Id") or ""
         name = given if PRINTABLE.fullmatch(given) else uuid.uuid4().hex
         req.context.access = AccessEntry(req.method, req.path, name)

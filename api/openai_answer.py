@@ -45,7 +45,7 @@ class ChoiceReader(ABC):
 
     @abstractmethod
     def take(self, output: TokenOutput) -> None:
-        """Take in an output of an answer that is given whole."""
+        """Add an output of an answer that is not streamed."""
 
     @abstractmethod
     def whole(self) -> msgspec.Struct:
@@ -55,7 +55,7 @@ class ChoiceReader(ABC):
     def chunks(self, output: TokenOutput) -> Iterable[msgspec.Struct]:
         """The choices of the chunks that an output adds to a stream.
 
-        Tokens behind a stop string, that came before the engine ended the request, add none.
+        Tokens after a stop string, computed before the engine ended the request, add none.
         """
 
     def added_logprobs(self, before: int) -> list[TokenLogprobs]:
@@ -169,7 +169,7 @@ class OpenAIWriter(ABC, Generic[Reader]):
 
     @abstractmethod
     def _reader(self, index: int) -> Reader:
-        """What reads the outputs of the request at a index."""
+        """Return the reader of the outputs of the request at this index."""
 
     @abstractmethod
     def _whole(self, choices: Sequence[Any], usage: Usage) -> msgspec.Struct:
@@ -183,7 +183,7 @@ class OpenAIWriter(ABC, Generic[Reader]):
 
     @property
     def _usage_of_chunks(self) -> msgspec.UnsetType | None:
-        """What stands for the counts in all chunks before the last."""
+        """Usage in all chunks before the last."""
         return None if self._wanted.include_usage else msgspec.UNSET
 
     def _usage(self) -> Usage:

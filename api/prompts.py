@@ -1,4 +1,4 @@
-"""From what a request asks for to the text and the tokens of its prompt."""
+"""Converts a request to the text and the tokens of its prompt."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def prompt_tokens(
     """The tokens of one of a request's prompts.
 
     Raises ContextLengthExceeded as soon as it is certain that it cannot fit, ClientGone where
-    nobody waits any more, and InvalidRequest where the template refuses the messages.
+    the client has disconnected, and InvalidRequest if the template refuses the messages.
     """
 
     def watch(tokens: int) -> None:
@@ -53,7 +53,7 @@ def prompt_text(conversation: Conversation, model: ServedModel, client: Client) 
 def _messages(
     conversation: Conversation, template: ChatTemplate, client: Client
 ) -> Sequence[dict[str, Any]]:
-    """The messages, a developer's as the system's where the template knows no developer.
+    """Return the messages, with developer as system if the template does not support developer.
 
     `developer` is OpenAI's newer name of `system`.
     """

@@ -1,4 +1,4 @@
-"""The fields of a chat that tell of reasoning, by the names that several servers have for them."""
+"""The fields of a chat about reasoning, by the names of several servers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,24 +14,24 @@ BUDGETS = ("thinking_token_budget", "thinking_budget", "thinking_budget_tokens",
 
 
 ENABLED: Mapping[Any, bool] = {"disabled": False, "enabled": True, "adaptive": True, "auto": True}
-"""What a type of `thinking` says."""
+"""Values of `thinking`'s type."""
 
 
 class ReasoningBody(OpenAIBody, frozen=True, kw_only=True):
-    """The fields of a chat's body that tell of reasoning; null means the default."""
+    """The fields of a chat's body about reasoning; null means the default."""
 
     include_reasoning: bool | None = None
-    """vLLM's: whether the answer has what was thought."""
+    """vLLM's: whether the answer contains the reasoning."""
     separate_reasoning: bool | None = None
-    """SGLang's: whether what was thought is parted from the text."""
+    """SGLang's: whether reasoning is separated from the text."""
     reasoning_format: str | None = None
-    """llama.cpp's: `none` leaves what was thought in the text."""
+    """llama.cpp's: `none` leaves reasoning in the text."""
     thinking_token_budget: Number | None = None
     thinking_budget: Number | None = None
     thinking_budget_tokens: Number | None = None
     reasoning_budget: Number | None = None
     thinking: dict[str, Any] | bool | None = None
-    """Anthropic's and others': whether the model thinks (`type`), and `budget_tokens`."""
+    """Anthropic's and others': whether the model reasons (`type`), and `budget_tokens`."""
     reasoning: dict[str, Any] | bool | None = None
     """OpenRouter's: `enabled`, `effort`, `max_tokens` and `exclude`."""
 
@@ -51,7 +51,7 @@ class ReasoningBody(OpenAIBody, frozen=True, kw_only=True):
         )
 
     def told_of_reasoning(self) -> dict[str, Any]:
-        """Variables of the template that `thinking` and `reasoning` stand for."""
+        """Return the template variables for `thinking` and `reasoning`."""
         told: dict[str, Any] = {}
         effort = _entry(self.reasoning, "effort")
         if isinstance(effort, str):

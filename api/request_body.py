@@ -1,4 +1,4 @@
-"""Bodies of requests: JSON in UTF-8, read strictly, each fault told in one sentence."""
+"""Request bodies: strict JSON in UTF-8, with a clear error for each fault."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from runtime.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class _NoNumber:
-    """Stands where a number stands that cannot be used."""
+    """Marks a number that cannot be used."""
 
     text: str
 
@@ -25,10 +25,10 @@ class _NoNumber:
 LET_GO_OF_BODY = "rocmforge.let_go_of_body"
 """Key of the WSGI environment: a function that frees the memory of a body that has been read."""
 MAX_NESTING = 64
-"""How deep arrays and objects may stand in each other: less than any recursion of ours bears."""
+"""Maximum nesting of arrays and objects: less than any recursion of ours bears."""
 SMALL_BYTES = 64 * 1024
 MAX_DIGITS = 400
-"""Of a whole number; the largest float has 309."""
+"""Maximum digits of a whole number; the largest float has 309."""
 MAX_SHOWN = 40
 """Characters of a wrong value that are shown."""
 GZIP = 16 + zlib.MAX_WBITS
@@ -43,7 +43,7 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 def read_json_body(request: falcon.Request, most_bytes: int) -> bytes:
-    """The body of a request that says it is JSON, or says nothing; unpacked where it is gzip.
+    """Return the body of a request that is declared as JSON, or not declared; gzip is decompressed.
 
     Raises falcon.HTTPContentTooLarge, falcon.HTTPUnsupportedMediaType or InvalidRequest.
     """
@@ -76,7 +76,7 @@ def decode(body: bytes, kind: type[Body]) -> Body:
     """Read a JSON body in UTF-8.
 
     Raises InvalidRequest naming the field that does not fit. Refused are also numbers that are not
-    finite, halves of UTF-16 pairs, and very deep nesting; and a field that is given twice, where
+    finite, halves of UTF-16 pairs, and very deep nesting; and duplicate fields, in bodies of
     the body is small: a parser that sees it would take seconds for a large one.
     """
     body = body.removeprefix(BYTE_ORDER_MARK)
@@ -109,7 +109,7 @@ def _check_media_type(content_type: str) -> None:
 
 
 def _unpacked(body: bytes, most_bytes: int) -> bytes:
-    """What a gzip holds, to one byte more than there may be."""
+    """Decompress gzip, up to one byte more than allowed."""
     packed = zlib.decompressobj(GZIP)
     try:
         unpacked = packed.decompress(body, most_bytes + 1)
@@ -121,7 +121,7 @@ def _unpacked(body: bytes, most_bytes: int) -> bytes:
 
 
 def _parsed(body: bytes) -> Any:
-    """The value of a small body. Raises what json.loads raises, and InvalidRequest."""
+    """Return the value of a small body. Raises what json.loads raises, and InvalidRequest."""
     refused: list[_NoNumber] = []
 
     def refuse(text: str) -> _NoNumber:
@@ -159,7 +159,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_nesting(value: Any) -> None:
-    """Go down level by level, without recursion. Raises InvalidRequest where there are too many."""
+    """Check the nesting level by level, without recursion. Raises InvalidRequest if too deep."""
     level = [] if value.__class__ in SCALARS else [value]
     for _ in range(MAX_NESTING):
         level = [

@@ -21,7 +21,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class FinishedRequest:
-    """What is kept of an ended request. Immutable."""
+    """The record of an ended request. Immutable."""
 
     request_id: int
     tokens: tuple[int, ...]
@@ -29,14 +29,14 @@ class FinishedRequest:
     ended_at: float
     """On the log's clock."""
     tokenizer: Tokenizer | None = None
-    """What its tokens are of; None until `add`."""
+    """The tokenizer of its tokens; None until `add`."""
     stops: tuple[str, ...] = ()
     """Strings before which its text ends; none until `add`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningEntry:
-    """A running request and the X-Request-Id it came with. Immutable."""
+    """A running request and its X-Request-Id. Immutable."""
 
     generation: Generation
     x_request_id: str
@@ -44,11 +44,11 @@ class RunningEntry:
     stops: tuple[str, ...] = ()
     """Strings before which its text ends."""
     abort: Callable[[], None] = _nothing
-    """Ends all that was asked for together with it."""
+    """Aborts all requests submitted together with it."""
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """What its tokens are of."""
+        """The tokenizer of its tokens."""
         return self.model.tokenizer
 
 
@@ -91,7 +91,7 @@ class RequestLog:
         with self._lock:
             entry = self._running.pop(generation.request_id, None)
             if entry is not None:
-                # Not the model itself, which may have been replaced and should be let go.
+                # Not the model itself, which may have been replaced and should be freed.
                 result = replace(result, tokenizer=entry.tokenizer, stops=entry.stops)
             self._finished[result.request_id] = result
             self._drop_old()
@@ -104,7 +104,7 @@ class RequestLog:
     def find(self, request_id: int) -> RunningEntry | FinishedRequest:
         """The request of this id.
 
-        Raises RequestNotFound where there is none, or it ended too long ago.
+        Raises RequestNotFound if there is none, or it ended too long ago.
         """
         with self._lock:
             self._drop_old()

@@ -23,7 +23,7 @@ MAX_STOP_CHARACTERS = 1 << 14
 
 
 def whole(name: str, value: Number, least: int, most: int = MAX_INTEGER) -> int:
-    """A whole number from `least` to `most`; 10.0 is one, 10.5 is not.
+    """Return a whole number from `least` to `most`; 10.0 is one, 10.5 is not.
 
     Raises InvalidRequest.
     """
@@ -31,7 +31,7 @@ def whole(name: str, value: Number, least: int, most: int = MAX_INTEGER) -> int:
 
 
 def stop_strings(given: str | list[str] | None) -> tuple[str, ...]:
-    """The strings before which a text ends; an empty one ends none, as in llama.cpp.
+    """Return the stop strings of a request; an empty one has no effect, as in llama.cpp.
 
     Raises InvalidRequest where they are too long together.
     """
@@ -44,9 +44,9 @@ def stop_strings(given: str | list[str] | None) -> tuple[str, ...]:
 
 
 def one_of(given: msgspec.Struct, *names: str) -> tuple[str, Any] | None:
-    """The name and the value of a field that has several names; None where it is not given.
+    """Return the name and value of a field with several names; None if it is not given.
 
-    Raises InvalidRequest where it is given under two names with different values.
+    Raises InvalidRequest if it is given under two names with different values.
     """
     told = [(name, value) for name in names if (value := getattr(given, name)) is not None]
     if not told:
@@ -77,20 +77,20 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     min_tokens: Number | None = None
     seed: Number | None = None
     logit_bias: dict[str, Number] | None = None
-    """What is added to the logits of tokens, by their ids."""
+    """Values added to the logits of tokens, by id."""
     stop_token_ids: list[int] | None = None
     """Tokens that end the text and add nothing to it."""
 
 
 class GenerateBody(SamplingFields, frozen=True, kw_only=True):
-    """JSON body of both generate routes. null means the default; what nobody knows is ignored."""
+    """JSON body of both generate routes. null means the default; unknown fields are ignored."""
 
     prompt: str
     max_tokens: Number | None = None
     stop: str | list[str] | None = None
     """Our extension: strings before which the text ends."""
     ignore_eos: bool | None = None
-    """Our extension, as on the other routes: whether to go on after an end token."""
+    """Our extension, as on the other routes: whether to continue after an end token."""
     parse_special: bool | None = None
     """Our extension, as in llama.cpp: whether the prompt may name control tokens; by default so."""
     stream: bool | None = None
@@ -108,7 +108,7 @@ class Conversation(msgspec.Struct, frozen=True):
     add_generation_prompt: bool = True
     """Whether the assistant speaks next."""
     continue_final: bool = False
-    """Whether the answer goes on with the last message."""
+    """Whether the answer continues the last message."""
 
 
 Prompt = str | tuple[int, ...] | Conversation
@@ -116,7 +116,7 @@ Prompt = str | tuple[int, ...] | Conversation
 
 
 class GenerateRequest(msgspec.Struct, frozen=True):
-    """What a client asked for, checked and with the defaults filled in."""
+    """A client's request, validated and with defaults."""
 
     prompts: tuple[Prompt, ...]
     max_tokens: int
@@ -128,17 +128,17 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     prompt_top_logprobs: int | None = None
     """The same for each token of a prompt."""
     ignore_eos: bool = False
-    """Whether to go on after a token that ends the generation."""
+    """Whether to continue after a token that ends the generation."""
     parse_special: bool = True
-    """Whether a prompt that is a text may name control tokens."""
+    """Whether a text prompt may name control tokens."""
     stops: tuple[str, ...] = ()
     """Strings before which the text ends."""
     model: str | None = None
     """None for whichever is served."""
     unknown: tuple[str, ...] = ()
-    """Fields that were ignored because nobody knows them."""
+    """Unknown fields, which were ignored."""
     grammar: Grammar | None = None
-    """What the answer must look like, behind what a chat's model thinks."""
+    """The grammar of the answer, after any reasoning."""
     options: AnswerOptions | None = None
     """How a chat's answer is to be read."""
 
@@ -227,6 +227,6 @@ class DiscoveredModel(msgspec.Struct, frozen=True):
     metadata: dict[str, Any]
     """Raw GGUF scalars; empty for a file that cannot be read."""
     name: str
-    """What it is published as."""
+    """Its published name."""
     version: int
-    """The current one, which a server takes over within a second."""
+    """The current version, which a running server loads within a second."""

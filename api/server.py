@@ -27,7 +27,7 @@ CONNECTIONS_PER_THREAD = 8
 DESCRIPTORS_LEFT = 64
 """File descriptors that connections leave to the rest of the process."""
 LOOP_SECONDS = 1.0
-"""How often the loop looks for what is overdue, where nothing else wakes it."""
+"""Interval at which the loop looks for overdue requests if nothing else wakes it."""
 FLUSH_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 
@@ -88,7 +88,7 @@ class Server:
         self._trigger = listeners[0].trigger
         self.host = settings.host
         self.port: int = listeners[0].effective_port
-        """The port that is bound, also where the settings ask for any (0)."""
+        """The bound port, also if the settings ask for any (0)."""
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
     @property
@@ -105,7 +105,7 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether its thread runs; nobody is answered any more without it."""
+        """Whether its thread runs; without it no request is answered."""
         return self._thread.is_alive()
 
     @property
@@ -148,13 +148,13 @@ class Server:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """What one request may take, and all together; a body of the most bytes always fits."""
+    """Limits of one request, and of all together; a body of the maximum size always fits."""
     memory = BodyMemory(max(settings.max_held_body_bytes, settings.max_body_bytes))
     return Limits(settings.max_body_bytes, settings.receive_timeout, memory)
 
 
 def connection_limit(threads: int) -> int:
-    """Most open connections: some for each thread, but no more than the system lets us open."""
+    """Maximum number of open connections: some per thread, within the system's limit."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CONNECTIONS_PER_THREAD * threads
     if descriptors == resource.RLIM_INFINITY:

@@ -1,4 +1,4 @@
-"""What the resources work with, made once for each application."""
+"""The dependencies of the resources, created once per application."""
 
 import itertools
 import threading
@@ -33,7 +33,7 @@ def _no_cache() -> CacheStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything that is injected into the application. Each part says who may use it.
+    """Everything that is injected into the application. Each part documents its thread safety.
 
     Give it to the engine as its observer: an ended request is in metrics, traces and log before its
     client hears of the end.
@@ -43,7 +43,7 @@ class Services:
     models: Callable[[], Sequence[DiscoveredModel]] = _no_models
     """Finds the GGUF models of this machine."""
     cache_statistics: Callable[[], CacheStatistics] = _no_cache
-    """What the tokenizer cache has done so far."""
+    """Counts of the tokenizer cache."""
     ping_seconds: float = PING_SECONDS
     """How long a stream may be silent before it sends a comment."""
 
@@ -51,7 +51,7 @@ class Services:
     requests: RequestLog = field(default_factory=RequestLog)
     traces: TraceRing = field(default_factory=TraceRing)
     request_ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    """For every engine that is served here, so that an id stands for one request only."""
+    """Shared by all engines, so that an id belongs to one request only."""
     draining: threading.Event = field(default_factory=threading.Event)
     """Set once the server takes no new work."""
 
@@ -75,10 +75,10 @@ class Services:
     def finished(self, generation: Generation) -> None:
         """Note the end of a request (runtime.engine.EngineObserver).
 
-        Where one part fails the others are told nonetheless; what it raised is raised at the end.
+        If one part raises, the others are still called; the exception is raised at the end.
         """
         with ExitStack() as parts:
-            for part in (self.tracer, self.durations, self.requests):  # the last is told first
+            for part in (self.tracer, self.durations, self.requests):  # the last is called first
                 parts.callback(part.finished, generation)
 
     def statistics(self) -> EngineStatistics:
@@ -88,7 +88,7 @@ class Services:
     def model_for_new_work(self) -> ServedModel:
         """The model for a new request.
 
-        Raises EngineUnavailable while loading or draining, NoModel where there will be none.
+        Raises EngineUnavailable while loading or draining, NoModel if there will be none.
         """
         if self.draining.is_set():
             raise EngineUnavailable("the server is shutting down and takes no new requests")

@@ -9,7 +9,7 @@ from runtime.settings import Settings
 
 MAX_RESERVED_THREADS = 16
 MAX_DERIVED_CONNECTIONS = 1024
-"""More are only taken where --max-connections asks for them: each costs a thread from the start."""
+"""More only if --max-connections asks for them: each costs a thread from the start."""
 
 
 def answered_at_once(settings: Settings) -> int:
@@ -32,7 +32,7 @@ class GenerationSlots:
     """Counts the generation requests that are being answered. Any thread may call any method."""
 
     def __init__(self, count: int, setting: str = "--max-connections") -> None:
-        """`setting` is the one that allows no more."""
+        """`setting` is the one at its limit."""
         self._count = count
         self.setting = setting
         self._in_use = 0
@@ -67,7 +67,7 @@ class GenerationSlots:
             return True
 
     def take(self) -> None:
-        """Take a slot. Raises QueueFull where there is none."""
+        """Take a slot. Raises QueueFull if there is none."""
         if not self.acquire():
             raise QueueFull(
                 f"all {self.count} generation requests that this server answers at once are busy, "
@@ -76,7 +76,7 @@ class GenerationSlots:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Within it, a slot is taken. Raises QueueFull where there is none."""
+        """Hold a slot within the block. Raises QueueFull if there is none."""
         self.take()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Server-sent events: one whole event a write, always ASCII, so that no chunk splits a letter."""
+"""Server-sent events: one event per write, always ASCII, so that no chunk splits a character."""
 
 import json
 import logging
@@ -25,15 +25,15 @@ class TokenEvent(msgspec.Struct, frozen=True):
 
     request_id: int
     token: int | None
-    """None where a request ends without a further token."""
+    """None if a request ends without a further token."""
     text: str
-    """What this token adds; empty while it holds only a part of a character."""
+    """Text that this token adds; empty while a character is incomplete."""
     finished: bool
     finish_reason: FinishReason | None
 
 
 def event_bytes(event: msgspec.Struct) -> bytes:
-    r"""The event as one `data:` line. JSON escapes newlines, and here also what is not ASCII."""
+    r"""Return the event as one `data:` line. JSON escapes newlines, here also non-ASCII text."""
     encoded = finite_json(event)
     if not encoded.isascii():
         encoded = json.dumps(msgspec.json.decode(encoded), separators=(",", ":")).encode()
@@ -49,7 +49,7 @@ class TokenEvents:
         self.ended = False
 
     def __call__(self, index: int, output: TokenOutput) -> bytes:
-        """The event of one output; tokens that come after a stop have none."""
+        """Return the event of one output; tokens after a stop have none."""
         self.ended = ended = output.finish_reason is not None
         if self._text.stopped:
             return self._event(None, "", FinishReason.STOP) if ended else b""
@@ -83,7 +83,7 @@ class EventWriter(Protocol):
 
 
 class EventStream:
-    """The events of what a client follows, as the body of a WSGI answer.
+    """The events of a client's requests, as the body of a WSGI response.
 
     Owned by the thread that sends it.
     `on_close` is called exactly once, whether the stream was sent, broken off or never begun.
@@ -108,7 +108,7 @@ class EventStream:
         return self
 
     def __next__(self) -> bytes:
-        """Wait for the next token and give its events, or a ping where none came for long."""
+        """Wait for the next token and return its events, or a ping after a long silence."""
         while not (self._ended or self._closed):
             told = self._generations.next_output(self._ping_seconds)
             if told is None:

@@ -29,9 +29,9 @@ Ready after {seconds:.1f} s: {name}. Try
 def serve_model(
     model: str, settings: Settings, prepare: Callable[[], Path], say: Callable[[str], None]
 ) -> None:
-    """Serve until a signal. `prepare` gives the model's folder, and may take its time.
+    """Serve until a signal. `prepare` returns the model's folder, and may be slow.
 
-    `say` prints a line for who started the server, and raises nothing.
+    `say` prints a line for the user, and raises nothing.
 
     What is served by its published name is followed: the version that becomes current is taken
     over. A file and a named version (NAME@2) stay what they are. A version whose files changed is
@@ -80,7 +80,7 @@ def serve_model(
         folder = prepare()
         served = started(folder)
         follows = is_name(model) and catalog.current(model) is not None
-        name = served.name  # what looks for ever must not keep the first model in memory
+        name = served.name  # the takeover thread must not keep the first model in memory
         takeover = Takeover(
             name,
             lambda: catalog.pointed_at(model) if follows else read_version(name, folder),

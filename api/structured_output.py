@@ -1,4 +1,4 @@
-"""The fields of a request that say what its answer must look like.
+"""The fields of a request that constrain its answer.
 
 Sources of the names: OpenAI's API reference (`response_format`), tools/server/README.md of
 llama.cpp (`json_schema`, `grammar`), and vLLM's structured outputs (`structured_outputs`, and the
@@ -15,7 +15,7 @@ from runtime.grammar import Grammar
 
 
 class StructuredBody(SamplingFields, frozen=True, kw_only=True):
-    """The fields of a body of which one at most may be there; null means none."""
+    """The fields of a body of which at most one may be given; null means none."""
 
     response_format: dict[str, Any] | None = None
     json_schema: dict[str, Any] | bool | None = None
@@ -27,7 +27,7 @@ class StructuredBody(SamplingFields, frozen=True, kw_only=True):
     structured_outputs: dict[str, Any] | None = None
 
     def grammar_of_answer(self) -> Grammar | None:
-        """What the answer must look like, if anything is asked for.
+        """Return the grammar of the answer, if one is requested.
 
         Raises InvalidRequest naming the field that does not fit, or two that exclude each other.
         """
@@ -48,7 +48,7 @@ class StructuredBody(SamplingFields, frozen=True, kw_only=True):
 
 
 def _of_format(given: dict[str, Any]) -> Grammar | None:
-    """OpenAI's response_format; a schema beside json_object is llama.cpp's."""
+    """Return the grammar of OpenAI's response_format; a schema in json_object is llama.cpp's."""
     field = "response_format"
     match given.get("type"):
         case "text":
@@ -110,7 +110,7 @@ def _of_schema(schema: Any, field: str) -> Grammar | None:
 
 
 def _parsed(text: str, field: str) -> Any:
-    """A schema that came as a text."""
+    """Parse a schema that was given as text."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):

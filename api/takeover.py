@@ -1,4 +1,4 @@
-"""A running server takes over the version of its model that becomes current."""
+"""Loads the version of a model that becomes current into a running server."""
 
 import logging
 from collections.abc import Callable
@@ -27,12 +27,12 @@ class _Retry:
 
 
 class Takeover:
-    """Looks which version of a model is current. Owned by the thread that calls `look`.
+    """Polls the current version of a model and loads it. Owned by the thread that calls `look`.
 
-    Another one is loaded beside the one that is served and then held instead of it. One that cannot
-    be loaded is tried again after pauses that grow; the reason is logged when it
-    changes, and the one before goes on. A retired model goes on too. The one that is served is
-    loaded again where its engine has stopped because its weights had changed.
+    A new version is loaded while the old one is served, and then replaces it. If it cannot be
+    loaded, the old one stays and it is tried again at growing intervals; the reason is logged when
+    it changes. A retired model stays served. The served version is loaded again if its engine has
+    stopped because its weights had changed.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Takeover:
         load: Callable[[Path], ServedModel],
         served: Path,
     ) -> None:
-        """Follow what `current` says of a model called `name`.
+        """Follow `current` of a model called `name`.
 
         `load` makes a model of a version's folder, `served` is the first one.
         """
@@ -56,7 +56,7 @@ class Takeover:
         self._told: tuple[Path, str] | None = None
 
     def look(self, now: float) -> None:
-        """Take over what is current, where it is another; `now` is in seconds of any clock."""
+        """Load the current version, if it is another; `now` is in seconds of any clock."""
         current = self._current()
         if current is None:
             return

@@ -15,17 +15,17 @@ class TokenizeBody(msgspec.Struct, frozen=True):
     """JSON body of POST /tokenize; null means the default."""
 
     content: str | list[str | int] | None = None
-    """A text, or texts and token ids that follow each other."""
+    """A text, or texts and token ids in order."""
     add_special: bool | None = None
-    """Whether BOS and EOS are added where the model wants them, to a first text; by default not."""
+    """Whether BOS and EOS are added if the model wants them; default false."""
     parse_special: bool | None = None
-    """Whether a text may name control tokens; by default so."""
+    """Whether a text may name control tokens; default true."""
     with_pieces: bool | None = None
-    """Whether each token comes with its text."""
+    """Whether each token is returned with its text."""
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """A token and its text, or its bytes where they are no whole characters."""
+    """A token and its text, or its bytes if they are not whole characters."""
 
     id: int
     piece: str | list[int]
@@ -64,7 +64,7 @@ class TemplateAnswer(msgspec.Struct, frozen=True):
 
 
 class RenderedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a body of a completion asks the engine for, in vLLM's words."""
+    """The engine's request for a body of a completion, in vLLM's form."""
 
     request_id: str
     token_ids: tuple[int, ...]

@@ -14,14 +14,14 @@ from runtime.grammar import Grammar, arguments_schema
 MAX_TOOLS = 1024
 MAX_NAME_LENGTH = 256
 SHORT_ID = 9
-"""Letters and digits of an id where the model's template takes no longer ones."""
+"""Length of an id for models whose template accepts no longer ones."""
 
 
 class ToolUse(msgspec.Struct, frozen=True):
     """Which tools a request offers, and how they may be called."""
 
     tools: tuple[dict[str, Any], ...] = ()
-    """As the template is told of them."""
+    """As passed to the template."""
     schemas: dict[str, dict[str, Any]] = {}
     """The JSON schema of each one's parameters, by its name."""
     parallel: bool = True
@@ -71,7 +71,7 @@ NO_TOOLS = ToolUse()
 
 
 class CalledFunction(msgspec.Struct, frozen=True):
-    """What is called."""
+    """The called function."""
 
     name: str
     arguments: str
@@ -87,7 +87,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that a chunk adds, whole."""
+    """A complete call that a chunk adds."""
 
     index: int
     id: str
@@ -128,7 +128,7 @@ def _checked(place: str, tool: Any) -> tuple[str, dict[str, Any]]:
 
 
 class _Choice(msgspec.Struct, frozen=True):
-    """What tool_choice asks for."""
+    """Return the meaning of tool_choice."""
 
     names: frozenset[str]
     """Tools that may be called."""

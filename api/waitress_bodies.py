@@ -1,4 +1,4 @@
-"""Bodies of requests while they come in: in memory, bounded over all connections."""
+"""Request bodies while they arrive: in memory, with one limit over all connections."""
 
 import re
 import threading
@@ -8,7 +8,7 @@ from waitress.buffers import BytesIOBasedBuffer
 from waitress.rfc7230 import CHUNK_EXT_RE, ONLY_HEXDIG_RE
 
 UNCOUNTED_BYTES = 64 * 1024
-"""What every body may have before it counts, so that small requests always get through."""
+"""Bytes of a body that do not count, so that small requests always get through."""
 MAX_CONTROL_BYTES = 1024
 """Of a chunk's size with its extensions."""
 MAX_TRAILER_BYTES = 64 * 1024
@@ -18,17 +18,17 @@ PLAIN_SIZE = re.compile(rb"([0-9a-fA-F]{1,%d})\r\n" % MAX_SIZE_DIGITS)
 
 
 class BodiesFull(Exception):
-    """Over all connections no more bytes of bodies may be held."""
+    """The bodies of all connections together exceed their limit."""
 
 
 class InvalidChunks(Exception):
-    """A chunked body that is not what RFC 9112 says: the text says why."""
+    """A chunked body that violates RFC 9112; the message says why."""
 
 
 class BodyMemory:
     """Counts the bytes of bodies that are held over all connections.
 
-    Any thread may call any method: bodies come in by the loop's thread, others let go of them.
+    Any thread may call any method: the loop's thread adds bytes, others release them.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -57,7 +57,7 @@ class BodyMemory:
 class BodyBuffer(BytesIOBasedBuffer):  # type: ignore[misc]
     """One body. Written by the loop's thread, then read and closed by the request's own.
 
-    It never becomes a file, so neither a full disk nor a want of descriptors can break it.
+    It never becomes a file, so neither a full disk nor missing descriptors can break it.
     """
 
     def __init__(self, memory: BodyMemory) -> None:
@@ -90,9 +90,9 @@ class ChunkedBody:
     def __init__(self, buffer: BodyBuffer) -> None:
         self._buffer = buffer
         self._line = bytearray()
-        """What has come of a line."""
+        """The received part of a line."""
         self._remaining = 0
-        """Bytes of the current chunk that have not come."""
+        """Bytes of the current chunk that are still missing."""
         self._trailer_bytes = 0
         self._read = self._read_size
         self.completed = False
@@ -111,12 +111,12 @@ class ChunkedBody:
         return position
 
     def getfile(self) -> BinaryIO:
-        """What the application reads."""
+        """The body for the application."""
         file: BinaryIO = self._buffer.getfile()
         return file
 
     def getbuf(self) -> BodyBuffer:
-        """What holds the bytes."""
+        """The buffer."""
         return self._buffer
 
     def _read_size(self, data: bytes, position: int) -> int:
@@ -157,14 +157,14 @@ class ChunkedBody:
         return len(chunk)
 
     def _read_end(self, data: bytes, position: int) -> int:
-        """Read the end of line behind a chunk's data."""
+        """Read the end of line after a chunk's data."""
         line, taken = self._line_of(data, position, 0)
         if line is not None:
             self._read = self._read_size
         return taken
 
     def _read_trailer(self, data: bytes, position: int) -> int:
-        """Read fields behind the last chunk, which nobody asks for, to an empty line."""
+        """Read and discard trailer fields, up to an empty line."""
         line, taken = self._line_of(data, position, MAX_TRAILER_BYTES - self._trailer_bytes)
         if line is not None:
             self._trailer_bytes += len(line)
@@ -179,7 +179,7 @@ class ChunkedBody:
         known = len(self._line)
         longest = most + len(END_OF_LINE)
         self._line += data[position : position + longest - known]
-        # The carriage return may have come before.
+        # The carriage return may have arrived before.
         end = self._line.find(END_OF_LINE, max(0, known - 1))
         if end >= 0:
             line = bytes(self._line[:end])

@@ -1,4 +1,4 @@
-"""What we add to Waitress' connections: news of a client that has gone, and JSON refusals."""
+"""Waitress' connections with detection of disconnects and refusals in JSON."""
 
 import logging
 import socket
@@ -18,7 +18,7 @@ from api.waitress_parser import Limits, Refusal, RequestParser
 
 LINGER_SECONDS = 10.0
 LINGER_BYTES = 64 * 1024 * 1024
-"""How long, and to how many bytes, a client that was refused may go on sending before it reads."""
+"""Limits in seconds and bytes for what a refused client may still send before it reads."""
 
 log = logging.getLogger("rocmforge.api")
 
@@ -44,11 +44,11 @@ class _RequestTask(WSGITask):  # type: ignore[misc]
 
 
 class _RefusalTask(ErrorTask):  # type: ignore[misc]
-    """Answers what the application never sees (malformed requests, huge bodies) as documented."""
+    """Answers requests that never reach the application (malformed, too large) as documented."""
 
     def execute(self) -> None:
         refusal, request = self.request.error, self.request
-        if not isinstance(refusal, Refusal):  # Waitress' own, where the application failed
+        if not isinstance(refusal, Refusal):  # Waitress' own, if the application failed
             refusal, request = Refusal("internal_error", INTERNAL_ERROR), self.channel.requests[0]
         status = HTTPStatus(answer_of(refusal.code).status)
         log.info("a request was refused unread: %s", refusal.code)
@@ -68,7 +68,7 @@ class _RefusalTask(ErrorTask):  # type: ignore[misc]
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection whose current request may ask to be told at once that its client has gone.
+    """A connection that can report at once that its client has disconnected.
 
     The loop's thread reads, writes and closes it; the request's own thread answers and watches. For
     `on_client_gone` each first writes its own field and then reads the other's, so that one of them
@@ -87,15 +87,15 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self._limits = limits
         self._discarded_bytes = 0
         self._discard_until: float | None = None
-        """Set once all has been answered, and what else comes is thrown away."""
+        """Set once everything is answered; further bytes are discarded."""
         super().__init__(*arguments, **options)
 
     def parser_class(self, adjustments: Any) -> RequestParser:
-        """What reads the next request."""
+        """The parser of the next request."""
         return RequestParser(adjustments, self._limits)
 
     def watch_client(self, callback: Callable[[], None]) -> None:
-        """Call back when the client goes, in the loop's thread; at once if it has gone already."""
+        """Call when the client disconnects, in the loop's thread; at once if it already has."""
         self.on_client_gone = callback
         if not self.connected:
             callback()
@@ -114,7 +114,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return readable
 
     def received(self, data: bytes) -> bool:
-        """Take bytes of the client; behind a request that is refused they mean nothing."""
+        """Receive bytes of the client; after a refused request they are ignored."""
         requests = self.requests
         if self._discard_until is not None or (requests and requests[-1].error):
             self._discarded_bytes += len(data)
@@ -124,7 +124,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(super().received(data))
 
     def handle_write(self) -> None:
-        """Send what there is, then close the connection where it is to be closed."""
+        """Send the buffered bytes, then close the connection if it is to be closed."""
         if not (self.close_when_flushed and self.lingers):
             super().handle_write()
             return
@@ -162,7 +162,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(self.requests or self.total_outbufs_len)
 
     def _refuse_slow(self, request: RequestParser) -> None:
-        """Answer a request that does not come to its end."""
+        """Answer a request that will not be complete."""
         with self.requests_lock:
             if self.will_close or self.close_when_flushed:
                 return

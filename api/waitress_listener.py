@@ -1,4 +1,4 @@
-"""What we add to Waitress' listening: it waits where the system gives no further connection."""
+"""Waitress' listener, which waits if the system has no more descriptors."""
 
 import errno
 import logging

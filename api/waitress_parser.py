@@ -1,4 +1,4 @@
-"""What we add to Waitress' reading of requests: limits, and no two ways to read one request."""
+"""Waitress' request parser with limits, strict about ambiguous requests."""
 
 import re
 import time
@@ -12,15 +12,15 @@ from api.waitress_bodies import BodiesFull, BodyBuffer, BodyMemory, ChunkedBody,
 
 MAX_LENGTH_DIGITS = 19
 SLOWEST_BYTES_PER_SECOND = 16 * 1024
-"""A request that comes at least so fast is never too slow."""
+"""A request that arrives at least this fast is never too slow."""
 FRAMING = 8
 """Times the largest body that a chunked request may have in all; chunks of one byte have six."""
 MAX_FRAMING_BYTES = 128 * 1024
-"""What it may have beside, for small limits."""
+"""Additional bytes, for small limits."""
 END_OF_HEAD = b"\r\n\r\n"
 
 START_LINE = re.compile(rb"\S+ ([^ ]+) HTTP/([0-9])\.([0-9])")
-# Waitress' pattern for a header takes the square of its spaces where one of these is behind them.
+# Waitress' pattern for a header is quadratic in its spaces if one of these follows them.
 CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]*")
 
@@ -36,19 +36,19 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may take, and what all may hold together."""
+    """Limits of one request, and the limit of all together."""
 
     body_bytes: int
     receive_seconds: float
-    """For its first bytes to become a whole request."""
+    """Time from its first bytes until the request is complete."""
     memory: BodyMemory
 
 
 class RequestParser(HTTPRequestParser):  # type: ignore[misc]
-    """One request as it comes in.
+    """One request as it arrives.
 
-    Owned by the loop's thread while it comes in, then by the thread that answers it. One that is
-    refused is complete, and takes whatever else comes.
+    Owned by the loop's thread while it arrives, then by the thread that answers it. A refused
+    one is complete, and ignores further bytes.
     """
 
     path = ""
@@ -82,7 +82,7 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc]
             return len(data)
 
     def refuse(self, refusal: Refusal) -> None:
-        """Read no more of it."""
+        """Stop reading it."""
         self.error = refusal
         self.completed = True
         self.expect_continue = False

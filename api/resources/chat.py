@@ -60,13 +60,13 @@ class ChatReader(ChoiceReader):
         return self.answer.marks
 
     def take(self, output: TokenOutput) -> None:
-        """Take in an output of an answer that is given whole."""
+        """Add an output of an answer that is not streamed."""
         before = self.text.token_count
         self._add(self.text.add(output), ended=output.finish_reason is not None)
         self._logprobs += self.added_logprobs(before)
 
     def whole(self) -> ChatChoice:
-        """The whole answer."""
+        """Return the whole answer."""
         answer = self.answer
         message = AssistantMessage(
             content=answer.content or (None if answer.calls else ""),
@@ -82,7 +82,7 @@ class ChatReader(ChoiceReader):
         )
 
     def chunks(self, output: TokenOutput) -> Iterator[ChunkChoice]:
-        """What an output adds to the answer."""
+        """Return what an output adds to the answer."""
         shown, ended = not self.text.stopped, output.finish_reason is not None
         before = self.text.token_count
         text = self.text.add(output)
@@ -116,7 +116,7 @@ class ChatReader(ChoiceReader):
         return ChunkChoice(index=self.index, delta=delta, logprobs=logprobs, finish_reason=reason)
 
     def _taken_logprobs(self) -> ChatLogprobs | None:
-        """What no choice has shown yet, which this one shows."""
+        """Return logprobs that no chunk has shown yet."""
         if self.shown.answer is None:
             return None
         taken, self._logprobs = self._logprobs, []
@@ -167,7 +167,7 @@ class ChatWriter(OpenAIWriter[ChatReader]):
 
 
 def _delta(added: Addition, index: int) -> Delta:
-    """What a chunk adds; `index` is the index of a call among the answer's calls."""
+    """Return the addition of a chunk; `index` is the index of a call among the answer's calls."""
     if added.call is not None:
         call = added.call
         return Delta(tool_calls=(ToolCallDelta(index=index, id=call.id, function=call.function),))

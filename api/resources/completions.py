@@ -54,7 +54,7 @@ class OpenAIResource(ABC):
     def _writer(
         self, active: ActiveRequest, wanted: OpenAIRequest, request_id: str
     ) -> OpenAIWriter[Any]:
-        """What writes the answer."""
+        """Return the writer of the answer."""
 
 
 class CompletionsResource(OpenAIResource):
@@ -84,16 +84,16 @@ class CompletionReader(ChoiceReader):
             self._prompt, self._prompt_offsets = echoed(prompt, tokens, tokenizer)
         self._offsets = TextOffsets(text_decoder(tokenizer), len(self._prompt))
         self._begun = not wanted.shown.echo
-        """Whether nothing of the prompt is to be given any more."""
+        """Whether the prompt has been returned, or is not to be."""
 
     def take(self, output: TokenOutput) -> None:
-        """Take in an output of an answer that is given whole."""
+        """Add an output of an answer that is not streamed."""
         before = self.text.token_count
         self._texts.append(self.text.add(output))
         self._logprobs += self.added_logprobs(before)
 
     def whole(self) -> Choice:
-        """The whole text."""
+        """Return the whole text."""
         text = "".join([self._prompt, *self._texts])
         prompt = () if self._begun else self._scored_prompt()
         choice = self._choice(text, self.finish_reason, self._logprobs, prompt)
@@ -103,7 +103,7 @@ class CompletionReader(ChoiceReader):
         return msgspec.structs.replace(choice, prompt_logprobs=scored)
 
     def chunks(self, output: TokenOutput) -> Iterator[Choice]:
-        """What an output adds to the text; the prompt comes before the first."""
+        """Return what an output adds to the text; the prompt comes before the first."""
         shown, before = not self.text.stopped, self.text.token_count
         text = self.text.add(output)
         if not self._begun and output.finish_reason is not FinishReason.FAILED:

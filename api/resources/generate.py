@@ -13,7 +13,7 @@ from runtime.finite_json import finite_json
 
 
 class _GenerateRoute:
-    """What both routes share: from an HTTP request to a running generation."""
+    """The common part of both routes: from an HTTP request to a running generation."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -28,7 +28,7 @@ class _GenerateRoute:
 
 
 class GenerateResource(_GenerateRoute):
-    """POST /generate: answers when the whole text is there."""
+    """POST /generate: responds when the text is complete."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate and answer once."""
@@ -47,7 +47,7 @@ class GenerateStreamResource(_GenerateRoute):
     """POST /generate/stream: answers token by token."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Generate and send each token as it comes."""
+        """Generate and stream each token."""
         active, text = self._begin(req)
         with active.closed_on_failure():
             events = sse.TokenEvents(active.generation.request_id, text)

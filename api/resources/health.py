@@ -16,15 +16,15 @@ MEBIBYTE = 1 << 20
 
 
 class HealthResource(Readable):
-    """GET /health: what works. A liveness probe restarts the server on 503."""
+    """GET /health: state of the engine. A liveness probe restarts the server on 503."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer 503 where the engine died, hangs or never came up, or its weights have changed.
+        """Respond 503 if the engine died, hangs or failed to load, or its weights have changed.
 
-        Then a restart may help; for the last of them `checks.engine.reason` says what else does.
+        A restart may then help; for changed weights `checks.engine.reason` says what else does.
         """
         served = self._services.served
         model = served.model
@@ -32,7 +32,7 @@ class HealthResource(Readable):
         if model is None:
             broken = served.status is ModelStatus.FAILED
         elif self._services.draining.is_set():
-            # An engine that has ended as it was told to is no fault.
+            # An engine that was stopped on request is no fault.
             broken = model.engine.stalled or model.engine.failure is not None
         else:
             broken = not healthy
@@ -73,7 +73,7 @@ def works(model: ServedModel) -> bool:
 
 
 def checks(model: ServedModel | None, now: EngineStatistics) -> dict[str, Any]:
-    """The `checks` of /health; without an engine there are no requests and no cache to count.
+    """Return the `checks` of /health; without an engine, no requests and no cache.
 
     `now`: the counts of all engines together, those included whose last requests still run.
     """
@@ -99,7 +99,7 @@ def checks(model: ServedModel | None, now: EngineStatistics) -> dict[str, Any]:
 
 
 def gpu_check(memory: GpuMemory | None, cpu_reason: str = "") -> dict[str, Any]:
-    """The GPU's part, with whole mebibytes and whole percent, rounded down."""
+    """Return the GPU's part, with whole mebibytes and percent, rounded down."""
     if memory is None:
         return {"available": False, **({"reason": cpu_reason} if cpu_reason else {})}
     used_bytes = memory.total_bytes - memory.free_bytes

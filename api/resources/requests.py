@@ -32,7 +32,7 @@ class RequestsResource(Readable):
 
 
 class StatusResource(Readable):
-    """GET /status/{request_id}: what a request has generated so far."""
+    """GET /status/{request_id}: the text of a request so far."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -54,7 +54,7 @@ class CancelResource:
         """Places to wait in: the other reserved threads are left to /health and the like."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
-        """Abort and answer the state: the final one where the engine's step ends soon."""
+        """Abort and return the state: the final one if the engine's step ends soon."""
         model = self._services.served.ready_model()
         found = self._services.requests.find(parse_request_id(request_id))
         if isinstance(found, RunningEntry):
@@ -73,7 +73,7 @@ class CancelResource:
 def parse_request_id(text: str) -> int:
     """The id in a path.
 
-    Raises InvalidRequest where it is no integer.
+    Raises InvalidRequest if it is not an integer.
     """
     if not INTEGER.fullmatch(text):
         raise InvalidRequest("a request id is an integer")

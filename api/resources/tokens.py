@@ -1,4 +1,4 @@
-"""Routes that show what the model is given, and generate nothing.
+"""Routes that show tokens and prompts without generating.
 
 POST /tokenize, /detokenize and /apply-template, which are llama.cpp's, and POST
 /v1/completions/render and /v1/chat/completions/render, which are vLLM's.
@@ -51,11 +51,11 @@ class TokenResource(ABC):
 
     @abstractmethod
     def _answer(self, body: bytes, model: ServedModel, client: Client, name: str) -> Any:
-        """What is answered to a body, of a request with this name."""
+        """Return the response to a body, of a request with this name."""
 
 
 class TokenizeResource(TokenResource):
-    """POST /tokenize: the tokens of a text."""
+    """POST /tokenize: tokens of a text."""
 
     def _answer(self, body: bytes, model: ServedModel, client: Client, name: str) -> TokenizeAnswer:
         given = decode(body, TokenizeBody)
@@ -84,7 +84,7 @@ class TokenizeResource(TokenResource):
 
 
 class DetokenizeResource(TokenResource):
-    """POST /detokenize: the text of tokens, in which control tokens stand by their names."""
+    """POST /detokenize: text of tokens, with control tokens by name."""
 
     def _answer(
         self, body: bytes, model: ServedModel, client: Client, name: str
@@ -98,7 +98,7 @@ class DetokenizeResource(TokenResource):
 
 
 class ApplyTemplateResource(TokenResource):
-    """POST /apply-template: the prompt that the model's template makes of messages."""
+    """POST /apply-template: prompt of the model's template for messages."""
 
     def _answer(self, body: bytes, model: ServedModel, client: Client, name: str) -> TemplateAnswer:
         conversation = ChatRequest.parse(body).generate.prompt
@@ -107,7 +107,7 @@ class ApplyTemplateResource(TokenResource):
 
 
 class RenderCompletionResource(TokenResource):
-    """POST /v1/completions/render: what that route would ask the engine for."""
+    """POST /v1/completions/render: the request that this route would send to the engine."""
 
     def _answer(
         self, body: bytes, model: ServedModel, client: Client, name: str
@@ -120,7 +120,7 @@ class RenderCompletionResource(TokenResource):
 
 
 class RenderChatResource(TokenResource):
-    """POST /v1/chat/completions/render: what that route would ask the engine for."""
+    """POST /v1/chat/completions/render: the request that this route would send to the engine."""
 
     def _answer(
         self, body: bytes, model: ServedModel, client: Client, name: str
@@ -147,7 +147,7 @@ def _expect_few(tokens: int, model: ServedModel) -> None:
 
 
 def _known(token: int, tokenizer: Tokenizer) -> int:
-    """The token. Raises InvalidRequest where the vocabulary has none of this id."""
+    """Return the token. Raises InvalidRequest if the vocabulary has no such id."""
     if not 0 <= token < tokenizer.vocabulary_size:
         most = tokenizer.vocabulary_size - 1
         raise InvalidRequest(f"a token id is not between 0 and {most}")

@@ -53,7 +53,7 @@ def parse_clear(text: str | None) -> bool:
 
 
 def parse_format(text: str | None) -> bool:
-    """Whether real OTLP/JSON is wanted.
+    """Whether the official OTLP/JSON mapping is requested.
 
     Raises InvalidRequest for a format there is not.
     """

@@ -50,18 +50,18 @@ def configure(settings: Settings) -> None:
 
 
 class AccessEntry:
-    """What the log will say of one HTTP request. Owned by the thread that answers it."""
+    """The log entry of one HTTP request. Owned by the thread that answers it."""
 
     def __init__(self, method: str, path: str, x_request_id: str) -> None:
         self.method = method
         self.path = path
         self.x_request_id = x_request_id
         self.generations: tuple[Generation, ...] = ()
-        """What was asked of the engine: of several the line has the first, and sums."""
+        """Its requests to the engine: for several the line has the first, and sums."""
         self.prompt: str | None = None
-        """Set only where the settings allow prompts in the log."""
+        """Set only if the settings allow prompts in the log."""
         self.ignored_fields: tuple[str, ...] = ()
-        """Fields of the body that nobody knows."""
+        """Unknown fields of the body."""
         self.outlives_responder = False
         """Whether a stream writes the line at its own end."""
         self._started = time.perf_counter()
@@ -98,7 +98,7 @@ class AccessEntry:
 
 
 def _durations(timings: Timings) -> dict[str, float | None]:
-    """Seconds of each phase; None for one that was not gone through."""
+    """Return the seconds of each phase; None for one that did not happen."""
     return {
         "queue_seconds": _seconds(timings.submitted_ns, timings.started_ns),
         "prefill_seconds": _seconds(timings.started_ns, timings.first_token_ns),

@@ -38,7 +38,7 @@ NO_STATISTICS = EngineStatistics(
     prefix_hit_tokens=0,
     steps=0,
 )
-"""What there is to count without an engine."""
+"""Counts without an engine."""
 
 
 class RequestDurations:
@@ -82,7 +82,7 @@ class EngineMetrics(Collector):
         self._registry.register(self)
 
     def describe(self) -> list[Metric]:
-        """Nothing ahead of time: registering asks no engine."""
+        """Return nothing: registering needs no engine."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -131,7 +131,7 @@ class EngineMetrics(Collector):
         )
 
     def exposition(self) -> bytes:
-        """The Prometheus text of one scrape, whole numbers written as such."""
+        """Return the Prometheus text of one scrape, with whole numbers as such."""
         return WHOLE_VALUE.sub(b"", generate_latest(self._registry))
 
 

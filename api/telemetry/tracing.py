@@ -66,7 +66,7 @@ class TraceRing(SpanExporter):
 class RequestTracer:
     """Makes the spans of each ended request from the engine's own times.
 
-    The caller's span, where there is one, is the generation's context. Used by the engine's thread.
+    The caller's span, if there is one, is the generation's context. Used by the engine's thread.
     """
 
     def __init__(self, exporter: SpanExporter) -> None:
