@@ -71,7 +71,7 @@ docs: $(VENV)/installed-dev ## the pages of docs as a site in build/docs; a dead
 test: check ## everything of check, then the tests but the long ones
 	$(BIN)/python -m pytest -n auto -m 'not long' $(TESTS)
 
-test-long: $(VENV)/installed-dev $(LIBRARY) ## the tests that repeat others for more GPUs, sizes and failures
+test-long: $(VENV)/installed-dev $(LIBRARY) ## the tests that take half a minute or more: every GPU, real schedules, full disks
 	$(BIN)/python -m pytest -n auto -m long $(TESTS)
 
 test-fast: $(VENV)/installed-dev $(LIBRARY) ## the tests of a few seconds that need no download

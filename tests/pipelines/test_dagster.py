@@ -468,6 +468,7 @@ def test_pictures_and_tables_are_in_the_metadata(
     assert [record.data["check"] for record in checks.records] == list(CHECKS)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which takes root")
 def test_a_full_disk_fails_in_one_sentence_and_keeps_the_published_version(
     instance: dg.DagsterInstance, incoming: Path, settings: Settings

@@ -115,7 +115,7 @@ def dagster_dev(home: Path, settings: Settings) -> Iterator[Dagster]:
         process.wait(SECONDS)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_runs_take_turns_end_when_told_and_are_ended_after_a_power_cut(
     tmp_path: Path, settings: Settings

@@ -124,7 +124,7 @@ def servers(home: Settings) -> list[str]:
     return [line for line in lines if " serve small@" in line and str(home.home) in line]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_slowed_version_fails_the_check_and_the_next_good_night_clears_it(
     instance: dg.DagsterInstance, history: History, monkeypatch: pytest.MonkeyPatch
@@ -331,7 +331,7 @@ def planted(started_at: str, *, rate: float, version: int) -> Record:
     return Record(model="small", version=version, measurement=found)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_benchmarks_of_two_processes_run_one_after_the_other(
     history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
