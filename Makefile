@@ -17,7 +17,7 @@ NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 PACKAGES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs test test-fast test-long tokenizer-cases templates exactness fuzz fuzz-requests soak \
+.PHONY: help setup format check docs test test-fast test-long tokenizer-cases templates schema-suite exactness fuzz fuzz-requests soak \
 	clients kill-preparations sanitize serve bench dagster \
 	gpu-kernels gpu-check lock wheel clean
 
@@ -82,6 +82,9 @@ tokenizer-cases: $(VENV)/installed $(LIBRARY) ## run llama.cpp's own cases of to
 
 templates: $(VENV)/installed $(LIBRARY) ## compare llama.cpp's 70 chat templates with transformers' rendering (downloads 73 MB once)
 	@PYTHONPATH=. $(BIN)/python -m tests.runtime.template_cases $(ARGS)
+
+schema-suite: $(VENV)/installed-dev ## try our grammars of JSON schemas on JSON-Schema-Test-Suite; ARGS=CHECKOUT of it
+	@$(BIN)/python -m tests.runtime.schema_suite $(ARGS)
 
 serve: setup ## serve the sample model, or MODEL=file.gguf; ARGS='--port 9000' is handed on
 	@exec $(BIN)/rocmforge serve "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)

@@ -45,12 +45,33 @@ UNSUPPORTED_FORMATS = frozenset(
 )
 """Formats of the standard that are not; names that are not in it are notes, and hold nothing."""
 
+_DATE = (
+    "(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)-"
+    "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
+    "|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+    "|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])"
+    "|(?:0[48]|[2468][048]|[13579][26])00)-02-29"
+)
+_TIME = (
+    "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?"
+    "(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
+PATTERNS: Mapping[str, str] = {
+    "date": f"^(?:{_DATE})$",
+    "time": f"^{_TIME}$",
+    "date-time": f"^(?:{_DATE})[Tt]{_TIME}$",
+}
+"""What stands for formats (RFC 3339) of which the compiler allows more: days that no month has."""
+
 SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
 LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 """`items` may be a list before draft 2020-12."""
 ONE_SCHEMA = ("items", "additionalItems", "additionalProperties")
 
 
+COUNTS = frozenset(
+    {"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"}
+)
 COMBINING = ("allOf", "anyOf", "oneOf", "$ref", "patternProperties", "additionalProperties")
 
 
@@ -102,6 +123,8 @@ def _checked(schema: Any, place: str, field: str, depth: int) -> Any:
                     f"the format {value} is not supported, at {place}", field=field
                 )
             continue
+        if name == "format" and value in PATTERNS and "pattern" not in schema:
+            name, value = "pattern", PATTERNS[value]
         if name == "$ref" and not (isinstance(value, str) and value.startswith("#")):
             raise InvalidRequest(
                 f"$ref must begin with # and point into the schema itself, at {place}", field=field
@@ -113,6 +136,8 @@ def _checked(schema: Any, place: str, field: str, depth: int) -> Any:
             value = [inner(one, f"{name}[{at}]") for at, one in enumerate(value)]
         elif name in ONE_SCHEMA:
             value = inner(value, name)
+        if name in COUNTS and isinstance(value, float) and value.is_integer():
+            value = int(value)
         kept[name] = value
     return kept
 

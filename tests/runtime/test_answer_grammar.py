@@ -26,13 +26,13 @@ from runtime.grammar import (
     Calls,
     Grammar,
     GrammarCompiler,
-    Matcher,
     Thinking,
     answer_grammar,
     arguments_schema,
     fitting_calls,
 )
 from runtime.tokenizer import Tokenizer
+from tests.runtime.schema_suite import fits, walked
 
 SCHEMAS = {
     "move_to": {
@@ -54,7 +54,6 @@ CASES = [
     for name, forms in WRITTEN.items()
     for place, written in enumerate(forms)
 ]
-MOST = 400
 
 
 @pytest.fixture(scope="module")
@@ -64,34 +63,6 @@ def compiler(tokenizer: Tokenizer) -> GrammarCompiler:
 
 def calls(name: str, written: Written, *, forced: bool = True, parallel: bool = True) -> Calls:
     return Calls(SCHEMAS, written, FORMATS[name], forced=forced, parallel=parallel)
-
-
-def walked(matcher: Matcher, tokenizer: Tokenizer, seed: int) -> str | None:
-    """A text that a grammar allows, drawn at random; None where it goes on for too long."""
-    draws = np.random.default_rng(seed)
-    ends = tokenizer.end_of_generation
-    found: list[int] = []
-    while len(found) < MOST:
-        allowed = np.flatnonzero(matcher.masks()[0])
-        token = int(draws.choice(allowed))
-        if token in ends or (ends & set(allowed.tolist()) and len(found) > MOST // 4):
-            return b"".join(map(tokenizer.token_bytes, found)).decode()
-        matcher.advance(token)
-        found.append(token)
-        if matcher.ended:
-            return b"".join(map(tokenizer.token_bytes, found)).decode()
-    return None
-
-
-def fits(matcher: Matcher, tokenizer: Tokenizer, text: str) -> bool:
-    """Whether a text is one that a grammar allows, as a whole."""
-    for token in tokenizer.encode(text, add_special=False):
-        if not matcher.masks()[0][token]:
-            return False
-        matcher.advance(token)
-    return matcher.ended or bool(
-        set(np.flatnonzero(matcher.masks()[0])) & tokenizer.end_of_generation
-    )
 
 
 def parts(name: str, text: str, *cuts: int) -> list[Part]:
@@ -110,7 +81,7 @@ def test_forced_calls_are_read_whole_and_valid_however_they_are_cut(
     matcher = compiler.matcher(
         answer_grammar(tokenizer, field="tool_choice", calls=calls(name, written))
     )
-    text = walked(matcher, tokenizer, data.draw(st.integers(0, 2**32)))
+    text = walked(matcher, tokenizer, np.random.default_rng(data.draw(st.integers(0, 2**32))))
     if text is None:
         return
     found = parts(name, text)
