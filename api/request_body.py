@@ -76,7 +76,7 @@ def decode(body: bytes, kind: type[Body]) -> Body:
     """Read a JSON body in UTF-8.
 
     Raises InvalidRequest naming the field that does not fit. Refused are also numbers that are not
-    finite, halves of UTF-16 pairs, and very deep nesting; and duplicate fields, in bodies of
+    finite, halves of UTF-16 pairs, and very deep nesting; and duplicate fields, if
     the body is small: a parser that sees it would take seconds for a large one.
     """
     body = body.removeprefix(BYTE_ORDER_MARK)

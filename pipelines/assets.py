@@ -1,6 +1,6 @@
 """The assets gguf_file -> onnx_model -> published_model, one partition for each GGUF file.
 
-Between the last two stand the blocking checks; see checks.py.
+The blocking checks run between the last two; see checks.py.
 """
 
 import shutil
@@ -27,7 +27,7 @@ from runtime.manifest import GRAPH_NAME, Manifest
 from runtime.registry import PublishedModel, model_name
 from runtime.source import Source
 
-# Our version of Dagster is pinned, and a user who starts the UI can do nothing about it.
+# Our version of Dagster is pinned, and a user of the UI cannot change it.
 warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec")
 
 GROUP = "models"
@@ -83,7 +83,7 @@ def gguf_file(
 def onnx_model(
     context: dg.AssetExecutionContext, preparation: ModelPreparation
 ) -> dg.MaterializeResult[None]:
-    """The graph over the GGUF's own weights, in a staging folder that nobody serves."""
+    """The graph over the GGUF's own weights, in a staging folder that is not served yet."""
     began = time.perf_counter()
     with failures_shown(), preparation.machine():
         path = preparation.gguf(partition_key(context))
@@ -158,7 +158,7 @@ def published_model(
 
 @contextmanager
 def failures_shown() -> Iterator[None]:
-    """What a user can fix becomes the run's failure in one sentence, and is not tried again."""
+    """Errors that a user can fix fail the run with one message, and are not retried."""
     try:
         yield
     except (RocmForgeError, OSError) as error:
@@ -184,9 +184,9 @@ def staging_folder(
     context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
     preparation: ModelPreparation,
 ) -> Path:
-    """Where the converted model stands: that of the run's tag, else the latest of its partition.
+    """Return the folder of the converted model: that of the run's tag, else the latest one.
 
-    Raises PreparationError where there is none, or a later run has published or replaced it.
+    Raises PreparationError if there is none, or a later run has published or replaced it.
     """
     key = partition_key(context)
     conversion = context.run.tags.get(CONVERSION_TAG)
@@ -205,7 +205,7 @@ def staging_folder(
 def remove_left_behind(
     context: dg.AssetExecutionContext, preparation: ModelPreparation, name: str
 ) -> None:
-    """Remove what earlier runs left in the model's staging, but for what is yet to be published."""
+    """Remove leftovers of earlier runs in the staging, except what is yet to be published."""
     for folder in preparation.registry.stagings(name):
         if not folder.name.startswith(RUN_OWNER):
             continue
@@ -239,7 +239,7 @@ def block_format_table(file: GGUFFile) -> dg.TableMetadataValue:
 
 
 def check_table(manifest: Manifest) -> dg.TableMetadataValue:
-    """What each check came to."""
+    """Return the result of each check."""
     return dg.MetadataValue.table(
         [
             dg.TableRecord({"check": each.name, "seconds": each.seconds, "result": each.summary})
@@ -271,7 +271,7 @@ def rounded(value: float) -> float:
 
 
 def operator_table(graph: Path) -> dg.TableMetadataValue:
-    """How often each operator stands in a graph."""
+    """Count the operators in a graph."""
     kinds = Counter(node.op_type for node in onnx.load(graph, load_external_data=False).graph.node)
     return dg.MetadataValue.table(
         [dg.TableRecord({"operator": kind, "count": count}) for kind, count in kinds.most_common()]

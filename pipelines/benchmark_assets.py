@@ -39,7 +39,7 @@ MAX_MATERIALIZATIONS = 20
 
 
 class Benchmarking(dg.Config):
-    """How a benchmark is run; what is not given is as every night."""
+    """Configuration of a benchmark; defaults are those of the nightly run."""
 
     against: str = Field(
         PREVIOUS, description='Measured beside: "previous", a version\'s number, or "baseline".'
@@ -53,7 +53,7 @@ class Benchmarking(dg.Config):
     )
 
     def plan_of_block(self) -> Plan:
-        """Raises BenchmarkError for what is no field, or does not fit."""
+        """Raises BenchmarkError for an unknown field or an invalid value."""
         try:
             unknown = self.plan.keys() - set(Plan.__struct_fields__)
             if unknown:
@@ -73,7 +73,7 @@ class Benchmarking(dg.Config):
 def benchmark_result(
     context: dg.AssetExecutionContext, config: Benchmarking, preparation: ModelPreparation
 ) -> dg.MaterializeResult[None]:
-    """How fast the published version is served, beside the version before it."""
+    """Speed of the published version, measured against the previous version."""
     settings = preparation.settings
     with failures_shown(), preparation.machine():
         task = task_of(
@@ -112,10 +112,10 @@ def no_regression(
 
 
 def measured_in(context: dg.AssetCheckExecutionContext) -> str:
-    """When the measurement began that this run materialized, or the newest where it did none.
+    """Return when this run's measurement began, or the newest one's if the run made none.
 
     Another measurement may have been recorded since, by a terminal for one. Raises BenchmarkError
-    where nothing was materialized.
+    if nothing was materialized.
     """
     found = context.instance.fetch_materializations(
         dg.AssetRecordsFilter(

@@ -17,7 +17,7 @@ LINES = {
     "cached_divergence": "upon a cached prefix",
     "passage_divergence": "the passage",
 }
-"""Series of a check by position, and what they are called in its picture."""
+"""Series of a check by position, and their names in its picture."""
 
 
 @dg.multi_asset_check(
@@ -63,7 +63,7 @@ def _shown(result: CheckResult) -> dg.AssetCheckResult:
 
 
 def _pictures(series: Mapping[str, Sequence[float]]) -> dict[str, dg.MetadataValue]:
-    """What a check measured in a row, drawn."""
+    """Plot the series of a check."""
     drawn: dict[str, dg.MetadataValue] = {}
     by_position = {name: series[key] for key, name in LINES.items() if key in series}
     if by_position:

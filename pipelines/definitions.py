@@ -1,4 +1,4 @@
-"""What workspace.yaml loads: one `dg.Definitions` a part, and what all parts share."""
+"""The entry point for workspace.yaml: one `dg.Definitions` per part, and the shared resources."""
 
 from collections.abc import Callable
 

@@ -13,7 +13,7 @@ from runtime.errors import ModelNotFound
 from runtime.registry import model_name
 
 PUBLISHING_FIRST = {"dagster/priority": "1"}
-"""Of runs that wait, one that publishes what is converted goes before the next conversion."""
+"""Priority in the queue: publishing a converted model goes before the next conversion."""
 
 prepare_model = dg.define_asset_job(
     "prepare_model",
@@ -70,7 +70,7 @@ def point_to_version(
     )
 
 
-# The launchpad opens with it; null goes back by one.
+# The default in the launchpad; null goes back to the version that was current before.
 TO_FILL_IN = {"ops": {"point_to_version": {"config": {"model": PLACEHOLDER, "version": None}}}}
 
 

@@ -1,4 +1,4 @@
-"""What a run asks of a Kubernetes cluster. Without one these tags do nothing."""
+"""Tags for a run's pod in a Kubernetes cluster. Without a cluster they do nothing."""
 
 import json
 
@@ -10,7 +10,7 @@ GPU = "amd.com/gpu"
 
 
 def gpu_tags(settings: Settings) -> dict[str, str]:
-    """Tags of a job that runs the model: a GPU for its pod, where the device is to be one."""
+    """Tags of a job that runs the model: a GPU for its pod, if the device is to be one."""
     if settings.device != "rocm":
         return {}
     limits = {"resources": {"limits": {GPU: "1"}}}

@@ -1,7 +1,7 @@
-"""Ends the runs whose process is gone: `python -m pipelines.lost_runs`, before Dagster starts.
+"""Ends runs whose process is gone: `python -m pipelines.lost_runs`, before Dagster starts.
 
 Dagster's launcher on one machine does not notice a process that was killed together with it, so
-after a power cut such a run stays "started", and those behind it in the queue wait.
+after a power failure such a run stays "started", and those queued after it wait.
 """
 
 import os
@@ -21,7 +21,7 @@ CLOCK_SLACK = 2.0
 
 
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Fail every run that has begun and has no process any more; returns their ids.
+    """Fail every run that has started and has no process any more; returns their ids.
 
     Call it where no other Dagster runs over this instance: a run that is just being started has
     no process either.
@@ -62,7 +62,7 @@ def _started_before(pid: int, moment: float) -> bool:
         return False
     # After the name, which may hold spaces, the 20th field: proc_pid_stat(5).
     fields = text.rpartition(")")[2].split()
-    if fields[0] == "Z":  # ended, and nobody has asked how
+    if fields[0] == "Z":  # ended, but not waited for
         return False
     ticks = float(fields[19])
     return boot + ticks / os.sysconf("SC_CLK_TCK") < moment

@@ -1,4 +1,4 @@
-"""Every night a benchmark of every published model, and a warning where a night was missed."""
+"""A nightly benchmark of every published model, and a warning if a night was missed."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ GRACE = timedelta(hours=6)
 
 
 def regression() -> dg.Definitions:
-    """Benchmarks by schedule. Raises SettingsError where a setting of theirs is none."""
+    """Scheduled benchmarks. Raises SettingsError for invalid settings of theirs."""
     settings = Settings.from_environment()
     expect_figures(settings.benchmark_allowed)
     cron = settings.benchmark_cron
@@ -79,7 +79,7 @@ def partitions_of(models: list[str], instance: dg.DagsterInstance) -> list[str]:
 def longest_pause(cron: str) -> timedelta:
     """The longest time between two of a schedule's next ticks, looking at `TICKS` of them.
 
-    Raises SettingsError where it is no schedule.
+    Raises SettingsError if it is no schedule.
     """
     now = datetime.now(UTC)
     try:

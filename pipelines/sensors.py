@@ -1,4 +1,4 @@
-"""Watch the folder of GGUF files, and publish what was converted."""
+"""Watches the folder of GGUF files, and publishes converted models."""
 
 from pathlib import Path
 
@@ -24,15 +24,15 @@ class SeenFile(msgspec.Struct):
     path: str = ""
     unchanged_ticks: int = 0
     is_requested: bool = False
-    """Whether a run was asked for at this size and time."""
+    """Whether a run was requested at this size and time."""
     is_missing: bool = False
 
 
 class Cursor(msgspec.Struct):
-    """What the sensor keeps from one tick to the next."""
+    """State of the sensor between two ticks."""
 
     ticks: int = 0
-    """Part of a run's key: a file that comes back as it was is a new wish."""
+    """Part of a run's key, so that a file that comes back unchanged is prepared again."""
     files: dict[str, SeenFile] = {}
 
 
@@ -46,7 +46,7 @@ class Cursor(msgspec.Struct):
 def gguf_files(
     context: dg.SensorEvaluationContext, preparation: ModelPreparation
 ) -> dg.SensorResult | dg.SkipReason:
-    """Compare the folder with what the last tick saw, which is the cursor.
+    """Compare the folder with what the last tick saw, which is in the cursor.
 
     A file is prepared when two ticks see the same size and time, so one that is being copied waits.
     Only files that were seen here are retired, when two ticks miss them: a folder that is not
@@ -113,7 +113,7 @@ def converted_models(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.S
 
 
 def _cursor(text: str | None) -> Cursor:
-    """What the last tick noted; nothing where an earlier build noted it in another form."""
+    """Return the last tick's cursor; an empty one for another build's format."""
     try:
         return msgspec.json.decode(text or "{}", type=Cursor)
     except msgspec.DecodeError:
@@ -121,7 +121,7 @@ def _cursor(text: str | None) -> Cursor:
 
 
 def _look(path: Path, before: SeenFile | None) -> SeenFile | None:
-    """The file now, and for how long it is so; None where it has gone since it was listed."""
+    """Return the file's current state and for how long it has been so; None if it is gone."""
     try:
         status = path.stat()
     except OSError:
@@ -138,13 +138,13 @@ def _is_truncated(path: Path) -> bool:
         GGUFFile.open(path)
     except TruncatedGGUF:
         return True
-    except Exception:  # the run says what is wrong with it
+    except Exception:  # the run reports what is wrong with it
         return False
     return False
 
 
 def _retire(context: dg.SensorEvaluationContext, registry: Registry, path: Path) -> None:
-    """Withdraw the model of a file that is gone, unless it was last made of another file."""
+    """Retire the model of a file that is gone, unless it was last made from another file."""
     current = registry.current(model_name(path))
     if current is not None and current.manifest.weights.path == str(path):
         registry.retire(current.name)

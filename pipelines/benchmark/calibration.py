@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured with the same number of threads as the model's."""
+"""The machine's limits, measured with the model's number of threads."""
 
 import threading
 import time
@@ -16,9 +16,9 @@ MATRIX = (256, 1024, 1024)
 
 
 def read_bytes_per_second(threads: int) -> float:
-    """Memory read by so many threads at once: the best of many short rounds over a large array.
+    """Memory read by this many threads at once: the best of many short rounds over a large array.
 
-    The largest byte is looked for: NumPy does that with one wide instruction for each load.
+    Each finds the largest byte: NumPy does that with one wide instruction per load.
     """
     parts = np.array_split(np.ones(READ_BYTES, np.uint8), threads)
 

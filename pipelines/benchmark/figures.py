@@ -1,4 +1,4 @@
-"""What is measured, by name, and how it follows from the times of the streams. Pure functions."""
+"""The figures of a benchmark, by name, and their computation from stream times. Pure functions."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ def prefill_tokens_per_second(record: StreamRecord) -> float:
 
 def decode_tokens_per_second(record: StreamRecord) -> float:
     """Tokens after the first over the time since the first."""
-    # A tiny model's whole answer may come with one read.
+    # A tiny model's whole answer may arrive in one read.
     elapsed_ns = max(record.event_ns[-1] - record.event_ns[0], 1)
     return (record.completion_tokens - 1) * NS / elapsed_ns
 
@@ -102,7 +102,7 @@ def streams_figures(records: Sequence[StreamRecord]) -> dict[str, float]:
 
 
 def streams_latencies(records: Sequence[StreamRecord]) -> dict[str, list[float]]:
-    """Every single time of streams that ran side by side, in milliseconds, by what it is."""
+    """Return every time of concurrent streams in milliseconds, by kind."""
     name = f"streams_{len(records)}"
     return {
         f"{name}_first_token_ms": [first_token_ms(record) for record in records],
@@ -131,7 +131,7 @@ class Spread(msgspec.Struct, frozen=True):
 def ratios(kind: FigureKind, ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     """How many times better ours is, pair by pair: above 1 we are ahead.
 
-    Sample i of both was taken in the same round, so what disturbs the machine disturbs both.
+    Sample i of both was taken in the same round, so a disturbance of the machine hits both.
     """
     pairs = [(max(a, LEAST), max(b, LEAST)) for a, b in zip(ours, theirs, strict=True)]
     return Spread.of([a / b if kind.higher_is_better else b / a for a, b in pairs])

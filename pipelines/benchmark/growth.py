@@ -132,7 +132,7 @@ def _decode_points(
 
 
 def _output_rate(candidate: Candidate, prompts: Prompts, streams: int, plan: GrowthPlan) -> float:
-    """Output tokens per second of so many streams, on a server started for them."""
+    """Return output tokens per second of this many streams, on a server started for them."""
     tokens = 2 * (plan.stream_prompt_tokens + plan.stream_new_tokens)
 
     def requests() -> list[CompletionRequest]:

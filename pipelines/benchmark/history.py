@@ -1,6 +1,6 @@
-"""What was measured night by night: a file of JSON lines for each model, which only grows.
+"""The history of measurements: an append-only file of JSON lines per model.
 
-It stands beside the results of `rocmforge bench` and outlives Dagster's instance.
+It is stored next to the results of `rocmforge bench` and outlives Dagster's instance.
 """
 
 import fcntl
@@ -33,7 +33,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def regressed(self) -> tuple[Verdict, ...]:
-        """What fails; nothing where a person accepted it."""
+        """The figures that fail; none if a person accepted the record."""
         return () if self.accepted else tuple(v for v in self.verdicts if v.regressed)
 
     def is_like(self, other: "Record") -> bool:
@@ -54,7 +54,7 @@ class History:
         self.path = settings.home / "benchmarks" / model / "history.jsonl"
 
     def records(self) -> list[Record]:
-        """Every record, the oldest first. Raises BenchmarkError where a line is no record.
+        """Return every record, the oldest first. Raises BenchmarkError if a line is no record.
 
         A last line without its end was being written when the machine stopped; it is left out.
         """
@@ -79,7 +79,7 @@ class History:
         )
 
     def earlier(self, record: Record) -> Earlier:
-        """What a record is judged by: the records of the same on the same machine before it."""
+        """Return the records to judge a record by: earlier ones of the same on the same machine."""
         nights: list[Measurement] = []
         worse: set[tuple[str, str]] = set()
         accepted: dict[tuple[str, str], float] = {}
@@ -101,9 +101,9 @@ class History:
         return Earlier(nights, frozenset(worse), accepted)
 
     def append(self, record: Record) -> None:
-        """Write a record behind the others, whole and on disk, or leave the file as it was.
+        """Append a record, whole and synced, or leave the file unchanged.
 
-        Raises BenchmarkError where it cannot be written.
+        Raises BenchmarkError if it cannot be written.
         """
         try:
             line = finite_json(record)
@@ -139,7 +139,7 @@ def _append_line(descriptor: int, line: bytes) -> None:
 
 
 def _end_of_lines(descriptor: int) -> int:
-    """Where the last whole line ends: behind it stands nothing, or a line that was cut."""
+    """Return the offset after the last complete line; anything after it was cut."""
     end = os.fstat(descriptor).st_size
     while end:
         start = max(end - READ_BYTES, 0)

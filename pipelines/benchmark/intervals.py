@@ -48,7 +48,7 @@ def middle(values: Sequence[float]) -> float:
 
 @cache
 def student_quantile(degrees: int, confidence: float) -> float:
-    """The t for which Student's distribution of `degrees` of freedom lies within ±t so surely."""
+    """Return the t such that Student's distribution is within ±t with this probability."""
     low, high = 0.0, 1e6
     while high - low > 1e-9 * high:
         t = (low + high) / 2
@@ -57,7 +57,7 @@ def student_quantile(degrees: int, confidence: float) -> float:
 
 
 def _student_within(t: float, degrees: int) -> float:
-    """The probability to lie within ±t: Abramowitz and Stegun, 26.7.3 and 26.7.4."""
+    """Return the probability to be within ±t: Abramowitz and Stegun, 26.7.3 and 26.7.4."""
     angle = atan(t / sqrt(degrees))
     cosine = sqrt(degrees) / hypot(sqrt(degrees), t) if t else cos(angle)
     odd = degrees % 2

@@ -1,8 +1,8 @@
 """Whether a model has become slower or larger: a verdict for each figure. Pure functions.
 
-A figure is worse only where its whole confidence interval lies beyond what is allowed; so noise
+A figure is worse only if its whole confidence interval is beyond what is allowed; so noise
 that hides a change hides it, and does not look like one. Once worse it stays so until a measurement
-is nearer to the reference than to what is allowed.
+is closer to the reference than to what is allowed.
 """
 
 import re
@@ -46,13 +46,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     allowed: float
     samples: int
     was_worse: bool = False
-    """Whether it was worse when it was last measured beside this version."""
+    """Whether it was worse when last measured against this version."""
     nights: int = 1
     """How many of the newest nights are compared, this one included."""
 
     @property
     def regressed(self) -> bool:
-        """Whether all of the interval is beyond what is allowed, or it has not come back yet."""
+        """Whether the whole interval is beyond what is allowed, or it has not recovered yet."""
         if self.times_worse is None:
             return self.was_worse
         if self.was_worse and self.times_worse.estimate > sqrt(self.allowed):
@@ -61,24 +61,24 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Earlier(msgspec.Struct, frozen=True):
-    """What is known of a model before a measurement. Immutable."""
+    """The known state of a model before a measurement. Immutable."""
 
     nights: Sequence[Measurement] = ()
     """Quiet measurements like this one since the last acceptance, oldest first."""
     worse: Collection[tuple[str, str]] = ()
-    """Figures that were worse when last measured beside another version, and that version."""
+    """Figures that were worse when last measured against another version, and that version."""
     accepted: Mapping[tuple[str, str], float] = {}
-    """Times worse that a person accepted, of a figure beside another version."""
+    """Accepted factors of a figure against another version."""
 
 
 def judge(
     measurement: Measurement, earlier: Earlier, allowed: Mapping[str, float]
 ) -> tuple[Verdict, ...]:
-    """Verdicts against every other version that was measured beside, then against the baseline.
+    """Return verdicts against every other measured version, then against the baseline.
 
     The baseline are the earlier nights, of which the first server counts. `allowed` are times worse
     by figure, before our own. Of a measurement that other programs disturbed, nights are judged
-    without it: what was worse in the nights before stays worse, and nothing else is said.
+    without it, figures that were worse in earlier nights stay worse, and no other is judged.
     """
     kinds = measurement.result.kinds()
     others = measurement.result.servers[1:]
@@ -102,7 +102,7 @@ def limit(figure: str, allowed: Mapping[str, float]) -> float:
 
 
 def expect_figures(allowed: Mapping[str, float]) -> None:
-    """Raise SettingsError where a limit is set for what is no figure."""
+    """Raise SettingsError if a limit names no figure."""
     known = {OF_STREAMS.sub("", kind.name) for kind in figure_kinds((1,))}
     of_streams = {kind.name for kind in figure_kinds((1,))} - {k.name for k in figure_kinds(())}
     suffixes = {OF_STREAMS.sub("", name) for name in of_streams}
@@ -116,7 +116,7 @@ def expect_figures(allowed: Mapping[str, float]) -> None:
 
 
 def block_logarithms(kind: FigureKind, measurement: Measurement, speed: float) -> list[float]:
-    """The middle of each block as logarithms of what our server would give at this speed.
+    """Return the median of each block, as logarithms scaled to the machine's reference speed.
 
     Above others it is worse.
     """
@@ -154,7 +154,7 @@ def _beside(
     earlier: Earlier,
     allowed: float,
 ) -> Verdict:
-    """Pair by pair: sample i of both was taken in the same round. What is judged are blocks."""
+    """Compare in pairs: sample i of both was taken in the same round. Blocks are judged."""
     ours, references = measurement.result.servers[0].figures[kind.name], other.figures[kind.name]
     ratios = [
         log(times_worse(kind, value, reference))
@@ -197,5 +197,5 @@ def _against_nights(
 
 
 def _ratio(found: Interval | None) -> Interval | None:
-    """Ratios multiply, so their logarithms are what is symmetric."""
+    """Ratios multiply, so their logarithms are symmetric."""
     return found and Interval(exp(found.estimate), exp(found.low), exp(found.high))

@@ -1,7 +1,7 @@
 """The load client: streamed completions side by side, timed as they arrive.
 
 Client and servers share the processors, so it does little while it measures: one thread, one poll
-over all sockets, a time for each read. What the answers say is parsed after the last of them.
+over all sockets, a time for each read. The answers are parsed after the last of them.
 """
 
 import selectors
@@ -19,7 +19,7 @@ from runtime.errors import BenchmarkError
 READ_BYTES = 1 << 16
 LAST_EVENT = b"data: [DONE]"
 TAIL_BYTES = 64
-"""The end of what was read, in which the last event is looked for."""
+"""Size of the end of the received data that is searched for the last event."""
 
 
 class CompletionRequest(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class _Event(msgspec.Struct):
 
 @dataclass(slots=True)
 class Stream:
-    """What one connection sent and read, and for each read the length so far and the time."""
+    """Data sent and received by one connection, with length and time after each read."""
 
     request: bytes
     sent_ns: int = 0
@@ -65,7 +65,7 @@ class Stream:
     read_ns: list[int] = field(default_factory=list)
 
     def take(self, data: bytes, now_ns: int) -> bool:
-        """Note what has arrived; False when the answer is over."""
+        """Record received data; returns False when the answer is complete."""
         self.read_ns.append(now_ns)
         self.received += data
         self.read_ends.append(len(self.received))
@@ -77,7 +77,7 @@ def complete(
 ) -> tuple[StreamRecord, ...]:
     """Send all requests at once to `POST /v1/completions` and read every stream to its end.
 
-    The connections stand before the first request is sent. Raises BenchmarkError where a server
+    All connections are open before the first request is sent. Raises BenchmarkError if a server
     refuses a request, ends a stream early, or takes longer than `timeout_seconds` over all.
     """
     address = urlsplit(url)
@@ -136,7 +136,7 @@ def _encoded(host: str, request: CompletionRequest) -> bytes:
 
 
 def record(url: str, stream: Stream) -> StreamRecord:
-    """What a finished stream says. Raises BenchmarkError where it is no whole completion."""
+    """Return the result of a finished stream. Raises BenchmarkError if it is incomplete."""
     head, _, _ = bytes(stream.received).partition(b"\r\n\r\n")
     status = head.partition(b"\r\n")[0].split(b" ")[1:2]
     body, ends = _body(bytes(stream.received), len(head) + 4)
@@ -164,7 +164,7 @@ def record(url: str, stream: Stream) -> StreamRecord:
         if any(choice.text or choice.finish_reason is None for choice in event.choices):
             times.append(last)
     if not times and last:
-        # Tokens that never made a whole character: all that is known is when they were over.
+        # Tokens that never completed a character: only the time of their end is known.
         times.append(last)
     if usage is None or not times:
         raise BenchmarkError(f"{url} ended a stream without tokens or usage; see the server's log")

@@ -1,4 +1,4 @@
-"""The measurement that is judged: blocks of rounds, and the speed of the machine beside each."""
+"""The measurement for the judge: blocks of rounds, with the machine's speed in each."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ from runtime.tokenizer import Tokenizer
 QUIET_SHARE = 0.1
 """Of all processors, by other programs."""
 BLOCKS = 8
-"""Each with processes of its own, whose luck is what makes figures unsure."""
+"""Each has server processes of its own, since figures vary from process to process."""
 QUICK_BLOCKS = 4
 BLOCK = Plan(
     short_new_tokens=64,
@@ -40,7 +40,7 @@ BLOCK = Plan(
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """What the machine could do between two blocks."""
+    """The machine's speed between two blocks."""
 
     read_bytes_per_second: float
     float_operations_per_second: float
@@ -71,7 +71,7 @@ class Measurement(msgspec.Struct, frozen=True):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether other programs left the machine alone, so that it can be compared with others."""
+        """Whether other programs used so little that this can be compared with other nights."""
         return self.result.others_processor_share <= QUIET_SHARE
 
     @property
@@ -80,7 +80,7 @@ class Measurement(msgspec.Struct, frozen=True):
         return median(calibration.speed for calibration in self.calibrations)
 
     def speeds(self, samples: int) -> list[float]:
-        """The machine's speed beside each of so many samples: the mean around its block."""
+        """Return the machine's speed for each sample: the mean calibration around its block."""
         speeds = [calibration.speed for calibration in self.calibrations]
         around = [sqrt(before * after) for before, after in pairwise(speeds)]
         return [around[index * self.blocks // samples] for index in range(samples)]
@@ -103,9 +103,9 @@ def measure(
 ) -> Measurement:
     """Measure the candidates side by side; `folder` is the prepared model of the first.
 
-    Each block starts its servers anew, so that what one process is lucky with does not last, and
-    asks them in the other order than the block before. Nothing else is measured meanwhile on this
-    machine: who comes second waits. Raises BenchmarkError where a server cannot be measured.
+    Each block starts new servers, so that the luck of one process does not last, and
+    changes which is asked first. Nothing else is measured on this machine meanwhile: a second
+    measurement waits. Raises BenchmarkError if a server cannot be measured.
     """
     manifest = Manifest.read(folder)
     weights = GGUFFile.open(manifest.weights_path(folder))
@@ -143,7 +143,7 @@ def served_version(name: str, version: int, settings: Settings) -> Candidate:
 
 
 def joined(results: Sequence[BenchmarkResult]) -> BenchmarkResult:
-    """The samples of several runs behind each other. All have the same servers in one order."""
+    """Concatenate the samples of several runs, which have the same servers in the same order."""
     first = results[0]
     servers = []
     for server, *rest in zip(*(result.servers for result in results), strict=True):
@@ -174,7 +174,7 @@ def joined(results: Sequence[BenchmarkResult]) -> BenchmarkResult:
 
 @contextmanager
 def measuring_alone(settings: Settings) -> Iterator[None]:
-    """Wait until nobody else measures below this home folder, and let nobody in meanwhile.
+    """Wait until no other process measures below this home folder, and lock the others out.
 
     Dagster's pool is not enough: the command line measures too.
     """

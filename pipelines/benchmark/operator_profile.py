@@ -1,4 +1,4 @@
-"""Where a step's time goes, operator by operator, and how near each is to the machine's limits."""
+"""Where a step's time goes, by operator, and how near each is to the machine's limits."""
 
 import re
 import tempfile
@@ -43,7 +43,7 @@ class Shape(msgspec.Struct, frozen=True):
         return self.rows * self.new
 
     def inputs(self, page_size: int, vocabulary_size: int) -> StepInputs:
-        """Its arrays, with pages of its own for each request."""
+        """Return its arrays, with separate pages for each request."""
         pages = -(-(self.context + self.new) // page_size)
         drawn = np.random.default_rng(0).integers(0, vocabulary_size, self.tokens)
         starts = np.arange(self.rows + 1, dtype=np.int32) * self.new
@@ -75,7 +75,7 @@ class OperatorTime(msgspec.Struct, frozen=True):
     milliseconds: float
     """Sum over the nodes of each one's shortest run."""
     bytes_read: int
-    """Weights as they stand in the GGUF, and keys and values; activations stay in caches."""
+    """Weights as stored in the GGUF, keys and values; activations stay in caches."""
     operations: int
     """Multiplications and additions of matrix products and attention."""
 
@@ -88,7 +88,7 @@ class StepProfile(msgspec.Struct, frozen=True):
     """The shortest of whole steps in a session without a profile."""
     operators: tuple[OperatorTime, ...]
     read_bytes_per_second: float
-    """What the machine reads at most, measured just before; it changes with who else is there."""
+    """The machine's read bandwidth, measured just before."""
     float_operations_per_second: float
 
     @property
@@ -98,7 +98,7 @@ class StepProfile(msgspec.Struct, frozen=True):
 
 
 class ModelProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """The profile of a model, and the machine's limits beside each shape."""
+    """The profile of a model, and the machine's limits at each shape."""
 
     model: str
     started_at: str
@@ -179,7 +179,7 @@ def _node_times(
 
 
 class _Nodes:
-    """What each node of a graph reads and computes. Immutable."""
+    """Data read and operations computed by each node of a graph. Immutable."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         graph = onnx.load(str(folder / GRAPH_NAME), load_external_data=False).graph
@@ -229,7 +229,7 @@ class _Nodes:
             return sum(shape.tokens * matrix.row_bytes for matrix in matrices), 0
         read = operations = 0
         for matrix in matrices:
-            # Only the rows whose logits are wanted are multiplied with the output matrix.
+            # Only the rows whose logits are needed are multiplied with the output matrix.
             is_output = matrix.rows == self._manifest.vocabulary_size
             read += matrix.size
             operations += (

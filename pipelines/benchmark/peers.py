@@ -1,6 +1,6 @@
-"""llama.cpp beside us: its own server, on the same GGUF with the same threads.
+"""llama.cpp's server as a competitor, on the same GGUF with the same threads.
 
-`llama-server` is taken where it is on the PATH, as one builds it for one's own processor; else the
+`llama-server` is used if it is on the PATH, usually built for this processor; else the
 package xllamacpp, which carries the same server in a wheel.
 """
 
@@ -18,7 +18,7 @@ from runtime.server_process import Candidate, Capacity
 
 
 def llama_cpp(gguf: Path, threads: int) -> Candidate:
-    """llama.cpp's server on a GGUF. Raises BenchmarkError where there is none on this machine.
+    """Return llama.cpp's server on a GGUF. Raises BenchmarkError if there is none on this machine.
 
     It parts its cache among fixed slots, so it is started with as many as streams are to run.
     """
@@ -73,7 +73,7 @@ def main() -> None:
     parameters.n_ctx = options.ctx_size
     parameters.n_gpu_layers = options.n_gpu_layers
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    # Serves on threads of its own for as long as it lives.
+    # Serves in threads of its own as long as it lives.
     server = xllamacpp.Server(parameters)
     while server.listening_address:
         signal.pause()

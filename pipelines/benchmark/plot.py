@@ -38,11 +38,11 @@ class _Bars:
     groups: tuple[tuple[str, str], ...]
     """The label and the figure of each group."""
     upper: tuple[str, ...] = ()
-    """The figure that each group's faint bar reaches to, where it has one."""
+    """The figure shown as each group's faint bar, if it has one."""
 
 
 def plot_benchmark(result: BenchmarkResult, path: Path) -> None:
-    """What one stream gets, what many get, how long they wait, and what memory that takes."""
+    """Throughput of one stream and of many, waiting times, and memory."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 7.6), layout="constrained")
@@ -151,7 +151,7 @@ def _draw_bars(axes: "Axes", result: BenchmarkResult, bars: _Bars) -> None:
 
 
 def _short(value: float) -> str:
-    """Whole numbers, but for small ones."""
+    """Format as whole numbers, except small ones."""
     return f"{value:,.0f}" if value >= 20 else f"{value:.1f}"
 
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 OURS, OTHER, WORSE, USUAL, INK = "#c8102e", "#4a6fa5", "#c8102e", "#3b7d4f", "#2b3a42"
 DOTS_PER_INCH = 100
 WIDTH_INCHES = 9.6
-"""The UI's dialog leaves 984 pixels in a window of 1280, and cuts what is wider."""
+"""The UI's dialog has 984 pixels in a window of 1280, and cuts wider pictures."""
 COLUMNS = 3
 PANEL_HEIGHT_INCHES = 2.3
 FROM_PERCENT, FROM_MEDIANS = 10, 1 / 20
-"""Where a distribution begins: the shortest gaps are tokens that came with one read."""
+"""Start of a distribution: the shortest gaps are tokens that arrived in one read."""
 MAX_NIGHTS = 60
 """The newest that a trend shows."""
 TREND = (
@@ -51,7 +51,7 @@ STYLE: Any = {
 def trend(records: Sequence[Record], kinds: Sequence[FigureKind]) -> bytes:
     """Each figure over the nights, in the band in which it is as usual; the last night is ours.
 
-    What was measured on a faster or slower day stands as it would have on the last.
+    Values of faster or slower days are scaled to the speed of the last.
     """
     *earlier, last = records
     nights = [record for record in earlier if record.is_like(last)]
@@ -63,7 +63,7 @@ def trend(records: Sequence[Record], kinds: Sequence[FigureKind]) -> bytes:
 
 
 def latencies(record: Record) -> bytes:
-    """How first-token and between-token times are distributed, beside the version before."""
+    """The distributions of first-token and between-token times, next to the previous version's."""
     names = list(record.measurement.result.servers[0].latencies)
     with _drawn(len(names), f"{_title(record)}: share of times below", columns=2) as panels:
         for axes, name in zip(panels, names, strict=True):
@@ -144,7 +144,7 @@ def _draw_trend(axes: "Axes", kind: FigureKind, records: Sequence[Record]) -> No
 def _band(kind: FigureKind, records: Sequence[Record]) -> tuple[float, float] | None:
     """The usual and the times worse that are allowed, by the newest verdict against nights.
 
-    Before there is one, by the version that the last was measured beside.
+    Before the first baseline, by the version that the last was measured against.
     """
     speed = records[-1].measurement.speed
     for record in reversed(records):

@@ -19,13 +19,13 @@ COLUMNS = (
 )
 
 DESCRIBED = 3
-"""So many of what became worse are told in words, the others by name."""
+"""Number of worse figures described in full; the others are only named."""
 
 
 def summary(record: Record) -> str:
-    """The verdict in a sentence: what is worse and by how much, that nothing is, or why not judged.
+    """Return the verdict in a sentence: what is worse and by how much, nothing, or not judged.
 
-    An acceptance, and what could not be compared, are always said.
+    An acceptance, and figures that could not be compared, are always mentioned.
     """
     kinds = {kind.name: kind for kind in record.measurement.result.kinds()}
     if record.regressed:

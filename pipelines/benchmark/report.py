@@ -15,12 +15,12 @@ def headings(result: BenchmarkResult) -> Row:
 
 
 def rows(result: BenchmarkResult) -> list[Row]:
-    """A row a figure: medians, and the lowest and highest sample where there were several."""
+    """A row per figure: medians, and the lowest and highest of several samples."""
     return [_row(result, kind) for kind in result.kinds()]
 
 
 def summary(result: BenchmarkResult) -> str:
-    """What was measured where, in a paragraph."""
+    """Return what was measured on which machine, as a paragraph."""
     machine, plan = result.machine, result.plan
     others = ", ".join(f"{server.name} ({server.version})" for server in result.servers[1:])
     return (

@@ -1,4 +1,4 @@
-"""What a benchmark found, as it is saved. Immutable; every unit is in a name."""
+"""The saved result of a benchmark. Immutable; names contain the units."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ class ServerResult(msgspec.Struct, frozen=True):
 
 
 class BenchmarkResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. The first server is ours; the others were measured beside it, round by round."""
+    """One run. The first server is ours; the others were measured with it, round by round."""
 
     model: str
     weights_sha256: str
@@ -86,7 +86,7 @@ class BenchmarkResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Samples:
-    """Figures as they come in, round by round. Owned by one thread."""
+    """Collects figures round by round. Owned by one thread."""
 
     def __init__(self) -> None:
         self._figures: dict[str, list[float]] = {}
@@ -97,7 +97,7 @@ class Samples:
     ) -> None:
         """Add one round's figures and single times.
 
-        Raises BenchmarkError for what is not finite: it could be neither kept nor judged.
+        Raises BenchmarkError for a value that is not finite: it could be neither saved nor judged.
         """
         for name, value in figures.items():
             _expect_finite(name, (value,))
@@ -129,7 +129,7 @@ def quantiles(values: Sequence[float]) -> tuple[float, ...]:
 def write_json(result: msgspec.Struct, path: Path) -> None:
     """Save a result as JSON, whole or not at all.
 
-    Raises BenchmarkError where a number of it is not finite.
+    Raises BenchmarkError if a number in it is not finite.
     """
     try:
         encoded = finite_json(result)

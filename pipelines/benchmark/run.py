@@ -17,7 +17,7 @@ from runtime.tokenizer import Tokenizer
 BYTES_PER_MB = 1e6
 
 Progress = Callable[[str, int, int], None]
-"""Called with what begins, how many parts are done, and how many there are."""
+"""Called with the part that begins, the number of parts done, and their total."""
 
 
 @dataclass(slots=True)
@@ -58,10 +58,10 @@ def benchmark(
     progress: Progress,
     started_before: bool = False,
 ) -> BenchmarkResult:
-    """Measure the candidates beside each other: in each round, each gets the same requests in turn.
+    """Measure the candidates together: in each round, each gets the same requests in turn.
 
-    Each is started once before its start is measured, where none was `started_before`. The model of
-    the first candidate is prepared already. Raises BenchmarkError where a server does not start or
+    Each is started once before its start is measured, unless it was `started_before`. The model of
+    the first candidate is prepared already. Raises BenchmarkError if a server does not start or
     does not answer.
     """
     began, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
@@ -94,7 +94,7 @@ def benchmark(
 
 
 def _start_once(candidates: Sequence[Candidate], plan: Plan) -> None:
-    """Bring files into the page cache, and make what is kept between starts."""
+    """Read files into the page cache, and make what is cached between starts."""
     for candidate in candidates:
         with started(candidate, plan.capacity(1)):
             pass

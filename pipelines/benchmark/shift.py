@@ -13,7 +13,7 @@ import msgspec
 from pipelines.benchmark.intervals import Interval, middle
 
 MIN_NIGHTS = 3
-"""Nights before a shift that tell what is usual."""
+"""Nights before a shift that define what is normal."""
 MAX_NIGHTS = 28
 """The newest nights that count on either side: four weeks."""
 UNKNOWN_SPREAD = log(1.21) / 3
@@ -21,7 +21,7 @@ UNKNOWN_SPREAD = log(1.21) / 3
 ASSUMED_NIGHTS = 4
 """Known nights that the assumption weighs as much as."""
 SPREADS = 3.75
-"""Standard errors that chance may reach; three would be too few for figures and nights so many."""
+"""Standard errors within chance; three would be too few for this many figures and nights."""
 RETURNED = 0.5
 """A night nearer to the nights before than this share of the shift is as usual again."""
 
@@ -32,22 +32,22 @@ class Shift(msgspec.Struct, frozen=True):
     before: float
     """The middle of the nights before."""
     size: Interval
-    """How far the newest nights lie above; the interval is of their own noise."""
+    """How much higher the newest nights are; the interval is of their own noise."""
     allowed: float
-    """What it may come to: the figure's own limit, or what chance alone may reach."""
+    """Allowed shift: the figure's own limit, or that of chance, whichever is larger."""
     nights: int
     """How many nights are the newest."""
 
     @property
     def is_worse(self) -> bool:
-        """Whether all of the interval is beyond what is allowed."""
+        """Whether the whole interval is beyond what is allowed."""
         return self.size.low > self.allowed
 
 
 def shift(nights: Sequence[Interval], limit: float) -> Shift | None:
-    """The most certain lasting shift for the worse, else the last night against all before it.
+    """Return the most certain lasting shift for the worse, else the last night against all before.
 
-    `nights` are oldest first. None where fewer than MIN_NIGHTS stand before the last.
+    `nights` are oldest first. None with fewer than MIN_NIGHTS before the last.
     """
     if len(nights) <= MIN_NIGHTS:
         return None
@@ -58,7 +58,7 @@ def shift(nights: Sequence[Interval], limit: float) -> Shift | None:
 
 
 def _lasting(nights: Sequence[Interval], limit: float) -> Iterator[Shift]:
-    """Each shift for the worse from which the last night has not come back."""
+    """Yield each shift for the worse from which the last night has not recovered."""
     last = nights[-1].estimate
     for first in range(MIN_NIGHTS, len(nights)):
         found = _at(nights, first, limit)

@@ -1,4 +1,4 @@
-"""A session that computes nothing, to see what the engine around it costs."""
+"""A session that computes nothing, to measure the cost of the engine around it."""
 
 import threading
 import time
@@ -76,7 +76,7 @@ def engine_ms_per_step(manifest: Manifest, running: int, steps: int) -> tuple[fl
 
 
 def scheduler_ms_per_step(running: int, steps: int) -> tuple[float, ...]:
-    """Milliseconds to plan a decode step of so many requests, make its arrays and commit it."""
+    """Milliseconds to plan a decode step of this many requests, make its arrays and commit it."""
     settings = _settings(running, steps)
     pages = PageManager(settings.cache_tokens // settings.page_size, settings.page_size)
     scheduler = Scheduler(pages, token_budget=settings.token_budget, max_running=running)

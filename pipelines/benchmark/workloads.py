@@ -1,4 +1,4 @@
-"""What a server is asked: prompts of a given length, and the requests of each measurement."""
+"""The requests of each measurement, and prompts of a given length."""
 
 import itertools
 import random
@@ -76,18 +76,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     long_prompt_tokens: Count = 512
     long_new_tokens: NewTokens = 64
     copied_tokens: Annotated[int, msgspec.Meta(ge=4)] = 160
-    """Of a prompt whose text is to be copied; about half of it is."""
+    """Tokens of a prompt whose text is to be copied; about half of it is."""
     stream_counts: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)] = (1, 8, 32)
     stream_prompt_tokens: Count = 128
     stream_new_tokens: NewTokens = 128
     single_rounds: Count = 5
-    """Rounds of what one stream does."""
+    """Number of rounds with one stream."""
     stream_rounds: Count = 3
     """Rounds of many streams."""
     starts: Count = 3
 
     def capacity(self, streams: int) -> Capacity:
-        """What a server must hold for the workloads of so many streams."""
+        """Return the capacity that a server needs for workloads of this many streams."""
         tokens = self.stream_prompt_tokens + self.stream_new_tokens
         if streams == 1:
             tokens = max(
@@ -111,8 +111,8 @@ QUICK = Plan(
 class Prompts:
     """Prompts of exactly some length; no two begin alike. Owned by one thread.
 
-    English sentences in an order of their own, behind a number of their own: so no server finds a
-    prompt's beginning in its cache, and the text stays of the kind that models are asked.
+    English sentences in an order of their own, after a number of their own: so no server finds a
+    prompt's prefix in its cache, and the text is like ordinary prompts.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -149,11 +149,11 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round of a workload found."""
+    """Results of one round of a workload."""
 
     figures: dict[str, float]
     latencies: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Single times in milliseconds, where there are many, by what they are."""
+    """Single times in milliseconds, by kind, if there are many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class Workload:
 
 
 def workloads(plan: Plan, streams: int) -> list[Workload]:
-    """The workloads of a server that was started for so many streams."""
+    """Return the workloads of a server that was started for this many streams."""
     many = Workload(
         title=f"{streams} stream{'s' if streams > 1 else ''}",
         rounds=plan.stream_rounds if streams > 1 else plan.single_rounds,

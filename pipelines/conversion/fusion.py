@@ -14,9 +14,9 @@ MAX_PRODUCTS = 3
 
 
 def fuse(model: ModelProto) -> None:
-    """Fuse what can be fused, in place."""
+    """Fuse nodes in place."""
     graph = model.graph
-    before = list(graph.node)  # kept, since nodes are told apart by identity
+    before = list(graph.node)  # kept, since nodes are compared by identity
     readers: dict[str, list[NodeProto]] = defaultdict(list)
     for node in before:
         for name in node.input:
@@ -44,7 +44,7 @@ def fuse(model: ModelProto) -> None:
 def _all_products(
     products: list[NodeProto], norm: NodeProto, outputs: set[str], widths: dict[str, int]
 ) -> bool:
-    """Whether the norm is over whole rows and its result goes into one to three products only."""
+    """Whether the norm is over whole rows and its result is used by one to three products only."""
     return (
         0 < len(products) <= MAX_PRODUCTS
         and norm.output[0] not in outputs
@@ -74,7 +74,7 @@ def _gated_by(
 
 
 def _fused(norm: NodeProto, products: list[NodeProto], gate: NodeProto | None) -> NodeProto:
-    """One node that stands where the norm stood; it is called as its first output."""
+    """Return one node that replaces the norm; it has the name of its first output."""
     inputs = named_inputs(norm)
     for index, product in enumerate(products):
         given = named_inputs(product)

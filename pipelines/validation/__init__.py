@@ -1,4 +1,4 @@
-"""Validation of a converted model: the checks, and what they measure with."""
+"""Validation of a converted model: the checks and their measurements."""
 
 from pipelines.validation.process import validate_in_child
 from pipelines.validation.run import CHECKS, run_checks, validate

@@ -69,7 +69,7 @@ def likelihoods(logits: NDArray[np.float32], tokens: list[int]) -> NDArray[np.fl
 
 
 def relative_error(exact: NDArray[np.generic], computed: NDArray[np.generic]) -> float:
-    """Norm of the difference over the norm of what is exact."""
+    """Norm of the difference divided by the norm of the exact value."""
     expected = exact.astype(np.float64)
     size = float(np.linalg.norm(expected)) or 1.0
     return float(np.linalg.norm(computed.astype(np.float64) - expected)) / size
@@ -80,7 +80,7 @@ def largest_row_error(
 ) -> tuple[int, float]:
     """The column of [T, N] that is furthest off, and its relative error.
 
-    A column of small values counts as if it were of average size: rounding moves those the most.
+    A column of small values counts as one of average size, since rounding affects those most.
     """
     if not exact.size:  # angles of layers that do not rotate
         return 0, 0.0

@@ -1,4 +1,4 @@
-"""The determinism check: the same tokens give the same bits, whatever is computed beside them."""
+"""The determinism check: the same tokens give the same bits, alone or in a batch."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -9,7 +9,7 @@ from pipelines.validation.subject import Subject
 
 
 def check_greedy(subject: Subject) -> Outcome:
-    """Greedy tokens are those the exact model would take, but for near-ties."""
+    """Check that greedy tokens are the exact model's, except for near-ties."""
     generated = subject.greedy
     exact = subject.exact_greedy_logits
     gaps = log_softmax(exact).max(axis=-1) - likelihoods(exact, generated)

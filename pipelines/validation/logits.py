@@ -78,12 +78,12 @@ def check_logits(subject: Subject) -> Outcome:
 
 
 def most_divergence(subject: Subject) -> float:
-    """What the model may differ by, nats a token."""
+    """Return the allowed divergence, nats per token."""
     return MAX_DIVERGENCE_OF_EXPERTS if subject.spec.has_experts else MAX_DIVERGENCE
 
 
 def _expect_finite(exact: NDArray[np.float32], computed: NDArray[np.float32]) -> None:
-    """Raise CheckFailed for logits [T, V] of which one is no number or infinite."""
+    """Raise CheckFailed if one of the logits [T, V] is not finite."""
     for whose, logits in (("the exact model's logits", exact), ("logits", computed)):
         wrong = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
         if len(wrong):

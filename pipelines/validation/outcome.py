@@ -1,4 +1,4 @@
-"""What a check says."""
+"""The result of a check."""
 
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ class Outcome:
 
 
 class CheckFailed(Exception):
-    """Why a check failed, in one sentence that names the place, and the figures it came to."""
+    """Why a check failed, in one sentence that names the place, and the figures so far."""
 
     def __init__(
         self, summary: str, figures: Figures | None = None, series: Series | None = None

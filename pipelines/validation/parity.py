@@ -1,4 +1,4 @@
-"""The computed model beside the exact one, operator by operator, and so layer by layer."""
+"""Compares the computed model with the exact one, operator by operator and layer by layer."""
 
 import re
 from collections.abc import Iterator
@@ -30,15 +30,15 @@ class OperatorError:
     name: str
     """With its kind and the matrix whose product is the furthest off."""
     layer: int | None
-    """None for what stands before and after the layers."""
+    """None for operators before and after the layers."""
     alone: float
-    """Relative error given the same inputs: what this operator does wrong."""
+    """Relative error given the same inputs: that of this operator alone."""
     row: int
     """The row of its matrix, so the column of its output, that is the furthest off."""
     row_error: float
     """Relative error of that column alone."""
     inherited: float
-    """Relative error against the exact model: what this and all before it do."""
+    """Relative error against the exact model: that of this operator and all before it."""
 
 
 def operator_errors(
@@ -96,7 +96,7 @@ def _error(
 
 
 def _describe(node: NodeProto, file: GGUFFile, output: str) -> str:
-    """Name and kind of an operator, and the matrix that this output of it comes from."""
+    """Return name and kind of an operator, and the matrix that produces this output."""
     read = [file.tensors[name] for name in node.input if name in file.tensors]
     matrices = [info for info in read if len(info.shape) > 1]
     place = list(node.output).index(output)
@@ -160,7 +160,7 @@ def _computed_values(
 
 
 def _watchable(model: ModelProto) -> Iterator[str]:
-    """Values between operators, but for the pools, each of which is one array."""
+    """Return the values between operators, without the pools, each of which is one array."""
     for node in model.graph.node:
         for name in node.output:
             if name and not is_pool(name) and name != LOGITS:

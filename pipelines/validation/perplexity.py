@@ -1,4 +1,4 @@
-"""The perplexity check: is a text as likely as it is to the exact model."""
+"""The perplexity check: a text is as likely as it is to the exact model."""
 
 import math
 
@@ -11,7 +11,7 @@ from pipelines.validation.steps import one_row
 from pipelines.validation.subject import Subject
 
 CHUNK = 48
-"""Tokens a step: the passage is computed as a server does it, in chunks upon what is cached."""
+"""Tokens per step: the passage is computed in chunks with a cache, as in a server."""
 
 
 def check_perplexity(subject: Subject) -> Outcome:

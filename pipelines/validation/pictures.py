@@ -1,4 +1,4 @@
-"""Pictures of what the checks of a model measured. Each function returns a PNG."""
+"""Plots of the checks' measurements. Each function returns a PNG."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,16 +14,16 @@ LEGEND: dict[str, Any] = {
     "frameon": False,
     "columnspacing": 1.2,
 }
-"""Above the axes, where it hides nothing."""
+"""Above the axes, where it covers nothing."""
 
 
 def by_position(series: Mapping[str, Sequence[float]], limit: float) -> bytes:
-    """KL divergence over the positions of a text, a line a way of computing it."""
+    """Plot the KL divergence over the positions of a text, a line per way of computing it."""
     figure = new_figure()
     axes = figure.subplots()
     longest = max(map(len, series.values()))
     for (name, values), colour in zip(series.items(), COLOURS, strict=False):
-        # Lines that lie on each other stay visible: the first is the wider.
+        # Lines that coincide stay visible: the first is wider.
         width = 3.0 if colour == COLOURS[0] and len(series) > 1 else 1.2
         axes.plot(range(1, len(values) + 1), values, color=colour, lw=width, label=name)
     axes.axhline(limit, color="#7a7a7a", ls="--", lw=1, label="most that the mean may be")

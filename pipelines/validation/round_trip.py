@@ -1,4 +1,4 @@
-"""The tokenizer check: does a text survive being tokens, in every script."""
+"""The tokenizer check: a text in every script survives encoding and decoding."""
 
 from pipelines.validation.outcome import CheckFailed, Outcome
 from pipelines.validation.subject import Subject, text
@@ -6,7 +6,7 @@ from runtime.detokenizer import StreamDecoder
 
 
 def check_tokenizer(subject: Subject) -> Outcome:
-    """Each line of a text in many languages comes back whole, at once and token by token."""
+    """Check that each line of a text in many languages survives, at once and token by token."""
     tokenizer = subject.tokenizer
     lines = text("languages.txt").splitlines()
     tokens, characters = 0, 0
@@ -31,7 +31,7 @@ def check_tokenizer(subject: Subject) -> Outcome:
 
 
 def _around(expected: str, found: str) -> str:
-    """Both texts about the first character in which they differ."""
+    """Return both texts around the first character that differs."""
     pairs = zip(expected, found, strict=False)
     length = min(len(expected), len(found))
     at = next((i for i, (left, right) in enumerate(pairs) if left != right), length)

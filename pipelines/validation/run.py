@@ -26,10 +26,10 @@ from runtime.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check by what it does. Immutable."""
+    """One check. Immutable."""
 
     step: str
-    """What is shown while it runs."""
+    """Shown while it runs."""
     run: Callable[[Subject], Outcome]
 
 
@@ -54,7 +54,7 @@ def validate(
 ) -> tuple[CheckResult, ...]:
     """Run the checks of a converted model in order, up to the first that fails.
 
-    `progress` is called with what each check does as it begins; `names` may leave some out.
+    `progress` is called with each check's step as it begins; `names` may leave some out.
     """
     return tuple(run_checks(folder, settings, progress, names))
 
@@ -77,9 +77,9 @@ def run_checks(
 
 
 def _result(name: str, check: Check, subject: Subject) -> CheckResult:
-    """Run one check; whatever goes wrong in it is its failure.
+    """Run one check; any exception in it is its failure.
 
-    Figures that are not finite are told by the summary alone, since JSON has none.
+    Figures that are not finite are only in the summary, since JSON has none.
     """
     began = time.perf_counter()
     passed = False

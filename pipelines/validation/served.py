@@ -15,7 +15,7 @@ SECONDS = 120.0
 
 
 def check_served(subject: Subject) -> Outcome:
-    """A server of its own process gives the greedy tokens, at once and as a stream."""
+    """Check that a server process gives the greedy tokens, at once and as a stream."""
     expected = _until_end(subject.greedy, subject.tokenizer.end_of_generation)
     prompt = subject.tokenizer.decode(subject.prompt)
     if subject.tokenizer.encode(prompt) != subject.prompt:
@@ -46,7 +46,7 @@ def check_served(subject: Subject) -> Outcome:
 
 
 def _until_end(tokens: list[int], ends: frozenset[int]) -> list[int]:
-    """The tokens up to the first that ends a text, which a server gives as its last."""
+    """Return the tokens up to the first that ends a text, which is a server's last."""
     for at, token in enumerate(tokens):
         if token in ends:
             return tokens[: at + 1]
@@ -54,7 +54,7 @@ def _until_end(tokens: list[int], ends: frozenset[int]) -> list[int]:
 
 
 def _post(url: str, path: str, body: dict[str, Any]) -> str:
-    """The body of an answer. Raises CheckFailed where it is not 200."""
+    """Return the body of an answer. Raises CheckFailed if the status is not 200."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=SECONDS)
     try:

@@ -67,7 +67,7 @@ def _check_operator(node: NodeProto) -> None:
 
 
 def check_weights(model: ModelProto, file: GGUFFile, folded: frozenset[str]) -> None:
-    """Raise CheckFailed unless every tensor is read, at its own place and as what it is.
+    """Raise CheckFailed unless every tensor is read, at its offset and in its format.
 
     `folded` are tensors that conversion used up.
     """
@@ -127,7 +127,7 @@ def _check_format(node: str, format: str, columns: int, info: TensorInfo) -> Non
 
 
 def _with_weights_as_inputs(model: ModelProto) -> ModelProto:
-    """A copy that stands alone: the checker refuses external data behind a hard link."""
+    """Return a standalone copy: the checker refuses external data behind a hard link."""
     alone = ModelProto()
     alone.CopyFrom(model)
     del alone.graph.initializer[:]

@@ -1,4 +1,4 @@
-"""The model under its checks: what they share, computed once."""
+"""The model under its checks, with what they share computed once."""
 
 from functools import cached_property
 from importlib import resources
@@ -33,7 +33,7 @@ PASSAGE_WORK = 2e12
 
 
 class Subject:
-    """A converted model and what its checks compare it with. Owned by one thread.
+    """A converted model and the data its checks compare it with. Owned by one thread.
 
     The exact model is evaluated operator by operator, and each matrix dequantized when it is used,
     so that any size fits: see pipelines.validation.reference. It is evaluated twice in all.
@@ -66,7 +66,7 @@ class Subject:
 
     @cached_property
     def spec(self) -> ModelSpec:
-        """What the GGUF says of the model."""
+        """The model's description, from the GGUF."""
         return describe(self.file)
 
     @cached_property
@@ -81,7 +81,7 @@ class Subject:
 
     @cached_property
     def session(self) -> Session:
-        """What will be served."""
+        """The session that will be served."""
         return self.new_session()
 
     def new_session(self) -> Session:
@@ -90,13 +90,13 @@ class Subject:
 
     @cached_property
     def prompt(self) -> list[int]:
-        """The beginning of a text that a language model knows how to continue."""
+        """The beginning of a text that a language model can continue."""
         room = self.spec.context_length - self.greedy_tokens
         return self.tokenizer.encode(PROMPT)[: min(PROMPT_TOKENS, room)]
 
     @property
     def greedy_tokens(self) -> int:
-        """How many tokens continue the prompt; both stand in the context."""
+        """Number of tokens that continue the prompt; both fit into the context."""
         return min(GREEDY_TOKENS, self.spec.context_length // 2)
 
     @cached_property
@@ -108,7 +108,7 @@ class Subject:
 
     @cached_property
     def greedy(self) -> list[int]:
-        """What the model itself continues the prompt with."""
+        """The model's own continuation of the prompt."""
         generated: list[int] = []
         step = one_row(self.prompt)
         for _ in range(self.greedy_tokens):
@@ -118,7 +118,7 @@ class Subject:
 
     @cached_property
     def _exact(self) -> ReferenceModel:
-        # The graph is built anew, so that a fault of the stored one does not hide itself.
+        # The graph is built again, so that a fault of the stored one is found.
         return ReferenceModel(
             graph_of(self.spec, self.file),
             self.weights,
@@ -171,5 +171,5 @@ class Subject:
 
 
 def text(name: str) -> str:
-    """A text that comes with this package."""
+    """A text in this package."""
     return resources.files("pipelines.validation").joinpath(name).read_text("utf-8")

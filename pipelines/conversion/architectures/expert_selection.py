@@ -59,7 +59,7 @@ def _renormalized(keys: Keys, of_family: bool | None) -> bool:
 
 
 def _gating(keys: Keys, *, is_biased: bool) -> Literal["softmax", "sigmoid"]:
-    """Older files name no function; the bias came with the sigmoid, in DeepSeek-V3."""
+    """Older files name no function; the bias was introduced with the sigmoid, in DeepSeek-V3."""
     number = keys.count_or_zero("expert_gating_func")
     if number == 0:
         return "sigmoid" if is_biased else "softmax"
