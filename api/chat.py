@@ -32,6 +32,8 @@ class ChatBody(ReasoningBody, frozen=True, kw_only=True):
     documents: list[dict[str, Any]] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
+    add_special_tokens: bool | None = None
+    """vLLM's, taken either way: a template writes BOS itself, and it is never doubled."""
     tools: list[Any] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None

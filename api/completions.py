@@ -116,6 +116,8 @@ class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
     prompt: str | list[str | int | list[int]]
     parse_special: bool | None = None
     """llama.cpp's: whether the prompt may name control tokens; by default so."""
+    add_special_tokens: bool | None = None
+    """vLLM's: whether the prompt gets BOS and EOS where the model wants them; by default so."""
     logprobs: Number | bool | None = None
     """Logprobs, with this number of most likely tokens; false for none."""
     echo: bool | None = None
@@ -199,13 +201,17 @@ class CompletionRequest(OpenAIRequest, frozen=True):
     def parse(cls, body: bytes) -> Self:
         """Read a request body. Raises InvalidRequest naming the field that does not fit."""
         given = decode(body, CompletionBody)
-        return cls.of(
+        made = cls.of(
             given,
             body,
             _prompts(given.prompt),
             given.limit(DEFAULT_MAX_TOKENS),
             parse_special=given.parse_special is not False,
         )
+        if given.add_special_tokens is not False:
+            return made
+        generate = msgspec.structs.replace(made.generate, add_special=False)
+        return msgspec.structs.replace(made, generate=generate)
 
 
 class TokenDetails(msgspec.Struct, frozen=True):

@@ -187,6 +187,11 @@ UNSERVED: Mapping[str, tuple[Any, ...]] = {
 }
 """Fields that would change an answer, and their values, besides NOTHING, that do not."""
 
+FALSE_MATTERS = frozenset(
+    {"add_special_tokens", "do_sample", "penalize_newline", "skip_special_tokens"}
+)
+"""Fields of which false asks for something, since they are true by default."""
+
 MAX_NAMED = 20
 """Maximum number of ignored fields that are reported."""
 MAX_CHARACTERS = 64
@@ -208,12 +213,20 @@ def unknown_fields(body: bytes, served: Collection[str]) -> tuple[str, ...]:
             unknown.append(name[:MAX_CHARACTERS])
             continue
         value = msgspec.json.decode(raw)
-        if not any(_equal(value, taken) for taken in (*NOTHING, *neutral)):
+        if not any(_equal(value, taken) for taken in neutral_values(name)):
             default = finite_json(neutral[0] if neutral else None).decode()
             raise InvalidRequest(
                 f"{name} is not supported here: leave it out, or send {default}", field=name
             )
     return tuple(unknown[:MAX_NAMED])
+
+
+def neutral_values(name: str) -> tuple[Any, ...]:
+    """Return the values of a field of UNSERVED that ask for nothing."""
+    nothing = NOTHING
+    if name in FALSE_MATTERS:
+        nothing = tuple(value for value in NOTHING if value is not False)
+    return (*nothing, *UNSERVED[name])
 
 
 def _equal(value: Any, taken: Any) -> bool:

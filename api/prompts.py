@@ -33,7 +33,12 @@ def prompt_tokens(
             watch=watch,
         )
     if isinstance(prompt, str):
-        return model.tokenizer.encode(prompt, parse_special=wanted.parse_special, watch=watch)
+        return model.tokenizer.encode(
+            prompt,
+            add_special=wanted.add_special,
+            parse_special=wanted.parse_special,
+            watch=watch,
+        )
     return prompt
 
 

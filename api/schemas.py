@@ -131,6 +131,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     """Whether to continue after a token that ends the generation."""
     parse_special: bool = True
     """Whether a text prompt may name control tokens."""
+    add_special: bool = True
+    """Whether a text prompt gets BOS and EOS where the model wants them."""
     stops: tuple[str, ...] = ()
     """Strings before which the text ends."""
     model: str | None = None

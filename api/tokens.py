@@ -18,6 +18,8 @@ class TokenizeBody(msgspec.Struct, frozen=True):
     """A text, or texts and token ids in order."""
     add_special: bool | None = None
     """Whether BOS and EOS are added if the model wants them; default false."""
+    add_special_tokens: bool | None = None
+    """vLLM's name of add_special."""
     parse_special: bool | None = None
     """Whether a text may name control tokens; default true."""
     with_pieces: bool | None = None

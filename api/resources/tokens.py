@@ -8,13 +8,15 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import falcon
+import msgspec
 
 from api.chat import ChatRequest
 from api.client import Client
 from api.completions import CompletionRequest, OpenAIRequest
+from api.known_fields import unknown_fields
 from api.prompts import prompt_text, prompt_tokens
 from api.request_body import decode, read_json_body
-from api.schemas import Conversation, Prompt
+from api.schemas import Conversation, Prompt, one_of
 from api.served_models import ServedModel, expect_served
 from api.services import Services
 from api.tokens import (
@@ -37,6 +39,9 @@ MAX_TOKENS = 1 << 18
 class TokenResource(ABC):
     """A POST that the tokenizer answers. It takes a slot, since its work may be as long."""
 
+    body_type: type[msgspec.Struct] | None = None
+    """What its body is, where that is not the body of a completion."""
+
     def __init__(self, services: Services) -> None:
         self._services = services
 
@@ -47,6 +52,10 @@ class TokenResource(ABC):
         model = services.model_for_new_work()
         name = req.context.access.x_request_id
         with services.slots.taken():
+            if self.body_type is not None:
+                decode(body, self.body_type)
+                fields = unknown_fields(body, self.body_type.__struct_fields__)
+                req.context.access.ignored_fields = fields
             resp.data = finite_json(self._answer(body, model, Client(req), name))
 
     @abstractmethod
@@ -57,9 +66,13 @@ class TokenResource(ABC):
 class TokenizeResource(TokenResource):
     """POST /tokenize: tokens of a text."""
 
+    body_type = TokenizeBody
+
     def _answer(self, body: bytes, model: ServedModel, client: Client, name: str) -> TokenizeAnswer:
         given = decode(body, TokenizeBody)
         tokenizer = model.tokenizer
+        told = one_of(given, "add_special", "add_special_tokens")
+        add_special = told is not None and told[1]
         tokens: list[int] = []
 
         def watch(further: int) -> None:
@@ -74,7 +87,7 @@ class TokenizeResource(TokenResource):
                 continue
             tokens += tokenizer.encode(
                 part,
-                add_special=bool(given.add_special) and index == 0,
+                add_special=add_special and index == 0,
                 parse_special=given.parse_special is not False,
                 watch=watch,
             )
@@ -85,6 +98,8 @@ class TokenizeResource(TokenResource):
 
 class DetokenizeResource(TokenResource):
     """POST /detokenize: text of tokens, with control tokens by name."""
+
+    body_type = DetokenizeBody
 
     def _answer(
         self, body: bytes, model: ServedModel, client: Client, name: str

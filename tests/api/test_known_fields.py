@@ -7,7 +7,7 @@ import pytest
 
 from api.chat import ChatBody, ChatRequest
 from api.completions import CompletionBody, CompletionRequest
-from api.known_fields import HARMLESS, MAX_NAMED, NOTHING, UNSERVED, header_of
+from api.known_fields import FALSE_MATTERS, HARMLESS, MAX_NAMED, UNSERVED, header_of, neutral_values
 from api.schemas import GenerateBody, GenerateRequest
 from runtime.errors import InvalidRequest
 from tests.api.serving import Serving
@@ -47,8 +47,15 @@ def test_a_known_field_that_is_not_honoured_is_refused_by_name(route: str) -> No
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_value_that_asks_for_nothing_is_taken(route: str) -> None:
     for name in unserved(route):
-        for value in (*NOTHING, *UNSERVED[name]):
+        for value in neutral_values(name):
             assert unknown(route, **{name: value}) == ()
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_false_is_refused_where_it_would_change_the_answer(route: str) -> None:
+    for name in FALSE_MATTERS & set(unserved(route)):
+        with pytest.raises(InvalidRequest, match=f"{name} is not supported here"):
+            unknown(route, **{name: False})
 
 
 @pytest.mark.parametrize("route", ROUTES)

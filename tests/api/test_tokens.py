@@ -1,13 +1,17 @@
 """Routes that show what the model is given: they agree with what is generated from."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.resources import tokens
+from runtime.gguf import GGUFFile
+from runtime.tokenizer import Tokenizer
 from tests.api.conftest import Serve
 from tests.api.serving import Serving
+from tests.models import byte_level_vocabulary, write_tiny_llama
 
 MESSAGES = [{"role": "user", "content": "hello <|im_end|>"}]
 PROMPT = "<|im_start|>user\nhello <|im_end|><|im_end|>\n<|im_start|>assistant\n"
@@ -27,6 +31,35 @@ def test_a_text_has_tokens_and_they_have_its_text(serving: Serving) -> None:
     typed = asked(serving, "/tokenize", content=text, parse_special=False)["tokens"]
     assert len(typed) > len(found)
     assert asked(serving, "/detokenize", tokens=typed) == {"content": text}
+
+
+@pytest.mark.parametrize("name", ["add_special", "add_special_tokens"])
+def test_bos_is_added_where_it_is_asked_for(serve: Serve, tmp_path: Path, name: str) -> None:
+    serving = serve()
+    file = GGUFFile.open(
+        write_tiny_llama(
+            tmp_path / "tiny.gguf", vocabulary=replace(byte_level_vocabulary(), add_bos=True)
+        )
+    )
+    tokenizer = Tokenizer.from_gguf(file)
+    model = replace(serving.model, tokenizer=tokenizer)
+    serving.services.served.load(lambda: model)
+    plain = tokenizer.encode("hello", add_special=False)
+    bos = tokenizer.bos
+    assert asked(serving, "/tokenize", content="hello", **{name: True})["tokens"] == [bos, *plain]
+    assert asked(serving, "/tokenize", content="hello", **{name: False})["tokens"] == plain
+    for value, expected in ((True, [bos, *plain]), (False, plain)):
+        body = {"prompt": "hello", "add_special_tokens": value}
+        (rendered,) = asked(serving, "/v1/completions/render", **body)
+        assert rendered["token_ids"] == expected
+
+
+def test_fields_of_other_servers_are_refused_and_unknown_ones_named(serving: Serving) -> None:
+    refused = serving.post("/tokenize", json={"prompt": "hello"})
+    assert refused.status_code == 400
+    assert "prompt is not supported here" in refused.text
+    answer = serving.post("/tokenize", json={"content": "hello", "contnt": 1})
+    assert answer.headers["X-Ignored-Fields"] == "contnt"
 
 
 def test_texts_and_tokens_may_follow_each_other(serving: Serving) -> None:
