@@ -121,6 +121,9 @@ def _submit(
     sampling = wanted.sampling
     if sampling.top_k > model.engine.vocabulary_size:
         sampling = replace(sampling, top_k=model.engine.vocabulary_size)
+    if sampling.breaks_repetitions:
+        breakers = model.breakers.of(sampling.dry_sequence_breakers)
+        sampling = replace(sampling, breakers=breakers)
     chat = wanted.options
     requests = []
     for prompt in wanted.prompts:

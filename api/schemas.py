@@ -16,8 +16,23 @@ from runtime.sampling import BIASES, MAX_INTEGER, RANGES, Range, SamplingParamet
 Number = int | float
 SEEDS = 2**64
 MAX_ID_DIGITS = 9
-OTHER_NAMES: Mapping[str, tuple[str, ...]] = {"repetition_penalty": ("repeat_penalty",)}
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "repetition_penalty": ("repeat_penalty",),
+    "typical_p": ("typ_p",),
+}
 """Names that other servers have for the parameters of RANGES."""
+SAMPLER_LETTERS: Mapping[str, str] = {
+    "e": "penalties",
+    "d": "dry",
+    "s": "top_n_sigma",
+    "k": "top_k",
+    "y": "typ_p",
+    "p": "top_p",
+    "m": "min_p",
+    "x": "xtc",
+    "t": "temperature",
+}
+"""llama.cpp's letters of the samplers."""
 MAX_STOP_CHARACTERS = 1 << 14
 """Of all stop strings of a request: each takes some memory for as long as it runs."""
 
@@ -76,6 +91,22 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     repeat_last_n: Number | None = None
     min_tokens: Number | None = None
     seed: Number | None = None
+    typical_p: Number | None = None
+    typ_p: Number | None = None
+    """llama.cpp's name of typical_p."""
+    top_n_sigma: Number | None = None
+    xtc_probability: Number | None = None
+    xtc_threshold: Number | None = None
+    dry_multiplier: Number | None = None
+    dry_base: Number | None = None
+    dry_allowed_length: Number | None = None
+    dry_penalty_last_n: Number | None = None
+    dry_sequence_breakers: list[str] | None = None
+    """Texts beyond which DRY's repetitions do not reach."""
+    dynatemp_range: Number | None = None
+    dynatemp_exponent: Number | None = None
+    samplers: list[str] | str | None = None
+    """The samplers that act, in their order: llama.cpp's names of them, or a letter for each."""
     logit_bias: dict[str, Number] | None = None
     """Values added to the logits of tokens, by id."""
     stop_token_ids: list[int] | None = None
@@ -182,11 +213,20 @@ def sampling(given: SamplingFields, **defaults: Number | None) -> SamplingParame
             values[name] = allowed.checked(*told)
         elif name in defaults:
             values[name] = defaults[name]
+    if given.dry_sequence_breakers is not None:
+        values["dry_sequence_breakers"] = tuple(given.dry_sequence_breakers)
+    if given.samplers:
+        values["samplers"] = tuple(map(_sampler, given.samplers))
     return SamplingParameters(
         **values,
         logit_bias=tuple(map(_bias, (given.logit_bias or {}).items())),
         stop_token_ids=frozenset(given.stop_token_ids or ()),
     )
+
+
+def _sampler(given: str) -> str:
+    """The name of a sampler that is named in another way, too."""
+    return SAMPLER_LETTERS.get(given) or given.replace("typical_p", "typ_p")
 
 
 def _bias(given: tuple[str, Number]) -> tuple[int, float]:

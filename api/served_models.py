@@ -15,6 +15,7 @@ from runtime.background import start_once
 from runtime.engine import Engine
 from runtime.errors import EngineUnavailable
 from runtime.grammar import GrammarCompiler
+from runtime.sampling import BreakerTable
 from runtime.statistics import EngineStatistics
 from runtime.tokenizer import Tokenizer
 
@@ -49,6 +50,8 @@ class ServedModel:
     tokenizer: Tokenizer
     grammars: GrammarCompiler = field(init=False)
     """Compiles grammars for the tokenizer."""
+    breakers: BreakerTable = field(init=False)
+    """Finds the tokens of sequence breakers."""
     gpu_memory: Callable[[], GpuMemory | None] = _no_gpu
     """Returns None if the model runs on the CPU."""
     cpu_reason: str = ""
@@ -61,8 +64,9 @@ class ServedModel:
     """Chat template that replaces those of its file."""
 
     def __post_init__(self) -> None:
-        """Create the grammar compiler for the tokenizer."""
+        """Create what depends on the tokenizer."""
         object.__setattr__(self, "grammars", GrammarCompiler(self.tokenizer))
+        object.__setattr__(self, "breakers", BreakerTable(self.tokenizer))
 
     @property
     def label(self) -> str:

@@ -2,8 +2,9 @@
 
 import logging
 import time
+from collections.abc import Sequence as AnySequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import accumulate
 from typing import Protocol
 
 from runtime.drafts import PromptLookup
@@ -16,7 +17,7 @@ from runtime.masks import MaskMaker, StepMasks
 from runtime.pace import Pace
 from runtime.pages import PageManager
 from runtime.plan import PlannedRow, StepPlan
-from runtime.sampling import Logits, Sampler
+from runtime.sampling import Logits, Sampler, sample
 from runtime.scheduler import Scheduler
 from runtime.sequence import Sequence
 from runtime.sequence_states import SequenceStates
@@ -250,21 +251,13 @@ class EngineCore:
         if not (sampled or plan.scored):
             self.recorder.step_done(0)
             return
-        samples: list[list[int]] = []
-        at = 0
-        for row in sampled:
-            try:
-                samples.append(self._sample(row, logits, at, masks))
-            except BaseException as problem:
-                samples.append([])
-                self._fail(row, problem)
-            at += row.logits
+        samples = self._sample(sampled, logits, masks)
         if self._recording:
             for row, failure in record(plan, samples, logits, self._recording):
                 if row.samples:
                     samples[sampled.index(row)] = []
                 self._fail(row, failure)
-        self.recorder.step_done(sum(len(tokens) for tokens in samples))
+        self.recorder.step_done(sum(map(len, samples)))
         for row, tokens in zip(sampled, samples, strict=True):
             if tokens:
                 try:
@@ -294,28 +287,57 @@ class EngineCore:
             error = REQUEST_FAILED
         self._end(live, FinishReason.FAILED, error=error)
 
-    def _sample(self, row: PlannedRow, logits: Logits, at: int, masks: StepMasks) -> list[int]:
-        """Return a row's next tokens, at least one, from its logits at `at` onward.
+    def _sample(
+        self, rows: AnySequence[PlannedRow], logits: Logits, masks: StepMasks
+    ) -> list[list[int]]:
+        """Return each row's next tokens, at least one, or none if its request has failed.
 
         If a drafted token is the sampled one, the logits after it are the model's own, and the next
         token is sampled from them: the same draws from the same logits as one token per step.
-        Raises FloatingPointError if the logits are not finite.
         """
+        samples: list[list[int]] = [[] for _ in rows]
+        starts = list(accumulate((row.logits for row in rows), initial=0))
+        going_on = list(range(len(rows)))
+        while going_on:
+            tokens: dict[int, int | BaseException] = {}
+            asked: dict[int, tuple[Sampler, Logits, int]] = {}
+            for index in going_on:
+                row, drafted = rows[index], len(samples[index])
+                live = self._live[row.sequence.request_id]
+                try:
+                    if live.thought_limit is not None and live.thought_limit.forced is not None:
+                        tokens[index] = live.thought_limit.forced
+                        continue
+                    allowed = masks.applied(row, drafted, logits, starts[index] + drafted)
+                    asked[index] = live.sampler, *allowed
+                except BaseException as problem:
+                    tokens[index] = problem
+            tokens.update(zip(asked, sample(list(asked.values())), strict=True))
+            going_on = []
+            for index, token in sorted(tokens.items()):
+                try:
+                    if self._goes_on(rows[index], samples[index], token):
+                        going_on.append(index)
+                except BaseException as problem:
+                    samples[index] = []
+                    self._fail(rows[index], problem)
+        return samples
+
+    def _goes_on(self, row: PlannedRow, tokens: list[int], token: int | BaseException) -> bool:
+        """Add a row's next token; return whether the one after it can be sampled, too.
+
+        Raises the exception that stands in the token's place.
+        """
+        if isinstance(token, BaseException):
+            raise token
         live = self._live[row.sequence.request_id]
-        tokens: list[int] = []
-        for guess, place in zip_longest(row.draft, range(at, at + row.logits)):
-            limit = live.thought_limit
-            token = limit.forced if limit is not None else None
-            if token is None:
-                token = live.sampler.sample(*masks.applied(row, len(tokens), logits, place))
-            tokens.append(token)
-            if live.sequence.matcher is not None:
-                live.sequence.matcher.advance(token)
-            if limit is not None:
-                limit.accept(token)
-            if tokens[-1] != guess or self._ending(live, tokens) is not None:
-                break
-        return tokens
+        is_drafted = row.draft[len(tokens) : len(tokens) + 1] == (token,)
+        tokens.append(token)
+        if live.sequence.matcher is not None:
+            live.sequence.matcher.advance(token)
+        if live.thought_limit is not None:
+            live.thought_limit.accept(token)
+        return is_drafted and self._ending(live, tokens) is None
 
     def _accept(self, live: _Live, row: PlannedRow, tokens: list[int]) -> None:
         """Give a request its next tokens; it may end with the last of them."""

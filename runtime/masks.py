@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from runtime.grammar import GrammarFailed, Matcher
 from runtime.plan import PlannedRow, StepPlan
-from runtime.sampling import Logits, StepLogits
+from runtime.sampling import AllowedLogits, Logits
 from runtime.sequence import Sequence
 
 
@@ -34,15 +34,11 @@ class StepMasks:
             raise made
         if not logits.finite[place]:
             return logits, place
-        values = logits.row(place)
-        mask = made[guesses]
-        width = min(len(values), len(mask))
+        mask = made[guesses][: logits.vocabulary_size]
         # Logits beyond the vocabulary are padding, which no grammar allows.
-        masked = np.full_like(values, -np.inf)
-        np.copyto(masked[:width], values[:width], where=mask[:width])
-        if not mask[:width].any():
+        if not mask.any():
             raise GrammarFailed("the grammar allows no token of this model")
-        return StepLogits(masked[np.newaxis]), 0
+        return AllowedLogits(logits, place, mask), 0
 
 
 class MaskMaker:

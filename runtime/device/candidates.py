@@ -2,6 +2,7 @@
 
 import ctypes
 import weakref
+from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import DeviceError
 from runtime.ops.library import native_library
-from runtime.sampling import StepLogits
+from runtime.sampling import Best, StepLogits
 
 
 class DeviceLogits:
@@ -24,7 +25,7 @@ class DeviceLogits:
     ) -> None:
         """`tokens` and `values` [R, candidates]: the largest logits of each row, largest first."""
         self._value = value
-        self._tokens = tokens.astype(np.intp)
+        self._tokens = tokens.astype(np.int64)
         self._values = values
         self.vocabulary_size: int = value.shape()[1]
         self.likeliest: list[int] = tokens[:, 0].tolist()
@@ -37,11 +38,15 @@ class DeviceLogits:
         _raise(native_library().rocmforge_hip_read(values.ctypes.data, place, values.nbytes))
         return values
 
-    def best(self, row: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Return tokens and logits of the `count` largest of a row, in order, lower ids first."""
+    def at(self, row: int, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The logits of some tokens of a row."""
+        return self.row(row)[tokens]
+
+    def best(self, rows: Sequence[int], count: int) -> Best:
+        """The `count` largest of rows, named in ascending order; all if there are fewer."""
         if count <= self._tokens.shape[1]:
-            return self._tokens[row, :count], self._values[row, :count]
-        return StepLogits(self.row(row)[np.newaxis]).best(0, count)
+            return self._tokens[rows, :count], self._values[rows, :count]
+        return StepLogits(np.stack([self.row(row) for row in rows])).best(range(len(rows)), count)
 
 
 class CandidateSearch:

@@ -1,6 +1,7 @@
 """Logits of a step and the parameters of a request to the request's next token."""
 
-from runtime.sampling.logits import Logits, StepLogits
+from runtime.sampling.breakers import BreakerTable, SequenceBreakers
+from runtime.sampling.logits import AllowedLogits, Best, Logits, StepLogits
 from runtime.sampling.logprobs import TokenLogprobs, token_logprobs
 from runtime.sampling.parameters import (
     BIASES,
@@ -8,10 +9,11 @@ from runtime.sampling.parameters import (
     MAX_INTEGER,
     MIN_TEMPERATURE,
     RANGES,
+    SAMPLERS,
     Range,
     SamplingParameters,
 )
-from runtime.sampling.sampler import Sampler
+from runtime.sampling.sampler import Sampler, sample
 
 __all__ = [
     "BIASES",
@@ -19,11 +21,17 @@ __all__ = [
     "MAX_INTEGER",
     "MIN_TEMPERATURE",
     "RANGES",
+    "SAMPLERS",
+    "AllowedLogits",
+    "Best",
+    "BreakerTable",
     "Logits",
     "Range",
     "Sampler",
     "SamplingParameters",
+    "SequenceBreakers",
     "StepLogits",
     "TokenLogprobs",
+    "sample",
     "token_logprobs",
 ]

@@ -1,80 +1,190 @@
-"""What changes single logits of a row before tokens are left out: bans, biases, penalties.
+"""What changes single logits of a row before tokens are left out: bans, biases, penalties, DRY.
 
-The penalties are those of llama.cpp's sampler of this name, over prompt and answer alike.
+The penalties are those of llama.cpp's samplers, over prompt and answer alike.
 """
 
+import itertools
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.sampling.parameters import SamplingParameters
+from runtime.sampling.repetitions import Repetitions
 
-BANNED = np.float32(-np.inf)
+BANNED = float("-inf")
+FIRST_CAPACITY = 64
+PARTS = 3
+"""Of a row's changes: what is added, how often tokens stand in the window, what DRY takes."""
+PENALTIES = attrgetter("repetition_penalty", "presence_penalty", "frequency_penalty")
+
+Amounts = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Tokens, each once, and a number for each."""
 
 
 class Adjustments:
     """Changes of one request's logits, and the tokens they depend on. Owned by the engine thread.
 
-    Bans come first (what ends a request, before its least number of tokens), then biases, then
-    penalties of the tokens in the window.
+    Bans (of what ends a request, before its least number of tokens) and biases come first, then
+    penalties of the tokens in the window, then those of repetitions.
     """
 
     def __init__(
-        self, parameters: SamplingParameters, prompt: Sequence[int], ends: frozenset[int]
+        self,
+        parameters: SamplingParameters,
+        prompt: Sequence[int],
+        ends: frozenset[int],
     ) -> None:
         """`ends`: tokens that end the request, beside those of its parameters."""
         self._parameters = parameters
-        self._banned = sorted(ends | parameters.stop_token_ids)
-        self._biased = np.array([token for token, _ in parameters.logit_bias], np.intp)
-        self._biases = np.array([bias for _, bias in parameters.logit_bias], np.float32)
-        size = parameters.repeat_last_n
-        self._most = None if size < 0 else size
-        """Tokens of the window; None for all."""
-        self._window = deque(prompt, self._most)
-        self._counts = Counter(self._window)
+        biases = dict(parameters.logit_bias)
+        self._biases = _amounts(biases)
+        banned = dict.fromkeys(ends | parameters.stop_token_ids, BANNED)
+        self._bans_and_biases = _amounts({**biases, **banned})
+        self._counts = _Counts(prompt, parameters.repeat_last_n if parameters.penalizes else 0)
+        self._repetitions = None
+        if parameters.breaks_repetitions:
+            self._repetitions = Repetitions(parameters, prompt)
         self._generated = 0
 
     @staticmethod
     def wanted(parameters: SamplingParameters) -> bool:
         """Whether the parameters change any logit."""
-        return bool(parameters.logit_bias or parameters.min_tokens or parameters.penalizes)
+        return bool(
+            parameters.logit_bias
+            or parameters.min_tokens
+            or parameters.penalizes
+            or parameters.breaks_repetitions
+        )
 
-    def apply(self, logits: NDArray[np.float32]) -> None:
-        """Change a row of logits [V] in place."""
-        if self._generated < self._parameters.min_tokens:
-            logits[self._banned] = BANNED
-        if self._biased.size:
-            logits[self._biased] += self._biases
-        if self._counts and self._parameters.penalizes:
-            tokens = np.fromiter(self._counts.keys(), np.intp, len(self._counts))
-            counts = np.fromiter(self._counts.values(), np.float32, len(self._counts))
-            logits[tokens] = penalized(logits[tokens], counts, self._parameters)
+    def parts(self) -> tuple[Amounts, ...]:
+        """What is added to logits; how often tokens stand in the window; what DRY takes."""
+        is_short = self._generated < self._parameters.min_tokens
+        added = self._bans_and_biases if is_short else self._biases
+        if self._repetitions is None:
+            return added, self._counts.amounts
+        return added, self._counts.amounts, self._repetitions.penalties()
 
     def accept(self, token: int) -> None:
         """Take in the token that was picked."""
         self._generated += 1
-        if not self._parameters.penalizes or self._most == 0:
+        self._counts.accept(token)
+        if self._repetitions is not None:
+            self._repetitions.accept(token)
+
+
+class _Counts:
+    """How often each token stands among the last `size`, -1 for all. Owned by the engine thread."""
+
+    def __init__(self, tokens: Sequence[int], size: int) -> None:
+        self._window = deque(tokens, None if size < 0 else size)
+        counts = Counter(self._window)
+        self._places = {token: place for place, token in enumerate(counts)}
+        """Where each token's count stands."""
+        free = max(FIRST_CAPACITY, len(counts))
+        self._tokens = np.array([*counts, *[0] * free], np.int64)
+        self._counts = np.array([*counts.values(), *[0] * free], np.float32)
+
+    @property
+    def amounts(self) -> Amounts:
+        """The tokens in the window and their counts."""
+        count = len(self._places)
+        return self._tokens[:count], self._counts[:count]
+
+    def accept(self, token: int) -> None:
+        """Take in the next token."""
+        if self._window.maxlen == 0:
             return
-        if len(self._window) == self._most:
-            oldest = self._window[0]
-            self._counts[oldest] -= 1
-            if not self._counts[oldest]:
-                del self._counts[oldest]
+        if len(self._window) == self._window.maxlen:
+            self._forget(self._window[0])
         self._window.append(token)
-        self._counts[token] += 1
+        place = self._places.get(token)
+        if place is None:
+            place = self._places[token] = len(self._places)
+            if place == len(self._tokens):
+                self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)])
+                self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+            self._tokens[place], self._counts[place] = token, 0
+        self._counts[place] += 1
+
+    def _forget(self, token: int) -> None:
+        """Count a token once less; where it is gone, the last one takes its place."""
+        place = self._places[token]
+        self._counts[place] -= 1
+        if self._counts[place]:
+            return
+        del self._places[token]
+        last = len(self._places)
+        if place != last:
+            moved = int(self._tokens[last])
+            self._tokens[place], self._counts[place] = moved, self._counts[last]
+            self._places[moved] = place
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Logits of one row that are not the model's own. Immutable.
+
+    tokens int64 [N], ascending; values float32 [N] are their logits now.
+    """
+
+    tokens: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+
+def changes(
+    rows: Sequence[tuple[SamplingParameters, Sequence[Amounts]]],
+    own: Callable[[int, NDArray[np.int64]], NDArray[np.float32]],
+    vocabulary_size: int,
+) -> list[Changes]:
+    """The changed logits of several rows, of which each has the parts that its adjustments name.
+
+    own: the model's logits of a row's tokens.
+    """
+    keys, amounts = [], []
+    for part in range(PARTS):
+        given = [(row, parts[part]) for row, (_, parts) in enumerate(rows) if part < len(parts)]
+        keys.append(
+            _joined([tokens + row * vocabulary_size for row, (tokens, _) in given], np.int64)
+        )
+        amounts.append(_joined([values for _, (_, values) in given], np.float32))
+    found, places = np.unique(np.concatenate(keys), return_inverse=True)
+    added, counts, taken = (
+        np.bincount(own_places, values, len(found)).astype(np.float32)
+        for own_places, values in zip(
+            np.split(places, np.cumsum([len(part) for part in keys[:-1]])), amounts, strict=True
+        )
+    )
+    of, tokens = np.divmod(found, vocabulary_size)
+    ends = np.searchsorted(of, np.arange(len(rows) + 1))
+    spans = [slice(*pair) for pair in itertools.pairwise(ends.tolist())]
+    logits = _joined([own(row, tokens[span]) for row, span in enumerate(spans)], np.float32)
+    numbers = np.array([PENALTIES(parameters) for parameters, _ in rows], np.float32)[of].T
+    logits = penalized(logits + added, counts, *numbers) - taken
+    return [Changes(tokens[span], logits[span]) for span in spans]
 
 
 def penalized(
-    logits: NDArray[np.float32], counts: NDArray[np.float32], parameters: SamplingParameters
+    logits: NDArray[np.float32],
+    counts: NDArray[np.float32],
+    repetition: NDArray[np.float32],
+    presence: NDArray[np.float32],
+    frequency: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Logits of tokens that stand so often (once at least) in the window."""
-    factor = np.float32(parameters.repetition_penalty)
-    scaled = np.where(logits <= 0, logits * factor, logits / factor)
-    less: NDArray[np.float32] = (
-        scaled
-        - counts * np.float32(parameters.frequency_penalty)
-        - np.float32(parameters.presence_penalty)
-    )
-    return less
+    """Logits of tokens that stand so often in the window."""
+    with np.errstate(over="ignore"):
+        scaled = np.where(logits <= 0, logits * repetition, logits / repetition)
+    return np.where(counts > 0, scaled - (counts * frequency + presence), logits)
+
+
+def _joined(parts: list[NDArray[Any]], kind: type) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.empty(0, kind)
+
+
+def _amounts(values: dict[int, float]) -> Amounts:
+    tokens = np.array(sorted(values), np.int64)
+    return tokens, np.array([values[token] for token in tokens.tolist()], np.float32)

@@ -1,5 +1,6 @@
 """Logits of a step, as far as a sampler asks for them."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -8,6 +9,9 @@ from numpy.typing import NDArray
 
 COLUMN = 64
 """Logits of which one maximum is kept."""
+
+Best = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Tokens and logits [R, K] of the largest of each row, largest first, lower ids first."""
 
 
 class Logits(Protocol):
@@ -28,8 +32,14 @@ class Logits(Protocol):
     def row(self, row: int) -> NDArray[np.float32]:
         """Every logit of a row [V]."""
 
-    def best(self, row: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Tokens and logits of the `count` largest of a row, largest first, lower ids first."""
+    def at(self, row: int, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The logits of some tokens of a row."""
+
+    def best(self, rows: Sequence[int], count: int) -> Best:
+        """The `count` largest of rows, which are named in ascending order; all if there are fewer.
+
+        Each row has a finite maximum.
+        """
 
 
 class StepLogits:
@@ -57,10 +67,32 @@ class StepLogits:
         values: NDArray[np.float32] = self.values[row]
         return values
 
-    def best(self, row: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Tokens and logits of the `count` largest of a row, largest first, lower ids first."""
-        tokens = self.most_likely(row, count)
-        return tokens, self.values[row][tokens]
+    def at(self, row: int, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The logits of some tokens of a row."""
+        values: NDArray[np.float32] = self.values[row, tokens]
+        return values
+
+    def best(self, rows: Sequence[int], count: int) -> Best:
+        """The `count` largest of rows, which are named in ascending order; all if there are fewer.
+
+        The count-th largest of a row's column maxima is a bound that `count` logits reach and few
+        more; so hardly more than those are sorted.
+        """
+        size = self.vocabulary_size
+        if count >= size:
+            return sorted_best(np.arange(size), self.values[rows])
+        few = count <= size // COLUMN
+        maxima = (self._column_maxima if few else self.values)[rows]
+        bounds = np.full((len(self.values), 1), np.nan, np.float32)  # which nothing reaches
+        bounds[rows, 0] = np.partition(maxima, -count, axis=1)[:, -count]
+        of, tokens = np.divmod(np.flatnonzero(self.values >= bounds), size)
+        found = np.bincount(of, minlength=len(self.values))[rows]
+        is_there = np.arange(found.max()) < found[:, np.newaxis]
+        ids = np.zeros(is_there.shape, np.int64)
+        values = np.full(is_there.shape, -np.inf, np.float32)
+        ids[is_there], values[is_there] = tokens, self.values[of, tokens]
+        tokens, values = sorted_best(ids, values)
+        return tokens[:, :count], values[:, :count]
 
     @cached_property
     def _column_maxima(self) -> NDArray[np.float32]:
@@ -75,15 +107,46 @@ class StepLogits:
         )
         return maxima
 
-    def most_likely(self, row: int, count: int) -> NDArray[np.intp]:
-        """Ids of the `count` largest logits of a row, largest first, lower ids before higher ones.
 
-        The count-th largest of the columns' maxima is a bound that `count` logits reach and few
-        more; so hardly more than those are sorted.
-        """
-        logits = self.values[row]
-        if count >= logits.size:
-            return np.argsort(-logits, kind="stable")
-        maxima = self._column_maxima[row] if count <= logits.size // COLUMN else logits
-        tokens = np.flatnonzero(logits >= np.partition(maxima, -count)[-count])
-        return tokens[np.argsort(-logits[tokens], kind="stable")][:count]
+class AllowedLogits:
+    """One row of logits, of which only some tokens are allowed. Owned by the engine thread.
+
+    All others have a logit of minus infinity and never come up among the best.
+    """
+
+    def __init__(self, logits: Logits, row: int, mask: NDArray[np.bool_]) -> None:
+        """mask: whether each token is allowed, one at least; those behind its end are not."""
+        self._own = logits.row(row)
+        self.vocabulary_size = len(self._own)
+        self._mask = np.zeros(self.vocabulary_size, bool)
+        self._mask[: len(mask)] = mask[: self.vocabulary_size]
+        self._tokens = np.flatnonzero(self._mask)
+        self._allowed = StepLogits(self._own[np.newaxis, self._tokens])
+        self.likeliest: list[int] = [int(self._tokens[self._allowed.likeliest[0]])]
+        self.finite = self._allowed.finite
+
+    def row(self, row: int) -> NDArray[np.float32]:
+        """Every logit of the row [V]."""
+        return np.where(self._mask, self._own, np.float32(-np.inf))
+
+    def at(self, row: int, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The logits of some tokens."""
+        return np.where(self._mask[tokens], self._own[tokens], np.float32(-np.inf))
+
+    def best(self, rows: Sequence[int], count: int) -> Best:
+        """The `count` largest of what is allowed; all if there are fewer."""
+        places, values = self._allowed.best(rows, count)
+        return self._tokens[places], values
+
+
+def sorted_best(tokens: NDArray[np.int64], values: NDArray[np.float32]) -> Best:
+    """Tokens and logits [R, N], largest first; of equal ones the lowest id first.
+
+    One number holds both, logit above token, so that a fast sort of numbers does.
+    """
+    bits = (-(values + np.float32(0.0))).view(np.int32)  # of 0 and -0 neither is larger
+    ascending = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64)
+    keys = np.sort(ascending << 32 | tokens, axis=1)
+    bits = (keys >> 32).astype(np.int32)
+    sorted_values = -np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(np.float32)
+    return keys & 0xFFFFFFFF, sorted_values

@@ -87,6 +87,29 @@ def test_two_names_of_a_field_have_one_value(serving: Serving, first: str, secon
     assert other.json()["error"]["param"] == second
 
 
+def test_a_repetition_is_not_gone_on_with(serving: Serving) -> None:
+    biased = {"logit_bias": {"77": 100}, "dry_allowed_length": 3}
+    assert tokens(serving, **biased) == [77] * 8
+    broken = tokens(serving, **biased, dry_multiplier=100)
+    assert broken[:4] == [77] * 4
+    assert broken != [77] * 8
+    text = serving.post("/detokenize", json={"tokens": [77]}).json()["content"]
+    ended = tokens(serving, **biased, dry_multiplier=100, dry_sequence_breakers=[text])
+    assert ended == [77] * 8
+
+
+def test_samplers_act_in_the_order_that_is_asked_for(serving: Serving) -> None:
+    sampled = {"temperature": 2.0, "seed": 3, "top_k": 3, "top_p": 0.5}
+    every = tokens(serving, **sampled)
+    assert tokens(serving, **sampled, samplers="edskypmxt") == every
+    assert tokens(serving, **sampled, samplers=["top_k", "top_p", "temperature"]) == every
+    hot_first = tokens(serving, **sampled, samplers="tkp")
+    assert hot_first == tokens(serving, **sampled, samplers=["temperature", "top_k", "top_p"])
+    likeliest = tokens(serving)
+    assert tokens(serving, **{**sampled, "top_k": 1}, samplers="k") == likeliest
+    assert tokens(serving, **{**sampled, "top_k": 1}, samplers="t") != likeliest
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -97,6 +120,23 @@ def test_two_names_of_a_field_have_one_value(serving: Serving, first: str, secon
         ("frequency_penalty", True),
         ("repeat_last_n", -2),
         ("min_tokens", 9),
+        ("typical_p", 1.5),
+        ("typ_p", -0.1),
+        ("top_n_sigma", -2),
+        ("xtc_probability", 2),
+        ("xtc_threshold", -1),
+        ("dry_multiplier", -1),
+        ("dry_base", 0.5),
+        ("dry_allowed_length", 1.5),
+        ("dry_penalty_last_n", -2),
+        ("dry_sequence_breakers", ["x"] * 33),
+        ("dry_sequence_breakers", ["x" * 41]),
+        ("dynatemp_range", -1),
+        ("dynatemp_exponent", 11),
+        ("samplers", ["infill"]),
+        ("samplers", ["top_k", "top_k"]),
+        ("samplers", ["top_k", "penalties"]),
+        ("mirostat", 2),
         ("logit_bias", {"77": 101}),
         ("logit_bias", {"text": 1}),
         ("logit_bias", {"999999": 1}),

@@ -20,6 +20,7 @@ from runtime.generation import Generation
 from runtime.grammar import Grammar, GrammarCompiler, Matcher
 from runtime.pages import PageManager
 from runtime.sampling import Logits, Sampler, SamplingParameters, StepLogits
+from runtime.sampling.candidates import Candidates
 from runtime.scheduler import Scheduler
 from runtime.step import StepInputs
 from runtime.tokenizer import Tokenizer
@@ -173,6 +174,10 @@ def _is_victim_s_parameters(_: Sampler, parameters: SamplingParameters, *__: obj
     return parameters.seed == VICTIM_SEED
 
 
+def _has_victim_s_parameters(*arguments: Any) -> bool:
+    return any(each.seed == VICTIM_SEED for each in arguments[3])
+
+
 def _is_victim_s_row(_: Scheduler, row: Any, *__: object) -> bool:
     return bool(row.sequence.tokens[:3] == VICTIM_PROMPT[:3])
 
@@ -209,22 +214,32 @@ POINTS = (
     FaultPoint(
         "the sampler raises",
         Hurts.VICTIM,
-        _replaced(Sampler, "sample", _is_victim_s_sampler, IndexError(SECRET)),
+        _replaced(Sampler, "row", _is_victim_s_sampler, IndexError(SECRET)),
     ),
     FaultPoint(
         "the sampler has no memory",
         Hurts.VICTIM,
-        _replaced(Sampler, "sample", _is_victim_s_sampler, MemoryError()),
+        _replaced(Sampler, "row", _is_victim_s_sampler, MemoryError()),
     ),
     FaultPoint(
         "the sampler panics",
         Hurts.VICTIM,
-        _replaced(Sampler, "sample", _is_victim_s_sampler, Panic(SECRET)),
+        _replaced(Sampler, "row", _is_victim_s_sampler, Panic(SECRET)),
     ),
     FaultPoint(
         "the sampler asks to exit",
         Hurts.VICTIM,
-        _replaced(Sampler, "sample", _is_victim_s_sampler, SystemExit(3)),
+        _replaced(Sampler, "row", _is_victim_s_sampler, SystemExit(3)),
+    ),
+    FaultPoint(
+        "the sampler cannot take a token in",
+        Hurts.VICTIM,
+        _replaced(Sampler, "accept", _is_victim_s_sampler, Panic(SECRET)),
+    ),
+    FaultPoint(
+        "rows cannot be sampled together",
+        Hurts.VICTIM,
+        _replaced(Candidates, "__init__", _has_victim_s_parameters, MemoryError()),
     ),
     FaultPoint(
         "no sampler can be made",

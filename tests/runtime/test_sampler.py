@@ -1,11 +1,23 @@
+import dataclasses
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from runtime.errors import InvalidRequest
-from runtime.sampling import MIN_TEMPERATURE, Sampler, SamplingParameters, StepLogits
+from runtime.sampling import (
+    MIN_TEMPERATURE,
+    SAMPLERS,
+    AllowedLogits,
+    Sampler,
+    SamplingParameters,
+    StepLogits,
+    sample,
+)
+from runtime.sampling.whole_rows import drawn_of_all
+from tests.runtime.sampling_definition import kept
 
 LARGEST = float(np.finfo(np.float32).max)
 BORDER_LOGITS = (0.0, -0.0, 1.0, 1e-45, MIN_TEMPERATURE, 1e30, LARGEST, -LARGEST, -np.inf)
@@ -17,7 +29,11 @@ logit_rows = arrays(np.float32, st.integers(1, 60), elements=st.floats(-20, 20, 
 
 def draws(parameters: SamplingParameters, logits: np.ndarray, count: int = 200) -> list[int]:
     sampler, rows = Sampler(parameters), StepLogits(logits[np.newaxis])
-    return [sampler.sample(rows, 0) for _ in range(count)]
+    found = sample([(sampler, rows, 0)] * count)
+    for token in found:
+        if isinstance(token, BaseException):
+            raise token
+    return [token for token in found if isinstance(token, int)]
 
 
 @given(logit_rows)
@@ -39,8 +55,10 @@ def test_top_k_of_a_large_vocabulary_are_the_largest_lowest_ids_first(
     """Few distinct values, so that ties fall on every border."""
     logits = np.random.default_rng(seed).integers(0, distinct, size).astype(np.float32)
     # A second row, lest the rows of a step be mixed up.
-    tokens = StepLogits(np.stack([logits[::-1], logits])).most_likely(1, top_k)
-    assert tokens.tolist() == np.argsort(-logits, kind="stable")[:top_k].tolist()
+    tokens, values = StepLogits(np.stack([logits[::-1], logits])).best([1], top_k)
+    expected = np.argsort(-logits, kind="stable")[:top_k]
+    assert tokens.tolist() == [expected.tolist()]
+    assert values.tolist() == [logits[expected].tolist()]
 
 
 @given(logit_rows, st.floats(0.0, 1.0))
@@ -53,42 +71,6 @@ def test_top_p_draws_from_the_smallest_set_that_reaches_it(logits: np.ndarray, p
     # Logits that differ too little to weigh differently may stand for each other.
     least = logits[order[:count][-1]] - 1e-6
     assert logits[draws(parameters, logits, 50)].min() >= least
-
-
-@pytest.mark.parametrize("temperature", [0.7, 2.0])
-@pytest.mark.parametrize("top_p", [0.01, 0.5, 0.999])
-def test_top_p_keeps_the_smallest_sufficient_set_before_the_temperature(
-    temperature: float, top_p: float
-) -> None:
-    """Flat enough that the first candidates do not always reach the mass."""
-    logits = np.random.default_rng(1).standard_normal(5000).astype(np.float32)
-    parameters = SamplingParameters(temperature=temperature, top_k=0, top_p=top_p, seed=0)
-    tokens, values = Sampler(parameters)._candidates(StepLogits(logits[np.newaxis]), 0)
-    probabilities = np.exp(logits.astype(np.float64))
-    probabilities /= probabilities.sum()
-    order = np.argsort(-probabilities, kind="stable")
-    needed = int(np.searchsorted(np.cumsum(probabilities[order]), top_p - 1e-6)) + 1
-    assert abs(len(tokens) - min(needed, 5000)) <= 1
-    assert set(tokens.tolist()) == set(order[: len(tokens)].tolist())
-    assert values.tolist() == logits[tokens].tolist()
-
-
-@given(
-    st.lists(st.integers(0, 3), min_size=1, max_size=400),
-    st.floats(0.001, 1.0, exclude_max=True),
-)
-def test_of_equal_weights_at_the_border_of_top_p_the_lower_ids_are_kept(
-    powers: list[int], top_p: float
-) -> None:
-    logits = np.array(powers, np.float32)
-    parameters = SamplingParameters(top_k=0, top_p=top_p, seed=0)
-    tokens, _ = Sampler(parameters)._candidates(StepLogits(logits[np.newaxis]), 0)
-    order = np.argsort(-logits, kind="stable")
-    assert sorted(tokens.tolist()) == sorted(order[: len(tokens)].tolist())
-    probabilities = np.exp(logits[order].astype(np.float64))
-    mass = np.cumsum(probabilities / probabilities.sum())
-    assert mass[len(tokens) - 1] >= top_p - 1e-5
-    assert len(tokens) == 1 or mass[len(tokens) - 2] < top_p + 1e-5
 
 
 def border_rows() -> st.SearchStrategy[np.ndarray]:
@@ -142,13 +124,7 @@ def test_a_token_without_weight_is_never_drawn_though_its_block_s_sum_is_rounded
     logits = np.full(128, -np.inf, np.float32)
     logits[:126] = np.log(weights)
 
-    class LastDraw:
-        def random(self) -> float:
-            return 1 - 2**-53
-
-    sampler = Sampler(SamplingParameters(top_k=0, top_p=1.0))
-    sampler._generator = LastDraw()  # type: ignore[assignment]
-    assert sampler.sample(StepLogits(logits[np.newaxis]), 0) < 126
+    assert drawn_of_all(logits, 1.0, 1 - 2**-53) < 126
 
 
 def test_frequencies_follow_the_tempered_softmax() -> None:
@@ -172,21 +148,112 @@ def test_every_token_of_a_whole_vocabulary_is_drawn_as_often_as_it_is_likely(siz
     )
 
 
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        SamplingParameters(temperature=0.0),
-        SamplingParameters(seed=1),
-        SamplingParameters(temperature=0.7, top_k=0, top_p=0.95, seed=1),
-        SamplingParameters(top_k=0, top_p=1.0, seed=1),
-    ],
-)
-def test_a_row_is_drawn_in_company_as_it_is_alone(parameters: SamplingParameters) -> None:
-    logits = np.random.default_rng(6).standard_normal((7, 1000)).astype(np.float32) * 3
-    together = StepLogits(logits)
-    for row in range(len(logits)):
-        alone = Sampler(parameters).sample(StepLogits(logits[row : row + 1].copy()), 0)
-        assert Sampler(parameters).sample(together, row) == alone
+def parameters_of_all_samplers() -> st.SearchStrategy[SamplingParameters]:
+    """Each sampler on or off, in llama.cpp's order or in another."""
+    share = st.just(1.0) | st.floats(0.01, 1.0)
+    return st.builds(
+        SamplingParameters,
+        temperature=st.floats(0.1, 2.0),
+        dynatemp_range=st.just(0.0) | st.floats(0.1, 1.0),
+        dynatemp_exponent=st.floats(0.0, 3.0),
+        top_k=st.integers(0, 40),
+        top_p=share,
+        typical_p=share,
+        min_p=st.just(0.0) | st.floats(0.001, 0.5),
+        top_n_sigma=st.just(0.0) | st.floats(0.3, 3.0),
+        xtc_probability=st.sampled_from((0.0, 0.5, 1.0)),
+        xtc_threshold=st.floats(0.01, 0.6),
+        seed=st.integers(0, 2**64 - 1),
+        samplers=st.just(SAMPLERS) | st.permutations(SAMPLERS[2:]).map(tuple),
+    )
+
+
+def rows_of(size: int) -> st.SearchStrategy[np.ndarray]:
+    """Logits of a coarse grid, among which many are equal, or of none; some are left out."""
+    return st.builds(
+        lambda seed, grid, width: (
+            np.round(np.random.default_rng(seed).standard_normal(size) * width * grid).astype(
+                np.float32
+            )
+            / np.float32(grid)
+        ),
+        st.integers(0, 2**32),
+        st.sampled_from((1, 8, 1 << 12)),
+        st.floats(0.5, 5.0),
+    )
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_tokens_are_those_of_the_definition(data: st.DataObject) -> None:
+    """A draw's chance lies where the definition's sums have the token, but for rounding."""
+    wanted = data.draw(parameters_of_all_samplers())
+    logits = data.draw(rows_of(data.draw(st.sampled_from((2, 30, 300, 700)))))
+    token = Sampler(wanted).sample(StepLogits(logits[np.newaxis]), 0)
+    generator = np.random.default_rng(wanted.seed)
+    draw = generator.random()
+    chance = generator.random() if wanted.leaves_out_likely else 0.0
+    allowed = set()
+    for slack in (0.0, 1e-5, -1e-5):
+        likeliest = kept(logits.tolist(), wanted, chance, slack)
+        if wanted.draws_of_all and not 0 < wanted.top_k < logits.size:
+            likeliest.sort()  # of all tokens one is drawn in the order of their ids
+        tokens, shares = zip(*likeliest, strict=True)
+        ends = np.cumsum(shares)
+        first, last = np.searchsorted(ends, (draw - 1e-4, draw + 1e-4), side="right")
+        allowed |= set(tokens[first : last + 1])
+    assert wanted.greedy or token in allowed
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_a_row_is_drawn_in_company_as_it_is_alone(data: st.DataObject) -> None:
+    size = 700
+    wanted = data.draw(st.lists(parameters_of_all_samplers(), min_size=2, max_size=9))
+    wanted = [
+        dataclasses.replace(each, repetition_penalty=1.3) if index % 3 == 1 else each
+        for index, each in enumerate(wanted)
+    ]
+    logits = np.stack([data.draw(rows_of(size)) for _ in wanted])
+    prompt = list(range(0, 90, 3))
+    step = StepLogits(logits)
+    together = sample([(Sampler(each, prompt), step, row) for row, each in enumerate(wanted)])
+    for row, each in enumerate(wanted):
+        alone = StepLogits(logits[row : row + 1].copy())
+        assert Sampler(each, prompt).sample(alone, 0) == together[row]
+
+
+@given(rows_of(700), st.sets(st.integers(0, 720), min_size=1), st.integers(0, 50), st.booleans())
+def test_of_allowed_tokens_those_are_drawn_that_minus_infinity_elsewhere_gives(
+    logits: np.ndarray, allowed: set[int], seed: int, penalized: bool
+) -> None:
+    mask = np.isin(np.arange(720), sorted(allowed))
+    mask[5] = True
+    elsewhere = np.where(mask[:700], logits, np.float32(-np.inf))
+    for fields in ({}, {"top_k": 0}, {"top_k": 0, "top_p": 1.0}, {"temperature": 0.0}):
+        penalty = 1.5 if penalized else 1.0
+        wanted = SamplingParameters(seed=seed, repetition_penalty=penalty, **fields)
+        prompt = [5, 5, *sorted(allowed & set(range(700)))[:20]]
+        masked = AllowedLogits(StepLogits(logits[np.newaxis]), 0, mask)
+        expected = Sampler(wanted, prompt).sample(StepLogits(elsewhere[np.newaxis]), 0)
+        assert Sampler(wanted, prompt).sample(masked, 0) == expected
+
+
+def test_what_goes_wrong_with_one_row_ends_that_row_alone() -> None:
+    logits = np.zeros((3, 50), np.float32)
+    logits[1] = np.nan
+    biased = SamplingParameters(temperature=0.0, min_tokens=1)
+    everything = frozenset(range(50))
+    step = StepLogits(logits)
+    found = sample(
+        [
+            (Sampler(SamplingParameters(seed=1)), step, 0),
+            (Sampler(SamplingParameters(seed=1)), step, 1),
+            (Sampler(biased, ends=everything), step, 2),
+        ]
+    )
+    assert isinstance(found[0], int)
+    assert [type(token) for token in found[1:]] == [FloatingPointError] * 2
 
 
 def test_a_seed_repeats_its_draws_and_another_does_not() -> None:

@@ -1,0 +1,229 @@
+"""The next tokens of several rows of logits, found for all of them at once.
+
+A row's token depends on nothing but its logits and its request: rows are put together only where
+each is computed as if it were alone. What goes wrong with one of them ends that one.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.sampling.adjustments import Amounts, Changes, changes
+from runtime.sampling.candidates import Candidates, Totals
+from runtime.sampling.logits import Best, Logits, StepLogits, sorted_best
+from runtime.sampling.parameters import SamplingParameters
+from runtime.sampling.whole_rows import deviation, drawn_of_all, expected_gap, mass_of
+
+OPEN_SIZES = (256, 4096)
+"""Candidates of a row whose number nothing limits: these first, then more, then all."""
+MAX_MERGED = 1024
+"""Candidates and changed tokens that are put together; beyond that the row is copied whole."""
+MAX_TOGETHER = 4096
+"""Candidates of a row beyond which it is computed alone, lest memory grow with the batch."""
+UNCHANGED = Changes(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+@dataclass(slots=True)
+class Row:
+    """A row of logits that a token is to be drawn from. Owned by the engine thread."""
+
+    parameters: SamplingParameters
+    logits: Logits
+    place: int
+    """The row's place in them."""
+    chances: tuple[float, float]
+    """Of the draw and of XTC, 0 to 1 each."""
+    parts: tuple[Amounts, ...] = ()
+    """What changes single logits; see Adjustments.parts."""
+    changes: Changes = field(default=UNCHANGED)
+    """Logits that are not the model's own."""
+
+    @property
+    def limit(self) -> int:
+        """The likeliest tokens of which the next one is, 0 where it may be any."""
+        if self.parameters.greedy:
+            return 1
+        is_few = 0 < self.parameters.top_k < self.logits.vocabulary_size
+        return self.parameters.top_k if is_few and self.parameters.in_default_order else 0
+
+    @property
+    def drawn_of_all(self) -> bool:
+        """Whether no token is left out."""
+        is_few = 0 < self.parameters.top_k < self.logits.vocabulary_size
+        return self.parameters.draws_of_all and not is_few and not self.parameters.greedy
+
+    def sizes(self) -> list[int]:
+        """How many candidates to take: where those of one size do not settle it, the next."""
+        size = self.logits.vocabulary_size
+        if limit := self.limit:
+            # A power of two, so that rows of like sizes are computed together.
+            return [min(size, _power_of_two(limit))]
+        if self.parameters.in_default_order:
+            return [*(few for few in OPEN_SIZES if few < size), size]
+        return [size]
+
+    def values(self) -> NDArray[np.float32]:
+        """Every logit [V], not to be written to."""
+        values = self.logits.row(self.place)
+        if self.changes.tokens.size:
+            values = values.copy()
+            values[self.changes.tokens] = self.changes.values
+        return values
+
+    def settle_changes(self) -> None:
+        """Make the changed logits the row's own, unless they are few beside its candidates."""
+        changed = self.changes.tokens.size
+        if changed and not 0 < self.limit <= MAX_MERGED - changed:
+            self.logits, self.place = StepLogits(self.values()[np.newaxis]), 0
+            self.changes = UNCHANGED
+            if not self.logits.finite[0]:
+                raise FloatingPointError("the changed logits are not finite")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A row whose token is not known yet. Owned by the engine thread."""
+
+    index: int
+    row: Row
+    sizes: list[int]
+    """How many candidates are to be taken, this time and later."""
+
+
+def drawn(rows: Sequence[Row]) -> list[int | BaseException]:
+    """A token for each row, or what went wrong with it."""
+    if not rows:
+        return []
+    try:
+        return [*_together(rows)]
+    except BaseException as problem:
+        if len(rows) == 1:
+            return [problem]
+    return [token for row in rows for token in drawn([row])]
+
+
+def _together(rows: Sequence[Row]) -> list[int]:
+    """A token for each row; what goes wrong with any of them is raised."""
+    _change([row for row in rows if row.parts])
+    tokens = [0] * len(rows)
+    waiting = []
+    for index, row in enumerate(rows):
+        row.settle_changes()
+        if row.drawn_of_all:
+            tokens[index] = drawn_of_all(row.values(), row.parameters.temperature, row.chances[0])
+        else:
+            waiting.append(_Waiting(index, row, row.sizes()))
+    while waiting:
+        groups = defaultdict(list)
+        for each in waiting:
+            size = each.sizes.pop(0)
+            alone = each.index if size > MAX_TOGETHER else None
+            groups[size, alone, each.row.parameters.samplers].append(each)
+        waiting = []
+        for (size, _, samplers), group in groups.items():
+            candidates = _candidates([each.row for each in group], size)
+            candidates.apply(samplers)
+            for each, token, is_open in zip(
+                group, candidates.drawn(), candidates.is_open.tolist(), strict=True
+            ):
+                tokens[each.index] = token
+                if is_open:
+                    waiting.append(each)
+    return tokens
+
+
+def _change(rows: Sequence[Row]) -> None:
+    """Find the changed logits of rows."""
+    if not rows:
+        return
+    found = changes(
+        [(row.parameters, row.parts) for row in rows],
+        lambda row, tokens: rows[row].logits.at(rows[row].place, tokens),
+        max(row.logits.vocabulary_size for row in rows),
+    )
+    for row, own in zip(rows, found, strict=True):
+        row.changes = own
+
+
+def _candidates(rows: Sequence[Row], size: int) -> Candidates:
+    """The `size` likeliest tokens of each row."""
+    tokens, logits = _best(rows, size)
+    if not np.isfinite(logits[:, 0]).all():
+        raise FloatingPointError("the changed logits are not finite")
+    return Candidates(
+        tokens,
+        logits,
+        [row.parameters for row in rows],
+        [_totals(row) for row in rows],
+        [row.chances for row in rows],
+        np.array([not row.limit and size < row.logits.vocabulary_size for row in rows]),
+    )
+
+
+def _totals(row: Row) -> Totals:
+    """What samplers ask for that only the whole row gives."""
+    parameters = row.parameters
+    if not parameters.in_default_order or parameters.greedy:
+        return Totals()
+    needs_deviation = parameters.top_n_sigma > 0
+    needs_mass = not row.limit and min(parameters.top_p, parameters.typical_p) < 1
+    if not (needs_deviation or needs_mass):
+        return Totals()
+    values = row.values()
+    known = np.nan
+    if needs_deviation:
+        known = deviation(values)
+    if not needs_mass:
+        return Totals(known)
+    if needs_deviation:
+        values = values[values >= values.max() - parameters.top_n_sigma * known]
+    gap = expected_gap(values) if parameters.typical_p < 1 else np.nan
+    return Totals(known, mass_of(values), gap)
+
+
+def _best(rows: Sequence[Row], size: int) -> Best:
+    """The `size` likeliest tokens of each row, minus infinity behind the last there is."""
+    most = max(len(row.changes.tokens) for row in rows)
+    # Each changed token may be one of the likeliest.
+    wanted = size + _power_of_two(most) if most else size
+    tokens = np.zeros((len(rows), wanted), np.int64)
+    logits = np.full((len(rows), wanted), -np.inf, np.float32)
+    of_logits: dict[int, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        of_logits[id(row.logits)].append(index)
+    for own in of_logits.values():
+        places = [rows[index].place for index in own]
+        distinct = sorted(set(places))
+        found, values = rows[own[0]].logits.best(distinct, wanted)
+        of_row = [distinct.index(place) for place in places]
+        tokens[own, : found.shape[1]] = found[of_row]
+        logits[own, : found.shape[1]] = values[of_row]
+    if most:
+        tokens, logits = _merge(tokens, logits, [row.changes for row in rows], most)
+    return tokens[:, :size], logits[:, :size]
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << (least - 1).bit_length()
+
+
+def _merge(
+    tokens: NDArray[np.int64], logits: NDArray[np.float32], changed: Sequence[Changes], most: int
+) -> Best:
+    """The likeliest, with changed logits in the place of their own."""
+    new_tokens = np.full((len(changed), most), -1, np.int64)
+    new_logits = np.full((len(changed), most), -np.inf, np.float32)
+    for index, own in enumerate(changed):
+        new_tokens[index, : len(own.tokens)] = own.tokens
+        new_logits[index, : len(own.tokens)] = own.values
+    tokens = np.concatenate([new_tokens, tokens], axis=1)
+    logits = np.concatenate([new_logits, logits], axis=1)
+    # In order of tokens, the changed one first, so that a second one is the model's own.
+    order = np.argsort(tokens, axis=1, kind="stable")
+    tokens = np.take_along_axis(tokens, order, axis=1)
+    logits = np.take_along_axis(logits, order, axis=1)
+    logits[:, 1:][tokens[:, 1:] == tokens[:, :-1]] = -np.inf
+    return sorted_best(np.maximum(tokens, 0), logits)

@@ -1,0 +1,78 @@
+"""Draws and sums over every logit of a row."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 128
+"""Weights that are added up before a draw looks for its place among them."""
+PROBES = 64
+"""Logits whose mean is about that of all."""
+CANCELLATION = 16.0
+"""How many times the variance a squared mean may be, where one is taken from the other."""
+
+
+def drawn_of_all(values: NDArray[np.float32], temperature: float, chance: float) -> int:
+    """The token at `chance`, 0 to 1, of the mass of all: its block first, then its place there."""
+    weights = _weights(values, temperature)
+    mass = np.cumsum(_block_sums(weights), dtype=np.float64)
+    sought = chance * mass[-1]
+    block = _place(mass, sought)
+    before = mass[block - 1] if block else 0.0
+    within = np.cumsum(weights[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
+    return block * BLOCK + _place(within, sought - before)
+
+
+def mass_of(values: NDArray[np.float32]) -> float:
+    """The weight of all logits, of which the largest weighs 1."""
+    return float(_block_sums(_weights(values)).sum(dtype=np.float64))
+
+
+def expected_gap(values: NDArray[np.float32]) -> float:
+    """How far logits are below the largest, weighted by their probabilities."""
+    weights = _weights(values)
+    with np.errstate(over="ignore"):
+        gaps = values.max() - values
+    weighted = np.multiply(weights, gaps, out=np.zeros_like(gaps), where=weights > 0)
+    return float(weighted.sum(dtype=np.float64)) / float(weights.sum(dtype=np.float64))
+
+
+def deviation(values: NDArray[np.float32]) -> float:
+    """The standard deviation of the logits that are not minus infinity."""
+    count = values.size
+    with np.errstate(all="ignore"):
+        # About the mean of a few, lest a large one leave little of the difference below.
+        probes = values[:: max(1, count // PROBES)]
+        distances = values - probes[probes > -np.inf].mean()
+        if not np.isfinite(total := float(distances.sum())):
+            is_out = distances == -np.inf
+            distances[is_out] = 0.0
+            count -= int(np.count_nonzero(is_out))
+            total = float(distances.sum())
+        mean = total / count
+        variance = float(np.einsum("i,i->", distances, distances)) / count - mean * mean
+    if not CANCELLATION * variance > mean * mean:  # also where one of them is not finite
+        variance = float(values[values > -np.inf].var(dtype=np.float64))
+    return float(np.sqrt(variance))
+
+
+def _weights(values: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
+    """What tokens of these logits count for, relative to the likeliest, which counts 1."""
+    # A difference that is too large for float32 is minus infinity, which counts 0.
+    with np.errstate(over="ignore"):
+        weights: NDArray[np.float32] = values - values.max()
+        if temperature != 1.0:
+            weights /= np.float32(temperature)
+        np.exp(weights, out=weights)
+    return weights
+
+
+def _block_sums(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sum of each BLOCK of weights, and of what is left behind the last whole one."""
+    sums: NDArray[np.float32] = np.add.reduceat(weights, np.arange(0, weights.size, BLOCK))
+    return sums
+
+
+def _place(mass: NDArray[np.float64], sought: float) -> int:
+    """The first entry whose cumulative mass is above `sought`, or the last that adds any."""
+    last = np.searchsorted(mass, mass[-1], side="left")
+    return int(min(np.searchsorted(mass, sought, side="right"), last))
