@@ -1,4 +1,4 @@
-"""Messages to a prompt's tokens, by the chat template that stands in a GGUF."""
+"""Chat templates and answers: messages to tokens of a prompt, text to reasoning and calls."""
 
 from runtime.chat.template import ChatTemplate, source_of
 

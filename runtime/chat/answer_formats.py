@@ -1,8 +1,8 @@
 # ruff: noqa: RUF001
-"""How families of models mark their reasoning and their tool calls: tables, chosen by a template.
+"""Tables of how families of models mark reasoning and tool calls, chosen by the chat template.
 
-The marks are those that the families' own templates write; a row is taken where the template's
-text has all of its `told_by`.
+The marks are those that the families' own templates write; a row applies if the template's text
+contains all of its `signs`.
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from runtime.chat.tool_call_parsers import Reader
 
 @dataclass(frozen=True, slots=True)
 class ReasoningFormat:
-    """Between which marks a family thinks. Immutable."""
+    """The marks around a family's reasoning. Immutable."""
 
     start: str
     end: str
-    told_by: str = ""
-    """What a template of this family has in its text; by default the end mark."""
+    signs: str = ""
+    """Text in a template of this family; by default the end mark."""
     anywhere: bool = False
-    """Whether it may begin behind other text; else only an answer begins with it."""
+    """Whether reasoning may follow other text; else it can only begin an answer."""
     dropped: tuple[str, ...] = ()
-    """Marks of the answer's other parts, which are no text."""
+    """Marks of the answer's other parts, which are dropped."""
     joint: str = ""
-    """What stands between a thought and the rest."""
+    """Text between reasoning and the rest."""
     heads: tuple[str, ...] = ()
-    """Marks of which one, where the model has it as a token, begins an answer that is no call."""
+    """One of these, if the model has it as a token, begins an answer that is no call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +34,22 @@ class ToolFormat:
     """How a family writes tool calls. Immutable."""
 
     name: str
-    told_by: tuple[str, ...]
+    signs: tuple[str, ...]
     start: tuple[str, ...]
     """Marks before a call, or before several of them; none where JSON alone is a call."""
     end: tuple[str, ...]
-    """Marks behind it; none where it goes to the next start, or to the end of the answer."""
+    """Marks after a call; none if it ends at the next start, or at the end of the answer."""
     read: Reader
     opening: tuple[str, ...] = ()
     """Marks that begin a call at the beginning of an answer only."""
     sections: tuple[str, ...] = ()
     """Marks around several calls."""
     inner: tuple[str, ...] = ()
-    """Names of control tokens that may stand within a call."""
+    """Names of control tokens allowed within a call."""
     in_json: bool = True
-    """Whether the arguments are JSON, in whose texts a mark is none."""
+    """Whether the arguments are JSON; a mark inside its strings does not count."""
     complete: bool = True
-    """Whether a call that ends without its mark can be told from one that was cut short."""
+    """Whether a complete call without its end mark can be distinguished from a truncated one."""
     short_ids: bool = False
     """Whether ids of calls have nine letters and digits."""
 
@@ -60,7 +60,7 @@ REASONING_FORMATS = (
     ReasoningFormat(
         "<|channel|>analysis<|message|>",
         "<|end|>",
-        told_by="<|channel|>analysis",
+        signs="<|channel|>analysis",
         anywhere=True,
         dropped=(
             "<|start|>assistant",
@@ -82,7 +82,7 @@ REASONING_FORMATS = (
     ReasoningFormat("[THINK]", "[/THINK]"),
     ReasoningFormat("<seed:think>", "</seed:think>"),
     ReasoningFormat("<mm:think>", "</mm:think>"),
-    ReasoningFormat("<think:opensource>", "</think:opensource>", told_by="<think{}>"),
+    ReasoningFormat("<think:opensource>", "</think:opensource>", signs="<think{}>"),
     ReasoningFormat("◁think▷", "◁/think▷"),
     ReasoningFormat("<|inner_prefix|>", "<|inner_suffix|>"),
     ReasoningFormat(
@@ -92,7 +92,7 @@ REASONING_FORMATS = (
     ),
     THINK,
 )
-"""The first that a template tells of; THINK where it tells of none."""
+"""The first whose words the template contains; THINK if none."""
 
 HERMES = ToolFormat(
     "hermes", ("<tool_call>",), ("<tool_call>",), ("</tool_call>",), parsers.objects
@@ -347,24 +347,22 @@ TOOL_FORMATS = (
         parsers.objects,
     ),
 )
-"""The first of which the template has all the words; BARE where there is none."""
+"""The first whose words are all in the template; BARE if none."""
 
 
 def reasoning_format(template: str) -> ReasoningFormat:
-    """How a model with this template thinks."""
-    return next(
-        (each for each in REASONING_FORMATS if (each.told_by or each.end) in template), THINK
-    )
+    """Return the reasoning format of a model with this template."""
+    return next((each for each in REASONING_FORMATS if (each.signs or each.end) in template), THINK)
 
 
 def reasons(template: str) -> bool:
-    """Whether a template tells of reasoning at all."""
-    return any((each.told_by or each.end) in template for each in REASONING_FORMATS)
+    """Whether a template mentions reasoning."""
+    return any((each.signs or each.end) in template for each in REASONING_FORMATS)
 
 
 def tool_format(template: str) -> ToolFormat:
     """How a model with this template, which knows tools, calls them."""
     for each in TOOL_FORMATS:
-        if all(word in template for word in each.told_by):
+        if all(word in template for word in each.signs):
             return each
     return BARE

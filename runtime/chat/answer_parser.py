@@ -1,4 +1,4 @@
-"""An answer taken apart as it comes: what was thought, what is said, and calls of tools."""
+"""Splits an answer, as it arrives, into reasoning, text and tool calls."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from runtime.chat.answer_formats import ReasoningFormat, ToolFormat
 from runtime.chat.tool_call_parsers import Call, Tools
 
 BETWEEN_OBJECTS = ",;"
-"""What may stand between calls that are JSON alone, beside white space."""
+"""Separators between calls that are plain JSON, besides white space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A piece of what was thought. Immutable."""
+    """A piece of reasoning. Immutable."""
 
     text: str
 
@@ -36,13 +36,13 @@ class AnswerForm:
     """How one answer is to be read. Immutable."""
 
     reasoning: ReasoningFormat | None = None
-    """None where what was thought stays a part of the text."""
+    """None if reasoning stays part of the text."""
     tools: ToolFormat | None = None
     """None where calls stay text."""
     known: Tools | None = None
     """The tools that there are."""
     thinks_at_first: bool = False
-    """Whether the prompt ends in a thought."""
+    """Whether the prompt ends inside reasoning."""
 
     @property
     def marks(self) -> frozenset[str]:
@@ -65,11 +65,11 @@ class _State(Enum):
 
 
 class AnswerParser:
-    """Takes an answer's text in pieces and gives its parts. Owned by one thread.
+    """Takes an answer's text in pieces and returns its parts. Owned by one thread.
 
-    How the text is cut does not change the parts, but for where texts part. A call is given when it
-    is complete; one that is broken is given as the text that it is. White space around thoughts and
-    calls is left out.
+    How the text is cut into pieces only changes how texts are divided. A call is returned when it
+    is complete; a malformed one is returned as text. White space around reasoning and calls is
+    dropped.
     """
 
     def __init__(self, form: AnswerForm) -> None:
@@ -89,29 +89,29 @@ class AnswerParser:
         self._bare = tools is not None and not tools.start
         self._state = _State.THOUGHT if form.thinks_at_first and reasoning else _State.BEGIN
         self._text = ""
-        """What is not decided yet."""
+        """Text that is not classified yet."""
         self._held = ""
-        """White space and marks of sections, which are text only if no call or thought follows."""
+        """White space and section marks, which are text only if no call or reasoning follows."""
         self._fresh = True
-        """Whether nothing of this thought was given yet."""
+        """Whether this reasoning has produced no output yet."""
         self._trims = False
-        """Whether a thought or a call was the last that was given: white space is left out."""
+        """Whether reasoning or a call came last: white space is dropped."""
         self._called = False
         """Whether it was a call."""
         self._call = _OpenCall("", in_json=False)
 
     @property
     def thinking(self) -> bool:
-        """Whether the text has come into a thought."""
+        """Whether the text is inside reasoning."""
         return self._state is _State.THOUGHT
 
     def feed(self, text: str) -> list[Part]:
-        """Take in more and give what it completes."""
+        """Add text and return the parts it completes."""
         self._text += text
         return list(_joined(self._steps(final=False)))
 
     def flush(self) -> list[Part]:
-        """What is left at the end."""
+        """Return the rest at the end."""
         return list(_joined(self._last()))
 
     def _last(self) -> Iterator[Part]:
@@ -166,7 +166,7 @@ class AnswerParser:
             yield from self._take(mark)
 
     def _said(self, text: str) -> Iterator[Part]:
-        """A text, of which white space at its end is held back where a call may follow."""
+        """Yield text, holding back white space at its end if a call may follow."""
         if self._trims:
             text = text.lstrip()
         if self._form.tools is not None:
@@ -180,7 +180,7 @@ class AnswerParser:
             yield Said(text)
 
     def _take(self, mark: str) -> Iterator[Part]:
-        """Go on behind a mark."""
+        """Continue after a mark."""
         if mark in self._starts:
             self._open(mark)
         elif mark in self._sections:
@@ -259,7 +259,7 @@ class _OpenCall:
     def __init__(self, mark: str, *, in_json: bool) -> None:
         self.mark = mark
         self.in_text = False
-        """Whether the text so far ends within a text of JSON."""
+        """Whether the text so far ends inside a JSON string."""
         self.depth = 0
         """Brackets of JSON that are open."""
         self._in_json = in_json
@@ -273,17 +273,17 @@ class _OpenCall:
             self.whole_value(text, taken=True)
 
     def body(self) -> str:
-        """What stands behind the mark."""
+        """The text after the mark."""
         return "".join(self._parts)
 
     def whole_value(self, text: str, *, taken: bool = False) -> int:
-        """Where the outermost value of JSON ends in what follows, or the text's length."""
+        """Return where the outermost JSON value ends in the text, or the text's length."""
         in_text, escaped, depth = self.in_text, self._escaped, self.depth
         end = len(text)
         for match in STRUCTURE.finditer(text):
             place, sign = match.start(), match.group()
             if escaped != NOWHERE:
-                # The character behind a backslash, which may be in the piece before.
+                # The character after a backslash, which may be in the previous piece.
                 is_escaped, escaped = escaped == place, NOWHERE
                 if is_escaped:
                     continue
@@ -312,7 +312,7 @@ NOWHERE = -1
 
 
 class _Marks:
-    """Marks of which the first is looked for: the one that begins first, and of those the longest.
+    """Finds the first of several marks in a text, the longest of those that begin there.
 
     Immutable.
     """
@@ -323,9 +323,9 @@ class _Marks:
         self._longest = len(self._marks[0]) if self._marks else 0
 
     def first(self, text: str, *, final: bool) -> tuple[int, str]:
-        """Where text ends that is certainly none of a mark, and the mark there, if it is whole.
+        """Return the end of the text that is certainly no mark, and the complete mark there or "".
 
-        With `final` nothing comes any more.
+        final: no more text follows.
         """
         found = self._pattern.search(text) if self._pattern else None
         end = len(text) if found is None else found.start()
@@ -345,12 +345,12 @@ def _pattern(marks: tuple[str, ...]) -> re.Pattern[str] | None:
 
 
 def _ends(tools: ToolFormat) -> frozenset[str]:
-    """What ends a call: the marks behind it, or the next one's."""
+    """Return what ends a call: its end marks, or the next call's start marks."""
     return frozenset(tools.end or (tools.start + tools.sections))
 
 
 def _joined(parts: Iterator[Part]) -> Iterator[Part]:
-    """The parts, of which texts that follow each other are one."""
+    """Yield the parts, with consecutive texts joined."""
     last: Part | None = None
     for part in parts:
         match last, part:

@@ -1,4 +1,4 @@
-"""What one rendering of a chat template may use: work, memory and depth.
+"""The budget of one rendering of a chat template: work, memory and depth.
 
 Every operation pays for the characters and entries that it touches and makes; nothing is given
 back. So a rendering ends in about a second and holds little memory whatever its template does.
@@ -16,7 +16,7 @@ from runtime.tokenizer import Watch, unwatched
 MAX_WORK = 400_000_000
 """About nanoseconds of one processor."""
 MAX_BYTES = 256 << 20
-"""Of all texts and lists that a rendering makes, one after the other."""
+"""Of all texts and lists made during a rendering, added up."""
 MAX_SECONDS = 5.0
 """Of the thread's own time; only a slow machine gets here before the work is used up."""
 MAX_DEPTH = 100
@@ -30,25 +30,25 @@ NODE_BYTES = 16
 BLOCK = 500
 """Work of a block of statements that begins."""
 CALL = 1_000
-"""Work of an operation that goes through the sandbox."""
+"""Work of an operation in the sandbox."""
 MACRO = 5_000
 """Work of a call of a macro, or of a new namespace."""
 ENTRY = 60
-"""Work of an entry of a list that is gone through."""
+"""Work per entry of a list that is iterated."""
 ENTRY_BYTES = 100
-"""Memory of an entry of a list that is made, with what stands there."""
+"""Memory per entry of a list that is made."""
 
 
 class Exhausted(SecurityError):
-    """A rendering that wants more than its budget."""
+    """A rendering exceeds its budget."""
 
 
 class Interrupted(Exception):
-    """What a watch raised, which is its cause, on the way out of a rendering."""
+    """Wraps an exception of `watch`, its cause, during a rendering."""
 
 
 class Once:
-    """What a filter of Jinja gives where it would give a generator: it can be gone through once.
+    """Replaces a generator returned by a Jinja filter: it can be iterated once.
 
     Owned by one rendering, as everything in it is.
     """
@@ -100,7 +100,7 @@ class Budget:
             raise Exhausted(f"it makes more than {MAX_BYTES >> 20} MiB of text and lists")
 
     def check(self, size: int) -> None:
-        """Raise Exhausted where so many bytes could not be held; pay nothing."""
+        """Raise Exhausted if this many bytes do not fit; charges nothing."""
         if size > self._bytes:
             self.hold(size)
 
@@ -111,7 +111,7 @@ class Budget:
         return True
 
     def made(self, value: Any) -> Any:
-        """Pay for what an operation made; a generator is gone through, and then can be once."""
+        """Charge for an operation's result; a generator is read completely."""
         if isinstance(value, str):
             self.hold(sys.getsizeof(value))
             self.spend(len(value) >> 3)
@@ -181,14 +181,14 @@ MAX_BITS = 4096
 
 
 def entries(value: Any) -> int:
-    """Entries of a value that a filter goes through: 1 for what is none."""
+    """Return the number of entries that a filter iterates: 1 for other values."""
     if isinstance(value, Once):
         return len(value._entries)
     return len(value) if isinstance(value, SIZED) else 1
 
 
 def _entries(group: Any) -> Iterator[Any]:
-    """What stands in a group: keys and values of a mapping."""
+    """Yield the entries of a group: keys and values of a mapping."""
     yield from group
     if isinstance(group, dict):
         yield from group.values()

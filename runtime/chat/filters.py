@@ -1,4 +1,4 @@
-"""Filters of Jinja that keep whose a text is, or are as Hugging Face's transformers has them."""
+"""Jinja's filters that keep track of the template's text, or behave as in transformers."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from runtime.chat.text import joined, respelled
 
 
 class Printer(Protocol):
-    """What a sandbox does for its filters."""
+    """The part of a sandbox that its filters use."""
 
     @property
     def budget(self) -> Budget:
@@ -23,17 +23,17 @@ class Printer(Protocol):
         """A value as it is printed."""
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """What a value has under a name."""
+        """Return a value's attribute or item."""
 
     def percent(self, template: str, values: Any) -> str:
         """`template % values`."""
 
     def concat(self, parts: Iterable[Any]) -> str:
-        """The parts one behind the other."""
+        """Concatenate the parts."""
 
 
 def filters_of(sandbox: Printer) -> dict[str, Callable[..., Any]]:
-    """The filters by name, of a sandbox whose renderings pay for what they do."""
+    """Return the filters by name, for a sandbox that charges for them."""
     text = sandbox.text
 
     def join(items: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
@@ -51,7 +51,7 @@ def filters_of(sandbox: Printer) -> dict[str, Callable[..., Any]]:
 
     def indent(s: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
         space = width if isinstance(width, str) else " " * width
-        # A line feed at the end begins a line of its own, which stays empty.
+        # A line feed at the end begins an empty line.
         lines = (text(s) + "\n").splitlines()
         parts: list[str] = [space] if first else []
         for place, line in enumerate(lines):

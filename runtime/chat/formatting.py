@@ -1,4 +1,4 @@
-"""Formatting of texts by a template, `%` and str.format, that keeps whose the text is."""
+"""Formatting in templates, `%` and str.format, that keeps track of the template's text."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +95,7 @@ class Fields:
 
 
 class _Values:
-    """What stands right of a `%`, taken one by one or by name. Owned by one formatting."""
+    """The right operand of a `%`, read in order or by name. Owned by one formatting."""
 
     def __init__(self, values: Any) -> None:
         self._all = values if isinstance(values, tuple) else (values,)

@@ -1,4 +1,4 @@
-"""Tools for a model whose template knows none: told in words, called in JSON between two marks."""
+"""Tools for templates without tool support: described in words, called in JSON between marks."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ Its result then comes between <tool_response> and </tool_response>."""
 def with_tools(
     messages: Sequence[Mapping[str, Any]], tools: Any, template: str
 ) -> list[Mapping[str, Any]]:
-    """The conversation with the tools told in a system message, and calls and results as texts.
+    """Return the conversation with tools in a system message, and calls and results as text.
 
-    Where the template takes no system message, they are told in front of the first message.
+    If the template has no system message, they are put before the first message.
     """
     listed = "\n".join(finite_json(tool).decode() for tool in tools)
     told = WORDS.format(tools=listed)

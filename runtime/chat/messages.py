@@ -11,7 +11,7 @@ from runtime.errors import InvalidRequest
 from runtime.tokenizer import well_formed
 
 Message = Mapping[str, Any]
-"""`role`, `content` (a text, parts or None), and what else a template knows of."""
+"""`role`, `content` (a string, parts or None), and other fields that a template may read."""
 
 ROLES = frozenset(
     {
@@ -19,13 +19,13 @@ ROLES = frozenset(
         *("observation", "tool_response", "human", "bot"),
     }
 )
-"""Roles that are a template's own words where it puts them between its own."""
+"""Roles that count as the template's own text."""
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
-"""Names under which messages and templates have what was thought before an answer."""
+"""Field names for the reasoning before an answer."""
 
 MOST_SHOWN = 40
-"""Characters of an unknown type of a part that are told."""
+"""Characters of an unknown part type in an error message."""
 
 TEXT_PARTS = {
     **dict.fromkeys(("text", "input_text", "output_text"), "text"),
@@ -35,11 +35,11 @@ TEXT_PARTS = {
 
 
 def for_template(messages: Iterable[Message], reads: Reads, budget: Budget) -> list[dict[str, Any]]:
-    """The messages in the form that a template reads.
+    """Return the messages in the form that a template reads.
 
-    Fields that are None are left out, and an empty list of tool calls too. A content is a list of
-    parts where the template goes through them, else a text; NoText where there is none.
-    Raises InvalidRequest for a part that is no text, and what `plain` raises.
+    Fields that are None and empty lists of tool calls are dropped. A content is a list of parts if
+    the template iterates them, else a string; NoText if there is none.
+    Raises InvalidRequest for a part that is not text, and what `plain` raises.
     """
     return [_message(message, reads, budget) for message in messages]
 
@@ -47,7 +47,7 @@ def for_template(messages: Iterable[Message], reads: Reads, budget: Budget) -> l
 def plain(value: Any, budget: Budget, level: int = 0) -> Any:
     """A value of JSON, with every text in it as UTF-8 can hold it and none the template's own.
 
-    Raises InvalidRequest where it is nested too deep, and Exhausted where it is too much.
+    Raises InvalidRequest if it is nested too deep, and Exhausted if it is too large.
     """
     budget.spend(CALL // 2)
     if isinstance(value, str):
@@ -123,9 +123,9 @@ def _with_arguments(function: dict[str, Any], budget: Budget) -> dict[str, Any]:
 
 
 def _mapping(arguments: Any, budget: Budget) -> Any:
-    """Arguments as templates want them, which OpenAI sends as the text of a JSON object.
+    """Return arguments as a mapping; OpenAI's format has them as the text of a JSON object.
 
-    What is no such text, as where a model was cut short, stands under the name `arguments`.
+    Other text, as of a truncated call, becomes the value of `arguments`.
     """
     if isinstance(arguments, str):
         budget.spend(20 * len(arguments))
@@ -141,7 +141,7 @@ def _mapping(arguments: Any, budget: Budget) -> Any:
 
 
 def _name_reasoning(message: dict[str, Any], reads: Reads) -> None:
-    """Give what was thought the name that the template reads, where it reads another."""
+    """Rename the reasoning field to the one that the template reads."""
     known = [name for name in REASONING if isinstance(message.get(name), str)]
     read = [name for name in REASONING if name in reads.names]
     if known and read and not any(name in read for name in known):

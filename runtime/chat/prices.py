@@ -1,7 +1,7 @@
-"""What methods of text and filters of Jinja cost: each pays before it is run.
+"""Prices of string methods and Jinja filters, which are charged before they run.
 
-An operation that isn't named here costs in proportion to what it is given. Here stand those that
-make more than they are given, or go through it more than once.
+Operations not listed here are charged by the size of their input. Those listed produce more than
+their input, or read it more than once.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,16 @@ Price = Callable[..., None]
 """Pays a budget for an operation on a value with these arguments."""
 
 WIDTH = 4
-"""Most bytes of a character."""
+"""Maximum bytes per character."""
 PIECE_BYTES = 200
-"""Of a short text of its own."""
+"""Overhead of a short string."""
 TEXT = 4
 """Work of a character that is looked at in Python's text functions."""
 LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 
 def default(budget: Budget, value: Any, *given: Any, **named: Any) -> None:
-    """Pay for each letter of a text and each entry of a list, but not for what stands in it."""
+    """Charge for each letter of a text or each entry of a list, but not for nested values."""
     size = len(value) * TEXT if isinstance(value, str) else entries(value) * CALL
     for each in (*given, *named.values()):
         size += TEXT * (len(each) if isinstance(each, str) else entries(each))
@@ -32,18 +32,18 @@ def default(budget: Budget, value: Any, *given: Any, **named: Any) -> None:
 
 
 def constant(budget: Budget, *given: Any, **named: Any) -> None:
-    """Pay for what costs the same whatever it is given."""
+    """Charge a constant price."""
     budget.spend(CALL)
 
 
 def whole(budget: Budget, value: Any, *given: Any, **named: Any) -> None:
-    """Pay for all that stands in a list, all the way down, and for its entries in order."""
+    """Charge for a list and everything nested in it, and for sorting its entries."""
     budget.spend(TEXT * budget.size(value) + CALL * entries(value))
     default(budget, value, *given, **named)
 
 
 def _search(budget: Budget, text: str, *given: Any, **named: Any) -> None:
-    """Finding a text in another, which may be tried at every place."""
+    """Charge for a substring search, which may be tried at every position."""
     wanted = 1
     for each in (*given, *named.values()):
         wanted = max(wanted, budget.size(each))
@@ -51,7 +51,7 @@ def _search(budget: Budget, text: str, *given: Any, **named: Any) -> None:
 
 
 def searched(length: int, wanted: int, backwards: bool = False) -> int:
-    """Work of finding `wanted` letters in `length`; forwards a long search is linear."""
+    """Return the work of finding `wanted` letters in `length`; a long forward search is linear."""
     if wanted > length:
         return 1
     if backwards or length < 2500 or wanted < 100:
@@ -152,7 +152,7 @@ def _listed(budget: Budget, value: Any) -> None:
 
 
 def _counted(budget: Budget, value: Any, *given: Any, **named: Any) -> None:
-    """A filter that makes so many lists, or fills one up to so many."""
+    """Charge for a filter that makes this many lists, or fills one up to this length."""
     default(budget, value)
     count = _number(*given, *named.values())
     budget.hold(count * ENTRY_BYTES)
@@ -207,7 +207,7 @@ def _json(
     if wide > 100:
         raise SecurityError("it indents JSON further than 100 columns")
     between = budget.size(separators) if separators else 4
-    # Indented, an entry at each level stands behind the spaces of all the levels around it.
+    # When indented, an entry at each level follows the spaces of all outer levels.
     made = size * (12 if ensure_ascii else 6) + size * between + size * max(wide, 0) * 4
     budget.check(made * WIDTH)
     work = 20 if indent is None else 100
@@ -228,7 +228,7 @@ def _pages(budget: Budget, value: Any, *given: Any, **named: Any) -> None:
 
 
 def _tags(budget: Budget, value: Any) -> None:
-    """Each tag that is taken out makes the whole text anew."""
+    """Charge for a copy of the whole text per removed tag."""
     size = budget.size(value)
     budget.spend(CALL + TEXT * size + size * size // 32)
 

@@ -1,9 +1,9 @@
 """The Jinja environment of chat templates, as Hugging Face's transformers sets it up.
 
-It is a sandbox that tells the template's text from others': literals of a template compile to
-TemplateText, and what joins text keeps track of it. A template comes from a file of unknown origin,
-so each rendering has a budget (`runtime.chat.budget`), which every operation pays into: blocks of
-statements for their nodes, operators, calls, filters and tests for what they are given and make.
+It is a sandbox that distinguishes the template's own text from other text: literals of a template
+compile to TemplateText, and operations that join text keep track of it. A template comes from a
+file of unknown origin, so each rendering has a budget (`runtime.chat.budget`): blocks of statements
+are charged for their nodes, operators, calls, filters and tests for their inputs and results.
 """
 
 import operator
@@ -41,9 +41,9 @@ from runtime.chat.text import NoText, TemplateText, joined
 from runtime.tokenizer import Watch, unwatched
 
 MAX_SPREAD = 100
-"""Arguments that `*` may make of a list."""
+"""Maximum number of arguments from `*`."""
 MAX_TIME_FORMAT_LENGTH = 256
-"""Characters that strftime may make of one."""
+"""Maximum length of a string from strftime."""
 
 METHODS_OF_TEXT = frozenset(
     {
@@ -65,7 +65,7 @@ PUBLIC: tuple[tuple[type | tuple[type, ...], frozenset[str]], ...] = (
     (Macro, frozenset({"arguments", "caller", "catch_kwargs", "catch_varargs", "name"})),
     (float, frozenset({"is_integer"})),
 )
-"""What a template may have of which values; of others it may have nothing."""
+"""The attributes that a template may access, by type; none of other types."""
 
 OPEN = (Namespace, Undefined, BlockReference, TemplateReference)
 """Values of which it may have all that Jinja's own sandbox gives."""
@@ -89,11 +89,11 @@ TEST_COMPARISONS = {
 
 
 class Refusal(TemplateError):
-    """What a template raises itself, by raise_exception."""
+    """Raised by a template itself, with raise_exception."""
 
 
 class Variables(Namespace):
-    """Jinja's namespace, which as text does not tell what it holds, since that may be itself."""
+    """Jinja's namespace; printing it does not show its contents, which may include itself."""
 
     def __repr__(self) -> str:
         return "<Namespace>"
@@ -109,7 +109,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[loopcontrols, GenerationTag],
-            optimized=False,  # what is folded while compiling would be paid by nobody
+            optimized=False,  # constant folding while compiling would not be charged
         )
         self.code_generator_class = TrackingCodeGenerator
         self._rendering = threading.local()
@@ -156,7 +156,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return str(budget.made(str(value)))
 
     def concat(self, parts: Iterable[Any]) -> TemplateText:
-        """Join what a template puts one behind the other."""
+        """Concatenate the parts that a template outputs."""
         budget = self.budget
         texts: list[str] = []
         length = 0
@@ -194,13 +194,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self.budget.made(obj[start:stop:step])
 
     def spread(self, arguments: Any) -> Any:
-        """What `*` or `**` makes arguments of."""
+        """Return the arguments for `*` or `**`."""
         if not isinstance(arguments, list | tuple | dict) or len(arguments) > MAX_SPREAD:
             raise SecurityError(f"it spreads more than {MAX_SPREAD} arguments, or no list")
         return arguments
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Compute what may grow."""
+        """Compute an operation whose result may be large."""
         budget = self.budget
         budget.spend(CALL)
         if isinstance(left, int | float) and isinstance(right, int | float):
@@ -217,7 +217,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return budget.made(super().call_binop(context, operator, left, right))
 
     def call(self, context: Context, called: Any, /, *args: Any, **named: Any) -> Any:
-        """Call what a template calls: its macros, and methods, which pay first."""
+        """Call a macro or a method, which is charged first."""
         budget = self.budget
         name, owner = getattr(called, "__name__", ""), getattr(called, "__self__", None)
         if isinstance(owner, str):
@@ -239,9 +239,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """`obj[argument]`; a key is looked at as a whole."""
+        """`obj[argument]`; charges for the whole key."""
         budget = self.budget
-        # What is no mapping is asked for an attribute after it failed as one.
+        # Values other than mappings are tried as items first, then as attributes.
         budget.spend(CALL if isinstance(obj, dict | list | str) else 4 * CALL)
         if not isinstance(argument, str):
             budget.spend(budget.size(argument))
@@ -277,7 +277,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self.concat(formatting.percent(template, values, self._formatted))
 
     def _formatted(self, value: Any) -> str:
-        """A value that is put into a text."""
+        """Return a value as it is inserted into a text."""
         text = self.text(value)
         self.budget.spend(len(text))
         return text
@@ -309,7 +309,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self.budget.spend(times * (len(value) + spans * CALL))
 
     def _paid(self, function: Callable[..., Any], price: prices.Price) -> Callable[..., Any]:
-        """A filter that pays for what it is given, then for what it makes."""
+        """Wrap a filter so that its input, then its result, are charged."""
         injected = 1 if hasattr(function, "jinja_pass_arg") else 0
 
         @wraps(function)
@@ -346,11 +346,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 CONTEXT = ("_loop_vars", "_block_vars")
-"""What Jinja hands on with every call."""
+"""Arguments that Jinja passes with every call."""
 
 
 class TrackingCodeGenerator(CodeGenerator):
-    """Writes the literals of a template as its own text, and what each block pays."""
+    """Compiles literals as the template's own text, and charges each block."""
 
     def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
         block = list(nodes)
@@ -437,7 +437,7 @@ class TrackingCodeGenerator(CodeGenerator):
 
 
 class GenerationTag(Extension):
-    """`{% generation %}` marks for training what an assistant said; here it is its content."""
+    """`{% generation %}` marks an assistant's text for training; here only its content counts."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -459,7 +459,7 @@ def _nodes_of(node: nodes.Node) -> int:
 
 
 def _between(separator: str, items: Iterable[Any]) -> Iterator[Any]:
-    """Items of a text's method join, which takes nothing but texts."""
+    """Yield the arguments of str.join, which must be strings."""
     for place, item in enumerate(items):
         if not isinstance(item, str):
             raise TypeError(f"sequence item {place}: expected str instance")

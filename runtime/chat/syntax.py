@@ -1,4 +1,4 @@
-"""What a template reads of a message, found in its syntax tree."""
+"""Finds in a template's syntax tree which fields of a message it reads."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,27 +9,27 @@ CONTENT = "content"
 MAX_INDIRECTIONS = 10
 """Variables and macros through which a content is followed, one after the other."""
 OF_ATTRIBUTES = frozenset({"selectattr", "rejectattr"})
-"""Filters that make no sense on a text; nor does `map` with an attribute."""
+"""Filters that never apply to a string; nor does `map` with an attribute."""
 OF_ENTRIES = OF_ATTRIBUTES | {"first", "last", "map", "select", "reject"}
 """Filters that give no content when they are put on one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What a template reads of messages. Immutable."""
+    """The fields and types of messages that a template reads. Immutable."""
 
     parts: bool
-    """Whether it goes through the parts of a content."""
+    """Whether it iterates the parts of a content."""
     asks_for_text: bool
-    """Whether it asks if a content is a text, and so takes both."""
+    """Whether it tests if a content is a string, and so accepts both."""
     names: frozenset[str]
     """Every name that it may look up in a message."""
     variables: frozenset[str]
-    """Every variable that it is to be told."""
+    """Every variable that it reads."""
 
 
 def reads_of(source: nodes.Template) -> Reads:
-    """What a template reads, by its syntax tree.
+    """Analyze a template's syntax tree.
 
     Variables and parameters of macros that are given a content are followed by their name, without
     regard to scopes: two variables of one name count as one.
@@ -60,7 +60,7 @@ def _names_of_contents(source: nodes.Template) -> frozenset[str]:
 
 
 def _given(source: nodes.Template) -> Iterator[tuple[str, nodes.Node]]:
-    """Names, and what they are given: by assignments, and as parameters of macros."""
+    """Yield names and their values: from assignments, and parameters of macros."""
     macros = {macro.name: macro for macro in source.find_all(nodes.Macro)}
     for assigned in source.find_all(nodes.Assign):
         for name in _names_in(assigned.target):

@@ -35,7 +35,7 @@ SET_BY_US = frozenset(
 MAX_SOURCE_LENGTH = 1 << 16
 """Characters of a template: four times those of the longest one known."""
 MAX_REASON_LENGTH = 300
-"""Characters of an error that are told."""
+"""Maximum length of an error message of a template."""
 SAMPLE_TEXT = "the text of a sample"
 """What `shows` looks for; no template has it."""
 FOR_TOOLS = "tool_use"
@@ -44,7 +44,7 @@ FOR_TOOLS = "tool_use"
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A template that can be run, and what it reads. Immutable."""
+    """A compiled template and the fields it reads. Immutable."""
 
     template: Template
     reads: Reads
@@ -52,7 +52,7 @@ class Compiled:
 
     @property
     def knows_tools(self) -> bool:
-        """Whether it tells the model of tools."""
+        """Whether it tells the model about tools."""
         return "tools" in self.reads.variables
 
 
@@ -102,9 +102,9 @@ def source_of(path: Path | None) -> str | None:
 class ChatTemplate:
     """Turns messages into the tokens of a prompt. Immutable, so any thread may use it.
 
-    What stands in a message is never parsed for control tokens or for tokens that mark turns; what
-    the template itself writes is. Between control tokens both are cut into tokens together, as
-    llama.cpp does.
+    Text in a message is never parsed for control tokens or for tokens that mark turns; text that
+    the template itself writes is. Between control tokens both are tokenized together, as in
+    llama.cpp.
     """
 
     def __init__(
@@ -141,10 +141,10 @@ class ChatTemplate:
         variables: Mapping[str, Any] | None = None,
         watch: Watch = unwatched,
     ) -> list[int]:
-        """Tokens of a conversation; `render` tells of the parameters, and raises the same.
+        """Return the tokens of a conversation; parameters and exceptions are those of `render`.
 
-        `watch` is also told before the rendering how many tokens there are at least: those of the
-        user's own texts, and one for each message, since no template lets turns run together.
+        Before the rendering `watch` also gets a lower bound of the tokens: those of the user's own
+        texts, and one for each message, since every template separates turns.
         """
         watch(max(len(messages), self._tokenizer.least_tokens(_typed_characters(messages))))
         text = self.render(
@@ -224,11 +224,11 @@ class ChatTemplate:
             return False
 
     def reasoning(self, *, with_tools: bool) -> ReasoningFormat:
-        """How the model thinks."""
+        """Return the format of the model's reasoning."""
         return reasoning_format(self._chosen({"tools": with_tools}).source)
 
     def tools(self) -> ToolFormat:
-        """How the model calls tools: in the generic form where its template tells of none."""
+        """Return the format of the model's tool calls: generic if its template shows none."""
         chosen = self._chosen({"tools": True})
         return tool_format(chosen.source) if chosen.knows_tools else HERMES
 
@@ -254,7 +254,7 @@ class ChatTemplate:
 
 
 def _mark_end(messages: list[dict[str, Any]]) -> str:
-    """Put a mark behind the last message's text, and give the mark."""
+    """Append a mark to the last message's text, and return the mark."""
     content = messages[-1][CONTENT] if messages else None
     if messages and isinstance(content, list):
         texts = [part for part in content if part.get("type") == "text"]
@@ -264,7 +264,7 @@ def _mark_end(messages: list[dict[str, Any]]) -> str:
     mark = "<continued here>"
     while mark in content:
         mark = f"<{mark}>"
-    # Where the space behind it is gone, the template trims, so the end of the text is trimmed too.
+    # If the space after it is gone, the template trims, so the end of the text is trimmed too.
     marked = f"{content}{mark} "
     if isinstance(messages[-1][CONTENT], list):
         texts[-1]["text"] = marked
@@ -274,7 +274,7 @@ def _mark_end(messages: list[dict[str, Any]]) -> str:
 
 
 def _cut(text: TemplateText, mark: str) -> TemplateText:
-    """A prompt up to the mark behind the last message's text."""
+    """Return a prompt up to the mark after the last message's text."""
     place = text.rfind(mark)
     if place < 0:
         raise InvalidRequest(
@@ -287,16 +287,16 @@ def _cut(text: TemplateText, mark: str) -> TemplateText:
 
 
 def _typed_characters(messages: Sequence[Message]) -> int:
-    """Characters that stand in every prompt made of these messages: templates drop no user's text.
+    """Return the number of characters of users' texts, which no template drops.
 
-    Of other roles' messages they may, as they drop what a model thought.
+    Texts of other roles may be dropped, such as reasoning.
     """
     contents = (message.get(CONTENT) for message in messages if message.get("role") == "user")
     return sum(len(text.strip()) for content in contents for text in _texts(content))
 
 
 def _texts(content: object) -> Iterator[str]:
-    """The texts of a message's content, which is one or a list of parts."""
+    """Yield the texts of a message's content, which is a string or a list of parts."""
     for part in content if isinstance(content, list) else (content,):
         text = part.get("text") if isinstance(part, Mapping) else part
         if isinstance(text, str):

@@ -16,8 +16,8 @@ Span = tuple[int, int]
 class TemplateText(str):
     """A string and the spans of it that are the template's own. Immutable.
 
-    What cuts, joins and replaces keeps track, and so does what changes the case of letters one by
-    one; other methods give plain strings.
+    Slicing, joining, replacing and changing the case of single letters keep the spans; other
+    methods return plain strings.
     """
 
     __slots__ = ("own",)
@@ -26,7 +26,7 @@ class TemplateText(str):
     """Ascending, none of them empty, no two of them touching."""
 
     def __new__(cls, text: str = "", own: Iterable[Span] = ()) -> "TemplateText":
-        """Take a text of which nothing is the template's own, but for the given spans."""
+        """Take a text of which only the given spans are the template's own."""
         made = super().__new__(cls, text)
         made.own = tuple(own)
         return made
@@ -136,7 +136,7 @@ class TemplateText(str):
         return respelled(self, super().casefold())
 
     def _found(self, parts: list[str], separator: str | None) -> list[str]:
-        """The parts of a split, which follow each other, with what is known of them."""
+        """Return the consecutive parts of a split, with their spans."""
         found: list[str] = []
         place = 0
         for part in parts:
@@ -156,10 +156,10 @@ class TemplateText(str):
 
 
 class NoText(str):
-    """The content of a message that has none: an empty text that is also none.
+    """The content of a message without one: an empty string that also counts as none.
 
-    A template that asks whether the content is none hears yes, and one that prints it, cuts it or
-    puts it between two texts finds nothing there.
+    A template's test for none is true, and printing, slicing or joining it adds
+    nothing.
     """
 
     __slots__ = ()
@@ -174,9 +174,9 @@ class NoText(str):
 
 
 def respelled(text: str, spelled: str) -> str:
-    """A text after its letters changed case, with what was known of it.
+    """Return a text with its spans after a change of case.
 
-    A letter that becomes several, as ß does, leaves the whole text plain.
+    A letter that becomes several, as ß does, makes the whole text count as typed.
     """
     if isinstance(text, TemplateText) and len(text) == len(spelled):
         return TemplateText(spelled, text.own)
@@ -184,7 +184,7 @@ def respelled(text: str, spelled: str) -> str:
 
 
 def joined(parts: Iterable[Any]) -> TemplateText:
-    """The parts one behind the other; spans that touch become one."""
+    """Concatenate the parts; adjacent spans become one."""
     texts = [part if isinstance(part, str) else str(part) for part in parts]
     own: list[Span] = []
     place = 0

@@ -32,11 +32,11 @@ class Call:
 
 
 Reader: TypeAlias = Callable[[str, Tools], list[Call] | None]
-"""The calls in a text between the marks of a format; None where it is broken."""
+"""Parses the calls in a text between the marks of a format; None if it is malformed."""
 
 
 def objects(text: str, tools: Tools) -> list[Call] | None:
-    """Calls as JSON objects, one behind the other or in an array."""
+    """Parse calls as JSON objects, in sequence or in an array."""
     decoder = _decoder()
     found: list[Call] = []
     place = _skip(text, 0)
@@ -101,7 +101,7 @@ def named(head: str, separator: str, *, fenced: bool = False) -> Reader:
 
 
 def tagged(call: str, call_end: str, key: str, value_end: str) -> Reader:
-    """A reader of calls whose arguments stand in tags of their own.
+    """Return a reader of calls whose arguments are in tags of their own.
 
     Patterns: the opening of a call with its group `name`, its end, the opening of an argument with
     its group `key` (and `text`, where the tag says that it is a text), and the argument's end.
@@ -138,7 +138,7 @@ def tagged(call: str, call_end: str, key: str, value_end: str) -> Reader:
 
 
 def first_of(*readers: Reader) -> Reader:
-    """A reader of what any of these reads."""
+    """Return a reader that tries each of these."""
 
     def read(text: str, tools: Tools) -> list[Call] | None:
         return next(filter(None, (reader(text, tools) for reader in readers)), None)
@@ -165,7 +165,7 @@ def python_calls(text: str, tools: Tools) -> list[Call] | None:
 
 
 def braced(text: str, tools: Tools) -> list[Call] | None:
-    """A call as Gemma writes it: `call:name{key:value}`, with texts in quotes of its own."""
+    """Parse a call in Gemma's form: `call:name{key:value}`, with its own quotes."""
     match = re.fullmatch(r"\s*call:(?P<name>[^{\s]+)\s*(?P<rest>\{.*)", text, re.DOTALL)
     if match is None:
         return None
@@ -184,7 +184,7 @@ BRACED_KEY = re.compile(r'\s*(?:<\|"\|>|")?([^:{}\[\],"<]*)(?:<\|"\|>|")?\s*:')
 
 
 def _braced_value(text: str, place: int, level: int) -> tuple[Any, int]:
-    """A value and where it ends. Raises ValueError."""
+    """Return a value and its end. Raises ValueError."""
     if level > MAX_DEPTH:
         raise ValueError("nested too deep")
     place = _spaces(text, place)
@@ -287,7 +287,7 @@ def _schema(tools: Tools, name: str, key: str) -> Any:
 
 
 def _typed(text: str, schema: Any) -> Any:
-    """A value that was written without its type, by its schema; by its looks where none is."""
+    """Convert a value written without a type by its schema, or by its form if there is none."""
     kinds = set(_kinds(schema))
     value = _value(text)
     if value is None and text.strip() not in ("null", "None"):
@@ -320,7 +320,7 @@ def _kind(value: Any) -> str:
 
 
 def _value(text: str) -> Any:
-    """A value in JSON's writing or in Python's; None where it is in neither."""
+    """Parse a value in JSON's or Python's notation; None if it is in neither."""
     value = _json(text)
     if value is None and len(text) <= MAX_LITERAL_LENGTH and text.strip()[:1] in tuple("[{("):
         try:
@@ -333,7 +333,7 @@ def _value(text: str) -> Any:
 
 
 def _unwrapped(text: str) -> str:
-    """A value without the line ends that stand between it and its tags."""
+    """Return a value without the line ends next to its tags."""
     return text.removeprefix("\n").removesuffix("\n")
 
 
@@ -344,7 +344,7 @@ def _skip(text: str, place: int) -> int:
 
 
 def _json(text: str) -> Any:
-    """A value of JSON, None where the text is none."""
+    """Parse a JSON value; None if the text is none."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):

@@ -15,7 +15,7 @@ NAME = "{name}"
 ARGUMENTS = "{arguments}"
 KEY = "{key}"
 INDEX = "{index}"
-"""Where a number stands by which the calls of an answer are told apart."""
+"""Placeholder of a number that distinguishes the calls of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +29,28 @@ class JsonCalls:
     between: str | None = "\n"
     """Between two calls; None where an answer has one alone."""
     after: str = ""
-    """Behind the last one, unless the answer's end stands for it."""
-    told_by: str = ""
-    """What the template must have in its text."""
+    """After the last one, unless the answer's end replaces it."""
+    signs: str = ""
+    """Text that the template must contain."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaggedCalls:
-    """Calls whose arguments stand in tags of their own, texts without quotes. Immutable."""
+    """Calls with arguments in tags of their own, strings without quotes. Immutable."""
 
     call: str
-    """What opens a call, with the place of its name."""
+    """Start of a call, with a placeholder for its name."""
     argument: str
-    """What opens an argument, with the place of its key."""
+    """Start of an argument, with a placeholder for its key."""
     argument_end: str
-    """What ends it, which so stands in no text."""
+    """End of an argument; no string may contain it."""
     gap: str
-    """Between the end of an argument and what follows."""
+    """Between the end of an argument and the next."""
     end: str
     before: str = ""
     between: str | None = "\n"
     after: str = ""
-    told_by: str = ""
+    signs: str = ""
 
 
 Written: TypeAlias = JsonCalls | TaggedCalls
@@ -72,7 +72,7 @@ WRITTEN: Mapping[str, tuple[Written, ...]] = {
             "<｜tool▁call▁end｜>",
             before="<｜tool▁calls▁begin｜>",
             after="<｜tool▁calls▁end｜>",
-            told_by="```json",
+            signs="```json",
         ),
         JsonCalls(
             "<｜tool▁call▁begin｜>{name}<｜tool▁sep｜>{arguments}<｜tool▁call▁end｜>",
@@ -91,7 +91,7 @@ WRITTEN: Mapping[str, tuple[Written, ...]] = {
         ),
     ),
     "mistral": (
-        JsonCalls("[TOOL_CALLS]{name}[ARGS]{arguments}", between="", told_by="[ARGS]"),
+        JsonCalls("[TOOL_CALLS]{name}[ARGS]{arguments}", between="", signs="[ARGS]"),
         JsonCalls(_OBJECT, before="[TOOL_CALLS][", between=", ", after="]"),
     ),
     "function-tags": (JsonCalls("<function={name}>{arguments}</function>", between=""),),
@@ -202,9 +202,9 @@ WRITTEN: Mapping[str, tuple[Written, ...]] = {
 
 def written_calls(format: ToolFormat, template: str) -> Written | None:
     """How calls of a format are written by a model with this template, where that is known."""
-    return next((each for each in WRITTEN.get(format.name, ()) if each.told_by in template), None)
+    return next((each for each in WRITTEN.get(format.name, ()) if each.signs in template), None)
 
 
 def generic_calls() -> Written:
-    """How calls are written where a model's own way is not known: the form of HERMES."""
+    """How calls are written if the model's own format is unknown: in the form of HERMES."""
     return WRITTEN[HERMES.name][0]

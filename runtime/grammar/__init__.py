@@ -1,4 +1,4 @@
-"""What a request's answer must look like: a schema, a regular expression, a choice or a grammar."""
+"""Constraints of an answer: a JSON schema, a regular expression, a choice or a grammar."""
 
 from runtime.grammar.answer import Calls, Thinking, answer_grammar, fitting_calls
 from runtime.grammar.compiler import GrammarCompiler

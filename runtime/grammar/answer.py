@@ -1,4 +1,4 @@
-"""The grammar of a chat's whole answer: a thought that is free, then a form, calls or a text.
+"""The grammar of a chat's whole answer: free reasoning, then a form, calls or a text.
 
 Marks that are control tokens of the model stand as tokens in it, all others as text.
 """
@@ -24,9 +24,9 @@ from runtime.grammar.tagged_values import NoTaggedValue, TaggedValue, tagged_val
 from runtime.tokenizer import Tokenizer
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-"""Names that may stand in every format as they are."""
+"""Names that every format can write unchanged."""
 GAP = r"GAP: /[ \t\r\n]{0,8}/"
-"""White space behind a thought."""
+"""White space after reasoning."""
 PLACES = re.compile(f"({re.escape(NAME)}|{re.escape(ARGUMENTS)}|{re.escape(INDEX)})")
 NUMBER = "NUMBER: /[0-9]{1,2}/"
 TEXT = "TEXT: /(?s:.*)/"
@@ -36,11 +36,11 @@ PLAIN_TEXT = r"PLAIN: /([^{\[ \t\r\n](?s:.*))?/"
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """How an answer may begin with a thought. Immutable."""
+    """How an answer may begin with reasoning. Immutable."""
 
     format: ReasoningFormat
     begun: bool
-    """Whether the prompt ends in a thought."""
+    """Whether the prompt ends inside reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Calls:
 
 
 def fitting_calls(written: Written | None, schemas: Mapping[str, Mapping[str, Any]]) -> Written:
-    """How these tools' calls can be written: the generic form where a model's own does not do."""
+    """Return how these tools' calls can be written: generically if the model's own form cannot."""
     if written is None or not all(map(PLAIN_NAME.fullmatch, schemas)):
         return generic_calls()
     if isinstance(written, TaggedCalls):
@@ -78,7 +78,7 @@ def answer_grammar(
     form: Grammar | None = None,
     calls: Calls | None = None,
 ) -> Grammar:
-    """What an answer of a model with this tokenizer must look like.
+    """Return the grammar of an answer of a model with this tokenizer.
 
     `field` is the request's field that asks for it. Raises InvalidRequest naming a keyword of a
     tool's schema that is not supported.
@@ -121,13 +121,13 @@ class _Builder:
         return ended if thinking.begun else f"({self._literal(format.start)} {ended})?"
 
     def _heads(self, thinking: Thinking | None) -> str:
-        """What stands in front of an answer that is no call, where the model's tokens have it."""
+        """Return the prefix of an answer that is no call, if the model's tokens have one."""
         heads = thinking.format.heads if thinking is not None else ()
         known = [head for head in heads if isinstance(self._parts(head)[0], int)]
         return f"({' | '.join(map(self._literal, known))})" if known else ""
 
     def _among_text(self, calls: Calls, made: str) -> str:
-        """A text in which calls may stand, each behind the mark that nothing else follows."""
+        """Return the rule of text with calls, each after a mark used for nothing else."""
         if not calls.format.start:
             return f"({made} | {self._rule(PLAIN_TEXT)})"
         written = calls.written
@@ -181,7 +181,7 @@ class _Builder:
         return [*pieces, written.end]
 
     def _value(self, value: TaggedValue, end: str) -> str:
-        """A value in tags with the tag behind it."""
+        """Return the rule of a value in tags, including the end tag."""
         if value.texts is not None:
             return f"({' | '.join(map(self._literal, value.texts))}) {self._literal(end)}"
         if value.schema is None:
@@ -197,7 +197,7 @@ class _Builder:
         return name
 
     def _expression(self, pieces: "list[_Piece]") -> str:
-        """Pieces in Lark, of which texts that follow each other are one."""
+        """Return pieces in Lark, with consecutive texts joined."""
         written: list[str] = []
         text = ""
         for piece in pieces:
@@ -209,7 +209,7 @@ class _Builder:
         return " ".join([*written, self._literal(text)])
 
     def _subgrammar(self, grammar: Grammar) -> str:
-        """The name by which another grammar stands in a rule."""
+        """Return the name of another grammar within a rule."""
         (only,) = json.loads(grammar.source)["grammars"]
         name = f"grammar{len(self.grammars)}"
         self.grammars.append({**only, "name": name})
@@ -241,7 +241,7 @@ class _Builder:
 
 @dataclass(frozen=True, slots=True)
 class _Expression:
-    """A part of a rule in Lark, beside texts that stand for themselves. Immutable."""
+    """A part of a rule in Lark, other than a literal. Immutable."""
 
     lark: str
 

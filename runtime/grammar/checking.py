@@ -1,4 +1,4 @@
-"""Whether grammars can be compiled, found out in a process of its own.
+"""Checks in a child process whether grammars can be compiled.
 
 The compiler follows references by recursion and weighs regular expressions against each other,
 which takes as much stack and time as a client likes. So each grammar is compiled there first: what
@@ -24,7 +24,7 @@ TOO_LARGE = "it takes too much work; make it smaller or nest it less"
 
 
 class CompilerProcess:
-    """Asks the process, and starts it again where it has ended. Any thread may use it.
+    """Sends grammars to the process, restarting it if it has ended. Any thread may use it.
 
     One grammar is compiled at a time.
     """
@@ -34,7 +34,7 @@ class CompilerProcess:
         self._process: subprocess.Popen[str] | None = None
         self._answers: SimpleQueue[str] = SimpleQueue()
         self.complaint = lru_cache(MAX_REMEMBERED)(self._complaint)
-        """What is wrong with a grammar in llguidance's form; empty where nothing is."""
+        """Return what is wrong with a grammar in llguidance's form; empty if nothing is."""
 
     def close(self) -> None:
         """End the process; the next question starts it again."""
@@ -57,7 +57,7 @@ class CompilerProcess:
             return str(json.loads(line))
 
     def _running(self) -> subprocess.Popen[str]:
-        """The process, which is started where there is none."""
+        """Return the process, started if there is none."""
         if self._process is None or self._process.poll() is not None:
             self._end()
             self._process = subprocess.Popen(
@@ -82,7 +82,7 @@ class CompilerProcess:
             process.kill()
             process.wait()
             assert process.stdin is not None
-            with suppress(OSError):  # of what was not read any more
+            with suppress(OSError):  # for output that was not read
                 process.stdin.close()
 
 
@@ -95,7 +95,7 @@ def _read(lines: IO[str], answers: "SimpleQueue[str]") -> None:
 
 
 def main() -> None:
-    """Answer each line, a grammar as a JSON text, with one: what is wrong with it."""
+    """Answer each line, a grammar as a JSON string, with one: what is wrong with it."""
     from llguidance import LLMatcher, LLParserLimits
 
     limits = LLParserLimits(verbose_errors=False)

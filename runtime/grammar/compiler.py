@@ -11,7 +11,7 @@ from runtime.grammar.matcher import GrammarFailed, Matcher
 from runtime.tokenizer import Tokenizer
 
 MAX_SHOWN = 200
-"""Characters of what is wrong with a grammar that its client is told."""
+"""Maximum length of an error message about a grammar."""
 LIMITS = LLParserLimits(step_lexer_fuel=100_000, step_max_items=20_000, verbose_errors=False)
 """Of the work for one mask: some milliseconds."""
 
@@ -19,7 +19,7 @@ _process = CompilerProcess()
 
 
 class _Vocabulary:
-    """What llguidance asks of a tokenizer."""
+    """The interface of a tokenizer for llguidance."""
 
     def __init__(self, tokenizer: Tokenizer, end: int) -> None:
         self._tokenizer = tokenizer
@@ -32,7 +32,7 @@ class _Vocabulary:
 
 
 class GrammarCompiler:
-    """Makes matchers for one tokenizer. Any thread may use it; what is costly is made once."""
+    """Makes matchers for one tokenizer. Any thread may use it; costly parts are made once."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -42,7 +42,7 @@ class GrammarCompiler:
     def matcher(self, grammar: Grammar) -> Matcher:
         """A matcher at the beginning of a grammar, its first mask computed.
 
-        Raises InvalidRequest where the grammar is wrong, or takes too much work or time.
+        Raises InvalidRequest if the grammar is wrong, or takes too much work or time.
         """
         if not self._tokenizer.end_of_generation:
             raise _refusal(grammar, "the model has no token that ends a text")
@@ -61,7 +61,7 @@ class GrammarCompiler:
         return matcher
 
     def _shared_table(self) -> LLTokenizer:
-        """The bytes of every token, as llguidance wants them."""
+        """Return the bytes of every token, for llguidance."""
         with self._making:
             if self._table is None:
                 ends = sorted(self._tokenizer.end_of_generation)

@@ -1,4 +1,4 @@
-"""How long the fixed texts of a pattern are, with its repeats written out.
+"""Computes the length of the fixed texts of a pattern, with its repeats expanded.
 
 llguidance writes `(a{1000}){1000}` out as one text and copies what is left of it at every
 character, so the work for a mask grows with that length.
@@ -34,16 +34,16 @@ class FixedText:
 
     @property
     def length(self) -> int:
-        """The most characters that an alternative has so far, in the group that is open."""
+        """Maximum length of an alternative so far, in the open group."""
         return max(self._groups[-1].longest, self._groups[-1].length)
 
     def item(self, length: int) -> None:
-        """Go on by a part of so many characters; what is not fixed counts as one."""
+        """Add a part of this length; a part that is not fixed counts as one."""
         self._groups[-1].length += length
         self._groups[-1].last = length
 
     def repeat(self, times: int) -> None:
-        """Write the last item so many times."""
+        """Repeat the last item this many times."""
         group = self._groups[-1]
         group.length += group.last * (times - 1)
         group.last *= times
@@ -65,7 +65,7 @@ class FixedText:
 
 
 def expect_short_pattern(pattern: str, field: str) -> None:
-    """Raise InvalidRequest where a pattern, in Rust's syntax, has too long a fixed text."""
+    """Raise InvalidRequest if a pattern, in Rust's syntax, has too long a fixed text."""
     fixed = FixedText()
     at = 0
     while at < len(pattern):
@@ -98,7 +98,7 @@ def expect_short_pattern(pattern: str, field: str) -> None:
 
 
 def expect_short_text(length: int, field: str) -> None:
-    """Raise InvalidRequest where a fixed text is too long."""
+    """Raise InvalidRequest if a fixed text is too long."""
     if length > MAX_FIXED:
         raise InvalidRequest(
             f"{field} cannot be honoured: it holds a fixed text of more than {MAX_FIXED}"
@@ -116,7 +116,7 @@ def _class_end(pattern: str, at: int) -> int:
         if letter == "[":
             depth += 1
             at += pattern.startswith("^", at)
-            at += pattern.startswith("]", at)  # it stands for itself there
+            at += pattern.startswith("]", at)  # a literal there
         elif letter == "]":
             depth -= 1
             if depth == 0:

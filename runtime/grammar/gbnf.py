@@ -40,7 +40,7 @@ class _Rule:
 
 
 def lark_of(text: str, field_name: str) -> str:
-    """The same grammar in Lark. Raises InvalidRequest saying where it is wrong."""
+    """Return the same grammar in Lark. Raises InvalidRequest saying where it is wrong."""
     rules = _Reader(text, field_name).rules()
     flat = _flat(rules)
     lengths: dict[str, int] = {}
@@ -98,7 +98,7 @@ def _fixed_length(rule: _Rule, lengths: dict[str, int]) -> int:
 
 
 class _Reader:
-    """Reads a text from its beginning to its end. Owned by one call."""
+    """Reads a text once. Owned by one call."""
 
     def __init__(self, text: str, field_name: str) -> None:
         self._text = text
@@ -142,7 +142,7 @@ class _Reader:
             self._skip(ANY_SPACE)
 
     def _sequence(self, rule: _Rule, depth: int) -> bool:
-        """Read items up to what ends them; False where there is none."""
+        """Read items up to their end; False if there is none."""
         found = False
         while self._item(rule, depth):
             found = True

@@ -16,17 +16,17 @@ from runtime.tokenizer import well_formed
 MAX_CHARACTERS = 1 << 16
 """Of a grammar as it was sent."""
 WHITE_SPACE = r" |\n[ \t]{0,20}"
-"""Between JSON's tokens, each time at most once: a model could go on with blanks for ever."""
+"""Between JSON tokens, at most once each: a model could write blanks forever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """What an answer must look like, checked as far as it can be without a model. Immutable."""
+    """The grammar of an answer, checked as far as possible without a model. Immutable."""
 
     source: str
     """As llguidance reads it."""
     field: str
-    """The field of the request that it came in."""
+    """The request's field that it comes from."""
 
     @classmethod
     def json_schema(cls, schema: Any, *, field: str, white_space: bool = True) -> Self:
@@ -54,13 +54,13 @@ class Grammar:
 
     @classmethod
     def regex(cls, pattern: str, *, field: str) -> Self:
-        """A text that a regular expression in Rust's syntax matches as a whole."""
+        """Return the grammar of text matching a regular expression in Rust's syntax."""
         expect_short_pattern(expect_short(pattern, field), field)
         return cls(LLMatcher.grammar_from_regex(pattern), field)
 
     @classmethod
     def choice(cls, texts: Sequence[str], *, field: str) -> Self:
-        """One of some texts."""
+        """Return the grammar of one of some texts."""
         for text in texts:
             expect_short(text, field)
         if not texts or not all(texts):
@@ -71,12 +71,12 @@ class Grammar:
 
     @classmethod
     def gbnf(cls, text: str, *, field: str) -> Self:
-        """What a grammar in llama.cpp's GBNF derives from its rule root."""
+        """Return the grammar of the rule root in llama.cpp's GBNF."""
         return cls(LLMatcher.grammar_from_lark(lark_of(expect_short(text, field), field)), field)
 
 
 def expect_short(text: str, field: str) -> str:
-    """The text. Raises InvalidRequest where it is too long."""
+    """Return the text. Raises InvalidRequest if it is too long."""
     if not text.isascii() and text != well_formed(text):
         raise InvalidRequest(f"{field} holds half of a surrogate pair", field=field)
     if len(text) > MAX_CHARACTERS:

@@ -89,9 +89,9 @@ def arguments_schema(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def checked_schema(schema: Any, field: str) -> Any:
-    """The schema without keywords that ask for nothing; what it lacks is left to the compiler.
+    """Return the schema without keywords that have no effect; the compiler checks the rest.
 
-    Raises InvalidRequest naming the keyword that is not supported, and where it stands.
+    Raises InvalidRequest naming the keyword that is not supported, and its place.
     """
     return _checked(schema, field, field, MAX_DEPTH)
 
@@ -143,7 +143,7 @@ def _checked(schema: Any, place: str, field: str, depth: int) -> Any:
 
 
 def _expect_short_texts(name: str, value: Any, field: str) -> None:
-    """Raise InvalidRequest where a keyword holds too long a fixed text."""
+    """Raise InvalidRequest if a keyword has too long a fixed text."""
     if name == "pattern" and isinstance(value, str):
         expect_short_pattern(value, field)
     elif name == "patternProperties" and isinstance(value, dict):

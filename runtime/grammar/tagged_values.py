@@ -1,4 +1,4 @@
-"""Arguments of a tool that stand in tags of their own: which of them a grammar can hold.
+"""Arguments of a tool in tags of their own: which values a grammar can express.
 
 A text in tags has no quotes, so what it is depends on its schema alone.
 """
@@ -11,22 +11,22 @@ from typing import Any
 NOTES = frozenset({"title", "description", "default", "examples", "$comment", "deprecated"})
 """Keywords that hold nothing."""
 OF_OBJECTS = NOTES | {"type", "properties", "required", "additionalProperties", "$defs", "$schema"}
-"""Keywords that arguments in tags may have as a whole."""
+"""Keywords supported for arguments in tags."""
 NOT_TEXT = frozenset({"integer", "number", "boolean", "array", "object", "null"})
 KEY = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class NoTaggedValue(Exception):
-    """A schema that no grammar of tags can hold; what is wrong with it."""
+    """A schema that cannot be expressed in tags, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaggedValue:
-    """What may stand between the tags of one argument. Immutable."""
+    """Possible values between the tags of one argument. Immutable."""
 
     required: bool
     texts: tuple[str, ...] | None = None
-    """The only texts that may, where there are such."""
+    """The only allowed texts, if limited."""
     schema: Mapping[str, Any] | None = None
     """The schema of a value in JSON; any text where this is None too."""
 
@@ -34,7 +34,7 @@ class TaggedValue:
 def tagged_values(schema: Mapping[str, Any]) -> dict[str, TaggedValue]:
     """The arguments of a tool by their names, in the schema's order.
 
-    Raises NoTaggedValue where one of them cannot be held.
+    Raises NoTaggedValue if one of them cannot be expressed.
     """
     for name in schema:
         if name not in OF_OBJECTS:
