@@ -54,7 +54,7 @@ def exact_model(name: str, format: str) -> TinyModel:
         tiny,
         embedding=WIDTH,
         heads=4,
-        kv_heads=tiny.kv_heads,
+        kv_heads=min(tiny.kv_heads, 4),
         head_dim=_head_dim(tiny),
         value_dim=HEAD_DIM if tiny.value_dim else 0,
         varied=_varied(tiny.varied),

@@ -58,6 +58,8 @@ class TinyModel:
     """Layers that have it in the place of attention."""
     output_norm: str = "output_norm"
     experts: int = 0
+    used: int = 3
+    """Experts that answer for a token."""
     dense: int = 0
     """Layers at the beginning that have no experts."""
     selection_bias: bool = False
@@ -233,7 +235,7 @@ class _Writing:
             **model.metadata,
         }
         if model.experts:
-            keys |= {"expert_count": model.experts, "expert_used_count": 3}
+            keys |= {"expert_count": model.experts, "expert_used_count": model.used}
             keys["expert_feed_forward_length"] = model.feed_forward
         if model.shared:
             keys["expert_shared_feed_forward_length"] = model.shared

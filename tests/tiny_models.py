@@ -19,6 +19,10 @@ EXPERTS = ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
 LAYER_NORM = "attention.layer_norm_epsilon"
 LAYER_NORMS: Mapping[str, Any] = {"norm_biases": True, "epsilon_key": LAYER_NORM}
 """LayerNorms with biases."""
+DEEP: Mapping[str, Any] = {
+    **{"embedding": 32, "heads": 2, "kv_heads": 2, "feed_forward": 32, "gain": 0.7}
+}
+"""Narrow, since there are many layers."""
 YARN: Mapping[str, Value] = {
     "rope.scaling.type": "yarn",
     "rope.scaling.factor": 4.0,
@@ -678,6 +682,53 @@ TINY_MODELS: Mapping[str, TinyModel] = {
         metadata={"rope.dimension_count": 8},
     ),
     "xverse": TinyModel(architecture="xverse", tied=False),
+    # llama.cpp rotates models of 32 layers only, and gives those of 40 the bias by distance.
+    "baichuan": TinyModel(architecture="baichuan", layers=32, **DEEP, tied=False),
+    "baichuan-13b": TinyModel(architecture="baichuan", layers=40, **DEEP, tied=False),
+    "bloom": TinyModel(
+        architecture="bloom",
+        heads=6,
+        kv_heads=6,
+        embedding=96,
+        fused=("attn_qkv",),
+        biases=("attn_qkv", "attn_output", "ffn_up", "ffn_down"),
+        **LAYER_NORMS,
+        gated=False,
+        embedding_norm=True,
+    ),
+    "mpt": TinyModel(
+        architecture="mpt",
+        kv_heads=4,
+        fused=("attn_qkv",),
+        epsilon_key=LAYER_NORM,
+        gated=False,
+        metadata={"attention.clamp_kqv": 1.0, "attention.max_alibi_bias": 8.0},
+    ),
+    "refact": TinyModel(architecture="refact", kv_heads=1),
+    "llama4": TinyModel(
+        architecture="llama4",
+        layers=5,
+        experts=8,
+        used=1,
+        shared=96,
+        shared_gate=False,
+        tied=False,
+        metadata={"interleave_moe_layer_step": 1},
+    ),
+    "granite_swa": TinyModel(
+        architecture="granite_swa",
+        layers=4,
+        sinks=True,
+        metadata={
+            **WINDOW,
+            "attention.sliding_window_pattern": [True, True, False, True],
+            "attention.rope_pattern": [1, 0, 1, 1],
+            "attention.scale": 0.1,
+            "embedding_scale": 3.0,
+            "residual_scale": 0.4,
+            "logit_scale": 2.5,
+        },
+    ),
     "openelm": TinyModel(
         architecture="openelm",
         head_dim=16,

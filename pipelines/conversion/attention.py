@@ -5,7 +5,6 @@ gets zeros beside them: products with zeros change no logit and no answer.
 """
 
 import numpy as np
-from onnx import TensorProto, helper
 
 from pipelines.conversion.architectures import (
     Heads,
@@ -16,13 +15,29 @@ from pipelines.conversion.architectures import (
     QueryTemperature,
     Rotary,
 )
+from pipelines.conversion.architectures.spec import ALIBI_COLUMNS
 from pipelines.conversion.latent_attention import LatentAttentionNodes
 from pipelines.conversion.nodes import Nodes, Value
 from pipelines.conversion.pools import Pool
 from runtime.gguf import GGUFFile
 from runtime.interface import PAGE_POOL, PAGE_POOL_OUT, PAGE_TABLE, POSITIONS, ROW_STARTS
 
+ALIBI_STEP = 256
+"""Positions are written to keys as multiples of this, and the rest."""
 ROWS = {"positions": POSITIONS, "row_starts": ROW_STARTS, "page_table": PAGE_TABLE}
+
+
+def alibi_slopes(heads: int, largest: float) -> np.ndarray:
+    """Slopes of the heads: a geometric sequence; beyond a power of two those between (ALiBi)."""
+    power = 1 << (heads.bit_length() - 1)
+    exponents = [
+        largest * (head + 1) / power
+        if head < power
+        else largest * (2 * (head - power) + 1) / (2 * power)
+        for head in range(heads)
+    ]
+    slopes: np.ndarray = np.exp2(-np.array(exponents))
+    return slopes
 
 
 class AttentionNodes:
@@ -46,6 +61,8 @@ class AttentionNodes:
                 self.rotary_angles(layer.rotary)
         if self.spec.query_temperature is not None:
             self.temperature(self.spec.query_temperature)
+        if self.spec.alibi:
+            self.alibi_positions()
 
     def of(self, block: str, layer: Layer, hidden: str) -> str:
         """Attention of a normed input over the pages."""
@@ -58,7 +75,9 @@ class AttentionNodes:
             query, key, value = self.query(block, layer, layer.query_key_value, hidden), "", ""
         else:
             query, key, value = self.query_key_value(block, layer, layer.query_key_value, hidden)
-        if spec.query_temperature is not None:
+        temperature = spec.query_temperature
+        is_rotated = bool(layer.rotary.inverse_frequencies)
+        if temperature is not None and (temperature.rotated_too or not is_rotated):
             query = nodes.plain("Mul", f"{block}.attn_q_temperature", query, "temperature")
         if layer.reads_pages_of is not None:
             rotated = self.rotated(block, layer, query)
@@ -113,6 +132,8 @@ class AttentionNodes:
             query = self.widened(query, heads.count, heads.width, self.page_heads(heads))
             key = self.widened(key, heads.kv, heads.width, kv_heads)
             value = self.widened(value, heads.kv, heads.value, kv_heads)
+        if self.spec.alibi:
+            query, key = self.biased(block, heads, query, key)
         rotated = f"{block}.rotary"
         angles = self.rotary_angles(layer.rotary)
         self.nodes.node(
@@ -135,6 +156,41 @@ class AttentionNodes:
         zeros = nodes.stored(f"{pads[0]}_{pads[1]}.behind", behind)
         wide = nodes.plain("Pad", f"{name}.wide", by_head, zeros)
         return nodes.reshaped(f"{name}.flat", wide, page_heads * head_dim)
+
+    def alibi_positions(self) -> None:
+        """Columns [T, 1, D] of the keys that hold positions: multiples of ALIBI_STEP, and the rest.
+
+        ALiBi adds -slope * (own position - key's position) to a logit. What all logits of a query
+        have in common changes nothing, so the query's columns hold its slope and the key's its
+        position, in two numbers that float16 has exactly.
+        """
+        nodes, name = self.nodes, "alibi"
+        nodes.cast(f"{name}.position", POSITIONS)
+        position = nodes.reshaped(f"{name}.positions", f"{name}.position", 1, 1)
+        step = nodes.number(ALIBI_STEP)
+        steps = nodes.plain("Div", f"{name}.steps", position, step)
+        whole = nodes.plain("Floor", f"{name}.whole", steps)
+        before = nodes.plain("Mul", f"{name}.before", whole, step)
+        rest = nodes.plain("Sub", f"{name}.rest", position, before)
+        both = nodes.joined(f"{name}.both", whole, rest, axis=2)
+        width = self.spec.head_dim - ALIBI_COLUMNS
+        pads = np.array([0, 0, width, 0, 0, ALIBI_COLUMNS - 2], np.int64)
+        nodes.plain("Pad", f"{name}.columns", both, nodes.stored(f"{name}.pads", pads))
+
+    def biased(self, block: str, heads: Heads, query: str, key: str) -> tuple[str, str]:
+        """Queries and keys with the columns of ALiBi."""
+        nodes, spec = self.nodes, self.spec
+        width, page_heads = spec.head_dim - ALIBI_COLUMNS, self.page_heads(heads)
+        rows = np.zeros((page_heads, spec.head_dim), np.float32)
+        slopes = alibi_slopes(page_heads, spec.alibi) / spec.attention_scale
+        rows[:, width], rows[:, width + 1] = slopes * ALIBI_STEP, slopes
+        row = nodes.stored("alibi.slopes", rows.reshape(-1))
+        by_head = nodes.reshaped(f"{key}.by_head", key, spec.kv_heads, spec.head_dim)
+        placed = nodes.plain("Add", f"{block}.attn_k_placed", by_head, "alibi.columns")
+        return (
+            nodes.plain("Add", f"{block}.attn_q_sloped", query, row),
+            nodes.reshaped(f"{placed}.flat", placed, spec.kv_heads * spec.head_dim),
+        )
 
     def answers(self, attended: str, heads: Heads) -> str:
         """What the heads of a layer answer, [T, heads * value], without the zeros."""
@@ -230,6 +286,11 @@ class AttentionNodes:
         if spec.normalizes_values:
             ones = nodes.stored(f"{heads.value}.ones", np.ones(heads.value, np.float32))
             value = nodes.rms_norm(f"{block}.attn_v_norm", value, ones)
+        if spec.unit_query_key_norm and layer.rotary.inverse_frequencies:
+            # A rotation keeps lengths, so these norms may come before it.
+            ones = nodes.stored(f"{heads.width}.ones", np.ones(heads.width, np.float32))
+            query = nodes.rms_norm(f"{query}_norm", query, ones)
+            return query, nodes.rms_norm(f"{key}_norm", key, ones), value
         if layer.query_norm is None or layer.key_norm is None:
             return query, key, value
         if spec.norm_follows_rotary:
@@ -288,12 +349,12 @@ class AttentionNodes:
         return self.angles[rotary]
 
     def temperature(self, temperature: QueryTemperature) -> None:
-        """Factors [T, 1] of the queries by position: 1 + scale * ln(1 + floor(p / length))."""
+        """Factors [T, 1] of the queries by position: 1 + scale * ln(1 + (p + offset) // length)."""
         name = "temperature"
-        position = f"{name}.position"
-        self.nodes.nodes.append(
-            helper.make_node("Cast", [POSITIONS], [position], position, to=TensorProto.FLOAT)
-        )
+        position = self.nodes.cast(f"{name}.position", POSITIONS)
+        if temperature.offset:
+            offset = self.nodes.number(temperature.offset)
+            position = self.nodes.plain("Add", f"{name}.offset", position, offset)
         lengths = self.nodes.plain(
             "Div", f"{name}.lengths", position, self.nodes.number(temperature.length)
         )

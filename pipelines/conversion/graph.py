@@ -188,7 +188,8 @@ class _Builder(Nodes):
         router = self.linear(f"{name}_router", weights.router, hidden)
         matrices = {"gate": weights.gate, "up": weights.up, "down": weights.down}
         selection = weights.selection
-        inputs = {"x": hidden, "router": router}
+        read = self.shared_out(name, hidden, router) if weights.scales_input else hidden
+        inputs = {"x": read, "router": router}
         inputs |= {port: self.blocks(each.weight) for port, each in matrices.items()}
         vectors = {f"{port}_bias": each.bias for port, each in matrices.items()}
         vectors["selection_bias"] = selection.selection_bias
@@ -219,6 +220,13 @@ class _Builder(Nodes):
             opened = self.plain("Sigmoid", f"{name}_shared_gate_open", gate)
             shared = self.plain("Mul", f"{name}_shared_gated", shared, opened)
         return self.plain("Add", f"{name}_answers", fed, shared)
+
+    def shared_out(self, name: str, hidden: str, router: str) -> str:
+        """The input times the share of the only expert: the largest gate (Llama 4)."""
+        axis = self.stored("router.axis", np.array([1], np.int64))
+        largest = self.plain("ReduceMax", f"{name}_router_largest", router, axis)
+        share = self.plain("Sigmoid", f"{name}_router_share", largest)
+        return self.plain("Mul", f"{name}_router_shared", hidden, share)
 
     def feed_forward(self, name: str, weights: FeedForward, hidden: str) -> str:
         """A feed-forward; the nodes are called `name`_gate, `name`_up and so on."""

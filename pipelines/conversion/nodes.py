@@ -128,6 +128,12 @@ class Nodes:
         pads = self.stored(f"{columns}.columns_behind", np.array([0] * 5 + [columns], np.int64))
         return self.plain("Pad", name, hidden, pads)
 
+    def cast(self, name: str, hidden: str) -> str:
+        """Integers as float32."""
+        node = helper.make_node("Cast", [hidden], [name], name, to=TensorProto.FLOAT)
+        self.nodes.append(node)
+        return name
+
     def ones_like(self, name: str) -> str:
         """Ones, as many as another value has numbers."""
         shape = self.plain("Shape", f"{name}.shape", name)

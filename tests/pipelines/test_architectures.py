@@ -119,6 +119,18 @@ def test_latent_attention_caches_what_its_file_allows(tmp_path: Path) -> None:
     assert split.layers[0].rotary.magnitude == 1
 
 
+def test_one_depth_of_a_family_has_a_bias_in_place_of_a_rotation(tmp_path: Path) -> None:
+    rotary, biased = tiny(tmp_path, "baichuan"), tiny(tmp_path, "baichuan-13b")
+    assert (rotary.alibi, biased.alibi) == (0, 8)
+    assert all(rotated(rotary))
+    assert not any(rotated(biased))
+
+
+def test_a_model_of_chunks_is_served_as_far_as_one_chunk_goes(tmp_path: Path) -> None:
+    metadata = {"context_length": 1 << 20}
+    assert tiny(tmp_path, "llama4", metadata=metadata).context_length == 8192
+
+
 def test_heads_may_differ_between_layers(tmp_path: Path) -> None:
     spec = tiny(tmp_path, "openelm")
     assert [(layer.heads.count, layer.heads.kv) for layer in spec.layers] == [

@@ -17,6 +17,9 @@ class Routing:
     gating: Literal["softmax", "sigmoid"] | None = "softmax"
     """What makes probabilities of the logits; None: the file says it, and its groups."""
     activation: Literal["silu", "clamped_silu"] = "silu"
+    scales_input: bool = False
+    """The only expert of a token answers whole, and reads its input times the sigmoid of its
+    logit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,8 @@ class Architecture:
     """Whether only sliding layers are rotated, in a model that has such."""
     unrotated_period: int = 0
     """Every so many layers the last is not rotated."""
+    rotary_pattern: bool = False
+    """`attention.rope_pattern` says which layers are rotated."""
     rotary_switch: bool = False
     """`rope.scaling.finetuned` false means no rotation at all."""
     window_base: float | None = None
@@ -108,6 +113,13 @@ class Architecture:
     """Default of `residual_scale` is this / sqrt(layers)."""
     logit_width: int = 0
     """Default of `logit_scale` is this / embedding_length."""
+    alibi: float = 0.0
+    """Default of `attention.max_alibi_bias`."""
+    alibi_layers: int = 0
+    """Models with this many layers have that bias, others are rotated; 0: all have it."""
+    chunk: int = 0
+    """Sliding layers attend to what stands in the same chunk of so many positions. Up to there
+    that is all, and longer contexts are not served."""
     position_embedding: bool = False
     """Each position has an embedding of its own, `position_embd`."""
     embedding_norm: bool = False
@@ -116,6 +128,10 @@ class Architecture:
     """Default of `attention.scale`; 0 for 1 / sqrt(width of a head)."""
     scaled_by_width_at: int = 0
     """With this many layers, queries are scaled by 1 / sqrt(embedding_length / heads)."""
+    query_temperature: float = 0.0
+    """Queries of layers that are not rotated grow with the logarithm of their chunk."""
+    unit_query_key_norm: bool = False
+    """Queries and keys are normalized without weights, in layers that are rotated."""
     attention_softcap: float = 0.0
     """Default of `attn_logit_softcapping`."""
     logit_softcap: float = 0.0

@@ -1,6 +1,6 @@
 """The tensors of one block -> Layer."""
 
-from pipelines.conversion.architectures.architecture import Architecture
+from pipelines.conversion.architectures.architecture import Architecture, Routing
 from pipelines.conversion.architectures.directory import Keys, Tensors
 from pipelines.conversion.architectures.expert_selection import expert_selection
 from pipelines.conversion.architectures.latent import LatentShape
@@ -229,9 +229,16 @@ class Blocks:
             down=tensors.stacked(f"{block}.ffn_down_exps", count, width, hidden),
             selection=selection,
             activation=routing.activation,
+            scales_input=self.scales_input(routing, selection.used),
             shared=shared,
             shared_gate=shared_gate,
         )
+
+    def scales_input(self, routing: Routing, used: int) -> bool:
+        """Whether a share acts on what an expert reads; only with one expert for a token."""
+        if routing.scales_input and used != 1:
+            self.keys.refuse("expert_used_count", f"is {used}, supported is 1")
+        return routing.scales_input
 
     def hidden(self, block: str) -> int:
         """Values between the matrices of a dense feed-forward."""

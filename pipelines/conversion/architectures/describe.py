@@ -9,6 +9,7 @@ from pipelines.conversion.architectures.latent import LatentShape
 from pipelines.conversion.architectures.recurrence import recurrent_layers
 from pipelines.conversion.architectures.rotation import latent_scale, rotaries, windows
 from pipelines.conversion.architectures.spec import (
+    ALIBI_COLUMNS,
     Heads,
     LayerEmbedding,
     Linear,
@@ -84,6 +85,7 @@ class _Reader:
         scale = self.attention_scale(count, heads_of[0])
         if self.latent is not None:
             scale = latent_scale(keys, rotary_of[0], self.latent.key)
+        alibi = self.alibi(count)
         is_tied = row.tied_only or "output.weight" not in tensors
         spec = ModelSpec(
             architecture=row.name,
@@ -93,7 +95,7 @@ class _Reader:
             embedding_length=self.width,
             heads=max(each.count for each in heads_of),
             kv_heads=max(each.kv for each in heads_of),
-            head_dim=max(each.width for each in heads_of),
+            head_dim=max(each.width for each in heads_of) + (ALIBI_COLUMNS if alibi else 0),
             norm_kind=row.norm_kind,
             epsilon=keys.positive(
                 "attention.layer_norm_rms_epsilon"
@@ -106,6 +108,8 @@ class _Reader:
             value_scale=self.scale("attention.value_scale"),
             attention_scale=scale,
             attention_softcap=self.softcap("attn_logit_softcapping", row.attention_softcap),
+            alibi=alibi,
+            unit_query_key_norm=row.unit_query_key_norm,
             query_temperature=self.query_temperature(),
             clamp=self.softcap("attention.clamp_kqv", 0.0),
             activation=row.activation,
@@ -197,6 +201,13 @@ class _Reader:
         """A bound that only the families which use it may have."""
         return self.keys.softcap(key, default) if key in self.architecture.reads else default
 
+    def alibi(self, layers: int) -> float:
+        """The bias by distance in place of a rotation, where family or file want it."""
+        row = self.architecture
+        if row.alibi_layers and layers != row.alibi_layers:
+            return 0.0
+        return self.softcap("attention.max_alibi_bias", row.alibi)
+
     def attention_scale(self, layers: int, heads: Heads) -> float:
         """By default 1 / sqrt(width of a head)."""
         default: float = self.architecture.attention_scale or heads.width**-0.5
@@ -209,7 +220,8 @@ class _Reader:
         length = self.keys.count("context_length")
         if length < 2:
             self.keys.refuse("context_length", f"is {length}, which has no place for an answer")
-        return length
+        chunk = self.architecture.chunk
+        return min(length, chunk) if chunk else length
 
     def embedding_scale(self) -> float:
         by_width = self.architecture.embedding_by_width
@@ -225,6 +237,9 @@ class _Reader:
 
     def query_temperature(self) -> QueryTemperature | None:
         """Only where the file asks for it; its length is by default the original context."""
+        row = self.architecture
+        if row.query_temperature:
+            return QueryTemperature(row.query_temperature, row.chunk, offset=1, rotated_too=False)
         scale = self.scale("attention.temperature_scale", 0.0)
         if scale == 0:
             return None

@@ -99,6 +99,8 @@ class Keys:
         value = self.value(key)
         if not isinstance(value, np.ndarray):
             return (self.count(key, default),) * layers
+        if value.dtype.kind == "b":
+            value = value.astype(np.int8)
         if value.dtype.kind not in "iu" or len(value) < layers or (value < 0).any():
             self.fail(key, f"is {value}, no count for each of {layers} layers")
         return tuple(int(each) for each in value[:layers])

@@ -53,8 +53,9 @@ def rotaries(
 ) -> tuple[Rotary, ...]:
     """The rotation of every layer."""
     style = _style(keys, architecture)
-    if style is None:
+    if style is None or architecture.alibi_layers == len(windows):
         return (Rotary("neox", ()),) * len(windows)
+    rotated = _rotated_layers(keys, architecture, len(windows))
     dimensions = _dimensions(keys, "rope.dimension_count", heads[0].width, heads, windows, False)
     sliding_dimensions = dimensions
     if architecture.layered:
@@ -74,11 +75,19 @@ def rotaries(
     if architecture.rotary_switch and not keys.flag("rope.scaling.finetuned", True):
         everywhere = sliding = none
     of_global = none if architecture.rotated == "sliding" and any(windows) else everywhere
-    period = architecture.unrotated_period
     return tuple(
-        none if period and (index + 1) % period == 0 else sliding if window else of_global
+        none if not rotated[index] else sliding if window else of_global
         for index, window in enumerate(windows)
     )
+
+
+def _rotated_layers(keys: Keys, architecture: Architecture, layers: int) -> list[bool]:
+    """Which layers are rotated, as the file or the family says."""
+    key = "attention.rope_pattern"
+    if architecture.rotary_pattern and keys.value(key) is not None:
+        return [bool(each) for each in keys.counts(key, None, layers)]
+    period = architecture.unrotated_period
+    return [not period or (index + 1) % period != 0 for index in range(layers)]
 
 
 def _dimensions(

@@ -23,6 +23,10 @@ class Norm:
     bias: TensorInfo | None = None
 
 
+ALIBI_COLUMNS = 16
+"""Of each query and key, for the bias by distance: two, and zeros as GPU kernels want them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Heads:
     """The heads of one layer's attention."""
@@ -49,10 +53,13 @@ class Rotary:
 
 @dataclass(frozen=True, slots=True)
 class QueryTemperature:
-    """Queries at position p are multiplied by 1 + scale * ln(1 + floor(p / length))."""
+    """Queries at position p are multiplied by 1 + scale * ln(1 + floor((p + offset) / length))."""
 
     scale: float
     length: int
+    offset: int = 0
+    rotated_too: bool = True
+    """Else only in layers that are not rotated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +183,8 @@ class Experts:
     activation: Literal["silu", "clamped_silu"]
     shared: FeedForward | None
     """Added for every token."""
+    scales_input: bool
+    """The only expert of a token reads its input times the sigmoid of its logit."""
     shared_gate: TensorInfo | None
     """[C]: the shared answer is multiplied by the sigmoid of its product with the input."""
 
@@ -294,6 +303,10 @@ class ModelSpec:
     """Factor of what the heads answer."""
     attention_scale: float
     attention_softcap: float
+    alibi: float
+    """Largest exponent of ALiBi's slopes (arXiv 2108.12409); 0 for none."""
+    unit_query_key_norm: bool
+    """Queries and keys of rotated layers are normalized without weights."""
     query_temperature: QueryTemperature | None
     clamp: float
     """Queries, keys and values stay within plus and minus this; 0 for no bounds."""
