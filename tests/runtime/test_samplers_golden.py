@@ -1,0 +1,53 @@
+"""What llama.cpp's own samplers leave of the same logits, and take greedily."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.sampling import Sampler, SamplingParameters, SequenceBreakers, StepLogits
+from runtime.sampling.rows import Row, _candidates, _change
+from tests.golden import sampler_cases
+from tests.golden.sampler_cases import DISTRIBUTIONS, GREEDY, SAID, SIZE, flat_logits, logits
+
+GOLDEN = json.loads(Path(sampler_cases.__file__).with_name("samplers.json").read_text())
+BREAKERS = SequenceBreakers(
+    single=frozenset(head for head, *tail in sampler_cases.BREAKERS if not tail),
+    longer={head: (tuple(tail),) for head, *tail in sampler_cases.BREAKERS if tail},
+)
+
+
+def sampler(case: dict[str, Any]) -> Sampler:
+    fields = {"top_k": 0, "top_p": 1.0, "seed": 1, **case}
+    return Sampler(SamplingParameters(**fields, breakers=BREAKERS), SAID)
+
+
+def left(case: dict[str, Any], values: np.ndarray) -> dict[int, float]:
+    """The tokens that may be drawn, and their probabilities."""
+    row = sampler(case).row(StepLogits(values[np.newaxis]), 0)
+    assert isinstance(row, Row)
+    if row.parts:
+        _change([row])
+    candidates = _candidates([row], SIZE)
+    candidates.apply(row.parameters.samplers)
+    weights = np.exp(candidates.logits[0].astype(np.float64))
+    weights /= weights.sum()
+    shares = zip(candidates.tokens[0].tolist(), weights.tolist(), strict=True)
+    return {token: share for token, share in shares if share > 0}
+
+
+@pytest.mark.parametrize("index", range(len(DISTRIBUTIONS)), ids=lambda i: str(DISTRIBUTIONS[i]))
+def test_tokens_and_probabilities_are_those_of_llama_cpp(index: int) -> None:
+    for seed, expected in enumerate(GOLDEN["left"][index]):
+        found = left(DISTRIBUTIONS[index], logits(seed))
+        assert sorted(found) == sorted(token for token, _ in expected)
+        assert found == pytest.approx(dict(expected), rel=1e-4, abs=2e-7)
+
+
+@pytest.mark.parametrize("index", range(len(GREEDY)), ids=lambda i: str(GREEDY[i]))
+def test_greedy_tokens_are_those_of_llama_cpp(index: int) -> None:
+    greedy = sampler({**GREEDY[index], "temperature": 0.0})
+    steps = [StepLogits(flat_logits(step)[np.newaxis]) for step in range(sampler_cases.STEPS)]
+    assert [greedy.sample(step, 0) for step in steps] == GOLDEN["taken"][index]
