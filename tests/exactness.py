@@ -1,4 +1,4 @@
-"""Logits of a file as we serve it and as it is meant exactly, and how far apart they are."""
+"""Logits of a file as served and computed exactly, and their divergence."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def step(tokens: list[int]) -> StepInputs:
 
 
 def exact_logits(path: Path, tokens: list[int]) -> np.ndarray:
-    """Float32 throughout: what the file means."""
+    """Float32 throughout: the exact logits."""
     file = GGUFFile.open(path)
     spec = describe(file)
     model = ReferenceModel(

@@ -1,4 +1,4 @@
-"""A session whose steps a test holds, lets go one by one, and makes fail."""
+"""A session whose steps a test holds, releases one by one, and makes fail."""
 
 import math
 import threading
@@ -32,7 +32,7 @@ class HeldSession:
         self.broken = False
         """Whether steps fail."""
         self.fault: Fault | None = None
-        """What steps do instead, where a test wants it."""
+        """Replacement of a step, if a test sets it."""
 
     @property
     def manifest(self) -> Manifest:

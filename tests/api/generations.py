@@ -29,7 +29,7 @@ def ended(
     error: str | None = None,
     context: object = None,
 ) -> Generation:
-    """A request that went through phases of so many seconds; None: it never left the one before."""
+    """A request with phases of these seconds; None: it did not reach the phase."""
     generation = running(request_id, context=context)
     for token in tokens:
         generation.append(token)
@@ -52,7 +52,7 @@ def ended(
 
 
 def publish(generation: Generation, *tokens: int, reason: FinishReason | None = None) -> None:
-    """Hand out tokens as the engine does; the last one ends the request where there is a reason."""
+    """Publish tokens as the engine does; the last one ends the request if there is a reason."""
     for index, token in enumerate(tokens):
         last = reason if index == len(tokens) - 1 else None
         generation.append(token)

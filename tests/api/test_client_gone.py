@@ -1,4 +1,4 @@
-"""A client that goes while its prompt is made tokens: no work goes on for it."""
+"""A client that disconnects while its prompt is tokenized: work for it stops."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.api.serving import Serving
 
 
 def gone(callback: Callable[[], None]) -> None:
-    """WATCH_CLIENT of a client that has gone already."""
+    """WATCH_CLIENT of a client that has already disconnected."""
     callback()
 
 

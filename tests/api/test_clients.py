@@ -1,4 +1,4 @@
-"""The two clients of the API document, taken from its text and run as they stand."""
+"""The two clients of the API document, taken from its text and run unchanged."""
 
 import json
 import shutil
@@ -128,7 +128,7 @@ def test_the_javascript_client_reads_events_that_arrive_in_pieces(serving: Servi
 
 @contextmanager
 def cutting_proxy(port: int, *, pieces_of: int) -> Iterator[str]:
-    """The address of a proxy that hands on what a server sends in pieces of so many bytes."""
+    """The address of a proxy that forwards a server's output in pieces of this many bytes."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def hand_on() -> None:

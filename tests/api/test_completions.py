@@ -46,7 +46,7 @@ def text_of(sent: list[dict[str, Any]]) -> str:
 
 
 def tokens_and_text(serving: Serving, **fields: Any) -> tuple[list[int], str]:
-    """What the documented route answers to the same request."""
+    """The documented route's answer to the same request."""
     answer = serving.generate(**{**GREEDY, **fields}).json()
     return answer["tokens"], answer["text"]
 
@@ -151,7 +151,7 @@ def test_an_end_token_is_a_stop_and_may_be_ignored(serve: Serve, serving: Servin
 
 
 class Stop:
-    """A stop string that a greedy answer comes to, and what is before it."""
+    """A stop string in a greedy answer, and the text before it."""
 
     def __init__(self, serving: Serving) -> None:
         # Long enough for the string to lie in more than one token.
@@ -185,7 +185,7 @@ def test_a_stop_string_ends_the_text_before_it(serving: Serving) -> None:
 
 @dataclass
 class ControlToken:
-    """A sampled answer in which a control token comes, which ends nothing by itself."""
+    """A sampled answer with a control token, which does not end it."""
 
     fields: dict[str, Any]
     name: str

@@ -1,4 +1,4 @@
-"""What deploy/ tells Prometheus and Grafana, held against a real scrape."""
+"""The files for Prometheus and Grafana in deploy/, compared with a real scrape."""
 
 import json
 import re

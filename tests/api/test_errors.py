@@ -1,4 +1,4 @@
-"""What an error is called, and how it is told in each dialect."""
+"""Codes of errors, and their form in each API."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What fails while a request's text is made, before it is submitted or after: it fails alone."""
+"""A failure while a request's text is made, before or after its submission, fails it alone."""
 
 import threading
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from runtime.detokenizer import StreamDecoder
 from runtime.tokenizer import Tokenizer
 from tests.api.serving import Serving, eventually
 from tests.faults.points import (
-    NEIGHBOURS,
+    OTHER_PROMPTS,
     POINTS,
     SECRET,
     VICTIM_PROMPT,
@@ -65,19 +65,19 @@ POINTS_OF_TEXT = (
 )
 
 
-class Neighbours:
+class OtherRequests:
     """Greedy requests that run while something fails."""
 
     def __init__(self, serving: Serving) -> None:
         self._answers: dict[int, str] = {}
 
         def ask(index: int) -> None:
-            body = {"prompt": NEIGHBOURS[index], "max_tokens": 20, "temperature": 0}
+            body = {"prompt": OTHER_PROMPTS[index], "max_tokens": 20, "temperature": 0}
             answer = serving.post("/v1/completions", json=body)
             self._answers[index] = answer.json()["choices"][0]["text"]
 
         self._clients = [
-            threading.Thread(target=ask, args=(index,)) for index in range(len(NEIGHBOURS))
+            threading.Thread(target=ask, args=(index,)) for index in range(len(OTHER_PROMPTS))
         ]
         for client in self._clients:
             client.start()
@@ -134,11 +134,11 @@ def test_a_text_that_fails_fails_alone(
     error: BaseException,
     stream: bool,
 ) -> None:
-    expected = Neighbours(serving).texts()
+    expected = OtherRequests(serving).texts()
     serving.session.hold()
-    neighbours = Neighbours(serving)
+    others = OtherRequests(serving)
     serving.session.wait_for_step()
-    eventually(lambda: serving.services.slots.in_use == len(NEIGHBOURS))
+    eventually(lambda: serving.services.slots.in_use == len(OTHER_PROMPTS))
     original = getattr(point.owner, point.function)
 
     def raising(*arguments: Any, **named: Any) -> Any:
@@ -146,8 +146,8 @@ def test_a_text_that_fails_fails_alone(
             raise error
         return original(*arguments, **named)
 
-    if point.owner is openai_answer:  # which the neighbours have behind them
-        eventually(lambda: len(serving.services.requests.running()) == len(NEIGHBOURS))
+    if point.owner is openai_answer:  # which the other requests have passed
+        eventually(lambda: len(serving.services.requests.running()) == len(OTHER_PROMPTS))
     with monkeypatch.context() as patch:
         patch.setattr(point.owner, point.function, raising)
         if not point.is_before:
@@ -155,7 +155,7 @@ def test_a_text_that_fails_fails_alone(
         answer = victim(serving, stream=stream, chat=point.name == "the template")
         expect_failure(answer, in_stream=stream and not point.is_before)
     serving.session.let_go()
-    assert neighbours.texts() == expected
+    assert others.texts() == expected
     expect_nothing_is_left(serving)
     assert victim(serving, stream=stream).status_code == 200
 
@@ -187,11 +187,11 @@ def test_a_stream_of_the_document_ends_as_failed(
 def test_a_request_that_fails_in_the_engine_is_told_in_its_dialect(
     serving: Serving, monkeypatch: pytest.MonkeyPatch, point: FaultPoint, stream: bool
 ) -> None:
-    expected = Neighbours(serving).texts()
+    expected = OtherRequests(serving).texts()
     with monkeypatch.context() as patch:
         point.arm(patch, serving.session)
         serving.session.hold()
-        neighbours = Neighbours(serving)
+        others = OtherRequests(serving)
         serving.session.wait_for_step()
         serving.session.let_go()
         answer = victim(serving, stream=stream, tokens=True)
@@ -199,5 +199,5 @@ def test_a_request_that_fails_in_the_engine_is_told_in_its_dialect(
             expect_failure(answer, in_stream=stream)
         else:
             assert answer.status_code == 200
-        assert neighbours.texts() == expected
+        assert others.texts() == expected
     expect_nothing_is_left(serving)

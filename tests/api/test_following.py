@@ -1,4 +1,4 @@
-"""A server follows the version of its model that is current, whatever goes wrong on the way."""
+"""A server follows the current version of its model, whatever fails on the way."""
 
 import itertools
 import logging
@@ -23,7 +23,7 @@ from tests.models import write_tiny_llama
 
 
 class Server:
-    """What a server that follows `tiny` is made of; `failing` are versions that do not load."""
+    """The parts of a server that follows `tiny`; `failing` are versions that do not load."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings

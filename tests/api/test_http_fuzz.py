@@ -40,7 +40,7 @@ INSIDE = re.compile(
 
 
 def read_in_pieces(data: bytes, cuts: list[int]) -> list[tuple[Any, ...]]:
-    """The requests that are read of bytes that come in pieces, to the first that is refused."""
+    """The requests parsed from bytes in pieces, up to the first that is refused."""
     memory = BodyMemory(4_000)
     limits = Limits(3_000, 60.0, memory)
     adjustments = Adjustments(max_request_header_size=2_000)

@@ -1,4 +1,4 @@
-"""What the server reads of a connection: one meaning only, and within limits."""
+"""The server reads requests unambiguously and within limits."""
 
 import json
 import socket
@@ -63,7 +63,7 @@ def test_what_is_malformed_or_has_two_meanings_is_400_and_closes(
         assert answer.status == 400
         assert answer.closes
         assert json.loads(answer.body)["status"] == "error"
-        # What stands behind it is never read as a request.
+        # Bytes after it are never read as a request.
         assert connection.ended()
     assert serving.get("/health").ok
 
@@ -197,7 +197,7 @@ def test_a_client_that_expects_continue_sends_its_body_then(serving: Serving) ->
 
 @pytest.fixture
 def half(serve: Serve) -> tuple[Serving, bytes]:
-    """A server that holds bodies of 200,000 bytes, and most of a request of so many."""
+    """A server with a limit of 200,000 bytes for bodies, and most of a request of that size."""
     serving = serve(max_body_bytes=200_000, max_held_body_bytes=200_000)
     body = b'{"prompt": "%s", "max_tokens": 0}' % (b"x" * 199_960)
     whole = post(body)

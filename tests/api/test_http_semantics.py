@@ -1,4 +1,4 @@
-"""What clients of HTTP expect of every route: HEAD, slashes, packed bodies, names of errors."""
+"""HTTP semantics of every route: HEAD, slashes, compressed bodies, names of errors."""
 
 import gzip
 import json

@@ -23,7 +23,7 @@ ODD: tuple[Any, ...] = (7.25, "odd", {"odd": [1]}, ["odd"])
 
 
 def unknown(route: str, **fields: Any) -> tuple[str, ...]:
-    """What a route ignores of a body. Raises InvalidRequest."""
+    """The fields of a body that a route ignores. Raises InvalidRequest."""
     body = json.dumps({**BODIES[route][1], **fields}).encode()
     if route == "/generate":
         return GenerateRequest.parse(body).unknown

@@ -1,4 +1,4 @@
-"""Taking connections where the system has none left to give."""
+"""Accepting connections when the system has no descriptors left."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What a body may be: JSON in UTF-8, strictly; every fault names its field."""
+"""A body is strict JSON in UTF-8; every error names its field."""
 
 import json
 import math

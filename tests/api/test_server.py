@@ -1,4 +1,4 @@
-"""Binding, loading behind the open port, and the graceful end."""
+"""Binding, loading after the port is open, and the graceful shutdown."""
 
 import json
 import os

@@ -36,7 +36,7 @@ def successor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def loader(serving: Serving, folder: Path) -> tuple[Load, HeldSession]:
-    """What loads the other model as version 2 for this server, and its session."""
+    """A loader of the other model as version 2 for this server, and its session."""
     settings, services = serving.services.settings, serving.services
     session = HeldSession(Session(folder, settings=settings))
 

@@ -1,4 +1,4 @@
-"""Routes that show what the model is given: they agree with what is generated from."""
+"""Routes that show tokens and prompts agree with what the engine gets."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A server whose files change hands out nothing wrong, says so, and serves again when it can."""
+"""A server whose files change returns no wrong token, says so, and recovers if it can."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The commands on a whole tiny model, from the GGUF to text and logits."""
+"""The commands on a tiny model, from the GGUF to text and logits."""
 
 from pathlib import Path
 

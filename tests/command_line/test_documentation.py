@@ -34,7 +34,7 @@ ELSEWHERE = {
     ".venv/bin/dagster job execute -m pipelines.definitions": "tests/pipelines/test_dagster.py",
     "cd deploy/prometheus && prometheus": "tests/api/test_dashboards.py",
 }
-"""Commands that need a machine of their own: what they begin with, and who tests them."""
+"""Commands that need a machine of their own: their beginning, and the test that covers them."""
 
 
 @dataclass(frozen=True)

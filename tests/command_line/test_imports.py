@@ -1,4 +1,4 @@
-"""What a server has imported when it is ready: serving installs without the pipelines' packages."""
+"""The imports of a ready server: serving works without the pipelines' packages."""
 
 import os
 import re

@@ -23,7 +23,7 @@ CLIENTS = 4
 
 
 class Clients:
-    """Clients that ask again and again, and all that they were answered."""
+    """Clients that send requests repeatedly, and all their answers."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -1,4 +1,4 @@
-"""What `rocmforge score` accepts as a token sequence."""
+"""Token sequences that `rocmforge score` accepts."""
 
 from pathlib import Path
 

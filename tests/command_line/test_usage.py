@@ -1,4 +1,4 @@
-"""What the command line says when it is asked wrongly."""
+"""Messages of the command line for wrong usage."""
 
 import os
 import subprocess

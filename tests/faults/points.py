@@ -1,6 +1,6 @@
 """The named points at which something is made to fail, and whom that may hurt.
 
-A test arms one and lets a victim (VICTIM_PROMPT, VICTIM_SEED) run beside neighbours.
+A test arms one and lets a victim (VICTIM_PROMPT, VICTIM_SEED) run in a batch with others.
 """
 
 from collections.abc import Callable
@@ -27,9 +27,9 @@ from runtime.tokenizer import Tokenizer
 from tests.held_session import Fault, HeldSession
 
 VICTIM_PROMPT = [201, 202, 203, 201, 202, 203, 201, 202, 203]
-"""Repeats itself, so that guesses are made. No neighbour has its first tokens."""
+"""Repeats itself, so that guesses are made. No other prompt has its first tokens."""
 VICTIM_SEED = 424242
-NEIGHBOURS = ([1, 2, 3, 4, 5, 6, 7], [9, 8, 7, 6], list(range(20, 60)))
+OTHER_PROMPTS = ([1, 2, 3, 4, 5, 6, 7], [9, 8, 7, 6], list(range(20, 60)))
 SECRET = "/secret/path/of/the/server"
 """Stands in every exception; no client may read it."""
 

@@ -1,4 +1,4 @@
-"""Each fault point in an engine that serves neighbours too: none is hurt, no page is lost."""
+"""Each fault point in an engine with other requests: their text stays, no page is lost."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from runtime.sampling import SamplingParameters
 from runtime.session import Session
 from runtime.settings import Settings
 from tests.faults.points import (
-    NEIGHBOURS,
+    OTHER_PROMPTS,
     POINTS,
     SECRET,
     VICTIM_PROMPT,
@@ -54,8 +54,8 @@ class Running:
         )
         self.engine.start()
 
-    def neighbours(self) -> list[Generation]:
-        return [self.engine.submit(prompt, GREEDY, TOKENS) for prompt in NEIGHBOURS]
+    def others(self) -> list[Generation]:
+        return [self.engine.submit(prompt, GREEDY, TOKENS) for prompt in OTHER_PROMPTS]
 
     def victim(self) -> Generation:
         sampling = SamplingParameters(temperature=0.01, seed=VICTIM_SEED)
@@ -72,10 +72,10 @@ def running(prepared: Path, settings: Settings) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def expected(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, ...]]:
-    """What the neighbours generate where nothing fails."""
+    """What the other requests generate if nothing fails."""
     settings = Settings(home=tmp_path_factory.mktemp("home"), cache_tokens=1024, threads=2)
     started = Running(prepared, settings)
-    generations = started.neighbours()
+    generations = started.others()
     for generation in generations:
         assert generation.wait(HELD_SECONDS)
     started.engine.stop()
@@ -90,24 +90,24 @@ def test_a_fault_hurts_nobody_but_whom_it_must(
     point: FaultPoint,
 ) -> None:
     running.session.hold()
-    neighbours = running.neighbours()
+    others = running.others()
     running.session.wait_for_step()
     victim = running.victim()
     with monkeypatch.context() as patch:
         point.arm(patch, running.session)
         running.session.let_go()
-        for generation in (victim, *neighbours):
+        for generation in (victim, *others):
             assert generation.wait(HELD_SECONDS)
     engine = running.engine
     match point.hurts:
         case Hurts.NOBODY:
-            ended_well = [victim, *neighbours]
+            ended_well = [victim, *others]
         case Hurts.VICTIM:
-            ended_well = neighbours
+            ended_well = others
         case _:
             ended_well = []
     if point.hurts is Hurts.ENGINE:
-        for generation in (victim, *neighbours):
+        for generation in (victim, *others):
             # It may have ended well before.
             is_whole = generation.token_count == TOKENS
             assert generation.error == (None if is_whole else DIED)
@@ -116,14 +116,14 @@ def test_a_fault_hurts_nobody_but_whom_it_must(
         with pytest.raises(EngineUnavailable):
             engine.submit([1], GREEDY, 1)
         return
-    for generation in (victim, *neighbours):
+    for generation in (victim, *others):
         assert (generation.finish_reason is FinishReason.LENGTH) == (generation in ended_well)
         assert (generation.error is None) == (generation in ended_well)
         assert SECRET not in (generation.error or "")
-    if neighbours[0] in ended_well:
-        assert [generation.tokens for generation in neighbours] == expected
+    if others[0] in ended_well:
+        assert [generation.tokens for generation in others] == expected
     assert engine.statistics().completed == len(ended_well)
-    again = running.neighbours()
+    again = running.others()
     for generation, tokens in zip(again, expected, strict=True):
         assert generation.wait(HELD_SECONDS)
         assert generation.tokens == tokens
@@ -146,7 +146,7 @@ def test_faults_in_any_order_leave_an_engine_whole_that_is_short_of_pages_and_pl
     for point in points:
         with pytest.MonkeyPatch.context() as patch:
             point.arm(patch, running.session)
-            generations = [running.victim(), *running.neighbours(), running.victim()]
+            generations = [running.victim(), *running.others(), running.victim()]
             for generation in generations:
                 assert generation.wait(HELD_SECONDS)
         running.session.fault = None

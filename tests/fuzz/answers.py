@@ -10,7 +10,7 @@ from tests.fuzz.http_requests import Sent
 from tests.live.server import SECONDS, LiveServer
 
 SECRETS = re.compile(rb"Traceback|File \"|site-packages|\.py\b|/home/|/tmp/|/work/|0x[0-9a-f]{9,}")
-"""What no client is to see: an exception's text and the server's paths."""
+"""Text that no client may see: exceptions and the server's paths."""
 FULL = 503
 OF_HTTP_ITSELF = (501, 505)
 """A transfer coding or a version of HTTP that is not served: only bytes on the wire ask for it."""
@@ -79,7 +79,7 @@ class Client:
 
 
 def fault(sent: Sent, answer: Answer) -> str | None:
-    """What is wrong with an answer; None where it is as it has to be."""
+    """Return what is wrong with an answer, or None."""
     if answer.status >= 500 and not (
         (answer.status == FULL and answer.retry_after is not None)
         or (sent.raw and answer.status in OF_HTTP_ITSELF)

@@ -1,4 +1,4 @@
-"""Do with a file what the program does with it: every outcome is a model or one clear error."""
+"""Process a file as the program does: every outcome is a model or one clear error."""
 
 import contextlib
 import resource

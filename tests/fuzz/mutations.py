@@ -1,4 +1,4 @@
-"""GGUF files taken apart, broken in one or a few places, and written again."""
+"""GGUF files parsed, broken in one or a few places, and written again."""
 
 import random
 import struct
@@ -21,7 +21,7 @@ NEW_KEYS = (
 
 @dataclass
 class Parts:
-    """A GGUF taken apart; everything may be made wrong. Owned by the thread that mutates it."""
+    """A parsed GGUF; everything may be made wrong. Owned by the thread that mutates it."""
 
     values: list[tuple[bytes, int, bytes]] = field(default_factory=list)
     """Key, type and payload."""

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.fuzz.answers import Client, fault
 from tests.fuzz.http_requests import REQUESTS, Sent
-from tests.live.neighbour import Neighbour
+from tests.live.background_stream import BackgroundStream
 from tests.live.server import Ended, LiveServer, Vitals, options_of
 from tests.models import write_tiny_llama
 
@@ -24,7 +24,7 @@ CACHE_TOKENS = 1024
 WARM_UP = 150
 """Requests after which everything that is kept for later requests has been made."""
 REMEMBERED = 30
-"""Requests before a failure that are told, since a neighbour's fault may come late."""
+"""Requests before a failure that are told, since a fault may come late."""
 FEW_THREADS = ("--max-batch-size", "4", "--max-queue-length", "8")
 """A thread's stack is memory once a request went deep in it: with few all have been used soon."""
 LOOK_EACH = 500
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class Target:
-    """A server with its neighbour, started again where a request ended it. Owned by one thread."""
+    """A server with a background stream, restarted if a request ended it. Owned by one thread."""
 
     def __init__(self, model: Path | str, folder: Path) -> None:
         self._model = model
@@ -51,7 +51,7 @@ class Target:
         self.server = LiveServer(self._model, self._folder, *options_of(CACHE_TOKENS, *FEW_THREADS))
         self.server.wait_until_ready()
         self._client = Client(self.server)
-        self.neighbour = Neighbour(self.server)
+        self.background = BackgroundStream(self.server)
         self.count = 0
 
     def send(self, sent: Sent) -> None:
@@ -70,9 +70,11 @@ class Target:
             raise AssertionError(f"the server ended: {wrong}\n{self.server.log_text()[-3000:]}")
         if wrong:
             raise AssertionError(wrong)
-        if self.neighbour.failure is not None:
-            wrong, self.neighbour = self.neighbour.failure, Neighbour(self.server)
-            raise AssertionError(f"the neighbour: {wrong}; the last requests: {list(self._last)}")
+        if self.background.failure is not None:
+            wrong, self.background = self.background.failure, BackgroundStream(self.server)
+            raise AssertionError(
+                f"the background stream: {wrong}; the last requests: {list(self._last)}"
+            )
         self.count += 1
         if self.count == WARM_UP or self.count % LOOK_EACH == 0:
             self.held.append(self.server.vitals())
@@ -80,7 +82,7 @@ class Target:
 
     def expect_all_back(self) -> tuple[Vitals, Vitals]:
         """Vitals at half the run and now. Raises AssertionError where more is held now."""
-        self.neighbour.stop()
+        self.background.stop()
         self._client.close()
         after = self.server.wait_until_idle()
         before = self.held[len(self.held) // 2]
@@ -135,7 +137,7 @@ def main() -> None:
     print(
         f"{sum(target.statuses.values())} requests in {time.monotonic() - began:.0f} s: {statuses}"
     )
-    print(f"the neighbour streamed {target.neighbour.streams} times, each time the same text")
+    print(f"the background stream ran {target.background.streams} times, each time the same text")
     print(f"held at half of them: {before}\nheld at the end: {after}")
 
 

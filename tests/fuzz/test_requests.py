@@ -1,4 +1,4 @@
-"""Odd requests harm neither the server nor their neighbour; `make fuzz-requests` sends 20,000."""
+"""Unusual requests harm neither server nor background stream; see `make fuzz-requests`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ def target(tmp_path: Path) -> Iterator[Target]:
 def test_odd_requests_are_answered_and_leave_nothing_behind(target: Target) -> None:
     fuzz(target, REQUESTS)
     target.expect_all_back()
-    assert target.neighbour.streams > 0
+    assert target.background.streams > 0
     assert target.statuses[200] > 0
     assert target.statuses[400] > 0
 

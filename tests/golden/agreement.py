@@ -1,4 +1,4 @@
-"""Whether an engine says what llama.cpp said."""
+"""Whether an engine generates llama.cpp's text."""
 
 from typing import Any
 

@@ -53,7 +53,7 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        """Whether we are no further from the exact logits than llama.cpp is."""
+        """Whether our logits are at least as exact as llama.cpp's."""
         return self.ours.divergence <= max(self.theirs.divergence, ZERO)
 
 

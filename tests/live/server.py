@@ -1,4 +1,4 @@
-"""`rocmforge serve` as a process of its own, and what the system says of that process."""
+"""`rocmforge serve` as a child process, and the system's figures of that process."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ STATUS_LINE = re.compile(r"^(VmRSS|RssAnon|Threads):\s+(\d+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Vitals:
-    """What a server holds at one moment."""
+    """Resources of a server at one moment."""
 
     resident: int
     """Bytes of memory, mapped files included."""

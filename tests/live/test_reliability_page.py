@@ -1,4 +1,4 @@
-"""docs/reliability.md tells of every fault point, and of no test that is not there."""
+"""docs/reliability.md names every fault point, and only tests that exist."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A server without descriptors, or with a full disk, loses nothing and goes on when it has them."""
+"""A server without descriptors, or with a full disk, recovers without losing requests."""
 
 import json
 import resource
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.live.neighbour import streamed
+from tests.live.background_stream import streamed
 from tests.live.server import LOOK_SECONDS, SECONDS, LiveServer, live_server, options_of
 from tests.models import write_tiny_llama
 

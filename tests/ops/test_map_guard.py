@@ -1,4 +1,4 @@
-"""A read of a map whose file has lost its bytes: zeros where it is guarded, else the usual end."""
+"""A read of a map beyond its truncated file: zeros if guarded, else the process ends."""
 
 import mmap
 import os

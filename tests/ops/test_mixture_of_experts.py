@@ -1,4 +1,4 @@
-"""Experts answer as defined, and a token's answer does not depend on its company."""
+"""Experts compute as defined, and a token's result does not depend on its batch."""
 
 from typing import Any
 

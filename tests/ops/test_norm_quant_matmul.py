@@ -1,4 +1,4 @@
-"""The fused operator gives the bits that the operators it stands for give one after the other."""
+"""The fused operator gives the same bits as the separate operators."""
 
 from typing import Any
 

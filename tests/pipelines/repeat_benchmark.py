@@ -1,4 +1,4 @@
-"""How often the judge is wrong on this machine: a version beside itself, or a slower self.
+"""How often the judge is wrong on this machine: a version against itself, or slowed down.
 
     python -m tests.pipelines.repeat_benchmark MODEL --repeats 20               # false alarms
     python -m tests.pipelines.repeat_benchmark MODEL --repeats 5 --slower 1.2  # what is caught

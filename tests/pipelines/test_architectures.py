@@ -1,4 +1,4 @@
-"""What is inferred from a GGUF, and what is refused by name."""
+"""Properties inferred from a GGUF, and files that are refused by name."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -19,7 +19,7 @@ from tests.pipelines.measurements import measurement
 from tests.pipelines.simulate_judge import blocks_beside, covered, red_nights
 
 NOISE = json.loads((Path(__file__).parents[1] / "golden" / "benchmark_noise.json").read_text())
-"""Logarithms of paired ratios of a version beside itself; see repeat_benchmark.py."""
+"""Logarithms of paired ratios of a version and itself; see repeat_benchmark.py."""
 DECODE = "decode_short_tokens_per_second"
 FIRST = "streams_8_first_token_p50_ms"
 REPEATS = 20

@@ -12,7 +12,7 @@ from tests.rocm.stub_libraries import build
 
 @pytest.fixture(scope="session")
 def stub_libraries() -> Path:
-    """The folder of the libraries that stand in for ROCm's."""
+    """The folder of the stubs of ROCm's libraries."""
     return build()
 
 
@@ -27,7 +27,7 @@ def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that stands for the device of AMD's kernel driver."""
+    """A file in place of the device of AMD's kernel driver."""
     path = tmp_path / "kfd"
     path.touch()
     monkeypatch.setattr(gpu, "KERNEL_DRIVER", path)

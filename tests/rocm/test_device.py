@@ -1,4 +1,4 @@
-"""What is missing for a GPU is said, and what is done then: `rocm` fails, `auto` takes the CPU."""
+"""Missing parts for a GPU are named; `rocm` then fails, `auto` uses the CPU."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What the child processes of tests/runtime/test_child_process.py run."""
+"""Functions that tests/runtime/test_child_process.py runs in child processes."""
 
 import atexit
 import os

@@ -1,4 +1,4 @@
-"""A background loop goes on, whatever its body raises."""
+"""A background loop survives exceptions of its body."""
 
 import errno
 import logging
@@ -14,7 +14,7 @@ class Panic(BaseException):
 
 
 def test_nothing_that_the_body_raises_ends_the_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """Each kind is told once, and again only after the body has worked in between."""
+    """Each kind is logged once, and again only after the body has worked in between."""
     ended = threading.Event()
     no_descriptors = OSError(errno.EMFILE, "Too many open files")
     outcomes: list[BaseException | None] = [

@@ -1,4 +1,4 @@
-"""What a template is told of messages: every field, in the form that templates are written for."""
+"""Messages reach templates with every field, in the form that templates expect."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tools for templates that know none: told in words, with calls and results as texts."""
+"""Tools for templates without support: described in words, with calls and results as text."""
 
 from runtime.chat.generic_tools import with_tools
 from tests.runtime.conversations import CALLING, RESULT, SYSTEM, TOOLS, USER

@@ -1,4 +1,4 @@
-"""Answers that follow a grammar: every one is valid, whoever runs beside it."""
+"""Answers that follow a grammar: every one is valid, alone and in a batch."""
 
 import json
 import re
@@ -157,9 +157,7 @@ def test_an_answer_that_is_cut_has_the_reason_length(engine, compiler, tokenizer
     assert generation.finish_reason is FinishReason.LENGTH
 
 
-def test_neighbours_with_grammars_change_no_text_and_theirs_depends_on_nobody(
-    engine, compiler, tokenizer
-) -> None:
+def test_grammars_of_other_requests_change_no_text(engine, compiler, tokenizer) -> None:
     grammar = Grammar.regex("([a-z]{2} ){12}", field="r")
     alone = [text_of(follows(engine, compiler, grammar, seed), tokenizer) for seed in range(3)]
     free = engine.submit(PROMPT, GREEDY, 40)

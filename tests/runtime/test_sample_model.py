@@ -1,4 +1,4 @@
-"""What the sample model says, against llama.cpp's answers and against float32 arithmetic."""
+"""The sample model's text, compared with llama.cpp's and with float32 arithmetic."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Slots of recurrent state: what the scheduler plans over them, beside a simulated model."""
+"""Slots of recurrent state: the scheduler's plans, with a simulated model."""
 
 import pytest
 from hypothesis import given

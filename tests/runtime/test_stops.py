@@ -1,4 +1,4 @@
-"""Stops: a text ends before the first, wherever its pieces part."""
+"""A text ends before its first stop, however it is split into pieces."""
 
 from collections.abc import Sequence
 from itertools import pairwise

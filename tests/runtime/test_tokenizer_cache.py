@@ -1,4 +1,4 @@
-"""The tokenizer cache: found again in memory and in its folder, made anew when in doubt."""
+"""The tokenizer cache: found in memory and in its folder, made again if damaged."""
 
 import gc
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Tokens that mark turns: a template writes them, and nobody else can, whatever their type."""
+"""Tokens that mark turns: only templates can write them, whatever their type."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -16,7 +16,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 NOW = datetime(2026, 7, 26)
-"""The time that templates are told."""
+"""The time for templates."""
 BOS, EOS = "<s>", "</s>"
 
 Message = Mapping[str, Any]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runtime.sample_model import fetch
 from runtime.settings import Settings
-from tests.live.neighbour import Neighbour
+from tests.live.background_stream import BackgroundStream
 from tests.live.server import LiveServer, Vitals, live_server, options_of
 from tests.marked_page import write_between
 from tests.soak.traffic import Traffic
@@ -35,14 +35,14 @@ BEGIN, END = "<!-- soak -->", "<!-- /soak -->"
 
 @dataclass(frozen=True)
 class Soaked:
-    """What a run saw. Immutable."""
+    """The samples of a run. Immutable."""
 
     seconds: tuple[float, ...]
     samples: tuple[Vitals, ...]
     """The first before, the last after the traffic."""
     done: dict[str, int]
     streams: int
-    """Whole streams of the greedy neighbour, each with the same text."""
+    """Complete runs of the background stream, each with the same text."""
 
     def trends(self) -> list[Trend]:
         """One of each figure."""
@@ -52,7 +52,7 @@ class Soaked:
         ]
 
     def faults(self, most_bytes_an_hour: float = MOST_BYTES_AN_HOUR) -> list[str]:
-        """What did not come back, or grows."""
+        """Resources that were not freed, or grow."""
         before, after = self.samples[0], self.samples[-1]
         wrong = [
             f"{name}: {getattr(before, name)} before, {getattr(after, name)} after"
@@ -70,28 +70,28 @@ class Soaked:
 def soak(
     server: LiveServer, *, seconds: float, every: float, clients: int, warm_up: float
 ) -> Soaked:
-    """Traffic of so many clients for `seconds`, sampled `every` seconds, after a warm-up.
+    """Traffic of this many clients for `seconds`, sampled `every` seconds, after a warm-up.
 
-    Raises AssertionError where an answer was wrong or the neighbour's text changed.
+    Raises AssertionError where an answer was wrong or the background stream's text changed.
     """
-    neighbour = Neighbour(server)
+    background = BackgroundStream(server)
     warming = Traffic(server, clients, seed=1000)
     warming.start()
     time.sleep(warm_up)
     warming.stop()
-    neighbour.stop()
+    background.stop()
     samples, times, began = [server.wait_until_idle()], [0.0], time.monotonic()
-    neighbour, traffic = Neighbour(server), Traffic(server, clients)
+    background, traffic = BackgroundStream(server), Traffic(server, clients)
     traffic.start()
     while (passed := time.monotonic() - began) < seconds:
         time.sleep(min(every, seconds - passed))
         samples.append(server.vitals())
         times.append(time.monotonic() - began)
     traffic.stop()
-    neighbour.stop()
+    background.stop()
     samples.append(_settled(server, samples[0]))
     times.append(time.monotonic() - began)
-    return Soaked(tuple(times), tuple(samples), dict(traffic.counts), neighbour.streams)
+    return Soaked(tuple(times), tuple(samples), dict(traffic.counts), background.streams)
 
 
 def _settled(server: LiveServer, before: Vitals) -> Vitals:
@@ -125,7 +125,7 @@ def table(soaked: Soaked) -> str:
     )
     told = (
         f"{soaked.seconds[-1] / 60:.1f} minutes, {sum(soaked.done.values())} actions of clients "
-        f"({done}), and {soaked.streams} streams of a greedy neighbour, each with the same text."
+        f"({done}), and {soaked.streams} runs of a greedy stream, each with the same text."
     )
     return "\n".join([told, "", *rows])
 

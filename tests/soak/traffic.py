@@ -20,7 +20,7 @@ FULL = 503
 
 
 class Traffic:
-    """Clients in threads of their own, each doing one thing after another until told to stop.
+    """Clients in threads of their own, each doing one thing after another until stopped.
 
     Any thread may read `counts` and `faults`.
     """
@@ -29,7 +29,7 @@ class Traffic:
         self._server = server
         self._stopped = threading.Event()
         self.counts: Counter[str] = Counter()
-        """What was done, and how often."""
+        """Actions and their counts."""
         self.faults: list[str] = []
         """Answers that were not as they had to be."""
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""What a wheel takes along of compiled kernels: CMake's rules of installation, on small sources."""
+"""Compiled kernels in a wheel: CMake's installation rules, on small sources."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Planes stand for exactly the weights of the blocks they were made of."""
+"""Planes hold exactly the weights of their blocks."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Whole models through the ROCm provider: placement, memory, and logits beside the CPU's."""
+"""Models on the ROCm provider: placement, memory, and logits compared with the CPU's."""
 
 from dataclasses import replace
 from pathlib import Path

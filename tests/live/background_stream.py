@@ -21,7 +21,7 @@ def streamed(
         f"{server.url}/generate/stream", json=body, stream=True, timeout=SECONDS
     ) as answer:
         if answer.status_code != 200:
-            raise AssertionError(f"the neighbour was refused: {answer.status_code} {answer.text}")
+            raise AssertionError(f"the stream was refused: {answer.status_code} {answer.text}")
         for line in answer.iter_lines():
             if not line.startswith(b"data: "):
                 continue
@@ -32,7 +32,7 @@ def streamed(
     return text, tuple(tokens)
 
 
-class Neighbour:
+class BackgroundStream:
     """Streams the same prompt again and again in a thread of its own, until it is stopped.
 
     Its reference is the first stream, made alone in the constructor. Any thread may look at it.
@@ -47,7 +47,7 @@ class Neighbour:
         """Streams that came whole and right."""
         self.failure: str | None = None
         """What went wrong first."""
-        self._thread = threading.Thread(target=self._run, name="neighbour", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="background", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -59,7 +59,7 @@ class Neighbour:
     def expect_unchanged(self) -> None:
         """Raise AssertionError where a stream was refused, failed or had another text."""
         if self.failure is not None:
-            raise AssertionError(f"the greedy neighbour's stream: {self.failure}")
+            raise AssertionError(f"the background stream: {self.failure}")
 
     def _run(self) -> None:
         while not self._stopped.is_set() and self.failure is None:
