@@ -90,6 +90,10 @@ class Varied:
     layer_embedding: int = 0
     """Width of what each layer gets of each token."""
 
+    def has_attention(self, layer: int) -> bool:
+        """Whether the layer has heads."""
+        return not self.heads or self.heads[layer] > 0
+
     def keys(self) -> dict[str, Value]:
         """What stands in the file's metadata."""
         keys: dict[str, Value] = {}
@@ -269,13 +273,16 @@ class _Writing:
             self.matrix("per_layer_model_proj", part * model.layers, width)
             self.vector("per_layer_proj_norm.weight", part, mean=1.0)
         for block in (f"blk.{index}" for index in range(model.layers)):
+            has_attention = not model.varied or model.varied.has_attention(int(block[4:]))
             for norm in model.norms:
+                if norm == "attn_norm" and not has_attention:
+                    continue
                 self.norm(f"{block}.{norm}")
             if model.sinks and int(block[4:]) in (model.sink_layers or range(model.layers)):
                 self.vector(f"{block}.attn_sinks.weight", model.heads, mean=1.0)
             if model.recurrent and int(block[4:]) in model.recurrent_layers:
                 model.recurrent.write(self, block)
-            else:
+            elif has_attention:
                 self.attention(block)
             if model.experts and int(block[4:]) >= model.dense:
                 self.experts(block)

@@ -729,6 +729,13 @@ TINY_MODELS: Mapping[str, TinyModel] = {
             "logit_scale": 2.5,
         },
     ),
+    "deci": TinyModel(
+        architecture="deci",
+        layers=4,
+        tied=False,
+        divisors={"rope_freqs.weight": 8.0},
+        varied=Varied(heads=(4, 0, 4, 0), kv_heads=(2, 0, 1, 0), feed_forward=(96, 64, 64, 96)),
+    ),
     "openelm": TinyModel(
         architecture="openelm",
         head_dim=16,

@@ -132,8 +132,12 @@ class _Builder(Nodes):
     ) -> tuple[str, str]:
         """One transformer block; gives what it adds last and the residual stream."""
         block = f"blk.{index}"
-        normed, residual = self.norm(f"{block}.attn_norm", layer.attention_norm, hidden, residual)
-        attended = self.attended(block, layer, normed)
+        attended = hidden
+        if layer.attention_output is not None:
+            normed, residual = self.norm(
+                f"{block}.attn_norm", layer.attention_norm, hidden, residual
+            )
+            attended = self.attended(block, layer, layer.attention_output, normed)
         if self.spec.is_parallel:
             if layer.feed_forward_norm is not None:
                 normed, _ = self.norm(f"{block}.ffn_norm", layer.feed_forward_norm, residual, "")
@@ -166,13 +170,13 @@ class _Builder(Nodes):
         projected = self.linear(f"{block}.inp_proj", weights.projection, gated)
         return self.norm(f"{block}.inp_norm", weights.norm, projected, "")[0]
 
-    def attended(self, block: str, layer: Layer, hidden: str) -> str:
+    def attended(self, block: str, layer: Layer, weights: Linear, hidden: str) -> str:
         """Attention of a normed input or what stands in its place, times the residual scale."""
         if layer.recurrence is None:
             mixed = self.attention.of(block, layer, hidden)
         else:
             mixed = recurrence_nodes(self, self.states, block, layer.recurrence, hidden)
-        output = self.linear(f"{block}.attn_output", layer.attention_output, mixed)
+        output = self.linear(f"{block}.attn_output", weights, mixed)
         return self.scaled(output, self.spec.residual_scale)
 
     def fed(self, block: str, weights: FeedForward | Experts, hidden: str) -> str:

@@ -68,6 +68,8 @@ class Architecture:
     key-value heads, a delta net in those that the file names, or in all but each fourth."""
     interleaved_heads: bool = False
     """Heads of a delta net that share a key lie side by side, not a round of all keys apart."""
+    attention_optional: bool = False
+    """A layer without heads has no attention."""
     sinks: Literal["none", "always", "some"] = "none"
     """Which layers' heads have an attention sink each."""
     experts: Routing | None = None

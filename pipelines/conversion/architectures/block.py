@@ -50,6 +50,8 @@ class Blocks:
         From the layer `shares_from` on none has keys and values of its own.
         """
         block, row = f"blk.{index}", self.architecture
+        if heads.count == 0:
+            return self.layer_without_attention(block, heads, rotary)
         query_norm, key_norm = self.query_key_norms(block, heads, is_shared=index >= shares_from)
         reads_pages_of = None
         if index >= shares_from:
@@ -84,6 +86,24 @@ class Blocks:
             output_scale=self.output_scale(f"{block}.layer_output_scale.weight"),
             rotary=rotary,
             window=window,
+        )
+
+    def layer_without_attention(self, block: str, heads: Heads, rotary: Rotary) -> Layer:
+        """One block that is a feed-forward alone."""
+        return Layer(
+            heads=heads,
+            attention_norm=None,
+            query_key_value=(),
+            query_norm=None,
+            key_norm=None,
+            sinks=None,
+            attention_output=None,
+            attention_output_norm=None,
+            feed_forward_norm=self.norm(f"{block}.{self.architecture.feed_forward_norm}"),
+            feed_forward=self.feed_forward_or_experts(block),
+            feed_forward_output_norm=None,
+            rotary=rotary,
+            window=0,
         )
 
     def recurrent_layer(self, block: str, heads: Heads, rotary: Rotary) -> Layer:
@@ -244,7 +264,10 @@ class Blocks:
         """Values between the matrices of a dense feed-forward."""
         if self.architecture.layered:
             index = int(block.removeprefix("blk."))
-            return self.keys.counts("feed_forward_length", None, self.layers)[index]
+            hidden = self.keys.counts("feed_forward_length", None, self.layers)[index]
+            if hidden == 0:
+                self.keys.refuse("feed_forward_length", "is 0 in a layer")
+            return hidden
         if self.architecture.feed_forward_length:
             return self.keys.count("feed_forward_length")
         return self.tensors.rows_of(f"{block}.ffn_up.weight")

@@ -158,6 +158,13 @@ DENSE = (
         reads=frozenset({"attention.scale"}),
     ),
     Architecture(
+        name="deci",
+        layered=True,
+        rotary_style="norm",
+        attention_optional=True,
+        reads=frozenset({"attention.scale"}),
+    ),
+    Architecture(
         name="spark2_5",
         layered=True,
         rotary_style="neox",

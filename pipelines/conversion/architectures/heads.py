@@ -25,7 +25,7 @@ def heads_of_layers(
         head_dim = latent.head_dim
         return (Heads(counts[0], latent.kv_heads, head_dim, latent.value),) * layers
     kv_counts = _kv_counts(keys, architecture, counts)
-    default = max(1, width // counts[0]) if counts[0] else 1
+    default = max(1, width // max(*counts, 1))
     key = keys.count("attention.key_length", default)
     value = keys.count("attention.value_length", default)
     sliding_key, sliding_value = key, value
@@ -47,14 +47,15 @@ def _kv_counts(keys: Keys, architecture: Architecture, heads: Sequence[int]) -> 
     key, layers = "attention.head_count_kv", len(heads)
     is_recurrent = architecture.recurrence != "none"
     if architecture.layered or is_recurrent:
-        counts = keys.counts(key, heads[0], layers)
+        counts = keys.counts(key, max(heads), layers)
     else:
         counts = (keys.count(key, heads[0]),) * layers
     if is_recurrent and len(set(counts) - {0}) != 1:
         keys.refuse(key, "differs between layers with attention")
     for count, kv in zip(heads, counts, strict=True):
-        if kv == 0 and not is_recurrent:
-            keys.refuse(key, "is 0: a layer without attention")
+        without_attention = architecture.attention_optional and count == 0
+        if kv == 0 and not is_recurrent and not without_attention:
+            keys.refuse(key, "is 0 in a layer")
         if kv and (count == 0 or count % kv):
             keys.fail("attention.head_count", f"is {count}, no multiple of the {kv} KV heads")
     return counts

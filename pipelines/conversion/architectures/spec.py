@@ -230,8 +230,8 @@ class Layer:
     one for each head."""
     has_query_gate: bool = False
     """Whether the queries' matrix has the rows of such a gate too, behind those of each head."""
-    attention_output: Linear
-    """Behind attention, or what stands in its place."""
+    attention_output: Linear | None
+    """Behind attention, or what stands in its place; None where nothing does."""
     attention_output_norm: Norm | None
     feed_forward_norm: Norm | None
     feed_forward: FeedForward | Experts
