@@ -135,6 +135,16 @@ class Changes:
     tokens: NDArray[np.int64]
     values: NDArray[np.float32]
 
+    def applied(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A row of logits [V] with these in their places; the row itself if nothing changes."""
+        if self.tokens.size:
+            logits = logits.copy()
+            logits[self.tokens] = self.values
+        return logits
+
+
+UNCHANGED = Changes(np.empty(0, np.int64), np.empty(0, np.float32))
+
 
 def changes(
     rows: Sequence[tuple[SamplingParameters, Sequence[Amounts]]],

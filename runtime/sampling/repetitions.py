@@ -28,7 +28,7 @@ class Repetitions:
         self._window = last
         self._multiplier = np.float32(parameters.dry_multiplier)
         self._base = np.float32(parameters.dry_base)
-        self._single = np.array(sorted(parameters.breakers.single), np.int64)
+        self._single = parameters.breakers.single
         self._breaks = _Breaks(parameters.breakers)
         said = list(prompt)[-last:] if last > 0 else list(prompt)
         self._count = len(said)
@@ -74,11 +74,10 @@ class Repetitions:
         tokens, lengths = self._said[first + 1 + places[is_long]], lengths[is_long]
         order = np.argsort(lengths, kind="stable")
         longest = dict(zip(tokens[order].tolist(), lengths[order].tolist(), strict=True))
+        for breaker in longest.keys() & self._single:
+            del longest[breaker]
         tokens = np.fromiter(longest.keys(), np.int64, len(longest))
         lengths = np.fromiter(longest.values(), np.int64, len(longest))
-        if self._single.size:
-            is_text = ~np.isin(tokens, self._single)
-            tokens, lengths = tokens[is_text], lengths[is_text]
         return tokens, self._amounts(lengths - self._allowed)
 
     @property

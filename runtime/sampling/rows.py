@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.sampling.adjustments import Amounts, Changes, changes
+from runtime.sampling.adjustments import UNCHANGED, Amounts, Changes, changes
 from runtime.sampling.candidates import Candidates, Totals
 from runtime.sampling.logits import Best, Logits, StepLogits, sorted_best
 from runtime.sampling.parameters import SamplingParameters
@@ -23,7 +23,6 @@ MAX_MERGED = 1024
 """Candidates and changed tokens that are put together; beyond that the row is copied whole."""
 MAX_TOGETHER = 4096
 """Candidates of a row beyond which it is computed alone, lest memory grow with the batch."""
-UNCHANGED = Changes(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 @dataclass(slots=True)
@@ -67,11 +66,7 @@ class Row:
 
     def values(self) -> NDArray[np.float32]:
         """Every logit [V], not to be written to."""
-        values = self.logits.row(self.place)
-        if self.changes.tokens.size:
-            values = values.copy()
-            values[self.changes.tokens] = self.changes.values
-        return values
+        return self.changes.applied(self.logits.row(self.place))
 
     def settle_changes(self) -> None:
         """Make the changed logits the row's own, unless they are few beside its candidates."""
@@ -172,12 +167,12 @@ def _totals(row: Row) -> Totals:
     needs_mass = not row.limit and min(parameters.top_p, parameters.typical_p) < 1
     if not (needs_deviation or needs_mass):
         return Totals()
-    values = row.values()
     known = np.nan
     if needs_deviation:
-        known = deviation(values)
+        known = deviation(row.logits.row(row.place), row.changes)
     if not needs_mass:
         return Totals(known)
+    values = row.values()
     if needs_deviation:
         values = values[values >= values.max() - parameters.top_n_sigma * known]
     gap = expected_gap(values) if parameters.typical_p < 1 else np.nan
@@ -222,7 +217,8 @@ def _merge(
     tokens = np.concatenate([new_tokens, tokens], axis=1)
     logits = np.concatenate([new_logits, logits], axis=1)
     # In order of tokens, the changed one first, so that a second one is the model's own.
-    order = np.argsort(tokens, axis=1, kind="stable")
+    width = tokens.shape[1]
+    order = np.sort(tokens * width + np.arange(width), axis=1) % width
     tokens = np.take_along_axis(tokens, order, axis=1)
     logits = np.take_along_axis(logits, order, axis=1)
     logits[:, 1:][tokens[:, 1:] == tokens[:, :-1]] = -np.inf

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.sampling.adjustments import UNCHANGED, Changes
+
 BLOCK = 128
 """Weights that are added up before a draw looks for its place among them."""
 PROBES = 64
@@ -36,22 +38,26 @@ def expected_gap(values: NDArray[np.float32]) -> float:
     return float(weighted.sum(dtype=np.float64)) / float(weights.sum(dtype=np.float64))
 
 
-def deviation(values: NDArray[np.float32]) -> float:
-    """The standard deviation of the logits that are not minus infinity."""
-    count = values.size
+def deviation(values: NDArray[np.float32], changes: Changes = UNCHANGED) -> float:
+    """The standard deviation of the logits that are not minus infinity, as they are changed."""
+    # About the mean of a few, lest a large one leave little of the difference below.
     with np.errstate(all="ignore"):
-        # About the mean of a few, lest a large one leave little of the difference below.
-        probes = values[:: max(1, count // PROBES)]
-        distances = values - probes[probes > -np.inf].mean()
-        if not np.isfinite(total := float(distances.sum())):
-            is_out = distances == -np.inf
-            distances[is_out] = 0.0
-            count -= int(np.count_nonzero(is_out))
-            total = float(distances.sum())
-        mean = total / count
-        variance = float(np.einsum("i,i->", distances, distances)) / count - mean * mean
+        middle = np.add.reduce(probes := values[:: max(1, values.size // PROBES)]) / probes.size
+        distances = values - middle
+        total = float(np.add.reduce(distances))
+        squares = float(np.einsum("i,i->", distances, distances))
+        count = values.size
+        if changes.tokens.size:
+            gone = distances[changes.tokens].astype(np.float64)
+            come = (changes.values - middle)[changes.values > -np.inf].astype(np.float64)
+            total += float(come.sum() - gone.sum())
+            squares += float((come * come).sum() - (gone * gone).sum())
+            count -= gone.size - come.size
+        mean = total / max(count, 1)
+        variance = squares / max(count, 1) - mean * mean
     if not CANCELLATION * variance > mean * mean:  # also where one of them is not finite
-        variance = float(values[values > -np.inf].var(dtype=np.float64))
+        changed = changes.applied(values)
+        variance = float(changed[changed > -np.inf].var(dtype=np.float64))
     return float(np.sqrt(variance))
 
 

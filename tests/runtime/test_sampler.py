@@ -16,7 +16,8 @@ from runtime.sampling import (
     StepLogits,
     sample,
 )
-from runtime.sampling.whole_rows import drawn_of_all
+from runtime.sampling.adjustments import Changes
+from runtime.sampling.whole_rows import deviation, drawn_of_all
 from tests.runtime.sampling_definition import kept
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -287,3 +288,19 @@ def test_logits_without_a_finite_maximum_are_refused(value: float) -> None:
 def test_a_parameter_out_of_range_is_named(field: str, value: float) -> None:
     with pytest.raises(InvalidRequest, match=field):
         SamplingParameters(**{field: value})  # type: ignore[arg-type]
+
+
+@given(
+    st.integers(0, 999),
+    st.sampled_from((0.0, 1e3, -3e4)),
+    st.dictionaries(st.integers(0, 699), st.sampled_from((-np.inf, -50.0, 0.0, 1e4))),
+)
+def test_the_deviation_is_that_of_the_changed_logits(
+    seed: int, offset: float, changed: dict[int, float]
+) -> None:
+    logits = (np.random.default_rng(seed).standard_normal(700) * 3 + offset).astype(np.float32)
+    tokens = np.array(sorted(changed), np.int64)
+    changes = Changes(tokens, np.array([changed[t] for t in tokens.tolist()], np.float32))
+    values = changes.applied(logits).astype(np.float64)
+    expected = values[values > -np.inf].std()
+    assert deviation(logits, changes) == pytest.approx(expected, rel=1e-4)
