@@ -12,10 +12,8 @@ from tests.clients.run import CLIENTS, Asked, Client, ask, failures_of, table
 from tests.live.server import LiveServer, live_server, options_of
 
 HERE = Path(__file__).parent
-INSTALLED = {"with_openai.py": "openai"}
+INSTALLED = {"with_openai.py": "openai", "with_pydantic_ai.py": "pydantic_ai"}
 """Modules that the development's environment has, by the quick start that imports them."""
-
-WORKING = ("chat", "stream", "structured_output", "completions", "models", "errors")
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +28,11 @@ def server(sample_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.mark.parametrize("quick_start", INSTALLED)
 def test_a_quick_start_works(quick_start: str, server: LiveServer) -> None:
     if find_spec(INSTALLED[quick_start]) is None:
-        pytest.skip("needs `make setup` of the dev extra")
+        pytest.skip("needs the dev extra: `make check` installs it")
     (client,) = (client for client in CLIENTS if client.quick_start == quick_start)
     asked = ask(client, Environment(Path(sys.executable)), server, seconds=120)
-    assert {asked.cell(feature) for feature in WORKING} == {"works"}
+    assert failures_of([asked]) == []
+    assert asked.cell("chat") == "works"
 
 
 def test_every_quick_start_is_a_row_with_a_version() -> None:

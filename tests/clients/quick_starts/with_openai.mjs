@@ -92,22 +92,16 @@ export default {
     const runner = client.chat.completions.runTools({
       model: MODEL,
       messages: weather,
-      max_completion_tokens: ENOUGH,
       tool_choice: { type: 'function', function: { name: 'get_weather' } },
       tools: [
-        {
-          type: 'function',
-          function: {
-            name: 'get_weather',
-            description: 'The weather in a city.',
-            parameters: z.toJSONSchema(Weather),
-            parse: JSON.parse,
-            function: (given) => {
-              asked.push(given.city);
-              return getWeather(given);
-            },
+        zodFunction({
+          name: 'get_weather',
+          parameters: Weather,
+          function: (given) => {
+            asked.push(given.city);
+            return getWeather(given);
           },
-        },
+        }),
       ],
     });
     await runner.done();
@@ -121,7 +115,9 @@ export default {
       model: MODEL,
       messages: weather,
       max_completion_tokens: ENOUGH,
-      tools: [zodFunction({ name: 'get_weather', parameters: Weather, function: getWeather })],
+      tools: [
+        { type: 'function', function: { ...tool.function, parse: JSON.parse, function: getWeather } },
+      ],
     });
     await runner.done();
     assert.ok(runner.allChatCompletions().length > 0);

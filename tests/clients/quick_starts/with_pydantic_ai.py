@@ -4,7 +4,7 @@ import asyncio
 from typing import Literal
 
 from pydantic import BaseModel
-from pydantic_ai import Agent, NativeOutput, PromptedOutput
+from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
@@ -52,6 +52,7 @@ def tools() -> None:
 
 
 def structured_output() -> None:
-    for output in (Answer, NativeOutput(Answer), PromptedOutput(Answer)):
+    """By a tool that must be called, and by a response format."""
+    for output in (Answer, NativeOutput(Answer)):
         agent = Agent(model, output_type=output, model_settings=settings)
         assert isinstance(agent.run_sync(QUESTION).output, Answer)
