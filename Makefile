@@ -52,7 +52,7 @@ $(LIBRARY): CMakeLists.txt $(NATIVE_SOURCES) | $(VENV)/installed
 
 setup: $(VENV)/installed $(LIBRARY) ## make .venv, install everything, build the native operators
 
-format: $(VENV)/installed-dev ## rewrite the sources in the one format, and the picture of the modules
+format: $(VENV)/installed-dev ## format the sources, and redraw the picture of the modules
 	$(BIN)/ruff check --fix-only --quiet $(PACKAGES) tests
 	$(BIN)/ruff format $(PACKAGES) tests
 	$(BIN)/clang-format -i $(NATIVE_SOURCES)
@@ -65,10 +65,10 @@ check: $(VENV)/installed-dev $(LIBRARY) docs ## format, lint, types, import cont
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES)
 
-docs: $(VENV)/installed-dev ## the pages of docs as a site in build/docs; a dead link fails
+docs: $(VENV)/installed-dev ## build the site of docs in build/docs; fails on a dead link
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-test: check ## everything of check, then the tests but the long ones
+test: check ## check, then all tests except the long ones
 	$(BIN)/python -m pytest -n auto -m 'not long' $(TESTS)
 
 test-long: $(VENV)/installed-dev $(LIBRARY) ## the tests that take half a minute or more: every GPU, real schedules, full disks
@@ -94,7 +94,7 @@ bench: setup ## measure the sample model, or MODEL=file.gguf; ARGS='--quick --pe
 	$(BIN)/python -c 'import xllamacpp' 2>/dev/null || $(PIP_INSTALL) --editable '.[peers]';; esac
 	@exec $(BIN)/rocmforge bench "$(or $(MODEL),$$($(BIN)/rocmforge sample))" $(ARGS)
 
-exactness: $(VENV)/installed-dev $(LIBRARY) ## measure how exact logits are beside llama.cpp's (ten minutes)
+exactness: $(VENV)/installed-dev $(LIBRARY) ## compare the exactness of logits with llama.cpp (ten minutes)
 	@$(BIN)/python -c 'import llama_cpp' 2>/dev/null || $(PIP_INSTALL) --editable '.[oracle]'
 	$(BIN)/python -m tests.golden.exactness --document docs/exactness.md \
 	--golden tests/golden/exactness.json $(ARGS)
@@ -102,7 +102,7 @@ exactness: $(VENV)/installed-dev $(LIBRARY) ## measure how exact logits are besi
 fuzz: $(VENV)/installed-dev $(LIBRARY) ## examine 12,000 broken GGUF files; ARGS='--files 50000 --first 12000'
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
-fuzz-requests: $(VENV)/installed-dev $(LIBRARY) ## send 20,000 odd requests to one server; ARGS='--requests 2000 --seed 7'
+fuzz-requests: $(VENV)/installed-dev $(LIBRARY) ## send 20,000 unusual requests to one server; ARGS='--requests 2000 --seed 7'
 	$(BIN)/python -m tests.fuzz.run_requests $(ARGS)
 
 kill-preparations: $(VENV)/installed-dev $(LIBRARY) ## kill 50 preparations at random moments; ARGS='--rounds 10 --seed 7'
@@ -143,6 +143,6 @@ lock: $(VENV)/created ## renew requirements.lock, the versions that setup and CI
 wheel: $(VENV)/installed ## build a wheel into dist: native operators, and GPU kernels where compiled
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
-clean: ## remove everything that was built, but for the models under the home folder
+clean: ## remove everything that was built, except the models in the home folder
 	rm -rf $(VENV) build dist $(LIBRARY) runtime/ops/gpu/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -exec rm -rf {} +

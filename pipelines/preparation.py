@@ -1,4 +1,4 @@
-"""The prepared folder of a published name or of a GGUF, which is prepared where it was not yet.
+"""Returns the prepared folder of a published name or of a GGUF, preparing it if necessary.
 
 Preparing happens in a child process, which alone imports what converts and checks a model: a server
 keeps neither its modules nor its memory.
@@ -43,7 +43,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 def expect_known(model: str, settings: Settings, name: str | None = None) -> None:
-    """Raise ModelNotFound for what is neither a published name nor a file.
+    """Raise ModelNotFound unless this is a published name or a file.
 
     name: what a file is to be called; SettingsError where the model is none.
     """

@@ -104,7 +104,7 @@ def expect_utf8(path: Path) -> None:
 
 
 def make_current(registry: Registry, published: PublishedModel, settings: Settings) -> Path:
-    """The folder of a version, which becomes current: who prepares a file wants to serve it.
+    """Return the folder of a version after making it current: a prepared file is to be served.
 
     A packed copy of its weights that is damaged is made again.
     """
@@ -153,7 +153,7 @@ def link_known(
 
 
 def expect_own_name(registry: Registry, source: Source, name: str) -> None:
-    """Raise NameTaken where the versions of a name are of another model than this GGUF.
+    """Raise NameTaken if the versions of a name belong to another model than this GGUF.
 
     A file that was prepared under the name before may become any model. Another file must say that
     it is of the same architecture, name (general.name) and vocabulary.

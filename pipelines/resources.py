@@ -1,4 +1,4 @@
-"""What the assets work with: the settings, the folder of GGUF files and the registry."""
+"""Resources of the assets: the settings, the folder of GGUF files and the registry."""
 
 import re
 import socket
@@ -15,11 +15,11 @@ from runtime.files import locked
 from runtime.registry import Registry, model_name
 from runtime.settings import Settings
 
-# What Dagster refuses in a partition's key.
+# Dagster refuses these in a partition's key.
 NO_KEY = re.compile(r"\.\.\.|[\0\a\b\f\n\r\t\v]")
 
 MACHINE_POOL = "machine"
-"""The pool of steps that use the whole machine; of their runs one goes at a time."""
+"""The pool of steps that use the whole machine; one of their runs executes at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class IncomingFiles:
 
 
 class ModelPreparation(dg.ConfigurableResource[None]):
-    """Where models come from and go to. A field that is None is taken from `ROCMFORGE_*`."""
+    """Folders and registry of models. A field that is None is read from `ROCMFORGE_*`."""
 
     home: str | None = None
     gguf_folder: str | None = None
@@ -49,7 +49,7 @@ class ModelPreparation(dg.ConfigurableResource[None]):
         return Registry(self.settings)
 
     def incoming(self) -> IncomingFiles:
-        """The files of this moment: what ends in .gguf, in any case, and is not hidden."""
+        """Return the current files: names ending in .gguf, in any case, that are not hidden."""
         files: dict[str, Path] = {}
         names: dict[str, str] = {}
         ignored: list[str] = []
@@ -67,7 +67,7 @@ class ModelPreparation(dg.ConfigurableResource[None]):
         return IncomingFiles(files, tuple(ignored))
 
     def gguf(self, partition_key: str) -> Path:
-        """The file that a partition stands for. Raises ModelNotFound where there is none."""
+        """Return the file of a partition. Raises ModelNotFound if there is none."""
         incoming = self.incoming()
         if (path := incoming.files.get(partition_key)) is not None:
             return path
@@ -86,7 +86,7 @@ class ModelPreparation(dg.ConfigurableResource[None]):
 
 
 def _problem(path: Path) -> str | None:
-    """Why an entry of the folder cannot be prepared; None where it can be, or has just gone."""
+    """Return why an entry of the folder cannot be prepared; None if it can be, or is gone."""
     if NO_KEY.search(path.stem) is not None:
         return "has '...' or a control character in its name, which Dagster takes for no partition"
     try:

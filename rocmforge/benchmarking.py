@@ -71,7 +71,7 @@ def grow(
 
 
 def judge(model: str, settings: Settings, *, against: str, quick: bool, accept: bool) -> None:
-    """Measure beside another version, show the verdicts, and keep them in the model's history.
+    """Measure against another version, print the verdicts, and add them to the model's history.
 
     A GGUF is prepared first, where it was not yet. Raises Regression where a figure became worse
     and nobody accepts it.
@@ -95,7 +95,7 @@ def judge(model: str, settings: Settings, *, against: str, quick: bool, accept: 
 
 
 def profile(model: str, settings: Settings, *, save: Path | None) -> None:
-    """Show where a step's time goes, and keep it."""
+    """Print where a step's time goes, and save it."""
     folder = prepared(model, settings)
     with shown() as progress:
         result = profile_model(folder, settings, progress)
@@ -106,7 +106,7 @@ def profile(model: str, settings: Settings, *, save: Path | None) -> None:
 
 
 def show(result: BenchmarkResult) -> None:
-    """Print the table, and under it what was measured where."""
+    """Print the table, and below it what was measured on which machine."""
     table = Table(show_edge=False, header_style="bold")
     first, *others = report.headings(result)
     table.add_column(first)
@@ -120,7 +120,7 @@ def show(result: BenchmarkResult) -> None:
 
 
 def console_of(terminal: bool) -> Console:
-    """Standard output; where that is no terminal, wide enough for the table."""
+    """Return standard output; if it is no terminal, wide enough for the table."""
     return Console(highlight=False, width=None if terminal else WIDTH_WITHOUT_TERMINAL)
 
 

@@ -49,13 +49,13 @@ class AttentionNodes:
         self.file = file
         self.pool = Pool(PAGE_POOL, PAGE_POOL_OUT, writers=spec.attention_layers)
         self.written = PAGE_POOL
-        """What the pool is called now."""
+        """Current name of the pool."""
         self.places: dict[str, int] = {}
         """Places of the blocks in the pool."""
         self.angles: dict[Rotary, str] = {}
 
     def prepare(self) -> None:
-        """What all blocks share, before the first."""
+        """Write the nodes that all blocks share."""
         for layer in self.spec.layers:
             if layer.has_attention:
                 self.rotary_angles(layer.rotary)
@@ -193,7 +193,7 @@ class AttentionNodes:
         )
 
     def answers(self, attended: str, heads: Heads) -> str:
-        """What the heads of a layer answer, [T, heads * value], without the zeros."""
+        """Return the output of a layer's heads, [T, heads * value], without the padding."""
         page_heads, head_dim, nodes = self.page_heads(heads), self.spec.head_dim, self.nodes
         if (heads.count, heads.value) == (page_heads, head_dim):
             return attended

@@ -84,7 +84,7 @@ def now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what makes a model."""
+    """Return the versions of the tools that make a model."""
     try:
         rocmforge = version("rocmforge")
     except PackageNotFoundError:  # run from a source tree that is not installed

@@ -1,7 +1,7 @@
 """Rewrites a graph so that operators which only feed each other are computed as one.
 
 RMSNorm and the products of its result become NormQuantMatMul; where two of them only feed a
-GatedActivation, that too. The fused operator gives the bits that the operators apart give.
+GatedActivation, that too. The fused operator gives the same bits as the separate ones.
 """
 
 from collections import defaultdict

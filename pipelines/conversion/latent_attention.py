@@ -20,7 +20,7 @@ class LatentAttentionNodes:
         self.heads = heads
 
     def query_key_value(self, hidden: str) -> tuple[str, str, str]:
-        """What is rotated and written to the pages, of a normed input."""
+        """Return the queries, keys and values for the pages, from a normalized input."""
         nodes, weights, block = self.nodes, self.weights, self.block
         compressed = nodes.linear(f"{block}.attn_kv_a", weights.latent, hidden)
         latent, shared = f"{block}.latent", f"{block}.attn_k_rotated"
@@ -36,7 +36,7 @@ class LatentAttentionNodes:
             absorbed = nodes.grouped(f"{block}.attn_q_absorbed", absorbing, flat, self.heads)
             by_head = nodes.reshaped(f"{absorbed}.heads", absorbed, self.heads, width)
             key = nodes.joined(f"{block}.attn_k", shared, latent, axis=1)
-            # Values are the latent; what stands before it is left out of the answer.
+            # Values are the latent; the columns before it are dropped from the output.
             return self.joined_queries(rotated, by_head), key, key
         by_head = nodes.linear(f"{block}.attn_kv_b", weights.key_value[0], latent)
         by_head = nodes.reshaped(
@@ -79,7 +79,7 @@ class LatentAttentionNodes:
         return self.nodes.reshaped(f"{self.block}.attn_q", joined, -1)
 
     def answers(self, attended: str) -> str:
-        """What the heads answer, [T, heads * value], of what attention gives over the pages."""
+        """Return the output of the heads, [T, heads * value], from attention over the pages."""
         nodes, weights, block = self.nodes, self.weights, self.block
         latent = weights.latent.weight.rows - weights.rotated
         if not weights.caches_latent:

@@ -1,4 +1,4 @@
-"""Nodes and initializers of a graph as it grows: what every part of a model is written with."""
+"""Builds the nodes and initializers of a graph."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ def operator_node(
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
-    """The attributes of a node by name; texts are str."""
+    """Return the attributes of a node by name; strings are str."""
     given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     return {
         name: value.decode(errors="replace") if isinstance(value, bytes) else value
@@ -39,7 +39,7 @@ def attributes(node: NodeProto) -> dict[str, Any]:
 
 
 def named_inputs(node: NodeProto) -> dict[str, str]:
-    """What a node of an operator of ours reads, by the names that its schema has."""
+    """Return the inputs of a node of a custom operator, by the names in its schema."""
     return OPERATORS[node.op_type].by_port(list(node.input))
 
 
@@ -47,7 +47,7 @@ class Nodes:
     """Collects nodes and initializers in order. Used by one thread for one model."""
 
     def __init__(self, location: str, epsilon: float) -> None:
-        """`location` is the name of the GGUF that weights lie in, `epsilon` that of all norms."""
+        """location: name of the GGUF with the weights; epsilon: of all norms."""
         self.location = location
         self.epsilon = epsilon
         self.nodes: list[NodeProto] = []
@@ -70,7 +70,7 @@ class Nodes:
         return name
 
     def rms_norm(self, name: str, hidden: str, weight: str, residual: str = "") -> str:
-        """RMSNorm of hidden + residual, whose sum is another output where there is a residual."""
+        """Write an RMSNorm of hidden + residual; with a residual the sum is a second output."""
         return self.normed("RMSNorm", name, hidden, weight, residual)
 
     def normed(self, kind: str, name: str, hidden: str, weight: str, residual: str) -> str:
@@ -87,7 +87,7 @@ class Nodes:
         return self.plain("Mul", f"{name}.scaled", name, self.number(factor))
 
     def grouped(self, name: str, linear: Linear, hidden: str, groups: int) -> str:
-        """Each group of columns times a matrix of its own, of those that `linear` holds."""
+        """Write a product of each group of columns with its own matrix of `linear`."""
         info = linear.weight
         self.node(
             "GroupedQuantMatMul",
@@ -102,7 +102,7 @@ class Nodes:
     def split(
         self, name: str, parts: tuple[str, ...], widths: tuple[int, ...], *, axis: int = 1
     ) -> None:
-        """Cut the columns of a product. A fused matrix stays whole: one pass reads it."""
+        """Split the columns of a product. A fused matrix stays whole: one pass reads it."""
         sizes = self.stored(f"{'_'.join(map(str, widths))}.columns", np.array(widths, np.int64))
         self.nodes.append(helper.make_node("Split", [name, sizes], parts, parts[0], axis=axis))
 
@@ -122,7 +122,7 @@ class Nodes:
         return self.plain("Expand", name, hidden, shape)
 
     def widened(self, name: str, hidden: str, columns: int) -> str:
-        """[T, heads, C] with columns of zeros behind."""
+        """Pad [T, heads, C] with columns of zeros."""
         if columns == 0:
             return hidden
         pads = self.stored(f"{columns}.columns_behind", np.array([0] * 5 + [columns], np.int64))
@@ -172,7 +172,7 @@ class Nodes:
         return self.external(info, TensorProto.FLOAT, info.shape)
 
     def external(self, info: TensorInfo, kind: int, shape: tuple[int, ...]) -> str:
-        """The initializer that stands for bytes of the GGUF; one tensor gives one."""
+        """Return the initializer for a tensor of the GGUF; it is created once."""
         if info.name not in self.initializers:
             tensor = TensorProto(
                 name=info.name,

@@ -15,7 +15,7 @@ class Pool:
         self._writers = writers
 
     def written_by(self, writer: str) -> tuple[str, str]:
-        """What the pool is called before and after the next node that writes it."""
+        """Return the pool's names before and after the next node that writes it."""
         before = self._current
         self.written += 1
         is_last = self.written == self._writers
@@ -24,7 +24,7 @@ class Pool:
 
 
 class States:
-    """Where the states of recurrent operators lie. Used by one thread for one model."""
+    """Layout of the states of recurrent operators. Used by one thread for one model."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

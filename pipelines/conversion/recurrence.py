@@ -16,7 +16,7 @@ def state_writers(layer: Layer) -> int:
 def recurrence_nodes(
     nodes: Nodes, states: States, block: str, weights: Recurrence, hidden: str
 ) -> str:
-    """What a recurrence makes of a normed input, before its output matrix."""
+    """Write a recurrence on a normalized input, without its output matrix."""
     if isinstance(weights, ShortConvolution):
         return _short_convolution(nodes, states, block, weights, hidden)
     return _delta_net(nodes, states, block, weights, hidden)

@@ -1,4 +1,4 @@
-"""What a GGUF is and whether this build can run it, without preparing anything."""
+"""Summarizes a GGUF and whether this build can run it."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from runtime.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A readable GGUF in a few facts; what the file does not say is None."""
+    """Facts about a readable GGUF; None if the file does not state them."""
 
     name: str | None
     version: int
@@ -55,7 +55,7 @@ def summarize(path: Path) -> Summary:
 
 
 def _problems(file: GGUFFile) -> tuple[str, ...]:
-    """What preparing would refuse: of the model and of the tokenizer."""
+    """Return what preparing would refuse, in the model and the tokenizer."""
     found: list[str] = []
     for read in (describe, Tokenizer.from_gguf):
         try:

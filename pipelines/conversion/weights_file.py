@@ -1,4 +1,4 @@
-"""The GGUF inside a prepared folder: a file of its own where that costs nothing, else a link."""
+"""Places the GGUF into a prepared folder: as a reflink, a link or a copy."""
 
 import errno
 import fcntl
@@ -13,7 +13,7 @@ from runtime.settings import WeightsCopy
 from runtime.source import Source
 
 FICLONE = 0x40049409
-"""The request to share another file's blocks; what is written later is written elsewhere."""
+"""The ioctl that shares another file's blocks, copied on write."""
 OTHER_FILES = (MANIFEST_NAME, GRAPH_NAME, CHECKSUMS_NAME)
 READ_ONLY = 0o444
 COPIED_AT_ONCE = 8 << 20
@@ -75,6 +75,6 @@ def _copy(source: Source, placed: Path) -> None:
 
 
 def _seal(source: Source, placed: Path) -> None:
-    """Give our own file the time of what it was made of, by which it is known, and no writer."""
+    """Give our own file the original's time, which identifies it, and make it read-only."""
     os.utime(placed, ns=(source.state.modified_ns, source.state.modified_ns))
     placed.chmod(READ_ONLY)

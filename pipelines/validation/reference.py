@@ -1,4 +1,4 @@
-"""A graph evaluated by the NumPy definitions of its operators: what the model means exactly."""
+"""The exact model: a graph evaluated with the NumPy definitions of its operators."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping

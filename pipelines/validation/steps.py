@@ -35,7 +35,7 @@ def one_row(
 
 
 def rows(*steps: StepInputs) -> StepInputs:
-    """Several steps as one, row behind row. Shorter page tables are filled with their last page."""
+    """Combine several steps into one. Shorter page tables are padded with their last page."""
     lengths = [len(step.token_ids) for step in steps]
     width = max(step.page_table.shape[1] for step in steps)
     tables = [
@@ -62,7 +62,7 @@ def _joined(parts: list[NDArray[np.int32] | None]) -> NDArray[np.int32]:
 def cached_steps(
     tokens: list[int], *, single: int, first_page: int, pages: int = 4
 ) -> list[StepInputs]:
-    """A prefill, then the last `single` tokens one by one upon what is cached."""
+    """Return a prefill, then steps for the last `single` tokens, one by one with the cache."""
     cut = max(1, len(tokens) - single)
     first = one_row(tokens[:cut], first_page=first_page, pages=pages)
     return [

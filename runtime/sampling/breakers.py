@@ -1,4 +1,4 @@
-"""Sequence breakers: texts beyond which DRY's repetitions do not reach, as tokens."""
+"""Sequence breakers as tokens: texts at which DRY's repetitions end."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class BreakerTable:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.of = lru_cache(KEPT)(self._of)
-        """The tokens of a tuple of texts."""
+        """Return the tokens of a tuple of texts."""
 
     def _of(self, texts: tuple[str, ...]) -> SequenceBreakers:
         single: set[int] = set()

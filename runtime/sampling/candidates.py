@@ -1,4 +1,4 @@
-"""The likeliest tokens of several rows, and what each sampler leaves of them.
+"""The most likely tokens of several rows, and the samplers that filter them.
 
 The rules are those of llama.cpp's samplers. Each row is computed as if it were alone: sums go from
 its likeliest token on, whatever stands beside it.
@@ -40,7 +40,7 @@ class Totals:
     """
 
     deviation: float = np.nan
-    """The logits' standard deviation; where it is not known it is that of the candidates."""
+    """Standard deviation of the logits; if unknown, that of the candidates."""
     mass: float = np.nan
     """The sum of all weights."""
     gap: float = np.nan
@@ -75,7 +75,7 @@ class Candidates:
         self._chance, self._xtc_chance = np.array(chances, np.float64).T[:, :, np.newaxis]
 
     def apply(self, samplers: Sequence[str]) -> None:
-        """Leave out what samplers leave out, one after the other."""
+        """Apply the samplers in order."""
         for name in samplers:
             if name in SAMPLERS:
                 SAMPLERS[name](self)
@@ -84,13 +84,13 @@ class Candidates:
         """Draw a token of each row."""
         mass = _cumulative(self._weights())
         total = mass[:, -1:]
-        # Behind the last that adds any there is only what rounding leaves of the draw.
+        # After the last token with weight there is only the rounding error of the draw.
         place = np.minimum((mass <= self._chance * total).sum(1), (mass < total).sum(1))
         tokens: list[int] = self.tokens[np.arange(len(place)), place].tolist()
         return tokens
 
     def top_n_sigma(self) -> None:
-        """Leave out tokens further below the largest logit than so many standard deviations."""
+        """Drop tokens further below the largest logit than this many standard deviations."""
         count = self._numbers["top_n_sigma"]
         if not (count > 0).any():
             return
@@ -102,7 +102,7 @@ class Candidates:
         self._keep((count <= 0) | (self.logits >= least))
 
     def top_k(self) -> None:
-        """Leave out all but so many of the likeliest."""
+        """Drop all but this many of the most likely."""
         count = self._numbers["top_k"]
         self._keep((count == 0) | (np.cumsum(self._is_kept, axis=1) <= count))
         last = int(np.flatnonzero(self._is_kept.any(axis=0))[-1]) + 1
@@ -148,7 +148,7 @@ class Candidates:
         self._keep((share <= 0) | (self.logits >= least))
 
     def xtc(self) -> None:
-        """Leave out all likely tokens but the last of them, where the chance has it."""
+        """Drop all likely tokens but the last of them, with a given probability (XTC)."""
         probability, threshold = self._numbers["xtc_probability"], self._numbers["xtc_threshold"]
         acts = (probability > 0) & (threshold <= MAX_XTC_THRESHOLD)
         acts &= self._xtc_chance <= probability
@@ -160,7 +160,7 @@ class Candidates:
         self._keep(~(acts & is_likely & (likely < likely[:, -1:])))
 
     def temperature(self) -> None:
-        """Divide the logits, relative to the largest; leave out all but that one where it is 0."""
+        """Divide the logits, relative to the largest; at temperature 0 drop all others."""
         temperature = self._temperatures()
         is_cold = temperature < MIN_TEMPERATURE
         self._keep(~is_cold | (np.cumsum(self._is_kept, axis=1) == 1))
@@ -170,7 +170,7 @@ class Candidates:
             self.logits = (self.logits - self._largest) / divisor
 
     def _temperatures(self) -> Floats:
-        """Each row's temperature, which may go with the entropy of what is left."""
+        """Return each row's temperature, which may depend on the entropy of its tokens."""
         middle, width = self._numbers["temperature"], self._numbers["dynatemp_range"]
         if not (width > 0).any():
             return middle
@@ -203,13 +203,13 @@ class Candidates:
         return largest
 
     def _weights(self) -> NDArray[np.float32]:
-        """What tokens count for, relative to the likeliest, which counts 1."""
+        """Return the weights of tokens, relative to the most likely, whose weight is 1."""
         with np.errstate(over="ignore"):
             weights: NDArray[np.float32] = np.exp(self.logits - self._largest)
         return weights
 
     def _gaps(self) -> Floats:
-        """How far logits are below the largest; 0 where a token is left out."""
+        """Return the distance of logits below the largest; 0 for a dropped token."""
         with np.errstate(over="ignore"):
             gaps = (self._largest - self.logits).astype(np.float64)
         return np.where(self._is_kept, gaps, 0.0)
@@ -223,7 +223,7 @@ class Candidates:
         return np.where(self.is_open[:, np.newaxis], self._gap, own)
 
     def _keep(self, kept: NDArray[np.bool_], may_return: NDArray[np.bool_] | bool = False) -> None:
-        """Leave out the others; with its last candidate a row loses those behind it."""
+        """Drop the others; with its last candidate a row loses those after it."""
         self.logits = np.where(kept, self.logits, np.float32(-np.inf))
         self.is_open = self.is_open & (kept[:, -1:] | may_return)[:, 0]
 
@@ -241,11 +241,11 @@ SAMPLERS: Mapping[str, Callable[[Candidates], None]] = {
 
 
 def _cumulative(values: NDArray[np.float32] | Floats) -> Floats:
-    """Sums from the first of each row on: whatever stands behind does not change them."""
+    """Return cumulative sums of each row: later values do not change them."""
     sums: Floats = np.cumsum(values, axis=1, dtype=np.float64)
     return sums
 
 
 def _before(sums: Floats) -> Floats:
-    """Sums of what stands before each."""
+    """Return the sum before each."""
     return np.concatenate([np.zeros((len(sums), 1)), sums[:, :-1]], axis=1)

@@ -1,4 +1,4 @@
-"""Logits of a step, as far as a sampler asks for them."""
+"""Logits of a step, fetched as a sampler needs them."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,7 +15,7 @@ Best = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 class Logits(Protocol):
-    """Logits of one step, as far as a sampler asks for them. Valid until the next step."""
+    """Logits of one step, fetched as a sampler needs them. Valid until the next step."""
 
     @property
     def likeliest(self) -> list[int]:
@@ -134,7 +134,7 @@ class AllowedLogits:
         return np.where(self._mask[tokens], self._own[tokens], np.float32(-np.inf))
 
     def best(self, rows: Sequence[int], count: int) -> Best:
-        """The `count` largest of what is allowed; all if there are fewer."""
+        """Return the `count` largest allowed ones; all if there are fewer."""
         places, values = self._allowed.best(rows, count)
         return self._tokens[places], values
 

@@ -14,7 +14,7 @@ LEAST = -9999.0
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """What the model gives to one token of a text, and to the likeliest in its place. Immutable."""
+    """Logprobs of one token of a text, and of the most likely ones at its position. Immutable."""
 
     token: int
     logprob: float
@@ -27,7 +27,7 @@ class TokenLogprobs:
 
 
 def token_logprobs(logits: Logits, row: int, token: int, count: int) -> TokenLogprobs:
-    """Return what one row of logits gives to a token and to the `count` likeliest.
+    """Return the logprobs of a token and of the `count` most likely, from one row of logits.
 
     log softmax(x)[t] = x[t] - max(x) - log(sum(exp(x - max(x)))): differences and their exp in
     float32, the sum and what follows in float64. Raises FloatingPointError if the logits have no

@@ -25,7 +25,7 @@ class Range:
     whole: bool = False
 
     def checked(self, name: str, value: float) -> float:
-        """The value; a whole number as an int, so 10.0 is 10. Raises InvalidRequest."""
+        """Return the value; a whole number as an int, so 10.0 is 10. Raises InvalidRequest."""
         if self.whole:
             if (isinstance(value, float) and not math.isfinite(value)) or value != int(value):
                 raise InvalidRequest(
@@ -81,13 +81,13 @@ COUNTS: Mapping[str, Range] = {
 """How many of what a request asks for, beside its parameters. Source: OpenAI's API reference, and
 vLLM's limit of 20 where OpenAI's is 5 (`logprobs` of completions)."""
 BIASES = Range(-100.0, 100.0)
-"""What may be added to a logit, as in OpenAI's API."""
+"""Range of a logit bias, as in OpenAI's API."""
 MAX_BREAKERS = 32
 """Sequence breakers of a request."""
 MAX_BREAKER_BYTES = 40
 """Of a sequence breaker, as in llama.cpp."""
 MAX_XTC_THRESHOLD = 0.5
-"""At most one token is likelier than that, so none is left out above it."""
+"""At most one token is more likely than that, so none is dropped above it."""
 
 OFF: Mapping[str, Mapping[str, float]] = {
     "penalties": {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
@@ -104,7 +104,7 @@ OFF: Mapping[str, Mapping[str, float]] = {
 nothing."""
 SAMPLERS = tuple(OFF)
 CHANGE_LOGITS = SAMPLERS[:2]
-"""The samplers that change single logits, which come before all others."""
+"""The samplers that change single logits; they run before all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +129,13 @@ class SamplingParameters:
     presence_penalty: float = 0.0
     """Taken from the logits of tokens in the window."""
     frequency_penalty: float = 0.0
-    """Taken from them as often as they stand there."""
+    """Subtracted once per occurrence."""
     repeat_last_n: int = 64
     """The window: the last tokens of prompt and answer, -1 for all."""
     min_tokens: int = 0
-    """Before so many tokens none that ends the request is picked."""
+    """Minimum number of tokens before one that ends the request is allowed."""
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """Tokens and what is added to their logits."""
+    """Tokens and the values added to their logits."""
     stop_token_ids: frozenset[int] = frozenset()
     """Tokens that end the text."""
     typical_p: float = 1.0
@@ -147,16 +147,16 @@ class SamplingParameters:
     xtc_threshold: float = 0.1
     """The probability from which on a token counts as likely for that."""
     dry_multiplier: float = 0.0
-    """The penalty of a token that goes on with a repetition of dry_allowed_length tokens."""
+    """The penalty of a token that continues a repetition of dry_allowed_length tokens."""
     dry_base: float = 1.75
-    """What the penalty is multiplied by for each further token of the repetition."""
+    """Factor of the penalty for each further token of the repetition."""
     dry_allowed_length: int = 2
     dry_penalty_last_n: int = -1
-    """The last tokens in which repetitions are looked for, -1 for all."""
+    """Number of last tokens that are searched for repetitions, -1 for all."""
     dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
     """Texts beyond which no repetition reaches."""
     dynatemp_range: float = 0.0
-    """How far the temperature goes down and up with the entropy."""
+    """Range of the temperature by entropy."""
     dynatemp_exponent: float = 1.0
     """The power of the entropy, as a share of the largest, that it goes with."""
     samplers: tuple[str, ...] = SAMPLERS
@@ -191,7 +191,7 @@ class SamplingParameters:
 
     @property
     def breaks_repetitions(self) -> bool:
-        """Whether tokens are penalized that go on with a repetition."""
+        """Whether tokens that continue a repetition are penalized."""
         return self.dry_multiplier > 0 and self.dry_penalty_last_n != 0
 
     @property
@@ -201,7 +201,7 @@ class SamplingParameters:
 
     @property
     def draws_of_all(self) -> bool:
-        """Whether no token is left out, whatever the logits (but for top_k)."""
+        """Whether no token is dropped, whatever the logits (except by top_k)."""
         return (
             (self.top_p, self.typical_p, self.min_p, self.dynatemp_range) == (1, 1, 0, 0)
             and self.top_n_sigma <= 0

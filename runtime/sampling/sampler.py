@@ -1,4 +1,4 @@
-"""What one request draws its tokens with, and the next tokens of many requests.
+"""The sampler of one request, and sampling of the next tokens of many requests.
 
 The order of samplers is llama.cpp's: logit_bias, penalties, DRY, top-n-sigma, top-k, typical-p,
 top-p, min-p, XTC, temperature. Each works on what those before it left.
@@ -33,7 +33,7 @@ class Sampler:
         self._generator = None if parameters.greedy else np.random.default_rng(parameters.seed)
 
     def row(self, logits: Logits, row: int) -> int | Row:
-        """The token to pick from one row of logits, or what it is drawn from: one draw is made.
+        """Return the token sampled from one row of logits, or its candidates: makes one draw.
 
         Raises FloatingPointError where the logits hold no finite maximum.
         """
@@ -68,7 +68,7 @@ class Sampler:
 
 
 def sample(wanted: Sequence[tuple[Sampler, Logits, int]]) -> list[int | BaseException]:
-    """Pick a token for each sampler from a row of logits, or say what went wrong with it.
+    """Sample a token for each sampler from a row of logits, or return its error.
 
     Ties go to the lowest id.
     """

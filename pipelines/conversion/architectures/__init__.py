@@ -1,4 +1,4 @@
-"""What a GGUF holds, as a frozen ModelSpec: one declarative row a family, the rest inferred."""
+"""Describes a GGUF as a frozen ModelSpec: one declarative row per family, the rest inferred."""
 
 from pipelines.conversion.architectures.describe import describe as describe
 from pipelines.conversion.architectures.spec import DeltaNet as DeltaNet

@@ -1,4 +1,4 @@
-"""A GGUF file -> ModelSpec, or one error that names what does not fit or is not supported."""
+"""A GGUF file -> ModelSpec, or one error that names what is invalid or not supported."""
 
 from pipelines.conversion.architectures.architecture import Architecture
 from pipelines.conversion.architectures.block import Blocks
@@ -151,7 +151,7 @@ class _Reader:
         return drafts
 
     def is_parallel(self) -> bool:
-        """Whether attention and feed-forward stand side by side, as family, file or norms say."""
+        """Whether attention and feed-forward are parallel, as family, file or norms say."""
         row = self.architecture
         if row.without_norm == "parallel":
             return f"blk.0.{row.feed_forward_norm}.weight" not in self.tensors
@@ -216,7 +216,7 @@ class _Reader:
         return self.scale("attention.scale", default)
 
     def context_length(self) -> int:
-        """Most tokens of a prompt and its answer together: one of each at least."""
+        """Maximum tokens of a prompt and its answer together: at least one of each."""
         length = self.keys.count("context_length")
         if length < 2:
             self.keys.refuse("context_length", f"is {length}, which has no place for an answer")
@@ -236,7 +236,7 @@ class _Reader:
         return 1 / scale if self.architecture.logit_scale == "divide" else scale
 
     def query_temperature(self) -> QueryTemperature | None:
-        """Only where the file asks for it; its length is by default the original context."""
+        """Only if the file asks for it; its length is by default the original context."""
         row = self.architecture
         if row.query_temperature:
             return QueryTemperature(row.query_temperature, row.chunk, offset=1, rotated_too=False)

@@ -1,4 +1,4 @@
-"""What a file says, read with checks: metadata keys, and the tensor directory."""
+"""Checked access to a file's metadata keys and tensor directory."""
 
 import math
 from collections.abc import Mapping
@@ -68,14 +68,14 @@ class Keys:
         )
 
     def refuse(self, key: str, problem: str) -> NoReturn:
-        """Raise UnsupportedModel: the file is whole, but this build cannot run it."""
+        """Raise UnsupportedModel: the file is valid, but this build cannot run it."""
         raise UnsupportedModel(
             f"{self.file.path}: {self.file.architecture}.{key} {problem}; "
             "this build cannot run such a model"
         )
 
     def value(self, key: str) -> object:
-        """What the file says, or None."""
+        """The file's value, or None."""
         self.read.add(key)
         return self.file.metadata.get(f"{self.file.architecture}.{key}")
 
@@ -106,7 +106,7 @@ class Keys:
         return tuple(int(each) for each in value[:layers])
 
     def count_or_zero(self, key: str) -> int:
-        """A positive integer, or 0 for what is not used."""
+        """Return a positive integer, or 0 if it is not used."""
         value = self.value(key)
         return 0 if value is None or (isinstance(value, int) and value == 0) else self.count(key)
 
@@ -200,7 +200,7 @@ class Tensors:
         return name in self.file.tensors
 
     def linear(self, name: str, rows: int, columns: int) -> Linear:
-        """`name`.weight and, where the file has one, `name`.bias."""
+        """Return `name`.weight and, if the file has one, `name`.bias."""
         bias = f"{name}.bias"
         return Linear(
             self.matrix(f"{name}.weight", rows, columns),
@@ -208,7 +208,7 @@ class Tensors:
         )
 
     def matrix(self, name: str, rows: int | None, columns: int) -> TensorInfo:
-        """A matrix in any block format this build reads; `rows` None takes what there is."""
+        """Return a matrix in any supported block format; `rows` None accepts any number."""
         info = self._take(name)
         if len(info.shape) != 2 or info.columns != columns or info.rows != (rows or info.rows):
             self._fail_shape(info, f"({rows or 'any'}, {columns})")
@@ -229,7 +229,7 @@ class Tensors:
         return Linear(weight, bias)
 
     def rows_of(self, name: str) -> int:
-        """Rows of a matrix, or of each of several; 1 where there is no such matrix."""
+        """Return the rows of a matrix, or of each of several; 1 if there is none."""
         info = self.file.tensors.get(name)
         return info.shape[-2] if info is not None and len(info.shape) > 1 else 1
 
@@ -271,13 +271,13 @@ class Tensors:
         return divisors
 
     def leave_out(self, block: str) -> None:
-        """Count the tensors of a block as used up: the model is whole without them."""
+        """Count the tensors of a block as used: the model is complete without them."""
         names = {name for name in self.file.tensors if name.startswith(f"{block}.")}
         self.read |= names
         self.folded |= names
 
     def refuse_unread(self) -> None:
-        """A tensor nobody asked for is a part of the model that would be left out."""
+        """Raise for unused tensors: a part of the model would be missing."""
         unread = sorted(self.file.tensors.keys() - self.read)
         if unread:
             more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""

@@ -1,4 +1,4 @@
-"""GGUF files that hold no model: what they are, and what to do with them."""
+"""GGUF files that are not models, such as projectors: what they are, and what to do."""
 
 from runtime.errors import UnsupportedModel
 from runtime.gguf import GGUFFile

@@ -16,11 +16,11 @@ class LatentShape:
     rotated: int
     value: int
     is_split: bool
-    """The newer form: what makes keys and what makes values of a latent are two tensors."""
+    """The newer form: keys and values are made from a latent by two separate tensors."""
 
     @classmethod
     def of(cls, keys: Keys, heads: int) -> "LatentShape":
-        """Read the widths; in the newer form `key_length` is that of what is cached."""
+        """Read the sizes; in the newer form `key_length` is that of the cached row."""
         is_split = keys.value("attention.key_length_mla") is not None
         suffix = "_mla" if is_split else ""
         key = keys.count(f"attention.key_length{suffix}")

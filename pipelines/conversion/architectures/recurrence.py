@@ -30,7 +30,7 @@ def recurrent_layers(
 def recurrence_of(
     keys: Keys, tensors: Tensors, architecture: Architecture, block: str, width: int
 ) -> tuple[Recurrence, Linear]:
-    """What stands in the place of attention in one block, and its output matrix."""
+    """Return the recurrence that replaces attention in one block, and its output matrix."""
     if architecture.recurrence == "short_convolution":
         output = tensors.linear(f"{block}.shortconv.out_proj", width, width)
         return _short_convolution(keys, tensors, block, width), output

@@ -110,7 +110,7 @@ def _dimensions(
 
 
 def _style(keys: Keys, architecture: Architecture) -> Style | None:
-    """Which pairs are rotated; None where nothing is."""
+    """Return which pairs are rotated; None if there is no rotation."""
     if architecture.rotary_style == "none":
         return None
     if architecture.rotary_sections == "refused":
@@ -129,7 +129,7 @@ def _scaled(
     dimensions: int,
     divisors: np.ndarray,
 ) -> Rotary:
-    """Frequencies and magnitude after the scaling that the file asks for.
+    """Return frequencies and magnitude after the file's scaling.
 
     Linear scaling is position interpolation (arXiv 2306.15595); YaRN (2309.00071) mixes scaled and
     unscaled frequencies by how often each turns within the original context (eq. 21 and 23), and
@@ -183,7 +183,7 @@ def _frequencies(base: float, dimensions: int) -> np.ndarray:
 
 
 def _kept_share(keys: Keys, base: float, dimensions: int) -> np.ndarray:
-    """Per pair, how much of it YaRN leaves unscaled: 1 for what turns often, 0 for what seldom."""
+    """Return per pair the fraction that YaRN leaves unscaled: 1 for high frequencies, 0 for low."""
     context = keys.count("rope.scaling.original_context_length", keys.count("context_length"))
 
     def pair_that_turns(times: float) -> float:
@@ -205,7 +205,7 @@ def _yarn_magnitude(factor: float, multiplier: float) -> float:
 
 
 def _divisors(keys: Keys, tensors: Tensors, dimensions: int) -> np.ndarray:
-    """Divisors of the frequencies that the file holds as a tensor; ones where it has none.
+    """Return the divisors of the frequencies in the file's tensor; ones if there is none.
 
     LongRoPE has two sets. The long one is for a context beyond the original; the model is served
     with the whole context of its file, and keys in the cache cannot change over.
