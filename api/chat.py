@@ -10,7 +10,6 @@ from typing import Any, Self
 import msgspec
 
 from api.completions import WHOLE_CONTEXT, OpenAIRequest, Usage
-from api.logprobs import ChatLogprobs, PromptLogprobs
 from api.reasoning import ReasoningBody
 from api.request_body import decode
 from api.schemas import Conversation, Number, one_of
@@ -129,7 +128,7 @@ class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
 
     index: int = 0
     message: AssistantMessage
-    logprobs: ChatLogprobs | None = None
+    logprobs: msgspec.Raw | None = None
     finish_reason: str | None
 
 
@@ -138,7 +137,7 @@ class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
 
     index: int = 0
     delta: Delta
-    logprobs: ChatLogprobs | None = None
+    logprobs: msgspec.Raw | None = None
     finish_reason: str | None
 
 
@@ -152,7 +151,7 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     choices: tuple[ChatChoice, ...]
     usage: Usage
-    prompt_logprobs: PromptLogprobs | msgspec.UnsetType = msgspec.UNSET
+    prompt_logprobs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Self
 import msgspec
 
 from api.known_fields import unknown_fields
-from api.logprobs import CompletionLogprobs, PromptLogprobs, ShownLogprobs
+from api.logprobs import ShownLogprobs
 from api.request_body import decode
 from api.schemas import (
     SEEDS,
@@ -244,9 +244,9 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     index: int = 0
-    logprobs: CompletionLogprobs | None = None
+    logprobs: msgspec.Raw | None = None
     finish_reason: str | None
-    prompt_logprobs: PromptLogprobs | msgspec.UnsetType = msgspec.UNSET
+    prompt_logprobs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):

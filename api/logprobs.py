@@ -10,6 +10,7 @@ import msgspec
 
 from api.schemas import Prompt
 from runtime.detokenizer import StreamDecoder
+from runtime.finite_json import finite_json
 from runtime.sampling import TokenLogprobs
 from runtime.tokenizer import Tokenizer
 
@@ -75,35 +76,37 @@ class PromptLogprob(msgspec.Struct, frozen=True):
     decoded_token: str
 
 
-PromptLogprobs = list[dict[str, PromptLogprob] | None]
-"""For each token of a prompt the likeliest tokens and itself, by their ids; null for the first."""
-
-
 class LogprobShapes:
-    """Converts the engine's logprobs to the API's forms. Immutable."""
+    """Converts the engine's logprobs to the API's forms, as JSON. Immutable.
+
+    As JSON, since an answer without logprobs then has no field that may hold a float, and
+    finite_json need not look at each token's.
+    """
 
     def __init__(self, tokenizer: Tokenizer, shown: ShownLogprobs) -> None:
         self._tokenizer = tokenizer
         self._shown = shown
 
-    def chat(self, entries: Iterable[TokenLogprobs]) -> ChatLogprobs:
+    def chat(self, entries: Iterable[TokenLogprobs]) -> msgspec.Raw:
         """Return the tokens of a chat's answer."""
-        return ChatLogprobs(tuple(map(self._content, entries)))
+        return _raw(ChatLogprobs(tuple(map(self._content, entries))))
 
     def completion(
         self, tokens: Sequence[tuple[int, TokenLogprobs | None]], offsets: list[int]
-    ) -> CompletionLogprobs:
+    ) -> msgspec.Raw:
         """Return the tokens of a text; the first of a prompt has no logprobs."""
-        return CompletionLogprobs(
-            [self._name(token) for token, _ in tokens],
-            [None if entry is None else entry.logprob for _, entry in tokens],
-            [None if entry is None else self._top_by_name(entry) for _, entry in tokens],
-            offsets,
+        return _raw(
+            CompletionLogprobs(
+                [self._name(token) for token, _ in tokens],
+                [None if entry is None else entry.logprob for _, entry in tokens],
+                [None if entry is None else self._top_by_name(entry) for _, entry in tokens],
+                offsets,
+            )
         )
 
-    def prompt(self, entries: Iterable[TokenLogprobs]) -> PromptLogprobs:
+    def prompt(self, entries: Iterable[TokenLogprobs]) -> msgspec.Raw:
         """Return the tokens of a prompt after its first."""
-        return [None, *map(self._ranked, entries)]
+        return _raw([None, *map(self._ranked, entries)])
 
     def _content(self, entry: TokenLogprobs) -> ContentLogprob:
         token, logprob, found = self._piece(entry.token, entry.logprob)
@@ -189,3 +192,7 @@ def echoed(prompt: Prompt, tokens: Sequence[int], tokenizer: Tokenizer) -> tuple
         offsets.append(min(place, len(text)))
         place += len(each)
     return text, offsets
+
+
+def _raw(logprobs: object) -> msgspec.Raw:
+    return msgspec.Raw(finite_json(logprobs))

@@ -10,11 +10,11 @@ from api.lifecycle import serve
 from api.served_models import ServedModel
 from api.services import Services
 from api.takeover import LOOK_SECONDS, Takeover
-from runtime.allocator import limit_arenas
 from runtime.background import BackgroundLoop
 from runtime.chat import source_of
 from runtime.engine import Engine
 from runtime.loading import load, tokenizer_cache
+from runtime.malloc_arenas import limit_arenas
 from runtime.registry import Catalog, is_name, read_version, version_number
 from runtime.settings import Settings
 

@@ -15,7 +15,9 @@ SCALARS = (
     inspect.StrType,
     inspect.EnumType,
     inspect.LiteralType,
+    inspect.RawType,
 )
+"""Without floats; Raw is JSON that was written here."""
 
 
 def finite_json(value: Any) -> bytes:

@@ -18,7 +18,6 @@ from api.chat import (
 )
 from api.chat_answer import Addition, ChatAnswer
 from api.completions import AnswerTokenDetails, OpenAIRequest, Usage
-from api.logprobs import ChatLogprobs, PromptLogprobs
 from api.openai_answer import ChoiceReader, OpenAIWriter
 from api.resources.completions import OpenAIResource
 from api.tool_calls import ToolCallDelta
@@ -115,7 +114,7 @@ class ChatReader(ChoiceReader):
         logprobs = self._taken_logprobs() if self._logprobs else None
         return ChunkChoice(index=self.index, delta=delta, logprobs=logprobs, finish_reason=reason)
 
-    def _taken_logprobs(self) -> ChatLogprobs | None:
+    def _taken_logprobs(self) -> msgspec.Raw | None:
         """Return logprobs that no chunk has shown yet."""
         if self.shown.answer is None:
             return None
@@ -145,7 +144,7 @@ class ChatWriter(OpenAIWriter[ChatReader]):
             prompt_logprobs=self._prompt_logprobs(),
         )
 
-    def _prompt_logprobs(self) -> PromptLogprobs | msgspec.UnsetType:
+    def _prompt_logprobs(self) -> msgspec.Raw | msgspec.UnsetType:
         first = self._readers[0]
         if first.shown.prompt is None:
             return msgspec.UNSET

@@ -49,7 +49,7 @@ def bodies() -> list[bytes]:
         b"{}",
         b'{"prompt": 5}',
         b'{"prompt": "a", "max_tokens": true}',
-        b'{"prompt": "a", "max_tokens": 0}',
+        b'{"prompt": "a", "max_tokens": -2}',
         b'{"prompt": "a", "temperature": NaN}',
         b'{"prompt": "a", "temperature": Infinity}',
         b'{"prompt": "a", "temperature": 2.5}',

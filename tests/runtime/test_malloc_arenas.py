@@ -3,11 +3,11 @@ import sys
 
 import pytest
 
-from runtime.allocator import MAX_ARENAS
+from runtime.malloc_arenas import MAX_ARENAS
 
 COUNT = """
 import re, sys, threading
-from runtime.allocator import limit_arenas
+from runtime.malloc_arenas import limit_arenas
 
 if sys.argv[1] == "limited":
     limit_arenas()
