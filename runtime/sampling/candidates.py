@@ -67,6 +67,8 @@ class Candidates:
         self.tokens = tokens
         self.logits = logits
         self.is_open = is_open
+        self._lacks = np.zeros(len(is_open), bool)
+        """Whether a sampler would have had to see what is behind the last candidate."""
         numbers = np.array(list(map(attrgetter(*NUMBERS), parameters)), np.float64)
         columns: list[Floats] = list(numbers.T[:, :, np.newaxis])
         self._numbers = dict(zip(NUMBERS, columns, strict=True))
@@ -79,6 +81,11 @@ class Candidates:
         for name in samplers:
             if name in SAMPLERS:
                 SAMPLERS[name](self)
+
+    @property
+    def is_settled(self) -> NDArray[np.bool_]:
+        """Whether what is left of each row is what would be left of all its tokens [R]."""
+        return ~(self.is_open | self._lacks)
 
     def drawn(self) -> list[int]:
         """Draw a token of each row."""
@@ -127,6 +134,7 @@ class Candidates:
         # Tokens that are less likely are further away, unless they come closer at first.
         comes_closer = gaps[:, -1:] < expected
         self._keep((share >= 1) | kept, may_return=comes_closer & (share < 1))
+        self._needs_all(share < 1)
 
     def top_p(self) -> None:
         """Leave out all but the smallest set of the likeliest that reaches a mass."""
@@ -154,6 +162,7 @@ class Candidates:
         acts &= self._xtc_chance <= probability
         if not acts.any():
             return
+        self._needs_all(acts)
         weights = self._weights()
         is_likely = self._is_kept & (weights >= threshold * self._total(weights))
         likely = np.cumsum(is_likely, axis=1)
@@ -174,6 +183,7 @@ class Candidates:
         middle, width = self._numbers["temperature"], self._numbers["dynatemp_range"]
         if not (width > 0).any():
             return middle
+        self._needs_all(width > 0)
         weights = self._weights()
         mass = self._total(weights)
         entropy = np.log(mass) + self._expected_gap(weights, self._gaps())
@@ -221,6 +231,10 @@ class Candidates:
     def _expected_gap(self, weights: NDArray[np.float32], gaps: Floats) -> Floats:
         own: Floats = _cumulative(weights * gaps)[:, -1:] / _cumulative(weights)[:, -1:]
         return np.where(self.is_open[:, np.newaxis], self._gap, own)
+
+    def _needs_all(self, rows: NDArray[np.bool_]) -> None:
+        """Note the rows [R, 1] that must not be open from here on."""
+        self._lacks = self._lacks | (self.is_open & rows[:, 0])
 
     def _keep(self, kept: NDArray[np.bool_], may_return: NDArray[np.bool_] | bool = False) -> None:
         """Drop the others; with its last candidate a row loses those after it."""

@@ -17,7 +17,7 @@ from runtime.sampling.logits import Best, Logits, StepLogits, sorted_best
 from runtime.sampling.parameters import SamplingParameters
 from runtime.sampling.whole_rows import deviation, drawn_of_all, expected_gap, mass_of
 
-OPEN_SIZES = (256, 4096)
+OPEN_SIZES = (64, 512, 4096)
 """Candidates of a row whose number nothing limits: these first, then more, then all."""
 MAX_MERGED = 1024
 """Candidates and changed tokens that are put together; beyond that the row is copied whole."""
@@ -39,6 +39,8 @@ class Row:
     """What changes single logits; see Adjustments.parts."""
     changes: Changes = field(default=UNCHANGED)
     """Logits that are not the model's own."""
+    totals: Totals | None = None
+    """What samplers ask for that only the whole row gives, once it is known."""
 
     @property
     def limit(self) -> int:
@@ -121,11 +123,11 @@ def _together(rows: Sequence[Row]) -> list[int]:
         for (size, _, samplers), group in groups.items():
             candidates = _candidates([each.row for each in group], size)
             candidates.apply(samplers)
-            for each, token, is_open in zip(
-                group, candidates.drawn(), candidates.is_open.tolist(), strict=True
+            for each, token, is_settled in zip(
+                group, candidates.drawn(), candidates.is_settled.tolist(), strict=True
             ):
                 tokens[each.index] = token
-                if is_open:
+                if not is_settled:
                     waiting.append(each)
     return tokens
 
@@ -152,10 +154,16 @@ def _candidates(rows: Sequence[Row], size: int) -> Candidates:
         tokens,
         logits,
         [row.parameters for row in rows],
-        [_totals(row) for row in rows],
+        [_known_totals(row) for row in rows],
         [row.chances for row in rows],
         np.array([not row.limit and size < row.logits.vocabulary_size for row in rows]),
     )
+
+
+def _known_totals(row: Row) -> Totals:
+    if row.totals is None:
+        row.totals = _totals(row)
+    return row.totals
 
 
 def _totals(row: Row) -> Totals:

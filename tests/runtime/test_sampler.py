@@ -154,7 +154,7 @@ def parameters_of_all_samplers() -> st.SearchStrategy[SamplingParameters]:
     share = st.just(1.0) | st.floats(0.01, 1.0)
     return st.builds(
         SamplingParameters,
-        temperature=st.floats(0.1, 2.0),
+        temperature=st.just(0.0) | st.floats(0.1, 2.0),
         dynatemp_range=st.just(0.0) | st.floats(0.1, 1.0),
         dynatemp_exponent=st.floats(0.0, 3.0),
         top_k=st.integers(0, 40),
@@ -304,3 +304,22 @@ def test_the_deviation_is_that_of_the_changed_logits(
     values = changes.applied(logits).astype(np.float64)
     expected = values[values > -np.inf].std()
     assert deviation(logits, changes) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"typical_p": 0.25, "top_p": 0.5},
+        {"typical_p": 0.25, "min_p": 0.9},
+        {"xtc_probability": 1.0, "xtc_threshold": 0.001, "temperature": 0.0},
+        {"dynatemp_range": 1.0, "temperature": 0.5},
+    ],
+)
+def test_what_the_first_candidates_do_not_settle_is_found_among_more(
+    fields: dict[str, float],
+) -> None:
+    """Of 3,000 tokens many are equal, so that the rules' borders lie behind the first ones."""
+    logits = np.round(np.random.default_rng(0).standard_normal(3000)).astype(np.float32)
+    wanted = SamplingParameters(**{"top_k": 0, "top_p": 1.0, "seed": 0, **fields})  # type: ignore[arg-type]
+    allowed = {token for token, _ in kept(logits.tolist(), wanted, 0.0, 1e-5)}
+    assert set(draws(wanted, logits, 100)) <= allowed
