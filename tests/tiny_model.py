@@ -44,6 +44,8 @@ class TinyModel:
     attention_gate: str = ""
     """A factor of what the heads answer, for each "head" or each "value"."""
     embedding_norm: bool = False
+    streams: int = 0
+    """Residual streams, as Gemma 3n has them."""
     position_embedding: bool = False
     sinks: bool = False
     sink_layers: Sequence[int] = ()
@@ -263,6 +265,9 @@ class _Writing:
         model = self.model
         width, tokens = model.embedding, len(self.vocabulary.tokens)
         self.matrix("token_embd", tokens, width, gain=model.embedding_gain)
+        for name in ("altup_proj", "altup_unembd_proj") if model.streams else ():
+            others = model.streams - 1
+            self.matrix(name, others * width, width, stack=others)
         if model.position_embedding:
             self.matrix("position_embd", model.context, width, gain=4.0)
         if model.embedding_norm:
@@ -348,7 +353,22 @@ class _Writing:
             self.matrix(f"{block}.inp_gate", varied.layer_embedding, model.embedding)
             self.matrix(f"{block}.proj", model.embedding, varied.layer_embedding)
             self.norm(f"{block}.post_norm")
-            self.vector(f"{block}.layer_output_scale.weight", 1, mean=1.0)
+            if not model.streams:
+                self.vector(f"{block}.layer_output_scale.weight", 1, mean=1.0)
+        if model.streams:
+            self.mixing(block, model.streams)
+
+    def mixing(self, block: str, streams: int) -> None:
+        """Between the streams around a block."""
+        width, rank = self.model.embedding, 64
+        self.matrix(f"{block}.altup_correct_coef", streams, streams, gain=0.3)
+        self.vector(f"{block}.altup_correct_scale.weight", width, mean=1.0)
+        self.matrix(f"{block}.altup_predict_coef", streams**2, streams, gain=0.3)
+        self.matrix(f"{block}.altup_router", streams, width, gain=0.5 * width)
+        self.norm(f"{block}.altup_router_norm")
+        self.matrix(f"{block}.laurel_l", rank, width)
+        self.matrix(f"{block}.laurel_r", width, rank)
+        self.norm(f"{block}.laurel_post_norm")
 
     def experts(self, block: str) -> None:
         model = self.model

@@ -780,6 +780,27 @@ TINY_MODELS: Mapping[str, TinyModel] = {
             "embedding_length_per_layer_input": 32,
         },
     ),
+    # The numbers of layers with pages of their own, of streams and of widths are llama.cpp's own.
+    "gemma3n": TinyModel(
+        architecture="gemma3n",
+        layers=22,
+        embedding=32,
+        heads=2,
+        kv_heads=1,
+        feed_forward=64,
+        norms=BOTH_NORMS,
+        query_key_norm="head",
+        gain=0.3,
+        embedding_gain=16.0,
+        tied=False,
+        streams=4,
+        varied=Varied(layer_embedding=256),
+        metadata={
+            **WINDOW,
+            "rope.freq_base": 1e6,
+            "embedding_length_per_layer_input": 256,
+        },
+    ),
     "spark2_5": TinyModel(
         architecture="spark2_5",
         layers=4,

@@ -15,11 +15,13 @@ from pipelines.conversion.architectures import (
     Linear,
     ModelSpec,
     Norm,
+    StreamMixing,
 )
 from pipelines.conversion.attention import AttentionNodes
 from pipelines.conversion.nodes import Nodes
 from pipelines.conversion.pools import Pool, States
 from pipelines.conversion.recurrence import recurrence_nodes, state_writers
+from pipelines.conversion.streams import StreamNodes
 from runtime.gguf import GGUFFile, TensorInfo
 from runtime.interface import (
     LOGIT_ROWS,
@@ -59,6 +61,7 @@ class _Builder(Nodes):
         self.file = file
         states = sum(map(state_writers, spec.layers))
         self.attention = AttentionNodes(self, spec, file)
+        self.streams = self.stream_nodes()
         self.states = States(Pool(STATE_POOL, STATE_POOL_OUT, writers=states))
 
     def model(self) -> ModelProto:
@@ -67,6 +70,8 @@ class _Builder(Nodes):
         self.attention.prepare()
         hidden, residual = self.embedding(), ""
         parts = self.layer_embedding(hidden)
+        if self.streams is not None:
+            hidden = self.streams.of(hidden)
         for index, layer in enumerate(spec.layers):
             hidden, residual = self.layer(index, layer, hidden, residual, parts)
         self.head(hidden, residual)
@@ -132,6 +137,9 @@ class _Builder(Nodes):
     ) -> tuple[str, str]:
         """One transformer block; gives what it adds last and the residual stream."""
         block = f"blk.{index}"
+        if layer.mixing is not None and self.streams is not None:
+            part = parts[index]
+            return self.mixed_layer(block, layer, self.streams, layer.mixing, hidden, part), ""
         attended = hidden
         if layer.attention_output is not None:
             normed, residual = self.norm(
@@ -161,6 +169,49 @@ class _Builder(Nodes):
         total = self.plain("Add", f"{block}.output", fed, residual)
         scale = self.vector(layer.output_scale)
         return self.plain("Mul", f"{block}.output.scaled", total, scale), ""
+
+    def stream_nodes(self) -> StreamNodes | None:
+        if self.spec.streams is None:
+            return None
+        return StreamNodes(
+            self,
+            self.spec.streams,
+            self.spec.embedding_length,
+            lambda name, weights, hidden: self.norm(name, weights, hidden, "")[0],
+        )
+
+    def mixed_layer(
+        self,
+        block: str,
+        layer: Layer,
+        streams: StreamNodes,
+        mixing: StreamMixing,
+        hidden: str,
+        part: str,
+    ) -> str:
+        """One block that computes one of several streams; gives all of them."""
+        assert layer.attention_output is not None
+        assert layer.layer_input is not None
+        assert isinstance(layer.feed_forward, FeedForward)
+        predictions, active = streams.predicted(block, mixing, hidden)
+        normed, _ = self.norm(f"{block}.attn_norm", layer.attention_norm, active, "")
+        bypass = streams.bypassed(block, mixing, normed)
+        attended = self.attended(block, layer, layer.attention_output, normed)
+        attended, _ = self.norm(
+            f"{block}.post_attention_norm", layer.attention_output_norm, attended, ""
+        )
+        attended = self.plain("Add", f"{block}.attended", attended, active)
+        both = self.scaled(self.plain("Add", f"{block}.bypassed", attended, bypass), 2**-0.5)
+        normed, _ = self.norm(f"{block}.ffn_norm", layer.feed_forward_norm, both, "")
+        fed = self.feed_forward(f"{block}.ffn", layer.feed_forward, normed, mixing.cutoff)
+        fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
+        computed = self.plain("Add", f"{block}.computed", fed, both)
+        corrected = streams.corrected(block, mixing, predictions, active, computed)
+        first, _ = streams.parted(f"{block}.corrected", corrected)
+        scale = self.vector(mixing.output_scale)
+        first = self.plain("Mul", f"{block}.first.scaled", first, scale)
+        added = self.layer_input(block, layer.layer_input, first, part)
+        return streams.with_input(block, corrected, added)
 
     def layer_input(self, block: str, weights: LayerInput, hidden: str, part: str) -> str:
         """What the layer's part of the embedding adds."""
@@ -232,7 +283,9 @@ class _Builder(Nodes):
         share = self.plain("Sigmoid", f"{name}_router_share", largest)
         return self.plain("Mul", f"{name}_router_shared", hidden, share)
 
-    def feed_forward(self, name: str, weights: FeedForward, hidden: str) -> str:
+    def feed_forward(
+        self, name: str, weights: FeedForward, hidden: str, cutoff: float = 0.0
+    ) -> str:
         """A feed-forward; the nodes are called `name`_gate, `name`_up and so on."""
         if not weights.is_gated:
             return self.plain_feed_forward(name, weights, hidden)
@@ -243,9 +296,12 @@ class _Builder(Nodes):
         else:
             for each, linear in zip((gate, up), weights.gate_up, strict=True):
                 self.linear(each, linear, hidden)
+        opened = gate
+        if cutoff and self.streams is not None:
+            opened = self.streams.opened(gate, gate, weights.down.weight.columns, cutoff)
         self.node(
             "GatedActivation",
-            {"gate": gate, "up": up},
+            {"gate": opened, "up": up},
             {"y": gated},
             activation=self.spec.activation,
         )
@@ -272,6 +328,8 @@ class _Builder(Nodes):
         """Logits of the wanted rows only: the output matrix is the largest of the model."""
         spec = self.spec
         hidden = self.gather("output.hidden", hidden)
+        if self.streams is not None:
+            hidden = self.streams.merged(hidden)
         if residual:
             residual = self.gather("output.residual", residual)
         normed, _ = self.norm("output_norm", spec.output_norm, hidden, residual)

@@ -130,6 +130,12 @@ class Architecture:
     """Default of `attention.scale`; 0 for 1 / sqrt(width of a head)."""
     scaled_by_width_at: int = 0
     """With this many layers, queries are scaled by 1 / sqrt(embedding_length / heads)."""
+    own_pages: int = 0
+    """Layers from this one on attend to pages of earlier ones."""
+    streams: int = 0
+    """Residual streams beside each other, of which layers compute one (AltUp)."""
+    sparse_layers: int = 0
+    """Layers at the beginning whose feed-forward opens the largest twentieth of its gates."""
     query_temperature: float = 0.0
     """Queries of layers that are not rotated grow with the logarithm of their chunk."""
     unit_query_key_norm: bool = False

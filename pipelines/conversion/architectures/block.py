@@ -15,8 +15,12 @@ from pipelines.conversion.architectures.spec import (
     Linear,
     Norm,
     Rotary,
+    StreamMixing,
 )
 from runtime.gguf import TensorInfo
+
+LARGEST_TWENTIETH = 1.6448533535003662
+"""Standard deviations above the mean: the normal distribution's quantile of 0.95."""
 
 
 class Blocks:
@@ -83,6 +87,7 @@ class Blocks:
             if after
             else None,
             layer_input=self.layer_input(block),
+            mixing=self.mixing(index) if row.streams else None,
             output_scale=self.output_scale(f"{block}.layer_output_scale.weight"),
             rotary=rotary,
             window=window,
@@ -169,6 +174,23 @@ class Blocks:
             self.tensors.linear(f"{block}.inp_gate", width, self.width),
             self.tensors.linear(f"{block}.proj", self.width, width),
             self.norm(f"{block}.post_norm"),
+        )
+
+    def mixing(self, index: int) -> StreamMixing:
+        """How the streams are mixed around a block."""
+        tensors, row, width = self.tensors, self.architecture, self.width
+        block, streams = f"blk.{index}", self.architecture.streams
+        rank = tensors.rows_of(f"{block}.laurel_l.weight")
+        return StreamMixing(
+            router=tensors.linear(f"{block}.altup_router", streams, width),
+            router_norm=self.norm(f"{block}.altup_router_norm"),
+            prediction=tensors.linear(f"{block}.altup_predict_coef", streams**2, streams),
+            correction=tensors.linear(f"{block}.altup_correct_coef", streams, streams),
+            output_scale=tensors.vector(f"{block}.altup_correct_scale.weight", width),
+            left=tensors.linear(f"{block}.laurel_l", rank, width),
+            right=tensors.linear(f"{block}.laurel_r", width, rank),
+            bypass_norm=self.norm(f"{block}.laurel_post_norm"),
+            cutoff=LARGEST_TWENTIETH if index < row.sparse_layers else 0.0,
         )
 
     def output_scale(self, name: str) -> TensorInfo | None:

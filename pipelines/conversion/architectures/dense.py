@@ -59,6 +59,30 @@ DENSE = (
         reads=SOFTCAPS,
     ),
     Architecture(
+        name="gemma3n",
+        rotary_style="neox",
+        norms="both",
+        activation="gelu",
+        query_key_norm="before",
+        value_norm=True,
+        window_period=5,
+        window_base=10000.0,
+        window_scaled=False,
+        embedding_by_width=True,
+        attention_scale=1.0,
+        logit_softcap=30.0,
+        own_pages=20,
+        streams=4,
+        sparse_layers=10,
+        reads=frozenset({"embedding_length_per_layer_input"}),
+        ignores=frozenset(
+            {
+                *("final_logit_softcapping", "attention.shared_kv_layers", "altup.active_idx"),
+                *("altup.num_inputs", "activation_sparsity_scale"),
+            }
+        ),
+    ),
+    Architecture(
         name="gemma4",
         layered=True,
         rotary_style="neox",

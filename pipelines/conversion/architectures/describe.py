@@ -15,6 +15,7 @@ from pipelines.conversion.architectures.spec import (
     Linear,
     ModelSpec,
     QueryTemperature,
+    Streams,
 )
 from pipelines.conversion.architectures.table import ARCHITECTURES
 from runtime.errors import UnsupportedModel
@@ -123,6 +124,7 @@ class _Reader:
             position_embedding=self.position_embedding(),
             embedding_norm=blocks.norm("token_embd_norm") if row.embedding_norm else None,
             layer_embedding=self.layer_embedding(count),
+            streams=self.streams(),
             layers=layers,
             output_norm=blocks.norm(row.output_norm),
             output=Linear(embedding, None)
@@ -172,6 +174,8 @@ class _Reader:
 
     def shares_from(self, layers: int) -> int:
         """The first layer that attends to keys and values of an earlier one."""
+        if self.architecture.own_pages:
+            return self.architecture.own_pages
         key = "attention.shared_kv_layers"
         if key not in self.architecture.reads:
             return layers
@@ -200,6 +204,18 @@ class _Reader:
     def softcap(self, key: str, default: float) -> float:
         """A bound that only the families which use it may have."""
         return self.keys.softcap(key, default) if key in self.architecture.reads else default
+
+    def streams(self) -> Streams | None:
+        """Matrices between the streams, in a family that has several."""
+        count = self.architecture.streams
+        if not count:
+            return None
+        shape = count - 1, self.width, self.width
+        return Streams(
+            count,
+            self.tensors.stacked("altup_proj", *shape),
+            self.tensors.stacked("altup_unembd_proj", *shape),
+        )
 
     def alibi(self, layers: int) -> float:
         """The bias by distance in place of a rotation, where family or file want it."""

@@ -201,6 +201,35 @@ class LayerEmbedding:
 
 
 @dataclass(frozen=True, slots=True)
+class Streams:
+    """Matrices [streams - 1, C, C] to and from the streams beside the first (AltUp, 2301.13310)."""
+
+    count: int
+    projection: Linear
+    return_projection: Linear
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamMixing:
+    """How a layer that computes one stream predicts and corrects the others."""
+
+    router: Linear
+    router_norm: Norm
+    prediction: Linear
+    """[streams * streams, streams]"""
+    correction: Linear
+    """[streams, streams]"""
+    output_scale: TensorInfo
+    """[C]"""
+    left: Linear
+    right: Linear
+    bypass_norm: Norm
+    """norm(right(left(x))) + x stands beside attention (LAuReL, arXiv 2411.07501)."""
+    cutoff: float
+    """Standard deviations above the mean below which gates are closed; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
 class LayerInput:
     """norm(projection(activation(gate(x)) * the layer's part of the embedding)), added to x."""
 
@@ -237,6 +266,7 @@ class Layer:
     feed_forward: FeedForward | Experts
     feed_forward_output_norm: Norm | None
     layer_input: LayerInput | None = None
+    mixing: StreamMixing | None = None
     output_scale: TensorInfo | None = None
     """[1]: factor of the residual stream behind the block."""
     rotary: Rotary
@@ -261,7 +291,7 @@ class Layer:
 PARTS = (
     *(Linear, Norm, FeedForward, Experts, ExpertSelection, LatentAttention),
     *(ShortConvolution, DeltaNet),
-    *(LayerEmbedding, LayerInput),
+    *(LayerEmbedding, LayerInput, Streams, StreamMixing),
 )
 
 
@@ -322,6 +352,7 @@ class ModelSpec:
     """[positions, C]: added to the embeddings."""
     embedding_norm: Norm | None
     layer_embedding: LayerEmbedding | None
+    streams: Streams | None
     layers: tuple[Layer, ...]
     output_norm: Norm
     output: Linear
