@@ -1,6 +1,6 @@
 // Keeps the process alive where a mapped file has lost bytes that are read (SIGBUS): its file was
 // cut short, or the disk gives an error. What is missing reads as zeros, and the fault is counted:
-// whoever reads the map must look at the count before believing what was computed.
+// readers of the map must check the count before using what was computed.
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -55,7 +55,7 @@ bool survive(uintptr_t address) {
     const uintptr_t start = ranges[i].start.load(std::memory_order_acquire);
     const uintptr_t end = ranges[i].end.load(std::memory_order_relaxed);
     if (start == 0 || address < start || address >= end) continue;
-    // Counted first: no thread may go on with zeros that nobody knows of.
+    // Counted first: no thread may continue with uncounted zeros.
     faults[ranges[i].guard.load(std::memory_order_relaxed)].fetch_add(1);
     zeros_end = end;
   }

@@ -7,7 +7,7 @@
 
 namespace rocmforge {
 
-// The first thread takes units from the beginning; whoever has none left takes over the second half
+// The first thread takes units from the beginning; a thread without work takes the second half
 // of the longest range. So a thread's weights follow each other in memory, what it fetched ahead is
 // its own, and a late thread has its work taken off all the same. Any thread may call `next`.
 class SharedRange {

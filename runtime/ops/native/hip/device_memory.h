@@ -41,7 +41,7 @@ class ScratchMemory {
   ort::Allocator* allocator_;
 };
 
-// Intermediate results of one call. The memory goes back when the launches stand in the stream:
+// Intermediate results of one call. The memory is returned once the launches are in the stream:
 // what the provider gives it to next is computed after them in the same stream.
 class Scratch {
  public:

@@ -47,7 +47,7 @@ ROCMFORGE_EXPORT const char* rocmforge_hip_add_kernel(const char* name, const ch
   });
 }
 
-// How often memory for weights could not be had; it tells why ONNX Runtime made no session.
+// Number of failed allocations for weights: why ONNX Runtime made no session.
 ROCMFORGE_EXPORT int64_t rocmforge_hip_failed_allocations() {
   return rocmforge::hip::failed_allocations();
 }

@@ -34,7 +34,7 @@ struct CompiledKernel {
 void add_kernel(CompiledKernel kernel);
 
 // The kernel of that name, loaded. Throws Failure where there is none, where its arguments are not
-// of these types ("*" stands for any pointer), and where the device refuses it.
+// of these types ("*" means any pointer), and if the device refuses it.
 std::shared_ptr<const CompiledKernel> find_kernel(const std::string& name,
                                                   std::initializer_list<std::string_view> types);
 

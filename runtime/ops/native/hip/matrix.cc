@@ -8,7 +8,7 @@
 namespace rocmforge::hip {
 namespace {
 
-// Up to so many rows a kernel of small tiles is faster than one of large ones.
+// Up to this many rows a kernel of small tiles is faster than one of large ones.
 constexpr int64_t most_few_rows = 32;
 // A product of half of these programs or fewer is split along the columns of its weights, since
 // they do not fill a GPU of 300 compute units.
@@ -55,7 +55,7 @@ int64_t Matrix::splits(const SomeRows& kernel, int64_t tiles, int64_t M) const {
   const int64_t parts = weights_->parts(), loop_parts = kernel.constant("PARTS");
   const int64_t most = std::clamp<int64_t>(parts / usual_split_parts, 1, most_splits);
   const int64_t wanted = std::clamp<int64_t>(programs / std::max<int64_t>(tiles, 1), 1, most);
-  // The kernel cuts at whole loops: so many splits that none is empty.
+  // The kernel splits at whole loops: the number of splits that leaves none empty.
   const int64_t split_parts = ceiling_divide(parts, wanted * loop_parts) * loop_parts;
   return ceiling_divide(parts, split_parts);
 }

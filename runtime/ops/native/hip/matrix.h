@@ -20,7 +20,7 @@ struct Routing {
   const int32_t* chosen;
   int64_t slots;
   int64_t experts;
-  // Up to so many slots each is computed alone: most experts would have a tile of one slot anyway.
+  // Up to this many slots each is computed alone: most experts would get a tile of one slot.
   static constexpr int64_t usual_lone_slots = 16;
   int64_t lone_slots = usual_lone_slots;
 };
@@ -87,7 +87,7 @@ class Matrix {
   void multiply_tiles(Stream stream, const SomeRows& kernel, Grid grid, const Result& y,
                       const void* x, const PlacedSlots& placed) const;
   const SomeRows& kernel_for(int64_t rows) const;
-  // Into how many splits of its columns a product of M rows in so many tiles is cut.
+  // Number of splits of the columns of a product of M rows in this many tiles.
   int64_t splits(const SomeRows& kernel, int64_t tiles, int64_t M) const;
   // What a product of more than one row reads.
   const void* read(Stream stream, Scratch& scratch, Activations& x) const;

@@ -17,7 +17,7 @@ constexpr int plane_count = 4;  // codes, their high bits, sub-scales and sub-mi
 struct PlaneLayout {
   std::string name;  // of the kernels' variant: several formats share one
   int64_t row_bytes[plane_count];
-  int64_t table[2];  // 16 values of int8, what 4-bit codes stand for in some layouts
+  int64_t table[2];  // 16 values of int8, the values of 4-bit codes in some layouts
   float unit_factor;
   int32_t zero;
 };

@@ -33,7 +33,7 @@ struct RowScale {
   }
 };
 
-// What stands in a block beside the codes of a row.
+// The contents of a block besides the codes of a row.
 template <int rows>
 inline void place_numbers(const RoundedBlock& from, float scale, int row,
                           ActivationBlock<rows>& to) {

@@ -2,7 +2,7 @@
 //
 // A softmax that runs over tiles (Dao et al., "FlashAttention", 2022), tiles counted from position
 // 0. Queries that see the same keys go through together and share every load; each of them adds up
-// in one order, whatever is computed beside it.
+// in one order, whatever else is computed.
 #pragma once
 
 namespace rocmforge::ROCMFORGE_LAYER {

@@ -18,7 +18,7 @@ struct CodebookFormat : IntegerFormat {
     return word;
   }
   static int nibble(const uint8_t* p, int index) { return p[index / 2] >> (index % 2 * 4) & 15; }
-  // The sign bits that 7 bits stand for: their parity is the eighth.
+  // The sign bits encoded by 7 bits: their parity is the eighth.
   static int even_signs(uint32_t bits) {
     bits &= 127;
     return static_cast<int>(bits | (__builtin_popcount(bits) & 1u) << 7);

@@ -117,7 +117,7 @@ inline void layer_norm(const float* x, const float* residual, const float* weigh
   F32 squares = broadcast(0.0f);
   each_vector(columns, [&](int64_t at, int64_t some) {
     store_some(y + at, subtract(load_some(y + at, some), mean), some);
-    // Loaded anew, since behind the last column there must be zeros.
+    // Loaded again, since after the last column there must be zeros.
     const F32 distance = load_some(y + at, some);
     squares = fma(distance, distance, squares);
   });

@@ -231,7 +231,7 @@ inline void tiles(const MatMul& args, int64_t m, int64_t end, int64_t n, const P
   }
 }
 
-// Bytes of unpacked panels that stay in the first-level cache beside a tile's activations.
+// Bytes of unpacked panels that stay in the first-level cache with a tile's activations.
 constexpr int64_t unpacked_bytes = 16 << 10;
 
 // Unpacked panels that are multiplied together, so that activations are read less often.

@@ -41,7 +41,7 @@ inline Bytes from_plane(const uint8_t* plane, int g) {
   return low_bits_of<width>(shift_right(all, g / width * width));
 }
 
-// What a format's packed codes stand for, repeated over a vector.
+// The values of a format's packed codes, repeated over a vector.
 template <typename Format>
 struct CodeTable {
   alignas(64) uint8_t values[group_bytes];

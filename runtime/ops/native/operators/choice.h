@@ -13,12 +13,12 @@ class Choice {
   explicit Choice(const Attributes& attributes);
 
   int64_t used() const { return used_; }
-  // Whether so many experts can be chosen from.
+  // Whether this number of experts is supported.
   bool fits(int64_t experts) const {
     return experts % groups_ == 0 && used_ <= experts / groups_ * groups_used_;
   }
 
-  // What is needed while choosing among so many experts.
+  // Scratch memory for choosing among this many experts.
   struct Memory {
     std::vector<float> odds, scores;
     std::vector<int64_t> order;

@@ -4,7 +4,7 @@
 
 namespace rocmforge {
 
-// Equal slices of x, each times a matrix of its own; the matrices stand one after the other.
+// Equal slices of x, each times a matrix of its own; the matrices are concatenated.
 class GroupedQuantMatMul {
  public:
   static constexpr const char* name = "GroupedQuantMatMul";

@@ -8,7 +8,7 @@
 namespace rocmforge {
 
 // Sends every token to the experts that its router prefers, and adds up what they answer. Every
-// expert is a gated feed-forward; its matrices stand one after the other in the matrices of all.
+// expert is a gated feed-forward; the matrices of all experts are concatenated.
 class MixtureOfExperts {
  public:
   static constexpr const char* name = "MixtureOfExperts";

@@ -51,7 +51,7 @@ class StateRows {
   Span tokens(int64_t row) const { return {row_starts_.data[row], row_starts_.data[row + 1]}; }
   // The state before a row's first token; null where its sequence begins.
   const float* before(int64_t row) const { return slot(starts_.data[row]); }
-  // Where the state after a token goes; null where nobody wants it.
+  // Where to write the state after a token; null if it is not needed.
   float* after(int64_t token) const { return slot(slots_.data[token]); }
 
  private:

@@ -51,7 +51,7 @@ void PagedAttention::compute(const Context& context) const {
   const int32_t page_size = narrow(layer.page_size), has_sinks = sinks.data != nullptr;
   const int64_t group = heads_.heads / heads_.kv_heads;
 
-  // How long the rows are stands on the device; the page table says what they may be at most.
+  // Row lengths are only known on the device; the page table gives their maximum.
   const int64_t tile = decode_.constant("ROWS");
   const int64_t chunks = heads_.kv_heads * ceiling_divide(group, tile);
   const int64_t splits = std::max<int64_t>(
