@@ -21,6 +21,7 @@ from api.resources.tokens import (
     RenderChatResource,
     RenderCompletionResource,
     TokenizeResource,
+    TokenizerInfoResource,
 )
 from api.resources.traces import TracesResource
 from api.services import Services
@@ -48,6 +49,7 @@ def create_app(services: Services) -> errors.Application:
     app.add_route("/v1/completions/render", RenderCompletionResource(services))
     app.add_route("/v1/chat/completions/render", RenderChatResource(services))
     app.add_route("/tokenize", TokenizeResource(services))
+    app.add_route("/tokenizer_info", TokenizerInfoResource(services))
     app.add_route("/detokenize", DetokenizeResource(services))
     app.add_route("/apply-template", ApplyTemplateResource(services))
     app.add_route("/v1/models", OpenAIModelsResource(services))

@@ -1,7 +1,8 @@
 """Bodies of the routes that look inside: tokens of texts, texts of tokens, prompts as rendered.
 
-Sources: tools/server/README.md of llama.cpp for /tokenize, /detokenize and /apply-template, and
-vllm/entrypoints/serve/render of vLLM for the routes that end with /render.
+Sources: tools/server/README.md of llama.cpp for /tokenize, /detokenize and /apply-template;
+vllm/entrypoints/serve of vLLM for the routes that end with /render, /tokenizer_info, and for other
+names of /tokenize's fields.
 """
 
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 
 from api.completions import OpenAIRequest
+from api.schemas import one_of
 
 
 class TokenizeBody(msgspec.Struct, frozen=True):
@@ -16,14 +18,27 @@ class TokenizeBody(msgspec.Struct, frozen=True):
 
     content: str | list[str | int] | None = None
     """A text, or texts and token ids in order."""
+    prompt: str | None = None
+    """vLLM's name of content."""
     add_special: bool | None = None
     """Whether BOS and EOS are added if the model wants them; default false."""
     add_special_tokens: bool | None = None
-    """vLLM's name of add_special."""
+    """vLLM's name of add_special; default true with `prompt`."""
     parse_special: bool | None = None
     """Whether a text may name control tokens; default true."""
     with_pieces: bool | None = None
     """Whether each token is returned with its text."""
+
+    def parts(self) -> list[str | int]:
+        """The texts and token ids. Raises InvalidRequest."""
+        told = one_of(self, "content", "prompt")
+        given = [] if told is None else told[1]
+        return [given] if isinstance(given, str) else given
+
+    def adds_special(self) -> bool:
+        """Whether BOS and EOS are added where the model wants them. Raises InvalidRequest."""
+        told = one_of(self, "add_special", "add_special_tokens")
+        return self.prompt is not None if told is None else told[1]
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -57,6 +72,16 @@ class DetokenizeAnswer(msgspec.Struct, frozen=True):
     """Answer of POST /detokenize."""
 
     content: str
+    prompt: str
+    """The same, in vLLM's words."""
+
+
+class TokenizerInfo(msgspec.Struct, frozen=True):
+    """Answer of GET /tokenizer_info: what a client needs to make prompts of its own."""
+
+    bos_token: str | None
+    eos_token: str | None
+    chat_template: str | None
 
 
 class TemplateAnswer(msgspec.Struct, frozen=True):

@@ -16,7 +16,8 @@ from api.completions import CompletionRequest, OpenAIRequest
 from api.known_fields import unknown_fields
 from api.prompts import prompt_text, prompt_tokens
 from api.request_body import decode, read_json_body
-from api.schemas import Conversation, Prompt, one_of
+from api.resources.readable import Readable
+from api.schemas import Conversation, Prompt
 from api.served_models import ServedModel, expect_served
 from api.services import Services
 from api.tokens import (
@@ -27,6 +28,7 @@ from api.tokens import (
     TemplateAnswer,
     TokenizeAnswer,
     TokenizeBody,
+    TokenizerInfo,
 )
 from runtime.errors import InvalidRequest
 from runtime.finite_json import finite_json
@@ -71,15 +73,13 @@ class TokenizeResource(TokenResource):
     def _answer(self, body: bytes, model: ServedModel, client: Client, name: str) -> TokenizeAnswer:
         given = decode(body, TokenizeBody)
         tokenizer = model.tokenizer
-        told = one_of(given, "add_special", "add_special_tokens")
-        add_special = told is not None and told[1]
         tokens: list[int] = []
 
         def watch(further: int) -> None:
             client.expect_waiting()
             _expect_few(len(tokens) + further, model)
 
-        parts = [given.content] if isinstance(given.content, str) else given.content or []
+        parts, adds_special = given.parts(), given.adds_special()
         watch(len(parts) if isinstance(given.content, list) else 0)
         for index, part in enumerate(parts):
             if isinstance(part, int):
@@ -87,7 +87,7 @@ class TokenizeResource(TokenResource):
                 continue
             tokens += tokenizer.encode(
                 part,
-                add_special=add_special and index == 0,
+                add_special=adds_special and index == 0,
                 parse_special=given.parse_special is not False,
                 watch=watch,
             )
@@ -108,8 +108,26 @@ class DetokenizeResource(TokenResource):
         given = decode(body, DetokenizeBody).tokens or ()
         _expect_few(len(given), model)
         tokens = [_known(token, tokenizer) for token in given]
-        text = b"".join(map(tokenizer.token_piece, tokens))
-        return DetokenizeAnswer(text.decode("utf-8", "replace"))
+        text = b"".join(map(tokenizer.token_piece, tokens)).decode("utf-8", "replace")
+        return DetokenizeAnswer(text, text)
+
+
+class TokenizerInfoResource(Readable):
+    """GET /tokenizer_info: names of special tokens, and the template of chats."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer once."""
+        model = self._services.model_for_new_work()
+        tokenizer = model.tokenizer
+        bos, eos = (
+            None if token is None else tokenizer.token_text(token)
+            for token in (tokenizer.bos, tokenizer.eos)
+        )
+        template = model.chat_template or tokenizer.chat_template
+        resp.data = finite_json(TokenizerInfo(bos, eos, template))
 
 
 class ApplyTemplateResource(TokenResource):

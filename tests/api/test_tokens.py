@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from api.resources import tokens
+from api.tokens import TokenizeBody
 from runtime.gguf import GGUFFile
 from runtime.tokenizer import Tokenizer
 from tests.api.conftest import Serve
@@ -27,10 +28,27 @@ def test_a_text_has_tokens_and_they_have_its_text(serving: Serving) -> None:
     text = "<|im_start|>hello the world, é 漢"
     found = asked(serving, "/tokenize", content=text)["tokens"]
     assert found == serving.model.tokenizer.encode(text, add_special=False, parse_special=True)
-    assert asked(serving, "/detokenize", tokens=found) == {"content": text}
+    assert asked(serving, "/detokenize", tokens=found)["content"] == text
     typed = asked(serving, "/tokenize", content=text, parse_special=False)["tokens"]
     assert len(typed) > len(found)
-    assert asked(serving, "/detokenize", tokens=typed) == {"content": text}
+    assert asked(serving, "/detokenize", tokens=typed) == {"content": text, "prompt": text}
+
+
+def test_vllm_has_other_names_and_adds_bos_by_default(serving: Serving) -> None:
+    plain = asked(serving, "/tokenize", content="hello")
+    assert asked(serving, "/tokenize", prompt="hello", add_special_tokens=False) == plain
+    both = serving.post("/tokenize", json={"content": "a", "prompt": "b"})
+    assert (both.status_code, "prompt" in both.text) == (400, True)
+    assert TokenizeBody(prompt="a").adds_special()
+    assert not TokenizeBody(content="a").adds_special()
+
+
+def test_a_client_may_ask_for_the_tokenizer_s_special_tokens(serving: Serving) -> None:
+    assert serving.get("/tokenizer_info").json() == {
+        "bos_token": "<|im_start|>",
+        "eos_token": "<|im_end|>",
+        "chat_template": serving.model.tokenizer.chat_template,
+    }
 
 
 @pytest.mark.parametrize("name", ["add_special", "add_special_tokens"])
@@ -55,9 +73,9 @@ def test_bos_is_added_where_it_is_asked_for(serve: Serve, tmp_path: Path, name: 
 
 
 def test_fields_of_other_servers_are_refused_and_unknown_ones_named(serving: Serving) -> None:
-    refused = serving.post("/tokenize", json={"prompt": "hello"})
+    refused = serving.post("/tokenize", json={"messages": MESSAGES})
     assert refused.status_code == 400
-    assert "prompt is not supported here" in refused.text
+    assert "messages is not supported here" in refused.text
     answer = serving.post("/tokenize", json={"content": "hello", "contnt": 1})
     assert answer.headers["X-Ignored-Fields"] == "contnt"
 
@@ -78,9 +96,9 @@ def test_pieces_are_texts_or_the_bytes_of_parts_of_characters(serving: Serving) 
 @pytest.mark.parametrize(("path", "nothing"), [("tokenize", "tokens"), ("detokenize", "content")])
 def test_nothing_given_is_nothing(serving: Serving, path: str, nothing: str) -> None:
     empty: dict[str, Any] = {"tokens": [], "content": ""}
-    assert asked(serving, f"/{path}") == {nothing: empty[nothing]}
+    assert asked(serving, f"/{path}")[nothing] == empty[nothing]
     given = "content" if path == "tokenize" else "tokens"
-    assert asked(serving, f"/{path}", **{given: empty[given]}) == {nothing: empty[nothing]}
+    assert asked(serving, f"/{path}", **{given: empty[given]})[nothing] == empty[nothing]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +152,7 @@ def test_a_developer_speaks_as_the_system_where_the_template_knows_none(
     prompt = f"[{role}]Be kind[user]hello"
     assert asked(serving, "/apply-template", messages=messages) == {"prompt": prompt}
     tokens = asked(serving, "/v1/chat/completions/render", messages=messages)["token_ids"]
-    assert asked(serving, "/detokenize", tokens=tokens) == {"content": prompt}
+    assert asked(serving, "/detokenize", tokens=tokens)["content"] == prompt
 
 
 def test_a_chat_is_rendered_as_it_is_generated_from(serving: Serving) -> None:

@@ -51,6 +51,7 @@ CLIENTS = (
     Client("haystack", "haystack-ai", "with_haystack.py"),
     Client("smolagents", "smolagents", "with_smolagents.py"),
     Client("outlines", "outlines", "with_outlines.py"),
+    Client("lm-evaluation-harness", "lm-eval", "with_lm_eval.py"),
 )
 COLUMNS = ("chat", "stream", "tools", "structured_output", "completions")
 """Features that most clients have; the others stand in one column."""
