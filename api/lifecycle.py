@@ -57,15 +57,17 @@ def serve(
         server.start()
         log.info("listening on %s", server.url)
         announce(f"listening on {server.url}")
+        loading = threading.Thread(
+            target=_load, args=(services, load, ready, ends), name="loading", daemon=True
+        )
         if load is not None:
-            loading = threading.Thread(
-                target=_load, args=(services, load, ready, ends), name="loading", daemon=True
-            )
             loading.start()
         failure = _wait_for_end(ends, services, server)
         has_stopped = _drain(server, services)
     if not has_stopped:
-        _leave()
+        _leave(1)
+    if failure is None and loading.is_alive():
+        _leave(0)
     if failure is None and _has_died(services):
         failure = _death()
     if failure is not None:
@@ -130,7 +132,6 @@ def _drain(server: Server, services: Services) -> bool:
     deadline = time.monotonic() + timeout
     while services.slots.in_use and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
-    log.info("stopping the engine")
     has_stopped = services.served.stop()
     server.close()
     log.info("stopped")
@@ -147,12 +148,12 @@ def _end_after(seconds: float) -> None:
         faulthandler.dump_traceback_later(min(seconds, threading.TIMEOUT_MAX), exit=True)
 
 
-def _leave() -> NoReturn:
+def _leave(status: int) -> NoReturn:
     """End the process with no look at its threads: one that hangs in C would meet its teardown."""
     with suppress(Exception):  # a closed or full stream must not delay the exit
         logging.shutdown()
         sys.stdout.flush()
-    os._exit(1)
+    os._exit(status)
 
 
 @contextmanager

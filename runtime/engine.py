@@ -127,6 +127,7 @@ class Engine:
             self._accepting = False
             self._stop_at = time.monotonic() + drain_seconds
         self._inbox.put(None)
+        log.info("stopping the engine")
         if self._thread is None:
             return True
         self._thread.join(min(drain_seconds + STOP_SECONDS, threading.TIMEOUT_MAX))

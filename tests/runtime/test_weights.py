@@ -1,5 +1,6 @@
 """Nothing that comes of changed weights is ever handed out."""
 
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -239,9 +240,10 @@ def test_a_version_of_an_earlier_build_has_no_checksums_and_is_loaded(
 
 
 def test_sessions_give_their_files_back(folder: Path, settings: Settings) -> None:
+    gc.collect()  # what earlier tests left is closed now, not while this one counts
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         session = Session(folder, settings=settings)
         session.run(STEP)
         del session
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
