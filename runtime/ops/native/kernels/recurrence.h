@@ -7,7 +7,9 @@ namespace rocmforge::ROCMFORGE_LAYER {
 // columns are read twice, which a cache of the first level holds.
 template <int vectors>
 inline void delta_columns(const DeltaStep& step, int64_t first, int64_t some) {
-  const auto at = [&](int64_t row, int v) { return step.state + row * step.width + first + v * lanes; };
+  const auto at = [&](int64_t row, int v) {
+    return step.state + row * step.width + first + v * lanes;
+  };
   const F32 kept = broadcast(step.kept);
   F32 found[vectors], read[vectors];
   for (int v = 0; v < vectors; ++v) found[v] = read[v] = broadcast(0.0f);

@@ -36,9 +36,8 @@ void convolve_row(const Channels& channels, const StateRows& rows, int64_t row, 
   }
   // The input `back` tokens before token t.
   const auto input = [&](int64_t t, int64_t back) {
-    return t - back >= tokens.begin
-               ? x + (t - back) * channels.all + channels.first
-               : channels.before + (kept + t - back - tokens.begin) * count;
+    return t - back >= tokens.begin ? x + (t - back) * channels.all + channels.first
+                                    : channels.before + (kept + t - back - tokens.begin) * count;
   };
   for (int64_t t = tokens.begin; t < tokens.end; ++t) {
     float* out = y + t * channels.all + channels.first;
@@ -94,14 +93,10 @@ void CausalConvolution::compute(const Context& context) const {
       }
     }
     std::fill_n(ones, count, 1.0f);
-    const Channels channels{first,
-                            count,
-                            all,
-                            taps,
-                            weights,
-                            bias ? bias.data + first : nullptr,
-                            before,
-                            silu_ ? ones : nullptr};
+    const Channels channels{first,   count,
+                            all,     taps,
+                            weights, bias ? bias.data + first : nullptr,
+                            before,  silu_ ? ones : nullptr};
     for (int64_t row = 0; row < rows.count(); ++row) convolve_row(channels, rows, row, x.data, y);
   });
 }

@@ -9,10 +9,10 @@ class GatedDeltaNet {
  public:
   static constexpr const char* name = "GatedDeltaNet";
   static constexpr Port inputs[] = {
-      {"x", ort::ElementType::float32},           {"alpha", ort::ElementType::float32},
-      {"beta", ort::ElementType::float32},        {"decay", ort::ElementType::float32},
-      {"step_bias", ort::ElementType::float32},   {"row_starts", ort::ElementType::int32},
-      {"state_starts", ort::ElementType::int32},  {"state_slots", ort::ElementType::int32},
+      {"x", ort::ElementType::float32},          {"alpha", ort::ElementType::float32},
+      {"beta", ort::ElementType::float32},       {"decay", ort::ElementType::float32},
+      {"step_bias", ort::ElementType::float32},  {"row_starts", ort::ElementType::int32},
+      {"state_starts", ort::ElementType::int32}, {"state_slots", ort::ElementType::int32},
       {"states", ort::ElementType::float32}};
   static constexpr Port outputs[] = {{"y", ort::ElementType::float32},
                                      {"states_written", ort::ElementType::float32}};

@@ -10,8 +10,8 @@
 namespace rocmforge {
 
 // The inputs row_starts, state_starts, state_slots and states, and the output of states. The
-// constructor checks that row_starts cuts the tokens into rows and that every slot exists. Values of
-// a layer begin at `offset` in each slot; `width` is how many there are.
+// constructor checks that row_starts cuts the tokens into rows and that every slot exists. Values
+// of a layer begin at `offset` in each slot; `width` is how many there are.
 class StateRows {
  public:
   struct Ports {
@@ -28,8 +28,7 @@ class StateRows {
         starts_(context.input<int32_t>(ports.state_starts, {row_starts_.shape[0] - 1})),
         slots_(context.input<int32_t>(ports.state_slots, {tokens})),
         states_(context.input<float>(ports.states, {any_size, any_size})),
-        written_(context.output<float>(ports.states_written,
-                                       {states_.shape[0], states_.shape[1]})),
+        written_(context.output<float>(ports.states_written, {states_.shape[0], states_.shape[1]})),
         offset_(offset) {
     check_starts(context, tokens);
     check_slots(context, "state_starts", starts_.data, count());
