@@ -135,12 +135,9 @@ class Nodes:
         return name
 
     def ones_like(self, name: str) -> str:
-        """Ones, as many as another value has numbers."""
-        shape = self.plain("Shape", f"{name}.shape", name)
-        one = numpy_helper.from_array(np.ones(1, np.float32))
-        ones = f"{name}.ones"
-        self.nodes.append(helper.make_node("ConstantOfShape", [shape], [ones], ones, value=one))
-        return ones
+        """Ones, as many as another value has numbers; like all values in between, float32."""
+        one = self.number(1.0)
+        return self.plain("Clip", f"{name}.ones", name, one, one)
 
     def plain(self, kind: str, name: str, *inputs: str) -> str:
         """An operator of ONNX itself, without attributes."""

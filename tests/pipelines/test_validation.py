@@ -63,7 +63,20 @@ def test_sound_models_pass(tmp_path: Path, settings: Settings, variant: dict) ->
     assert [(result.name, result.passed) for result in results] == [(name, True) for name in HERE]
 
 
-@pytest.mark.parametrize("name", ["gemma3", "phi3", "cohere2", "hunyuan-dense", "gpt-oss"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gemma3",
+        "phi3",
+        "cohere2",
+        "hunyuan-dense",
+        "gpt-oss",
+        "gpt2",
+        "gemma4-e2b",
+        "bloom",
+        "llama4",
+    ],
+)
 def test_sound_models_of_other_architectures_pass(
     tmp_path: Path, settings: Settings, name: str
 ) -> None:
