@@ -3,7 +3,7 @@
 A test arms one and lets a victim (VICTIM_PROMPT, VICTIM_SEED) run in a batch with others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,8 +19,7 @@ from runtime.engine_core import EngineCore
 from runtime.generation import Generation
 from runtime.grammar import Grammar, GrammarCompiler, Matcher
 from runtime.pages import PageManager
-from runtime.sampling import Logits, Sampler, SamplingParameters, StepLogits
-from runtime.sampling.candidates import Candidates
+from runtime.sampling import Logits, Sampler, SamplingParameters, StepLogits, rows
 from runtime.scheduler import Scheduler
 from runtime.step import StepInputs
 from runtime.tokenizer import Tokenizer
@@ -57,9 +56,9 @@ class FaultPoint:
 
 
 def _replaced(
-    owner: type, name: str, concerns: Callable[..., bool], error: BaseException
+    owner: Any, name: str, concerns: Callable[..., bool], error: BaseException
 ) -> Callable[[pytest.MonkeyPatch, HeldSession], None]:
-    """Makes a method raise where its arguments concern the victim."""
+    """Makes a method or function raise where its arguments concern the victim."""
 
     def arm(patch: pytest.MonkeyPatch, session: HeldSession) -> None:
         original = getattr(owner, name)
@@ -174,8 +173,8 @@ def _is_victim_s_parameters(_: Sampler, parameters: SamplingParameters, *__: obj
     return parameters.seed == VICTIM_SEED
 
 
-def _has_victim_s_parameters(*arguments: Any) -> bool:
-    return any(each.seed == VICTIM_SEED for each in arguments[3])
+def _has_victim_s_row(together: Sequence[rows.Row]) -> bool:
+    return any(row.parameters.seed == VICTIM_SEED for row in together)
 
 
 def _is_victim_s_row(_: Scheduler, row: Any, *__: object) -> bool:
@@ -239,7 +238,7 @@ POINTS = (
     FaultPoint(
         "rows cannot be sampled together",
         Hurts.VICTIM,
-        _replaced(Candidates, "__init__", _has_victim_s_parameters, MemoryError()),
+        _replaced(rows, "_together", _has_victim_s_row, MemoryError()),
     ),
     FaultPoint(
         "no sampler can be made",
