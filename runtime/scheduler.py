@@ -141,7 +141,7 @@ class Scheduler:
         A prompt whose logits are needed goes in small chunks, and waits while others have them.
         """
         count = min(sequence.remaining, budget)
-        if self._scoring and sequence in self._scoring:
+        if sequence in self._scoring:
             unscored = max(sequence.scored - sequence.computed, 0)  # needed no more
             if sequence.computed < sequence.to_score:
                 count = min(count, unscored + self._logits_left)
@@ -187,7 +187,8 @@ class Scheduler:
                 break
             if not sequence.running:
                 continue
-            if (count := self._taken(sequence, budget)) == 0:
+            count = min(sequence.remaining, budget)
+            if self._scoring and (count := self._taken(sequence, budget)) == 0:
                 continue
             for victim in self._reserve(sequence, count):
                 if (lost := rows.pop(victim, None)) is not None:
