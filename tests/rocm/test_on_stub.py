@@ -14,7 +14,8 @@ SECONDS = 600
 
 
 def run(stub_libraries: Path, name: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", str(HERE / "on_stub" / name)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", f"--timeout={SECONDS}"]
+    command.append(str(HERE / "on_stub" / name))
     looked_into = [stub_libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
     result = subprocess.run(
         command,
