@@ -42,7 +42,7 @@ export const featuresOf = (model, textModel) => ({
       model,
       prompt: WEATHER,
       tools,
-      toolChoice: 'required',
+      toolChoice: { type: 'tool', toolName: 'get_weather' },
       stopWhen: isStepCount(1),
     });
     assert.ok(CITIES.map((city) => getWeather({ city })).includes(toolResults[0].output));

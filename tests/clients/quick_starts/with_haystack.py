@@ -18,7 +18,7 @@ generator = OpenAIChatGenerator(
 )
 
 
-class Answer(BaseModel):
+class Answer(BaseModel, extra="forbid"):
     city: Literal["Paris", "Rome"]
 
 
@@ -42,7 +42,7 @@ def tools() -> None:
     (reply,) = generator.run(
         [ChatMessage.from_user(WEATHER)],
         tools=[create_tool_from_function(get_weather)],
-        generation_kwargs={"tool_choice": "required"},
+        generation_kwargs={"tool_choice": "required", "parallel_tool_calls": False},
     )["replies"]
     assert reply.tool_calls[0].arguments["city"] in ("Paris", "Rome")
 

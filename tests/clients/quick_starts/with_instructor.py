@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from tests.clients.given import KEY, MODEL, QUESTION, URL
 
 
-class Answer(BaseModel):
+class Answer(BaseModel, extra="forbid"):
     city: Literal["Paris", "Rome"]
     is_capital: bool
 

@@ -31,7 +31,8 @@ export default {
   },
 
   async tools() {
-    const answer = await model.bindTools([weatherTool], { tool_choice: 'any' }).invoke(WEATHER);
+    const options = { tool_choice: 'any', parallel_tool_calls: false };
+    const answer = await model.bindTools([weatherTool], options).invoke(WEATHER);
     const result = await weatherTool.invoke(answer.tool_calls[0]);
     assert.ok(CITIES.map((city) => getWeather({ city })).includes(result.content));
     const last = model.bindTools([weatherTool], { tool_choice: 'none' });

@@ -12,7 +12,7 @@ from tests.clients.given import ENOUGH, KEY, MODEL, QUESTION, URL, WEATHER
 model = ChatOpenAI(model=MODEL, base_url=URL, api_key=KEY, max_tokens=ENOUGH)
 
 
-class Answer(BaseModel):
+class Answer(BaseModel, extra="forbid"):
     """The answer to a question."""
 
     city: Literal["Paris", "Rome"]
@@ -38,7 +38,7 @@ def stream() -> None:
 
 
 def tools() -> None:
-    with_tools = model.bind_tools([get_weather], tool_choice="any")
+    with_tools = model.bind_tools([get_weather], tool_choice="any", parallel_tool_calls=False)
     answer = with_tools.invoke(WEATHER)
     result = get_weather.invoke(answer.tool_calls[0])
     assert isinstance(result, ToolMessage)

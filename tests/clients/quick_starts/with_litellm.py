@@ -16,7 +16,7 @@ class City(StrEnum):
     ROME = "Rome"
 
 
-class Answer(BaseModel):
+class Answer(BaseModel, extra="forbid"):
     city: City
 
 
@@ -44,6 +44,7 @@ def tools() -> None:
         messages=[{"role": "user", "content": WEATHER}],
         tools=[GET_WEATHER],
         tool_choice="required",
+        parallel_tool_calls=False,
     )
     (call, *_) = answer.choices[0].message.tool_calls
     assert call.function.name == "get_weather"

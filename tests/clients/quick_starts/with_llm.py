@@ -31,7 +31,7 @@ model = llm.get_model("rocmforge")
 model.key = KEY
 
 
-class Answer(BaseModel):
+class Answer(BaseModel, extra="forbid"):
     city: Literal["Paris", "Rome"]
 
 

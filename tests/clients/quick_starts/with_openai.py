@@ -86,6 +86,7 @@ def tools() -> None:
         messages=[{"role": "user", "content": WEATHER}],
         tools=[GET_WEATHER],
         tool_choice="required",
+        parallel_tool_calls=False,
     )
     (call, *_) = completion.choices[0].message.tool_calls or []
     assert call.type == "function"
@@ -128,6 +129,7 @@ def tool_parsed() -> None:
         messages=[{"role": "user", "content": WEATHER}],
         tools=[openai.pydantic_function_tool(GetWeather)],
         tool_choice="required",
+        parallel_tool_calls=False,
     )
     (call, *_) = completion.choices[0].message.tool_calls or []
     assert isinstance(call.function.parsed_arguments, GetWeather)

@@ -12,10 +12,10 @@ from pydantic_ai.settings import ModelSettings
 from tests.clients.given import ENOUGH, KEY, MODEL, QUESTION, URL, WEATHER
 
 model = OpenAIChatModel(MODEL, provider=OpenAIProvider(base_url=URL, api_key=KEY))
-settings = ModelSettings(max_tokens=ENOUGH)
+settings = ModelSettings(max_tokens=ENOUGH, parallel_tool_calls=False)
 
 
-class Answer(BaseModel):
+class Answer(BaseModel, extra="forbid"):
     city: Literal["Paris", "Rome"]
     is_capital: bool
 
