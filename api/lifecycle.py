@@ -44,7 +44,8 @@ def serve(
     its own while /health and /ready answer, and `ready` is called with the model. At the end
     running requests get `drain_timeout` seconds; a second signal ends the process at once. An
     engine that hangs is not waited for: its clients get an error, and the process ends here with
-    status 1.
+    status 1. A model that is still loading is not waited for either; after a signal the process
+    then ends here with status 0.
 
     Raises SettingsError if the address cannot be bound, EngineUnavailable if the engine has
     died, RocmForgeError if the HTTP server's own thread has ended, and whatever `load` raises.

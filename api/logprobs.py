@@ -110,26 +110,20 @@ class LogprobShapes:
 
     def _content(self, entry: TokenLogprobs) -> ContentLogprob:
         token, logprob, found = self._piece(entry.token, entry.logprob)
-        top = tuple(TopLogprob(*self._piece(*each)) for each in self._top(entry))
+        top = tuple(TopLogprob(*self._piece(*each)) for each in _top(entry, self._shown.answer))
         return ContentLogprob(token, logprob, found, top)
-
-    def _top(self, entry: TokenLogprobs) -> list[tuple[int, float]]:
-        """The likeliest tokens, as many as the answer shows."""
-        pairs = zip(entry.top_tokens.tolist(), entry.top_logprobs.tolist(), strict=True)
-        return list(pairs)[: self._shown.answer]
 
     def _top_by_name(self, entry: TokenLogprobs) -> dict[str, float]:
         """The likeliest tokens and the token itself. Of tokens with one name the likelier stays."""
         found: dict[str, float] = {}
-        for token, logprob in (*self._top(entry), (entry.token, entry.logprob)):
+        for token, logprob in (*_top(entry, self._shown.answer), (entry.token, entry.logprob)):
             found.setdefault(self._name(token), logprob)
         return found
 
     def _ranked(self, entry: TokenLogprobs) -> dict[str, PromptLogprob]:
-        top = zip(entry.top_tokens.tolist(), entry.top_logprobs.tolist(), strict=True)
         found = {
             str(token): PromptLogprob(logprob, rank, self._decoded(token))
-            for rank, (token, logprob) in enumerate(list(top)[: self._shown.prompt], 1)
+            for rank, (token, logprob) in enumerate(_top(entry, self._shown.prompt), 1)
         }
         own = PromptLogprob(entry.logprob, entry.rank, self._decoded(entry.token))
         return {str(entry.token): own} | found
@@ -192,6 +186,12 @@ def echoed(prompt: Prompt, tokens: Sequence[int], tokenizer: Tokenizer) -> tuple
         offsets.append(min(place, len(text)))
         place += len(each)
     return text, offsets
+
+
+def _top(entry: TokenLogprobs, count: int | None) -> list[tuple[int, float]]:
+    """The `count` likeliest tokens with their logprobs, the likeliest first; all for None."""
+    pairs = zip(entry.top_tokens.tolist(), entry.top_logprobs.tolist(), strict=True)
+    return list(pairs)[:count]
 
 
 def _raw(logprobs: object) -> msgspec.Raw:
