@@ -1,4 +1,4 @@
-"""ModelSpec -> ONNX graph whose weights are external data inside the GGUF itself.
+"""Builds the ONNX graph of a model; its weights are external data inside the GGUF itself.
 
 The graph is one step over rows of any length: see StepInputs for its inputs. The pools of pages and
 of states go through all layers by aliasing, which also orders each layer's write before the next's.
@@ -8,7 +8,6 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto, helper
 
 from pipelines.conversion.architectures import (
-    Experts,
     FeedForward,
     Layer,
     LayerInput,
@@ -18,6 +17,7 @@ from pipelines.conversion.architectures import (
     StreamMixing,
 )
 from pipelines.conversion.attention import AttentionNodes
+from pipelines.conversion.feed_forward import FeedForwardNodes
 from pipelines.conversion.nodes import Nodes
 from pipelines.conversion.pools import Pool, States
 from pipelines.conversion.recurrence import recurrence_nodes, state_writers
@@ -61,11 +61,12 @@ class _Builder(Nodes):
         self.file = file
         states = sum(map(state_writers, spec.layers))
         self.attention = AttentionNodes(self, spec, file)
+        self.feed_forward = FeedForwardNodes(self, spec)
         self.streams = self.stream_nodes()
         self.states = States(Pool(STATE_POOL, STATE_POOL_OUT, writers=states))
 
     def model(self) -> ModelProto:
-        """The whole graph, from token ids to logits."""
+        """Return the whole graph, from token ids to logits."""
         spec = self.spec
         self.attention.prepare()
         hidden, residual = self.embedding(), ""
@@ -95,7 +96,7 @@ class _Builder(Nodes):
         )
 
     def embedding(self) -> str:
-        """Rows of the step's tokens, with what is done to them before the first block."""
+        """Write the input of the first block: the tokens' rows, scaled, with positions, normed."""
         self.rows("embedding", self.spec.embedding, TOKEN_IDS)
         hidden = self.scaled("embedding", self.spec.embedding_scale)
         if self.spec.position_embedding is not None:
@@ -106,7 +107,7 @@ class _Builder(Nodes):
         return hidden
 
     def rows(self, name: str, info: TensorInfo, ids: str) -> str:
-        """Rows of a matrix."""
+        """Write the rows of a matrix that `ids` select; return their name."""
         self.node(
             "RowLookup",
             {"blocks": self.blocks(info), "ids": ids},
@@ -117,7 +118,7 @@ class _Builder(Nodes):
         return name
 
     def layer_embedding(self, hidden: str) -> tuple[str, ...]:
-        """The tokens' embedding for each layer (transformers' modeling_gemma3n.py)."""
+        """Write each layer's own embedding of the tokens (transformers' modeling_gemma3n.py)."""
         weights = self.spec.layer_embedding
         if weights is None:
             return ()
@@ -135,7 +136,7 @@ class _Builder(Nodes):
     def layer(
         self, index: int, layer: Layer, hidden: str, residual: str, parts: tuple[str, ...]
     ) -> tuple[str, str]:
-        """One transformer block; gives what it adds last and the residual stream."""
+        """Write a transformer block; return what it adds last and the residual stream."""
         block = f"blk.{index}"
         if layer.mixing is not None and self.streams is not None:
             part = parts[index]
@@ -149,7 +150,7 @@ class _Builder(Nodes):
         if self.spec.is_parallel:
             if layer.feed_forward_norm is not None:
                 normed, _ = self.norm(f"{block}.ffn_norm", layer.feed_forward_norm, residual, "")
-            fed = self.fed(block, layer.feed_forward, normed)
+            fed = self.feed_forward.of(block, layer.feed_forward, normed)
             return self.plain("Add", f"{block}.parallel", attended, fed), residual
         if layer.attention_output_norm is not None:
             attended, _ = self.norm(
@@ -158,7 +159,7 @@ class _Builder(Nodes):
         normed, residual = self.norm(
             f"{block}.ffn_norm", layer.feed_forward_norm, attended, residual
         )
-        fed = self.fed(block, layer.feed_forward, normed)
+        fed = self.feed_forward.of(block, layer.feed_forward, normed)
         if layer.feed_forward_output_norm is not None:
             fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
         if layer.layer_input is not None:
@@ -171,6 +172,7 @@ class _Builder(Nodes):
         return self.plain("Mul", f"{block}.output.scaled", total, scale), ""
 
     def stream_nodes(self) -> StreamNodes | None:
+        """Return what writes the streams of a model that has several."""
         if self.spec.streams is None:
             return None
         return StreamNodes(
@@ -189,7 +191,7 @@ class _Builder(Nodes):
         hidden: str,
         part: str,
     ) -> str:
-        """One block that computes one of several streams; gives all of them."""
+        """Write a block that computes one of several streams; return all of them."""
         assert layer.attention_output is not None
         assert layer.layer_input is not None
         assert isinstance(layer.feed_forward, FeedForward)
@@ -203,7 +205,7 @@ class _Builder(Nodes):
         attended = self.plain("Add", f"{block}.attended", attended, active)
         both = self.scaled(self.plain("Add", f"{block}.bypassed", attended, bypass), 2**-0.5)
         normed, _ = self.norm(f"{block}.ffn_norm", layer.feed_forward_norm, both, "")
-        fed = self.feed_forward(f"{block}.ffn", layer.feed_forward, normed, mixing.cutoff)
+        fed = self.feed_forward.dense(f"{block}.ffn", layer.feed_forward, normed, mixing.cutoff)
         fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
         computed = self.plain("Add", f"{block}.computed", fed, both)
         corrected = streams.corrected(block, mixing, predictions, active, computed)
@@ -214,7 +216,7 @@ class _Builder(Nodes):
         return streams.with_input(block, corrected, added)
 
     def layer_input(self, block: str, weights: LayerInput, hidden: str, part: str) -> str:
-        """What the layer's part of the embedding adds."""
+        """Write what the layer's own embedding adds to the residual stream."""
         gate, gated = self.linear(f"{block}.inp_gate", weights.gate, hidden), f"{block}.inp_act"
         inputs = {"gate": gate, "up": part}
         self.node("GatedActivation", inputs, {"y": gated}, activation=self.spec.activation)
@@ -222,7 +224,7 @@ class _Builder(Nodes):
         return self.norm(f"{block}.inp_norm", weights.norm, projected, "")[0]
 
     def attended(self, block: str, layer: Layer, weights: Linear, hidden: str) -> str:
-        """Attention of a normed input or what stands in its place, times the residual scale."""
+        """Write attention of a normed input, or a recurrence, times the residual scale."""
         if layer.recurrence is None:
             mixed = self.attention.of(block, layer, hidden)
         else:
@@ -230,102 +232,8 @@ class _Builder(Nodes):
         output = self.linear(f"{block}.attn_output", weights, mixed)
         return self.scaled(output, self.spec.residual_scale)
 
-    def fed(self, block: str, weights: FeedForward | Experts, hidden: str) -> str:
-        """Feed-forward of a normed input, times the residual scale."""
-        if isinstance(weights, FeedForward):
-            fed = self.feed_forward(f"{block}.ffn", weights, hidden)
-        else:
-            fed = self.experts(f"{block}.ffn", weights, hidden)
-        return self.scaled(fed, self.spec.residual_scale)
-
-    def experts(self, name: str, weights: Experts, hidden: str) -> str:
-        """Write the selected experts, and the shared one if there is one."""
-        router = self.linear(f"{name}_router", weights.router, hidden)
-        matrices = {"gate": weights.gate, "up": weights.up, "down": weights.down}
-        selection = weights.selection
-        read = self.shared_out(name, hidden, router) if weights.scales_input else hidden
-        inputs = {"x": read, "router": router}
-        inputs |= {port: self.blocks(each.weight) for port, each in matrices.items()}
-        vectors = {f"{port}_bias": each.bias for port, each in matrices.items()}
-        vectors["selection_bias"] = selection.selection_bias
-        inputs |= {port: self.vector(each) for port, each in vectors.items() if each}
-        fed = f"{name}_experts"
-        self.node(
-            "MixtureOfExperts",
-            inputs,
-            {"y": fed},
-            columns=weights.gate.weight.columns,
-            hidden=weights.down.weight.columns,
-            formats=" ".join(each.weight.format for each in matrices.values()),
-            used=selection.used,
-            gating=selection.gating,
-            renormalize=int(selection.renormalized),
-            groups=selection.groups,
-            groups_used=selection.groups_used,
-            scale=selection.scale,
-            activation=weights.activation,
-        )
-        if weights.shared is None:
-            return fed
-        shared = self.feed_forward(f"{name}_shared", weights.shared, hidden)
-        if weights.shared_gate is not None:
-            gate = self.linear(
-                f"{name}_shared_gate_logit", Linear(weights.shared_gate, None), hidden
-            )
-            opened = self.plain("Sigmoid", f"{name}_shared_gate_open", gate)
-            shared = self.plain("Mul", f"{name}_shared_gated", shared, opened)
-        return self.plain("Add", f"{name}_answers", fed, shared)
-
-    def shared_out(self, name: str, hidden: str, router: str) -> str:
-        """The input times the share of the only expert: the largest gate (Llama 4)."""
-        axis = self.stored("router.axis", np.array([1], np.int64))
-        largest = self.plain("ReduceMax", f"{name}_router_largest", router, axis)
-        share = self.plain("Sigmoid", f"{name}_router_share", largest)
-        return self.plain("Mul", f"{name}_router_shared", hidden, share)
-
-    def feed_forward(
-        self, name: str, weights: FeedForward, hidden: str, cutoff: float = 0.0
-    ) -> str:
-        """A feed-forward; the nodes are called `name`_gate, `name`_up and so on."""
-        if not weights.is_gated:
-            return self.plain_feed_forward(name, weights, hidden)
-        gate, up, gated = f"{name}_gate", f"{name}_up", f"{name}_act"
-        if len(weights.gate_up) == 1:
-            fused = self.linear(f"{name}_gate_up", weights.gate_up[0], hidden)
-            self.split(fused, (gate, up), (weights.gate_up[0].weight.rows // 2,) * 2)
-        else:
-            for each, linear in zip((gate, up), weights.gate_up, strict=True):
-                self.linear(each, linear, hidden)
-        opened = gate
-        if cutoff and self.streams is not None:
-            opened = self.streams.opened(gate, gate, weights.down.weight.columns, cutoff)
-        self.node(
-            "GatedActivation",
-            {"gate": opened, "up": up},
-            {"y": gated},
-            activation=self.spec.activation,
-        )
-        return self.linear(f"{name}_down", weights.down, gated)
-
-    def plain_feed_forward(self, name: str, weights: FeedForward, hidden: str) -> str:
-        """A feed-forward without a gate."""
-        up, activated = f"{name}_up", f"{name}_act"
-        (linear,) = weights.gate_up
-        self.linear(up, linear, hidden)
-        if self.spec.activation == "relu_squared":
-            positive = self.plain("Relu", f"{name}_relu", up)
-            self.plain("Mul", activated, positive, positive)
-        else:
-            self.node(
-                "GatedActivation",
-                {"gate": up, "up": self.ones_like(up)},
-                {"y": activated},
-                activation=self.spec.activation,
-            )
-        return self.linear(f"{name}_down", weights.down, activated)
-
     def head(self, hidden: str, residual: str) -> str:
-        """Logits of the wanted rows only: the output matrix is the largest of the model."""
+        """Write logits, of the wanted rows only: the output matrix is the model's largest."""
         spec = self.spec
         hidden = self.gather("output.hidden", hidden)
         if self.streams is not None:
@@ -347,7 +255,7 @@ class _Builder(Nodes):
         return logits
 
     def norm(self, name: str, weights: Norm | None, hidden: str, residual: str) -> tuple[str, str]:
-        """Add to the residual stream and normalize; gives the normed values and the stream.
+        """Add to the residual stream and normalize; return the normed values and the stream.
 
         Without a residual the input is the stream itself, without a norm nothing is normed.
         """
@@ -367,12 +275,13 @@ class _Builder(Nodes):
         return normed, total
 
     def gather(self, name: str, rows: str) -> str:
+        """Write the rows of tokens whose logits are wanted."""
         self.nodes.append(helper.make_node("Gather", [rows, LOGIT_ROWS], [name], name, axis=0))
         return name
 
 
 def page_layout(spec: ModelSpec) -> PageLayout:
-    """Shape of the page pool that the model's graph takes."""
+    """Return the shape of the page pool and of the states that the model's graph takes."""
     return PageLayout(
         layers=spec.attention_layers,
         kv_heads=spec.kv_heads,

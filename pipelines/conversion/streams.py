@@ -115,21 +115,6 @@ class StreamNodes:
             "Add", name, self.norm(f"{name}_norm", weights.bypass_norm, wide), normed
         )
 
-    def opened(self, name: str, gate: str, hidden: int, cutoff: float) -> str:
-        """Gates above the mean by `cutoff` standard deviations, less that; 0 for the others."""
-        nodes = self.nodes
-        axis = nodes.stored("last.axis", np.array([-1], np.int64))
-        mean = nodes.plain("ReduceMean", f"{name}.mean", gate, axis)
-        apart = nodes.plain("Sub", f"{name}.apart", gate, mean)
-        squares = nodes.plain("ReduceSumSquare", f"{name}.squares", apart, axis)
-        variance = nodes.plain("Mul", f"{name}.variance", squares, nodes.number(1 / (hidden - 1)))
-        deviation = nodes.plain("Sqrt", f"{name}.deviation", variance)
-        far = nodes.plain("Mul", f"{name}.far", deviation, nodes.number(cutoff))
-        bound = nodes.plain("Add", f"{name}.bound", mean, far)
-        return nodes.plain(
-            "Relu", f"{name}.opened", nodes.plain("Sub", f"{name}.above", gate, bound)
-        )
-
     def with_input(self, block: str, streams: str, added: str) -> str:
         """The streams with something added to all but the first."""
         nodes, name = self.nodes, f"{block}.streams"
