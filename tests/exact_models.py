@@ -17,7 +17,7 @@ POSITIONS = 200
 POSITIONS_OF_EXPERTS = 300
 MODELS_OF_EXPERTS = 6
 """Where rounding makes another expert the best, one position differs by much: it takes more."""
-SCALED_EMBEDDINGS: Mapping[str, float] = {"gemma": 0.7, "granite": 2.0}
+SCALED_EMBEDDINGS: Mapping[str, float] = {"gemma": 0.7, "granite": 2.0, "minicpm3": 0.5}
 """Gains of the embeddings of families that scale them: else every token only repeats itself."""
 MAX_LAYERS = 10
 """Models that are deeper are so only because llama.cpp asks for it; their families have others."""
@@ -60,6 +60,7 @@ def exact_model(name: str, format: str) -> TinyModel:
         varied=_varied(tiny.varied),
         feed_forward=WIDTH,
         shared=WIDTH if tiny.shared else 0,
+        beside=WIDTH if tiny.beside else 0,
         latent=latent,
         recurrent=_recurrent(tiny),
         metadata=_metadata(tiny),

@@ -11,7 +11,7 @@ from tests.block_formats import weights as weights_of
 from tests.models import byte_level_vocabulary
 
 QKV = ("attn_q", "attn_k", "attn_v")
-Value = str | int | float | bool | Sequence[int]
+Value = str | int | float | bool | Sequence[int] | Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class TinyModel:
     context: int = 256
     norms: Sequence[str] = ("attn_norm", "ffn_norm")
     query_key_norm: str = ""
-    """A norm per "head" or over the whole "width"."""
+    """A norm per "head" or over the whole "width", or one of its own for each of the "heads"."""
     norm_biases: bool = False
     norm_weights: bool = True
     epsilon_key: str = "attention.layer_norm_rms_epsilon"
@@ -59,6 +59,12 @@ class TinyModel:
     recurrent_layers: Sequence[int] = ()
     """Layers that have it in the place of attention."""
     output_norm: str = "output_norm"
+    inner_norms: bool = False
+    """What goes into the output matrices is normalized."""
+    scales: Sequence[str] = ()
+    """Matrices with a factor."""
+    indexer: bool = False
+    """Keys are selected."""
     experts: int = 0
     used: int = 3
     """Experts that answer for a token."""
@@ -69,6 +75,8 @@ class TinyModel:
     shared: int = 0
     """Rows of a shared expert."""
     shared_gate: bool = True
+    beside: int = 0
+    """Rows of a feed-forward beside the experts."""
     format: str = "F32"
     formats: Mapping[str, str] = field(default_factory=dict)
     """Of matrices that have another, by the last part of their names."""
@@ -93,8 +101,12 @@ class Varied:
     """Width of what each layer gets of each token."""
 
     def has_attention(self, layer: int) -> bool:
-        """Whether the layer has heads."""
+        """Whether the layer has heads, or a matrix in their place."""
         return not self.heads or self.heads[layer] > 0
+
+    def is_empty(self, layer: int) -> bool:
+        """Whether the layer has nothing at all."""
+        return bool(self.feed_forward) and self.feed_forward[layer] == 0
 
     def keys(self) -> dict[str, Value]:
         """What stands in the file's metadata."""
@@ -246,7 +258,8 @@ class _Writing:
         if model.shared:
             keys["expert_shared_feed_forward_length"] = model.shared
         for key, value in keys.items():
-            self.add(f"{model.architecture}.{key}", value)
+            is_common = key.startswith("xielu.")
+            self.add(key if is_common else f"{model.architecture}.{key}", value)
         self.vocabulary.write(self.writer)
 
     def add(self, key: str, value: Value) -> None:
@@ -282,6 +295,8 @@ class _Writing:
             for norm in model.norms:
                 if norm == "attn_norm" and not has_attention:
                     continue
+                if model.varied and model.varied.is_empty(int(block[4:])):
+                    continue
                 self.norm(f"{block}.{norm}")
             if model.sinks and int(block[4:]) in (model.sink_layers or range(model.layers)):
                 self.vector(f"{block}.attn_sinks.weight", model.heads, mean=1.0)
@@ -291,13 +306,17 @@ class _Writing:
                 self.attention(block)
             if model.experts and int(block[4:]) >= model.dense:
                 self.experts(block)
+                if model.beside:
+                    self.feed_forward(block, replace(model, feed_forward=model.beside))
             else:
-                self.feed_forward(block)
+                self.feed_forward(block, model)
         self.norm(model.output_norm)
         if not model.tied:
             self.matrix("output", tokens, width, gain=4.0)
         for name, largest in model.divisors.items():
             rotated = model.metadata.get("rope.dimension_count", model.head_dim)
+            if model.latent:
+                rotated = model.latent.rotated
             assert isinstance(rotated, int)
             divisors = np.linspace(1.0, largest, rotated // 2, dtype=np.float32)
             self.writer.add_tensor(name, divisors)
@@ -319,6 +338,17 @@ class _Writing:
         else:
             self.matrix(f"{block}.attn_kv_b", heads * (latent.plain + latent.value), latent.width)
         self.matrix(f"{block}.attn_output", width, heads * latent.value)
+        if self.model.indexer:
+            self.indexer(f"{block}.indexer", latent.query)
+
+    def indexer(self, name: str, narrow: int) -> None:
+        """What selects keys."""
+        heads, width = 2, 64
+        self.matrix(f"{name}.attn_q_b", heads * width, narrow)
+        self.matrix(f"{name}.attn_k", width, self.model.embedding)
+        self.matrix(f"{name}.proj", heads, self.model.embedding)
+        self.vector(f"{name}.k_norm.weight", width, mean=1.0)
+        self.vector(f"{name}.k_norm.bias", width, mean=0.0)
 
     def attention(self, block: str) -> None:
         model = self.model
@@ -329,6 +359,8 @@ class _Writing:
         kv_heads = varied.kv_heads[index] if varied.kv_heads else model.kv_heads
         width = varied.head_dims[index] if varied.head_dims else model.head_dim
         value = model.value_dim or width
+        if kv_heads == 0:
+            return self.matrix(f"{block}.attn_output", model.embedding, model.embedding)
         rows = {"q": heads * width, "k": kv_heads * width, "v": kv_heads * value}
         if index >= model.layers - varied.shared:
             rows = {"q": heads * width}
@@ -342,11 +374,16 @@ class _Writing:
             for name, count in rows.items():
                 self.matrix(f"{block}.attn_{name}", count, model.embedding)
         self.matrix(f"{block}.attn_output", model.embedding, heads * value)
+        if model.inner_norms:
+            self.vector(f"{block}.attn_sub_norm.weight", heads * value, mean=1.0)
         if model.attention_gate:
             of_gate = heads if model.attention_gate == "head" else heads * value
             self.matrix(f"{block}.attn_gate", of_gate, model.embedding)
         for name in rows if model.query_key_norm else ():
-            if name != "v":
+            if name != "v" and model.query_key_norm == "heads":
+                each = {"q": heads, "k": kv_heads}[name], width
+                self.table(f"{block}.attn_{name}_norm.weight", *each)
+            elif name != "v":
                 count = width if model.query_key_norm == "head" else rows[name]
                 self.vector(f"{block}.attn_{name}_norm.weight", count, mean=1.0)
         if varied.layer_embedding:
@@ -390,11 +427,14 @@ class _Writing:
         if model.shared and model.shared_gate:
             self.vector(f"{block}.ffn_gate_inp_shexp.weight", model.embedding, mean=0.0)
 
-    def feed_forward(self, block: str) -> None:
-        model = self.model
+    def feed_forward(self, block: str, model: TinyModel) -> None:
         if model.varied and model.varied.feed_forward:
             hidden = model.varied.feed_forward[int(block[4:])]
             model = replace(model, feed_forward=hidden, varied=None)
+        if not model.feed_forward:
+            return
+        if model.inner_norms:
+            self.vector(f"{block}.ffn_sub_norm.weight", model.feed_forward, mean=1.0)
         if not model.gated:
             self.matrix(f"{block}.ffn_up", model.feed_forward, model.embedding)
         elif "ffn_up" in model.fused:
@@ -416,6 +456,8 @@ class _Writing:
         if stack:
             stored = stored.reshape(stack, rows // stack, -1)
         self.writer.add_tensor(f"{name}.weight", stored, raw_dtype=kind)
+        if last in self.model.scales:
+            self.vector(f"{name}.scale", 1, mean=1.0)
         if last in self.model.biases:
             self.vector(f"{name}.bias", rows, mean=0.0, stack=stack)
 

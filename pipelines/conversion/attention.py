@@ -12,6 +12,7 @@ from pipelines.conversion.architectures import (
     Layer,
     Linear,
     ModelSpec,
+    Norm,
     QueryTemperature,
     Rotary,
 )
@@ -19,7 +20,7 @@ from pipelines.conversion.architectures.spec import ALIBI_COLUMNS
 from pipelines.conversion.latent_attention import LatentAttentionNodes
 from pipelines.conversion.nodes import Nodes, Value
 from pipelines.conversion.pools import Pool
-from runtime.gguf import GGUFFile
+from runtime.gguf import GGUFFile, TensorInfo
 from runtime.interface import PAGE_POOL, PAGE_POOL_OUT, PAGE_TABLE, POSITIONS, ROW_STARTS
 
 ALIBI_STEP = 256
@@ -263,7 +264,7 @@ class AttentionNodes:
         query = self.clamped(self.nodes.linear(name, linear, hidden))
         if layer.query_norm is None:
             return query
-        return self.nodes.rms_norm(f"{query}_norm", query, self.nodes.vector(layer.query_norm))
+        return self.normed(query, layer.query_norm, layer.heads.count, layer.heads.width)
 
     def query_key_value(
         self, block: str, layer: Layer, linears: tuple[Linear, ...], hidden: str
@@ -296,8 +297,27 @@ class AttentionNodes:
         if spec.norm_follows_rotary:
             ones = nodes.stored("key_norm.ones", np.ones(heads.width, np.float32))
             return query, nodes.rms_norm(f"{key}_norm", key, ones), value
-        query = nodes.rms_norm(f"{query}_norm", query, nodes.vector(layer.query_norm))
-        return query, nodes.rms_norm(f"{key}_norm", key, nodes.vector(layer.key_norm)), value
+        return (
+            self.normed(query, layer.query_norm, heads.count, heads.width),
+            self.normed(key, layer.key_norm, heads.kv, heads.width),
+            value,
+        )
+
+    def normed(self, name: str, weights: TensorInfo | Norm, heads: int, width: int) -> str:
+        """Queries or keys, with one norm for all heads or a LayerNorm of each."""
+        nodes, normed = self.nodes, f"{name}_norm"
+        if isinstance(weights, TensorInfo):
+            return nodes.rms_norm(normed, name, nodes.vector(weights))
+        assert weights.weight is not None
+        ones = nodes.stored(f"{width}.ones", np.ones(width, np.float32))
+        rows = nodes.stored(f"{width}.head_rows", np.array([-1, width], np.int64))
+        by_head = nodes.plain("Reshape", f"{normed}.rows", name, rows)
+        even = nodes.normed("LayerNorm", f"{normed}.even", by_head, ones, "")
+        result = nodes.reshaped_rows(f"{normed}.heads", even, heads, width)
+        result = nodes.plain("Mul", f"{normed}.weighted", result, nodes.vector(weights.weight))
+        if weights.bias is not None:
+            result = nodes.plain("Add", f"{normed}.biased", result, nodes.vector(weights.bias))
+        return nodes.reshaped(normed, result, heads * width)
 
     def query_of(self, block: str, both: str, heads: Heads) -> str:
         """The queries of what also holds a gate behind each; the gate is `block`.attn_gate."""
@@ -322,8 +342,8 @@ class AttentionNodes:
         A norm divides by a length, which a rotation keeps, so keys are divided before they are
         rotated and written; their weights act in the dot product as well from the queries' side.
         """
-        assert layer.query_norm is not None
-        assert layer.key_norm is not None
+        assert isinstance(layer.query_norm, TensorInfo)
+        assert isinstance(layer.key_norm, TensorInfo)
         weights = self.file.dequantize(layer.query_norm.name)
         weights = weights * self.file.dequantize(layer.key_norm.name)
         name = f"{block}.attn_q_norm"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipelines.conversion.architectures import Experts, FeedForward, Linear, ModelSpec
+from pipelines.conversion.architectures import Experts, FeedForward, Linear, ModelSpec, Xielu
 from pipelines.conversion.nodes import Nodes
 
 
@@ -44,6 +44,9 @@ class FeedForwardNodes:
             {"y": gated},
             activation=self.spec.activation,
         )
+        if weights.norm is not None:
+            norm = self.nodes.vector(weights.norm)
+            gated = self.nodes.rms_norm(f"{name}_sub_norm", gated, norm)
         return self.nodes.linear(f"{name}_down", weights.down, gated)
 
     def ungated(self, name: str, weights: FeedForward, hidden: str) -> str:
@@ -51,7 +54,9 @@ class FeedForwardNodes:
         up, activated = f"{name}_up", f"{name}_act"
         (linear,) = weights.gate_up
         self.nodes.linear(up, linear, hidden)
-        if self.spec.activation == "relu_squared":
+        if weights.xielu is not None:
+            self.xielu(activated, weights.xielu, up)
+        elif self.spec.activation == "relu_squared":
             positive = self.nodes.plain("Relu", f"{name}_relu", up)
             self.nodes.plain("Mul", activated, positive, positive)
         else:
@@ -62,6 +67,25 @@ class FeedForwardNodes:
                 activation=self.spec.activation,
             )
         return self.nodes.linear(f"{name}_down", weights.down, activated)
+
+    def xielu(self, name: str, curve: Xielu, hidden: str) -> str:
+        """Write that activation: a square of what is positive, an exponential of the rest, a line.
+
+        Where x is positive the exponential is that of epsilon, some -1e-6, in place of 0.
+        """
+        nodes = self.nodes
+        positive = nodes.plain("Relu", f"{name}.positive", hidden)
+        square = nodes.plain("Mul", f"{name}.square", positive, positive)
+        square = nodes.plain("Mul", f"{name}.curved", square, nodes.number(curve.positive))
+        negative = nodes.plain("Min", f"{name}.negative", hidden, nodes.number(0.0))
+        bounded = nodes.plain("Min", f"{name}.bounded", negative, nodes.number(curve.epsilon))
+        power = nodes.plain("Exp", f"{name}.power", bounded)
+        power = nodes.plain("Sub", f"{name}.less_one", power, nodes.number(1.0))
+        below = nodes.plain("Sub", f"{name}.below", power, negative)
+        below = nodes.plain("Mul", f"{name}.bent", below, nodes.number(curve.negative))
+        line = nodes.plain("Mul", f"{name}.line", hidden, nodes.number(curve.linear))
+        both = nodes.plain("Add", f"{name}.both", square, below)
+        return nodes.plain("Add", name, both, line)
 
     def above_cutoff(self, gate: str, hidden: int, cutoff: float) -> str:
         """Write max(gate - (mean + cutoff * deviation), 0) of each row (Gemma 3n).
@@ -118,7 +142,8 @@ class FeedForwardNodes:
             )
             opened = self.nodes.plain("Sigmoid", f"{name}_shared_gate_open", gate)
             shared = self.nodes.plain("Mul", f"{name}_shared_gated", shared, opened)
-        return self.nodes.plain("Add", f"{name}_answers", fed, shared)
+        both = self.nodes.plain("Add", f"{name}_answers", fed, shared)
+        return self.nodes.scaled(both, weights.blend)
 
     def times_share(self, name: str, hidden: str, router: str) -> str:
         """Write the input times the sigmoid of the only expert's logit (Llama 4)."""

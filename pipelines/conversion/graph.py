@@ -138,15 +138,17 @@ class _Builder(Nodes):
     ) -> tuple[str, str]:
         """Write a transformer block; return what it adds last and the residual stream."""
         block = f"blk.{index}"
+        if layer.feed_forward is None:
+            return hidden, residual
         if layer.mixing is not None and self.streams is not None:
             part = parts[index]
             return self.mixed_layer(block, layer, self.streams, layer.mixing, hidden, part), ""
-        attended = hidden
+        attended = before = hidden
         if layer.attention_output is not None:
             normed, residual = self.norm(
                 f"{block}.attn_norm", layer.attention_norm, hidden, residual
             )
-            attended = self.attended(block, layer, layer.attention_output, normed)
+            attended, before = self.attended(block, layer, layer.attention_output, normed), residual
         if self.spec.is_parallel:
             if layer.feed_forward_norm is not None:
                 normed, _ = self.norm(f"{block}.ffn_norm", layer.feed_forward_norm, residual, "")
@@ -162,6 +164,13 @@ class _Builder(Nodes):
         fed = self.feed_forward.of(block, layer.feed_forward, normed)
         if layer.feed_forward_output_norm is not None:
             fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
+        if layer.beside is not None:
+            normed, _ = self.norm(f"{block}.ffn_norm_exps", layer.beside_norm, before, "")
+            beside = self.feed_forward.experts(f"{block}.ffn_beside", layer.beside, normed)
+            fed = self.plain("Add", f"{block}.ffn_both", fed, beside)
+        if layer.stream_norm is not None:
+            total = self.plain("Add", f"{block}.fed", fed, residual)
+            return self.norm(f"{block}.stream_norm", layer.stream_norm, total, "")[0], ""
         if layer.layer_input is not None:
             residual = self.plain("Add", f"{block}.fed", fed, residual)
             fed = self.layer_input(block, layer.layer_input, residual, parts[index])
@@ -224,11 +233,16 @@ class _Builder(Nodes):
         return self.norm(f"{block}.inp_norm", weights.norm, projected, "")[0]
 
     def attended(self, block: str, layer: Layer, weights: Linear, hidden: str) -> str:
-        """Write attention of a normed input, or a recurrence, times the residual scale."""
-        if layer.recurrence is None:
+        """Write attention of a normed input or what replaces it, times the residual scale."""
+        if layer.recurrence is not None:
+            mixed = recurrence_nodes(self, self.states, block, layer.recurrence, hidden)
+        elif layer.has_attention:
             mixed = self.attention.of(block, layer, hidden)
         else:
-            mixed = recurrence_nodes(self, self.states, block, layer.recurrence, hidden)
+            mixed = hidden
+        if layer.attention_inner_norm is not None:
+            weights_of_norm = self.vector(layer.attention_inner_norm)
+            mixed = self.rms_norm(f"{block}.attn_sub_norm", mixed, weights_of_norm)
         output = self.linear(f"{block}.attn_output", weights, mixed)
         return self.scaled(output, self.spec.residual_scale)
 

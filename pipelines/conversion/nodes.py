@@ -57,17 +57,26 @@ class Nodes:
         """A product with a matrix, and its bias."""
         info = linear.weight
         inputs = {"x": hidden, "blocks": self.blocks(info)}
-        if linear.bias is not None:
+        product = name
+        if linear.scale is not None:
+            product = f"{name}.product"
+        elif linear.bias is not None:
             inputs["bias"] = self.vector(linear.bias)
         self.node(
             "QuantMatMul",
             inputs,
-            {"y": name},
+            {"y": product},
             format=info.format,
             columns=info.columns,
             rows=info.rows,
         )
-        return name
+        if linear.scale is None:
+            return name
+        scale = self.vector(linear.scale)
+        if linear.bias is None:
+            return self.plain("Mul", name, product, scale)
+        scaled = self.plain("Mul", f"{name}.factor", product, scale)
+        return self.plain("Add", name, scaled, self.vector(linear.bias))
 
     def rms_norm(self, name: str, hidden: str, weight: str, residual: str = "") -> str:
         """Write an RMSNorm of hidden + residual; with a residual the sum is a second output."""
@@ -115,6 +124,12 @@ class Nodes:
         """Tokens in rows of another shape."""
         shape = self.stored(f"{'_'.join(map(str, widths))}.shape", np.array([0, *widths], np.int64))
         return self.plain("Reshape", name, hidden, shape)
+
+    def reshaped_rows(self, name: str, hidden: str, *widths: int) -> str:
+        """Rows put together: [T * heads, C] as [T, heads, C]."""
+        shape = np.array([-1, *widths], np.int64)
+        stored = self.stored(f"{'_'.join(map(str, widths))}.rows", shape)
+        return self.plain("Reshape", name, hidden, stored)
 
     def repeated(self, name: str, hidden: str, heads: int) -> str:
         """[T, 1, C] for each head: [T, heads, C]."""

@@ -19,4 +19,5 @@ from pipelines.conversion.architectures.spec import Rotary as Rotary
 from pipelines.conversion.architectures.spec import ShortConvolution as ShortConvolution
 from pipelines.conversion.architectures.spec import StreamMixing as StreamMixing
 from pipelines.conversion.architectures.spec import Streams as Streams
+from pipelines.conversion.architectures.spec import Xielu as Xielu
 from pipelines.conversion.architectures.table import ARCHITECTURES as ARCHITECTURES

@@ -16,7 +16,14 @@ class Routing:
     """Shares are divided by their sum over the selected experts; None: the file says whether."""
     gating: Literal["softmax", "sigmoid"] | None = "softmax"
     """What makes probabilities of the logits; None: the file says it, and its groups."""
-    activation: Literal["silu", "clamped_silu"] = "silu"
+    default_gating: Literal["softmax", "sigmoid"] | None = None
+    """Where the file does not say it; None: the sigmoid, if there is a bias of the selection."""
+    activation: Literal["silu", "gelu", "clamped_silu"] = "silu"
+    blend: float = 1.0
+    """Factor of the sum of experts and what stands beside them, where something does."""
+    beside: Literal["shared", "dense", "block"] = "shared"
+    """What stands beside the experts: a shared one, a feed-forward named as without experts, or a
+    whole block of attention and feed-forward, whose input they read through a norm of their own."""
     scales_input: bool = False
     """The only expert of a token answers whole, and reads its input times the sigmoid of its
     logit."""
@@ -40,14 +47,19 @@ class Architecture:
     each. With `use_parallel_residual` in `reads` the file says whether they stand side by side."""
     without_norm: Literal["missing", "parallel"] = "missing"
     """What it means that a block has no `feed_forward_norm`."""
-    norm_kind: Literal["rms", "layer"] = "rms"
+    norm_kind: Literal["rms", "layer", "stated"] = "rms"
+    """Which norm the blocks have; stated: by which epsilon the file has."""
     norm_weights: bool = True
     """Norms have weights."""
-    activation: Literal["silu", "gelu", "relu_squared"] = "silu"
+    activation: Literal["silu", "gelu", "relu_squared", "xielu"] = "silu"
     query_key_norm: Literal["none", "before", "after"] = "none"
     """Whether queries and keys are normalized, before or after their rotation."""
     query_key_norm_optional: bool = False
     """Only some models of the family have that norm."""
+    query_key_norm_by_head: bool = False
+    """It is a LayerNorm with weights of its own for each head."""
+    inner_norms: bool = False
+    """What goes into the output matrices of attention and feed-forward is normalized too."""
     feed_forward_norm: str = "ffn_norm"
     """What the norm of the feed-forward's input is called."""
     attention_norm: str = "attn_norm"
@@ -60,7 +72,12 @@ class Architecture:
     attention_gate: bool = False
     """The heads' answers are gated by `attn_gate`."""
     latent_attention: bool = False
-    """Keys and values are products of a latent vector; YaRN's magnitude acts on whole keys."""
+    """Keys and values are products of a latent vector."""
+    latent_magnitude: bool = True
+    """YaRN's magnitude acts on whole keys of latent attention, not on their rotated part alone."""
+    indexed: bool = False
+    """An indexer selects which keys are attended to. Up to as many as it selects that is all, and
+    longer contexts are not served."""
     query_gate: bool = False
     """The heads' answers are gated by rows of `attn_q` behind those of each head's query."""
     recurrence: Literal["none", "short_convolution", "delta_net"] = "none"
@@ -69,7 +86,7 @@ class Architecture:
     interleaved_heads: bool = False
     """Heads of a delta net that share a key lie side by side, not a round of all keys apart."""
     attention_optional: bool = False
-    """A layer without heads has no attention."""
+    """A layer without heads has no attention, and one without key-value heads a matrix there."""
     sinks: Literal["none", "always", "some"] = "none"
     """Which layers' heads have an attention sink each."""
     experts: Routing | None = None
@@ -90,12 +107,18 @@ class Architecture:
     window_period: int | None = None
     """Every so many layers the last is global, the others slide, where the file does not say
     otherwise; None where no layer may slide."""
+    window_first: bool = False
+    """It is the first of so many that is global."""
     window_ignored: bool = False
     """The files name a window that the models are not run with."""
     rotated: Literal["all", "sliding"] = "all"
     """Whether only sliding layers are rotated, in a model that has such."""
     unrotated_period: int = 0
     """Every so many layers the last is not rotated."""
+    dense_rotated: bool = False
+    """The leading layers without experts are rotated, also where only sliding ones are."""
+    loops: bool = False
+    """The blocks may be gone through several times, as `num_loops` says."""
     rotary_pattern: bool = False
     """`attention.rope_pattern` says which layers are rotated."""
     rotary_switch: bool = False
@@ -104,6 +127,8 @@ class Architecture:
     """Rotary base of sliding layers; None for that of the others."""
     rotary_share: float = 1.0
     """Part of `rope.dimension_count` that is rotated in layers that do not slide."""
+    yarn_fast: float = 32.0
+    """Default of `rope.scaling.yarn_beta_fast`."""
     window_scaled: bool = True
     """Whether rope scaling applies to sliding layers."""
 
@@ -113,6 +138,8 @@ class Architecture:
     """Default of `embedding_scale`."""
     residual_depth: float = 0.0
     """Default of `residual_scale` is this / sqrt(layers)."""
+    default_logit_scale: float = 1.0
+    """Default of `logit_scale`."""
     logit_width: int = 0
     """Default of `logit_scale` is this / embedding_length."""
     alibi: float = 0.0
@@ -127,7 +154,10 @@ class Architecture:
     embedding_norm: bool = False
     """Embeddings are normalized."""
     attention_scale: float = 0.0
-    """Default of `attention.scale`; 0 for 1 / sqrt(width of a head)."""
+    """Default of `attention_scale_key`; 0 for 1 / sqrt(width of a head)."""
+    attention_scale_key: str = "attention.scale"
+    attention_by_width: bool = False
+    """That default is 1 / width of a head, without a root."""
     scaled_by_width_at: int = 0
     """With this many layers, queries are scaled by 1 / sqrt(embedding_length / heads)."""
     own_pages: int = 0

@@ -1,5 +1,7 @@
 """The tensors of one block -> Layer."""
 
+import numpy as np
+
 from pipelines.conversion.architectures.architecture import Architecture, Routing
 from pipelines.conversion.architectures.directory import Keys, Tensors
 from pipelines.conversion.architectures.expert_selection import expert_selection
@@ -16,6 +18,7 @@ from pipelines.conversion.architectures.spec import (
     Norm,
     Rotary,
     StreamMixing,
+    Xielu,
 )
 from runtime.gguf import TensorInfo
 
@@ -54,8 +57,10 @@ class Blocks:
         From the layer `shares_from` on none has keys and values of its own.
         """
         block, row = f"blk.{index}", self.architecture
-        if heads.count == 0:
+        if heads.kv == 0:
             return self.layer_without_attention(block, heads, rotary)
+        if row.indexed:
+            self.tensors.leave_out(f"{block}.indexer")
         query_norm, key_norm = self.query_key_norms(block, heads, is_shared=index >= shares_from)
         reads_pages_of = None
         if index >= shares_from:
@@ -63,6 +68,11 @@ class Blocks:
             reads_pages_of = shares_from - (2 if window else 1)
         before, after = row.norms != "after", row.norms in ("after", "both")
         attention_norm, feed_forward_norm = self.input_norms(block)
+        feed_forward = self.feed_forward_or_experts(block)
+        beside_norm = beside = None
+        if isinstance(feed_forward, Experts) and row.experts and row.experts.beside == "block":
+            beside_norm, beside = self.norm(f"{block}.ffn_norm_exps"), feed_forward
+            feed_forward = self.feed_forward(block, "", self.width)
         return Layer(
             heads=heads,
             attention_norm=attention_norm if before else None,
@@ -75,6 +85,11 @@ class Blocks:
             sinks=self.sinks(f"{block}.attn_sinks.weight", heads),
             gate=self.gate(block, heads) if row.attention_gate else None,
             has_query_gate=row.query_gate,
+            attention_inner_norm=self.tensors.vector(
+                f"{block}.attn_sub_norm.weight", heads.count * heads.value
+            )
+            if row.inner_norms
+            else None,
             attention_output=self.tensors.linear(
                 f"{block}.attn_output", self.width, heads.count * heads.value
             ),
@@ -82,10 +97,12 @@ class Blocks:
             if after
             else None,
             feed_forward_norm=feed_forward_norm,
-            feed_forward=self.feed_forward_or_experts(block),
-            feed_forward_output_norm=self.norm(f"{block}.{row.feed_forward_output_norm}")
+            feed_forward=feed_forward,
+            feed_forward_output_norm=self.norm(self.feed_forward_output_norm(block))
             if after
             else None,
+            beside_norm=beside_norm,
+            beside=beside,
             layer_input=self.layer_input(block),
             mixing=self.mixing(index) if row.streams else None,
             output_scale=self.output_scale(f"{block}.layer_output_scale.weight"),
@@ -94,18 +111,24 @@ class Blocks:
         )
 
     def layer_without_attention(self, block: str, heads: Heads, rotary: Rotary) -> Layer:
-        """One block that is a feed-forward alone."""
+        """One block that is a feed-forward, maybe behind a matrix in the place of attention."""
+        row, has_matrix = self.architecture, heads.count > 0
+        is_empty = self.hidden(block) == 0
+        if is_empty and has_matrix:
+            self.keys.refuse("feed_forward_length", "is 0 in a layer that attends")
         return Layer(
             heads=heads,
-            attention_norm=None,
+            attention_norm=self.norm(f"{block}.{row.attention_norm}") if has_matrix else None,
             query_key_value=(),
             query_norm=None,
             key_norm=None,
             sinks=None,
-            attention_output=None,
+            attention_output=self.tensors.linear(f"{block}.attn_output", self.width, self.width)
+            if has_matrix
+            else None,
             attention_output_norm=None,
-            feed_forward_norm=self.norm(f"{block}.{self.architecture.feed_forward_norm}"),
-            feed_forward=self.feed_forward_or_experts(block),
+            feed_forward_norm=None if is_empty else self.norm(f"{block}.{row.feed_forward_norm}"),
+            feed_forward=None if is_empty else self.feed_forward_or_experts(block),
             feed_forward_output_norm=None,
             rotary=rotary,
             window=0,
@@ -157,6 +180,12 @@ class Blocks:
                     return self.norm(one), None
         return self.norm(first), self.norm(second)
 
+    def feed_forward_output_norm(self, block: str) -> str:
+        """Its name: files of Grok have either."""
+        older = f"{block}.layer_output_norm"
+        is_older = f"{older}.weight" in self.tensors
+        return older if is_older else f"{block}.{self.architecture.feed_forward_output_norm}"
+
     def sinks(self, name: str, heads: Heads) -> TensorInfo | None:
         """A sink of each head, where the family or this layer has such."""
         sinks = self.architecture.sinks
@@ -199,16 +228,29 @@ class Blocks:
 
     def query_key_norms(
         self, block: str, heads: Heads, *, is_shared: bool
-    ) -> tuple[TensorInfo | None, TensorInfo | None]:
+    ) -> tuple[TensorInfo | Norm | None, TensorInfo | Norm | None]:
         """Of queries and keys, where the family or this file has such."""
         row = self.architecture
         is_missing = f"{block}.attn_q_norm.weight" not in self.tensors
         if row.query_key_norm == "none" or (row.query_key_norm_optional and is_missing):
             return None, None
+        if row.query_key_norm_by_head:
+            return (
+                self.norm_by_head(f"{block}.attn_q_norm", heads.count, heads.width),
+                self.norm_by_head(f"{block}.attn_k_norm", heads.kv, heads.width),
+            )
         query_norm = self.head_norm(f"{block}.attn_q_norm.weight", heads.count, heads.width)
         if is_shared:
             return query_norm, None
         return query_norm, self.head_norm(f"{block}.attn_k_norm.weight", heads.kv, heads.width)
+
+    def norm_by_head(self, name: str, heads: int, width: int) -> Norm:
+        """A norm of each head, with weights and maybe biases of its own."""
+        bias = f"{name}.bias"
+        return Norm(
+            self.tensors.table(f"{name}.weight", heads, width),
+            self.tensors.table(bias, heads, width) if bias in self.tensors else None,
+        )
 
     def head_norm(self, name: str, heads: int, width: int) -> TensorInfo:
         """A norm per head, or one over the heads together; after the rotation only the first."""
@@ -259,7 +301,9 @@ class Blocks:
         count = selection.experts
         hidden = tensors.rows_of(f"{block}.ffn_gate_exps.weight")
         shared = shared_gate = None
-        if f"{block}.ffn_up_shexp.weight" in tensors:
+        if routing.beside == "dense" and f"{block}.ffn_up.weight" in tensors:
+            shared = self.feed_forward(block, "", self.hidden(block))
+        elif f"{block}.ffn_up_shexp.weight" in tensors:
             rows = tensors.rows_of(f"{block}.ffn_up_shexp.weight")
             shared = self.feed_forward(block, "_shexp", rows)
             if f"{block}.ffn_gate_inp_shexp.weight" in tensors:
@@ -273,6 +317,7 @@ class Blocks:
             activation=routing.activation,
             scales_input=self.scales_input(routing, selection.used),
             shared=shared,
+            blend=1.0 if shared is None else routing.blend,
             shared_gate=shared_gate,
         )
 
@@ -286,10 +331,7 @@ class Blocks:
         """Values between the matrices of a dense feed-forward."""
         if self.architecture.layered:
             index = int(block.removeprefix("blk."))
-            hidden = self.keys.counts("feed_forward_length", None, self.layers)[index]
-            if hidden == 0:
-                self.keys.refuse("feed_forward_length", "is 0 in a layer")
-            return hidden
+            return self.keys.counts("feed_forward_length", None, self.layers)[index]
         if self.architecture.feed_forward_length:
             return self.keys.count("feed_forward_length")
         return self.tensors.rows_of(f"{block}.ffn_up.weight")
@@ -297,9 +339,12 @@ class Blocks:
     def feed_forward(self, block: str, suffix: str, hidden: int) -> FeedForward:
         """Gate, up and down; gate and up may be one matrix, and some families have no gate."""
         gate_up: tuple[Linear, ...]
-        if not self.architecture.gated:
+        row = self.architecture
+        if hidden == 0:
+            self.keys.refuse("feed_forward_length", "is 0 in a layer that attends")
+        if not row.gated:
             gate_up = (self.tensors.linear(f"{block}.ffn_up{suffix}", hidden, self.width),)
-        elif self.architecture.fused_gate_up:
+        elif row.fused_gate_up:
             gate_up = (self.tensors.linear(f"{block}.ffn_up{suffix}", 2 * hidden, self.width),)
         else:
             gate_up = (
@@ -309,5 +354,23 @@ class Blocks:
         return FeedForward(
             gate_up,
             self.tensors.linear(f"{block}.ffn_down{suffix}", self.width, hidden),
-            is_gated=self.architecture.gated,
+            is_gated=row.gated,
+            norm=self.tensors.vector(f"{block}.ffn_sub_norm.weight", hidden)
+            if row.inner_norms
+            else None,
+            xielu=self.xielu(block) if row.activation == "xielu" else None,
         )
+
+    def xielu(self, block: str) -> Xielu:
+        """The numbers of a layer's activation."""
+        layer = int(block.removeprefix("blk."))
+        positive, negative, linear, epsilon = (
+            self.keys.numbers(f"xielu.{name}", self.layers)[layer]
+            for name in ("alpha_p", "alpha_n", "beta", "eps")
+        )
+        return Xielu(softplus(positive), linear + softplus(negative), linear, epsilon)
+
+
+def softplus(x: float) -> float:
+    """ln(1 + e^x)."""
+    return float(np.logaddexp(0.0, x))

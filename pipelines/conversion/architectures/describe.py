@@ -1,8 +1,11 @@
 """A GGUF file -> ModelSpec, or one error that names what is invalid or not supported."""
 
+from dataclasses import replace
+from typing import Literal
+
 from pipelines.conversion.architectures.architecture import Architecture
 from pipelines.conversion.architectures.block import Blocks
-from pipelines.conversion.architectures.directory import Keys, Tensors
+from pipelines.conversion.architectures.directory import MAX_LAYERS, Keys, Tensors
 from pipelines.conversion.architectures.heads import heads_of_layers
 from pipelines.conversion.architectures.kinds import expect_model
 from pipelines.conversion.architectures.latent import LatentShape
@@ -11,15 +14,23 @@ from pipelines.conversion.architectures.rotation import latent_scale, rotaries, 
 from pipelines.conversion.architectures.spec import (
     ALIBI_COLUMNS,
     Heads,
+    Layer,
     LayerEmbedding,
     Linear,
     ModelSpec,
+    Norm,
     QueryTemperature,
     Streams,
 )
 from pipelines.conversion.architectures.table import ARCHITECTURES
 from runtime.errors import UnsupportedModel
 from runtime.gguf import GGUFFile, TensorInfo
+
+EPSILONS = {
+    "rms": "attention.layer_norm_rms_epsilon",
+    "layer": "attention.layer_norm_epsilon",
+}
+"""Keys of what is added to the variance, by kind of norm."""
 
 
 def describe(file: GGUFFile) -> ModelSpec:
@@ -77,15 +88,20 @@ class _Reader:
         )
         shares_from = self.shares_from(count)
         is_recurrent = recurrent_layers(keys, row, tuple(each.kv for each in heads_of))
-        layers = tuple(
+        described = tuple(
             blocks.recurrent_layer(f"blk.{index}", each[0], each[1])
             if is_recurrent[index]
             else blocks.layer(index, *each, shares_from=shares_from)
             for index, each in enumerate(zip(heads_of, rotary_of, window_of, strict=True))
         )
+        output_norm = blocks.norm(row.output_norm)
+        layers = self.looped(described, output_norm) if row.loops else described
         scale = self.attention_scale(count, heads_of[0])
         if self.latent is not None:
-            scale = latent_scale(keys, rotary_of[0], self.latent.key)
+            scale = self.latent.key**-0.5
+            if row.latent_magnitude:
+                scale = latent_scale(keys, rotary_of[0], self.latent.key)
+        norm_kind = self.norm_kind()
         alibi = self.alibi(count)
         is_tied = row.tied_only or "output.weight" not in tensors
         spec = ModelSpec(
@@ -97,12 +113,8 @@ class _Reader:
             heads=max(each.count for each in heads_of),
             kv_heads=max(each.kv for each in heads_of),
             head_dim=max(each.width for each in heads_of) + (ALIBI_COLUMNS if alibi else 0),
-            norm_kind=row.norm_kind,
-            epsilon=keys.positive(
-                "attention.layer_norm_rms_epsilon"
-                if row.norm_kind == "rms"
-                else "attention.layer_norm_epsilon"
-            ),
+            norm_kind=norm_kind,
+            epsilon=keys.positive(EPSILONS[norm_kind]),
             is_parallel=is_parallel,
             norm_follows_rotary=row.query_key_norm == "after",
             normalizes_values=row.value_norm,
@@ -126,7 +138,7 @@ class _Reader:
             layer_embedding=self.layer_embedding(count),
             streams=self.streams(),
             layers=layers,
-            output_norm=blocks.norm(row.output_norm),
+            output_norm=output_norm,
             output=Linear(embedding, None)
             if is_tied
             else tensors.linear("output", embedding.rows, self.width),
@@ -151,6 +163,21 @@ class _Reader:
         for index in range(count - drafts, count):
             self.tensors.leave_out(f"blk.{index}")
         return drafts
+
+    def norm_kind(self) -> Literal["rms", "layer"]:
+        """Which norm the blocks have, as family or file say."""
+        if self.architecture.norm_kind == "stated":
+            return "rms" if self.keys.value(EPSILONS["rms"]) is not None else "layer"
+        return self.architecture.norm_kind
+
+    def looped(self, layers: tuple[Layer, ...], norm: Norm) -> tuple[Layer, ...]:
+        """The layers as often as they are gone through, with a norm between two rounds."""
+        loops = self.keys.count("num_loops", 1)
+        if loops * len(layers) > MAX_LAYERS:
+            self.keys.fail("num_loops", f"is {loops}, which makes more than {MAX_LAYERS} layers")
+        is_normed = not self.keys.flag("skip_loop_final_norm", False)
+        between = replace(layers[-1], stream_norm=norm) if is_normed else layers[-1]
+        return (*layers[:-1], between) * (loops - 1) + layers
 
     def is_parallel(self) -> bool:
         """Whether attention and feed-forward are parallel, as family, file or norms say."""
@@ -226,16 +253,19 @@ class _Reader:
 
     def attention_scale(self, layers: int, heads: Heads) -> float:
         """By default 1 / sqrt(width of a head)."""
-        default: float = self.architecture.attention_scale or heads.width**-0.5
+        power = -1.0 if self.architecture.attention_by_width else -0.5
+        default: float = self.architecture.attention_scale or heads.width**power
         if layers == self.architecture.scaled_by_width_at:
             default = (self.width // heads.count) ** -0.5
-        return self.scale("attention.scale", default)
+        return self.scale(self.architecture.attention_scale_key, default)
 
     def context_length(self) -> int:
         """Maximum tokens of a prompt and its answer together: at least one of each."""
         length = self.keys.count("context_length")
         if length < 2:
             self.keys.refuse("context_length", f"is {length}, which has no place for an answer")
+        if self.architecture.indexed:
+            return min(length, self.keys.count("attention.indexer.top_k"))
         chunk = self.architecture.chunk
         return min(length, chunk) if chunk else length
 
@@ -247,8 +277,8 @@ class _Reader:
     def logit_scale(self) -> float:
         if self.architecture.logit_scale == "none":
             return 1.0
-        width = self.architecture.logit_width
-        scale = self.keys.scale("logit_scale", width / self.width if width else 1.0)
+        width, default = self.architecture.logit_width, self.architecture.default_logit_scale
+        scale = self.keys.scale("logit_scale", width / self.width if width else default)
         return 1 / scale if self.architecture.logit_scale == "divide" else scale
 
     def query_temperature(self) -> QueryTemperature | None:

@@ -128,6 +128,20 @@ class Keys:
             self.fail(key, f"is {value!r}, no finite number")
         return float(value)
 
+    def numbers(self, key: str, layers: int) -> tuple[float, ...]:
+        """A finite number for each layer; the file may give one for all.
+
+        The key stands in the file as it is, not below the architecture's name.
+        """
+        value = self.file.metadata.get(key)
+        if isinstance(value, int | float) and math.isfinite(value):
+            return (float(value),) * layers
+        if not isinstance(value, np.ndarray):
+            self.fail(key, "is missing, or no number for each layer")
+        if value.dtype.kind not in "iuf" or len(value) < layers or not np.isfinite(value).all():
+            self.fail(key, f"is {value}, no number for each of {layers} layers")
+        return tuple(float(each) for each in value[:layers])
+
     def positive(self, key: str, default: float | None = None) -> float:
         """A positive, finite number."""
         if self.value(key) is None and default is None:
@@ -201,10 +215,12 @@ class Tensors:
 
     def linear(self, name: str, rows: int, columns: int) -> Linear:
         """Return `name`.weight and, if the file has one, `name`.bias."""
-        bias = f"{name}.bias"
+        bias, scale = f"{name}.bias", f"{name}.scale"
+        self.leave_out_tensor(f"{name}.input_scale")
         return Linear(
             self.matrix(f"{name}.weight", rows, columns),
             self.vector(bias, rows) if bias in self else None,
+            self.vector(scale, 1) if scale in self else None,
         )
 
     def matrix(self, name: str, rows: int | None, columns: int) -> TensorInfo:
@@ -275,6 +291,12 @@ class Tensors:
         names = {name for name in self.file.tensors if name.startswith(f"{block}.")}
         self.read |= names
         self.folded |= names
+
+    def leave_out_tensor(self, name: str) -> None:
+        """Count a tensor as used, where the file has it: it says how to round activations."""
+        if name in self:
+            self.read.add(name)
+            self.folded.add(name)
 
     def refuse_unread(self) -> None:
         """Raise for unused tensors: a part of the model would be missing."""

@@ -38,7 +38,7 @@ def expert_selection(keys: Keys, tensors: Tensors, block: str, routing: Routing)
     return ExpertSelection(
         experts=count,
         used=used,
-        gating=_gating(keys, is_biased=bias is not None),
+        gating=_gating(keys, routing.default_gating, is_biased=bias is not None),
         renormalized=_renormalized(keys, renormalized),
         scale=scale,
         selection_bias=bias,
@@ -58,9 +58,13 @@ def _renormalized(keys: Keys, of_family: bool | None) -> bool:
     return keys.flag("expert_weights_norm", False) if of_family is None else of_family
 
 
-def _gating(keys: Keys, *, is_biased: bool) -> Literal["softmax", "sigmoid"]:
+def _gating(
+    keys: Keys, default: Literal["softmax", "sigmoid"] | None, *, is_biased: bool
+) -> Literal["softmax", "sigmoid"]:
     """Older files name no function; the bias was introduced with the sigmoid, in DeepSeek-V3."""
     number = keys.count_or_zero("expert_gating_func")
+    if number == 0 and default is not None:
+        return default
     if number == 0:
         return "sigmoid" if is_biased else "softmax"
     if number == SOFTMAX:

@@ -1,7 +1,7 @@
 """Families with experts."""
 
 from pipelines.conversion.architectures.architecture import Architecture, Routing
-from pipelines.conversion.architectures.dense import SCALES
+from pipelines.conversion.architectures.dense import SCALES, SOFTCAPS
 
 CONFIGURED = Routing(renormalized=None, gating=None)
 
@@ -39,6 +39,59 @@ EXPERTS = (
         reads=frozenset({"attention.temperature_scale", "nextn_predict_layers"}),
     ),
     Architecture(name="deepseek", rotary_style="norm", experts=Routing(renormalized=False)),
+    Architecture(name="deepseek2-ocr", rotary_style="neox", experts=CONFIGURED),
+    Architecture(
+        name="deepseek32",
+        rotary_style="norm",
+        latent_attention=True,
+        indexed=True,
+        experts=CONFIGURED,
+        reads=frozenset({"nextn_predict_layers"}),
+    ),
+    Architecture(
+        name="glm-dsa",
+        rotary_style="norm",
+        rotary_sections="ignored",
+        latent_attention=True,
+        indexed=True,
+        experts=Routing(renormalized=None, gating=None, default_gating="sigmoid"),
+        reads=frozenset({"nextn_predict_layers"}),
+    ),
+    Architecture(
+        name="arctic",
+        rotary_style="norm",
+        experts=Routing(beside="block"),
+    ),
+    Architecture(
+        name="grok",
+        rotary_style="neox",
+        norms="both",
+        attention_output_norm="attn_output_norm",
+        activation="gelu",
+        experts=Routing(activation="gelu", beside="dense", blend=2**-0.5),
+        embedding_scale=78.38367176906169,
+        logit_scale="multiply",
+        default_logit_scale=0.5773502691896257,
+        attention_scale_key="attention.output_scale",
+        attention_scale=0.08838834764831845,
+        attention_softcap=30.0,
+        yarn_fast=8.0,
+        reads=frozenset({"embedding_scale", "attention.output_scale", *SOFTCAPS}),
+        ignores=frozenset({"router_logit_softcapping", "attention.temperature_length"}),
+    ),
+    Architecture(
+        name="cohere2moe",
+        rotary_style="norm",
+        norms="parallel",
+        norm_kind="stated",
+        experts=Routing(renormalized=None, gating=None, default_gating="sigmoid", blend=0.5),
+        window_period=4,
+        window_first=True,
+        rotated="sliding",
+        dense_rotated=True,
+        logit_scale="multiply",
+        reads=frozenset({"nextn_predict_layers"}),
+    ),
     Architecture(
         name="dots1",
         rotary_style="neox",

@@ -53,8 +53,7 @@ def _kv_counts(keys: Keys, architecture: Architecture, heads: Sequence[int]) -> 
     if is_recurrent and len(set(counts) - {0}) != 1:
         keys.refuse(key, "differs between layers with attention")
     for count, kv in zip(heads, counts, strict=True):
-        without_attention = architecture.attention_optional and count == 0
-        if kv == 0 and not is_recurrent and not without_attention:
+        if kv == 0 and not is_recurrent and not architecture.attention_optional:
             keys.refuse(key, "is 0 in a layer")
         if kv and (count == 0 or count % kv):
             keys.fail("attention.head_count", f"is {count}, no multiple of the {kv} KV heads")

@@ -57,6 +57,9 @@ OLDER = (
         rotary_style="neox",
         norm_kind="layer",
         without_norm="parallel",
+        query_key_norm="before",
+        query_key_norm_optional=True,
+        query_key_norm_by_head=True,
         ignores=frozenset({"use_parallel_residual"}),
     ),
     Architecture(
@@ -102,6 +105,13 @@ OLDER = (
         activation="gelu",
         position_embedding=True,
         reads=frozenset({"attention.clamp_kqv", "attention.max_alibi_bias"}),
+    ),
+    Architecture(
+        name="jais",
+        rotary_style="none",
+        norm_kind="layer",
+        attention_by_width=True,
+        reads=frozenset({"attention.max_alibi_bias"}),
     ),
     Architecture(name="refact", rotary_style="none", alibi=8.0),
     Architecture(name="xverse", rotary_style="norm"),

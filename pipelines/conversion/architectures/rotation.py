@@ -25,12 +25,13 @@ def windows(keys: Keys, architecture: Architecture, layers: int) -> tuple[int, .
     window = keys.number("attention.sliding_window", architecture.window or 0)
     if window < 0 or window != int(window) or window > np.iinfo(np.int32).max:
         keys.fail("attention.sliding_window", f"is {window:g}, no number of positions")
-    slides = _sliding_layers(keys, architecture.window_period, layers)
+    slides = _sliding_layers(keys, architecture, layers)
     return tuple(int(window) if each else 0 for each in slides)
 
 
-def _sliding_layers(keys: Keys, period: int, layers: int) -> list[bool]:
-    """From a flag for each layer, or from a period of which the last layer is global."""
+def _sliding_layers(keys: Keys, architecture: Architecture, layers: int) -> list[bool]:
+    """From a flag for each layer, or from a period of which the last or first layer is global."""
+    period = architecture.window_period or 0
     key = "attention.sliding_window_pattern"
     pattern = keys.value(key)
     if isinstance(pattern, np.ndarray) and pattern.dtype.kind in "biu":
@@ -41,7 +42,8 @@ def _sliding_layers(keys: Keys, period: int, layers: int) -> list[bool]:
         if not isinstance(pattern, int) or isinstance(pattern, bool) or pattern < 0:
             keys.fail(key, f"is {pattern!r}, neither a period nor a flag for each layer")
         period = pattern
-    return [period == 0 or index % period < period - 1 for index in range(layers)]
+    of_global = 0 if architecture.window_first else period - 1
+    return [period == 0 or index % period != of_global for index in range(layers)]
 
 
 def rotaries(
@@ -75,8 +77,15 @@ def rotaries(
     if architecture.rotary_switch and not keys.flag("rope.scaling.finetuned", True):
         everywhere = sliding = none
     of_global = none if architecture.rotated == "sliding" and any(windows) else everywhere
+    dense = keys.count_or_zero("leading_dense_block_count") if architecture.dense_rotated else 0
     return tuple(
-        none if not rotated[index] else sliding if window else of_global
+        none
+        if not rotated[index]
+        else sliding
+        if window
+        else everywhere
+        if index < dense
+        else of_global
         for index, window in enumerate(windows)
     )
 
@@ -142,10 +151,10 @@ def _scaled(
     magnitude = keys.positive("rope.scaling.attn_factor", 1.0)
     frequencies = _frequencies(base, dimensions)
     if kind == "yarn":
-        kept = _kept_share(keys, base, dimensions)
+        kept = _kept_share(keys, base, dimensions, architecture.yarn_fast)
         frequencies = frequencies * (kept + (1 - kept) / factor)
         multiplier = keys.number("rope.scaling.yarn_log_multiplier", 0.0)
-        if not (multiplier and architecture.latent_attention):
+        if not (multiplier and architecture.latent_magnitude and architecture.latent_attention):
             magnitude *= _yarn_magnitude(factor, 1.0) / _yarn_magnitude(factor, multiplier)
     elif kind != "none":
         frequencies = frequencies / factor
@@ -182,7 +191,7 @@ def _frequencies(base: float, dimensions: int) -> np.ndarray:
     return frequencies
 
 
-def _kept_share(keys: Keys, base: float, dimensions: int) -> np.ndarray:
+def _kept_share(keys: Keys, base: float, dimensions: int, default_fast: float) -> np.ndarray:
     """Return per pair the fraction that YaRN leaves unscaled: 1 for high frequencies, 0 for low."""
     context = keys.count("rope.scaling.original_context_length", keys.count("context_length"))
 
@@ -191,7 +200,7 @@ def _kept_share(keys: Keys, base: float, dimensions: int) -> np.ndarray:
 
     if base == 1.0:
         keys.fail("rope.freq_base", "is 1, with which YaRN is not defined")
-    fast = keys.positive("rope.scaling.yarn_beta_fast", 32.0)
+    fast = keys.positive("rope.scaling.yarn_beta_fast", default_fast)
     slow = keys.positive("rope.scaling.yarn_beta_slow", 1.0)
     low = max(0, math.floor(pair_that_turns(fast)))
     high = min(dimensions - 1, math.ceil(pair_that_turns(slow)))

@@ -9,10 +9,12 @@ from runtime.gguf import TensorInfo
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """A matrix and its optional bias: y = x @ weight.T + bias."""
+    """A matrix, its optional bias and factor: y = x @ weight.T * scale + bias."""
 
     weight: TensorInfo
     bias: TensorInfo | None
+    scale: TensorInfo | None = None
+    """[1]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,16 @@ Recurrence: TypeAlias = ShortConvolution | DeltaNet
 
 
 @dataclass(frozen=True, slots=True)
+class Xielu:
+    """p x^2 + b x where x > 0, else n (exp(min(x, e)) - 1 - x) + b x (arXiv 2411.13010)."""
+
+    positive: float
+    negative: float
+    linear: float
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
 class FeedForward:
     """down(activation(gate(x)) * up(x)), or down(activation(up(x)))."""
 
@@ -150,6 +162,10 @@ class FeedForward:
     """Gate and up, or one matrix with the rows of both; only up where nothing is gated."""
     down: Linear
     is_gated: bool = True
+    norm: TensorInfo | None = None
+    """Of what goes into `down`."""
+    xielu: Xielu | None = None
+    """The activation of this layer, in place of the model's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,9 +196,11 @@ class Experts:
     down: Linear
     """Matrices [experts, rows, columns] and biases [experts, rows]."""
     selection: ExpertSelection
-    activation: Literal["silu", "clamped_silu"]
+    activation: Literal["silu", "gelu", "clamped_silu"]
     shared: FeedForward | None
     """Added for every token."""
+    blend: float
+    """Factor of that sum."""
     scales_input: bool
     """The only expert of a token reads its input times the sigmoid of its logit."""
     shared_gate: TensorInfo | None
@@ -249,8 +267,9 @@ class Layer:
     before their norm, queries where another layer has the rest; none without attention."""
     reads_pages_of: int | None = None
     """The layer whose keys and values are attended to; None: its own."""
-    query_norm: TensorInfo | None
-    key_norm: TensorInfo | None
+    query_norm: TensorInfo | Norm | None
+    key_norm: TensorInfo | Norm | None
+    """A Norm is a LayerNorm of each head, with [heads, width] weights."""
     sinks: TensorInfo | None
     recurrence: Recurrence | None = None
     """What stands in the place of attention."""
@@ -259,12 +278,21 @@ class Layer:
     one for each head."""
     has_query_gate: bool = False
     """Whether the queries' matrix has the rows of such a gate too, behind those of each head."""
+    attention_inner_norm: TensorInfo | None = None
+    """Of what goes into `attention_output`."""
     attention_output: Linear | None
-    """Behind attention, or what stands in its place; None where nothing does."""
+    """Behind attention, or what stands in its place, which may be nothing; None where there is
+    neither."""
     attention_output_norm: Norm | None
     feed_forward_norm: Norm | None
-    feed_forward: FeedForward | Experts
+    feed_forward: FeedForward | Experts | None
+    """None: the whole block does nothing."""
     feed_forward_output_norm: Norm | None
+    beside_norm: Norm | None = None
+    beside: Experts | None = None
+    """Experts that read the block's own input through that norm."""
+    stream_norm: Norm | None = None
+    """Of the residual stream behind the block."""
     layer_input: LayerInput | None = None
     mixing: StreamMixing | None = None
     output_scale: TensorInfo | None = None
@@ -340,7 +368,7 @@ class ModelSpec:
     query_temperature: QueryTemperature | None
     clamp: float
     """Queries, keys and values stay within plus and minus this; 0 for no bounds."""
-    activation: Literal["silu", "gelu", "relu_squared"]
+    activation: Literal["silu", "gelu", "relu_squared", "xielu"]
     embedding_scale: float
     residual_scale: float
     """Factor of what attention and feed-forward add to the residual stream."""
