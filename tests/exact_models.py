@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS
-from tests.tiny_model import DeltaNet, Latent, ShortConvolution, TinyModel, Value, Varied
+from tests.tiny_model import DeltaNet, Latent, Recurrent, StateSpace, TinyModel, Value, Varied
 from tests.tiny_models import TINY_MODELS
 
 WIDTH = 256
@@ -61,6 +61,7 @@ def exact_model(name: str, format: str) -> TinyModel:
         feed_forward=WIDTH,
         shared=WIDTH if tiny.shared else 0,
         beside=WIDTH if tiny.beside else 0,
+        latent_experts=WIDTH if tiny.latent_experts else 0,
         latent=latent,
         recurrent=_recurrent(tiny),
         metadata=_metadata(tiny),
@@ -72,10 +73,12 @@ def exact_model(name: str, format: str) -> TinyModel:
     )
 
 
-def _recurrent(tiny: TinyModel) -> ShortConvolution | DeltaNet | None:
-    if not isinstance(tiny.recurrent, DeltaNet):
-        return tiny.recurrent
-    return replace(tiny.recurrent, heads=WIDTH // 64, key_heads=2, head_dim=64)
+def _recurrent(tiny: TinyModel) -> Recurrent | None:
+    if isinstance(tiny.recurrent, DeltaNet):
+        return replace(tiny.recurrent, heads=WIDTH // 64, key_heads=2, head_dim=64)
+    if isinstance(tiny.recurrent, StateSpace):
+        return replace(tiny.recurrent, state_size=64)
+    return tiny.recurrent
 
 
 def positions_of(tiny: TinyModel) -> int:
@@ -124,6 +127,8 @@ def _metadata(tiny: TinyModel) -> dict[str, Value]:
             changed[key] = HEAD_DIM
     if changed.get("embedding_length_per_layer_input"):
         changed["embedding_length_per_layer_input"] = WIDTH
+    if "moe_latent_size" in changed:
+        changed["moe_latent_size"] = WIDTH
     if "feed_forward_length" in changed:
         changed["feed_forward_length"] = 2 * WIDTH
     return changed

@@ -54,10 +54,18 @@ class TinyModel:
     """Tensors of rope divisors, each with its largest."""
     metadata: Mapping[str, Value] = field(default_factory=dict)
     latent: "Latent | None" = None
-    recurrent: "ShortConvolution | DeltaNet | None" = None
+    recurrent: "Recurrent | None" = None
     query_gate: bool = False
     recurrent_layers: Sequence[int] = ()
-    """Layers that have it in the place of attention."""
+    """Layers that have it in the place of attention, or beside it."""
+    beside_attention: bool = False
+    one_part: bool = False
+    """A layer is a recurrence, attention or, in `feed_forward_layers`, a feed-forward."""
+    feed_forward_layers: Sequence[int] = ()
+    bare_norms: Sequence[str] = ()
+    """Norms whose names do not end in "weight"."""
+    latent_experts: int = 0
+    """Width of what experts read; 0: the model's own."""
     output_norm: str = "output_norm"
     inner_norms: bool = False
     """What goes into the output matrices is normalized."""
@@ -216,6 +224,57 @@ class DeltaNet:
         writing.matrix(f"{block}.ssm_out", width, values)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StateSpace:
+    """Mamba-2 with twice the model's width."""
+
+    heads: int = 8
+    groups: int = 1
+    state_size: int = 16
+    taps: int = 4
+    norm: bool = True
+    bias: bool = True
+
+    def keys(self, model: TinyModel) -> dict[str, Value]:
+        """What stands in the file's metadata."""
+        keys: dict[str, Value] = {
+            "ssm.conv_kernel": self.taps,
+            "ssm.inner_size": 2 * model.embedding,
+            "ssm.state_size": self.state_size,
+            "ssm.time_step_rank": self.heads,
+            "ssm.group_count": self.groups,
+        }
+        if not model.beside_attention:
+            without = {*model.recurrent_layers, *model.feed_forward_layers}
+            keys["attention.head_count_kv"] = [
+                0 if layer in without else model.kv_heads for layer in range(model.layers)
+            ]
+        if model.one_part:
+            keys["feed_forward_length"] = [
+                model.feed_forward if layer in model.feed_forward_layers else 0
+                for layer in range(model.layers)
+            ]
+        return keys
+
+    def write(self, writing: "_Writing", block: str) -> None:
+        """Write the tensors of one block."""
+        width, inner = writing.model.embedding, 2 * writing.model.embedding
+        convolved = inner + 2 * self.groups * self.state_size
+        writing.matrix(f"{block}.ssm_in", inner + convolved + self.heads, width)
+        writing.table(f"{block}.ssm_conv1d.weight", convolved, self.taps)
+        if self.bias:
+            writing.vector(f"{block}.ssm_conv1d.bias", convolved, mean=0.0)
+        writing.vector(f"{block}.ssm_dt.bias", self.heads, mean=0.0)
+        writing.vector(f"{block}.ssm_a", self.heads, mean=-1.0, stack=self.heads)
+        writing.vector(f"{block}.ssm_d", self.heads, mean=1.0, stack=self.heads)
+        if self.norm:
+            writing.vector(f"{block}.ssm_norm.weight", inner, mean=1.0, stack=self.groups)
+        writing.matrix(f"{block}.ssm_out", width, inner)
+
+
+Recurrent = ShortConvolution | DeltaNet | StateSpace
+
+
 def write_tiny_model(path: Path, model: TinyModel, *, seed: int = 0) -> Path:
     """Write the model with random weights and return its path."""
     writing = _Writing(path, model, seed)
@@ -300,10 +359,16 @@ class _Writing:
                 self.norm(f"{block}.{norm}")
             if model.sinks and int(block[4:]) in (model.sink_layers or range(model.layers)):
                 self.vector(f"{block}.attn_sinks.weight", model.heads, mean=1.0)
-            if model.recurrent and int(block[4:]) in model.recurrent_layers:
+            is_recurrent = int(block[4:]) in model.recurrent_layers
+            is_fed = int(block[4:]) in model.feed_forward_layers or not model.one_part
+            if model.recurrent and is_recurrent:
                 model.recurrent.write(self, block)
-            elif has_attention:
+            if has_attention and (
+                model.beside_attention or not (is_recurrent or (model.one_part and is_fed))
+            ):
                 self.attention(block)
+            if not is_fed:
+                continue
             if model.experts and int(block[4:]) >= model.dense:
                 self.experts(block)
                 if model.beside:
@@ -412,18 +477,19 @@ class _Writing:
         self.matrix(f"{block}.ffn_gate_inp", model.experts, model.embedding, gain=3.0)
         if model.selection_bias:
             self.vector(f"{block}.{model.selection_bias_name}", model.experts, mean=0.0)
-        shapes = {
-            "ffn_gate": (model.feed_forward, model.embedding),
-            "ffn_up": (model.feed_forward, model.embedding),
-            "ffn_down": (model.embedding, model.feed_forward),
-        }
-        for name, (rows, columns) in shapes.items():
+        names = ("ffn_gate", "ffn_up", "ffn_down") if model.gated else ("ffn_up", "ffn_down")
+        inner = model.latent_experts or model.embedding
+        for name in names:
+            shape, of_shared = (model.feed_forward, inner), (model.shared, model.embedding)
+            if name == "ffn_down":
+                shape, of_shared = shape[::-1], of_shared[::-1]
+            rows, columns = shape
             self.matrix(f"{block}.{name}_exps", model.experts * rows, columns, stack=model.experts)
             if model.shared:
-                of_shared = [
-                    model.shared if each == model.feed_forward else each for each in (rows, columns)
-                ]
                 self.matrix(f"{block}.{name}_shexp", *of_shared)
+        if model.latent_experts:
+            self.matrix(f"{block}.ffn_latent_down", inner, model.embedding)
+            self.matrix(f"{block}.ffn_latent_up", model.embedding, inner)
         if model.shared and model.shared_gate:
             self.vector(f"{block}.ffn_gate_inp_shexp.weight", model.embedding, mean=0.0)
 
@@ -467,8 +533,9 @@ class _Writing:
 
     def norm(self, name: str) -> None:
         """The weights of a norm over whole rows."""
+        suffix = "" if name.rpartition(".")[2] in self.model.bare_norms else ".weight"
         if self.model.norm_weights:
-            self.vector(f"{name}.weight", self.model.embedding, mean=1.0)
+            self.vector(f"{name}{suffix}", self.model.embedding, mean=1.0)
         if self.model.norm_biases:
             self.vector(f"{name}.bias", self.model.embedding, mean=0.0)
 

@@ -9,6 +9,7 @@ from tests.tiny_model import QKV, Value
 from tests.tiny_model import DeltaNet as DeltaNet
 from tests.tiny_model import Latent as Latent
 from tests.tiny_model import ShortConvolution as ShortConvolution
+from tests.tiny_model import StateSpace as StateSpace
 from tests.tiny_model import TinyModel as TinyModel
 from tests.tiny_model import Varied as Varied
 from tests.tiny_model import write_tiny_model as write_tiny_model
@@ -358,6 +359,81 @@ TINY_MODELS: Mapping[str, TinyModel] = {
         dense=1,
         selection_bias=True,
         metadata={"leading_dense_block_count": 1, "expert_gating_func": 2},
+    ),
+    "granitehybrid": TinyModel(
+        architecture="granitehybrid",
+        layers=4,
+        recurrent=StateSpace(),
+        recurrent_layers=(0, 1, 3),
+        metadata={
+            "rope.scaling.finetuned": False,
+            "embedding_scale": 2.0,
+            "residual_scale": 0.3,
+            "attention.scale": 0.1,
+            "logit_scale": 4.0,
+        },
+    ),
+    "granitehybrid-moe": TinyModel(
+        architecture="granitehybrid",
+        recurrent=StateSpace(groups=2),
+        recurrent_layers=(0, 2),
+        experts=8,
+        shared=64,
+        shared_gate=False,
+        metadata={"residual_scale": 0.3},
+    ),
+    "nemotron_h": TinyModel(
+        architecture="nemotron_h",
+        layers=5,
+        head_dim=32,
+        norms=("attn_norm",),
+        gated=False,
+        one_part=True,
+        recurrent=StateSpace(groups=2),
+        recurrent_layers=(0, 3),
+        feed_forward_layers=(1, 4),
+        tied=False,
+        epsilon_key=LAYER_NORM,
+    ),
+    "nemotron_h_moe": TinyModel(
+        architecture="nemotron_h_moe",
+        layers=4,
+        norms=("attn_norm",),
+        gated=False,
+        one_part=True,
+        recurrent=StateSpace(groups=4),
+        recurrent_layers=(0, 2),
+        feed_forward_layers=(1,),
+        experts=8,
+        selection_bias=True,
+        shared=64,
+        shared_gate=False,
+        latent_experts=32,
+        tied=False,
+        epsilon_key=LAYER_NORM,
+        metadata={
+            "attention.layer_norm_rms_epsilon": 1e-5,
+            "expert_shared_count": 1,
+            "expert_weights_norm": True,
+            "expert_weights_scale": 2.5,
+            "expert_group_count": 1,
+            "moe_latent_size": 32,
+        },
+    ),
+    "falcon-h1": TinyModel(
+        architecture="falcon-h1",
+        bare_norms=("ffn_norm",),
+        recurrent=StateSpace(norm=False),
+        recurrent_layers=(0, 1, 2),
+        beside_attention=True,
+        tied=False,
+    ),
+    "falcon-h1-norm": TinyModel(
+        architecture="falcon-h1",
+        bare_norms=("ffn_norm",),
+        recurrent=StateSpace(groups=2),
+        recurrent_layers=(0, 1, 2),
+        beside_attention=True,
     ),
     "hunyuan-dense": TinyModel(architecture="hunyuan-dense", head_dim=32, query_key_norm="head"),
     "hunyuan_vl": TinyModel(

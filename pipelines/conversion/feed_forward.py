@@ -109,9 +109,13 @@ class FeedForwardNodes:
     def experts(self, name: str, weights: Experts, hidden: str) -> str:
         """Write the selected experts, plus the shared one if there is one."""
         router = self.nodes.linear(f"{name}_router", weights.router, hidden)
-        matrices = {"gate": weights.gate, "up": weights.up, "down": weights.down}
+        matrices = {"up": weights.up, "down": weights.down}
+        if weights.gate is not None:
+            matrices = {"gate": weights.gate, **matrices}
         selection = weights.selection
         read = self.times_share(name, hidden, router) if weights.scales_input else hidden
+        if weights.latent is not None:
+            read = self.nodes.linear(f"{name}_latent", weights.latent[0], hidden)
         inputs = {"x": read, "router": router}
         inputs |= {port: self.nodes.blocks(each.weight) for port, each in matrices.items()}
         vectors = {f"{port}_bias": each.bias for port, each in matrices.items()}
@@ -122,7 +126,7 @@ class FeedForwardNodes:
             "MixtureOfExperts",
             inputs,
             {"y": fed},
-            columns=weights.gate.weight.columns,
+            columns=weights.up.weight.columns,
             hidden=weights.down.weight.columns,
             formats=" ".join(each.weight.format for each in matrices.values()),
             used=selection.used,
@@ -133,6 +137,8 @@ class FeedForwardNodes:
             scale=selection.scale,
             activation=weights.activation,
         )
+        if weights.latent is not None:
+            fed = self.nodes.linear(f"{name}_wide", weights.latent[1], fed)
         if weights.shared is None:
             return fed
         shared = self.dense(f"{name}_shared", weights.shared, hidden)

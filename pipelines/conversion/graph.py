@@ -11,7 +11,6 @@ from pipelines.conversion.architectures import (
     FeedForward,
     Layer,
     LayerInput,
-    Linear,
     ModelSpec,
     Norm,
     StreamMixing,
@@ -138,20 +137,20 @@ class _Builder(Nodes):
     ) -> tuple[str, str]:
         """Write a transformer block; return what it adds last and the residual stream."""
         block = f"blk.{index}"
-        if layer.feed_forward is None:
-            return hidden, residual
         if layer.mixing is not None and self.streams is not None:
             part = parts[index]
             return self.mixed_layer(block, layer, self.streams, layer.mixing, hidden, part), ""
         attended = before = hidden
-        if layer.attention_output is not None:
+        if layer.attention_output is not None or layer.recurrence is not None:
             normed, residual = self.norm(
                 f"{block}.attn_norm", layer.attention_norm, hidden, residual
             )
-            attended, before = self.attended(block, layer, layer.attention_output, normed), residual
+            attended, before = self.attended(block, layer, normed), residual
+        if layer.feed_forward is None:
+            return attended, residual
         if self.spec.is_parallel:
             if layer.feed_forward_norm is not None:
-                normed, _ = self.norm(f"{block}.ffn_norm", layer.feed_forward_norm, residual, "")
+                normed, _ = self.norm(f"{block}.ffn_input", layer.feed_forward_norm, residual, "")
             fed = self.feed_forward.of(block, layer.feed_forward, normed)
             return self.plain("Add", f"{block}.parallel", attended, fed), residual
         if layer.attention_output_norm is not None:
@@ -159,7 +158,7 @@ class _Builder(Nodes):
                 f"{block}.post_attention_norm", layer.attention_output_norm, attended, ""
             )
         normed, residual = self.norm(
-            f"{block}.ffn_norm", layer.feed_forward_norm, attended, residual
+            f"{block}.ffn_input", layer.feed_forward_norm, attended, residual
         )
         fed = self.feed_forward.of(block, layer.feed_forward, normed)
         if layer.feed_forward_output_norm is not None:
@@ -201,19 +200,18 @@ class _Builder(Nodes):
         part: str,
     ) -> str:
         """Write a block that computes one of several streams; return all of them."""
-        assert layer.attention_output is not None
         assert layer.layer_input is not None
         assert isinstance(layer.feed_forward, FeedForward)
         predictions, active = streams.predicted(block, mixing, hidden)
         normed, _ = self.norm(f"{block}.attn_norm", layer.attention_norm, active, "")
         bypass = streams.bypassed(block, mixing, normed)
-        attended = self.attended(block, layer, layer.attention_output, normed)
+        attended = self.attended(block, layer, normed)
         attended, _ = self.norm(
             f"{block}.post_attention_norm", layer.attention_output_norm, attended, ""
         )
         attended = self.plain("Add", f"{block}.attended", attended, active)
         both = self.scaled(self.plain("Add", f"{block}.bypassed", attended, bypass), 2**-0.5)
-        normed, _ = self.norm(f"{block}.ffn_norm", layer.feed_forward_norm, both, "")
+        normed, _ = self.norm(f"{block}.ffn_input", layer.feed_forward_norm, both, "")
         fed = self.feed_forward.dense(f"{block}.ffn", layer.feed_forward, normed, mixing.cutoff)
         fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
         computed = self.plain("Add", f"{block}.computed", fed, both)
@@ -232,18 +230,18 @@ class _Builder(Nodes):
         projected = self.linear(f"{block}.inp_proj", weights.projection, gated)
         return self.norm(f"{block}.inp_norm", weights.norm, projected, "")[0]
 
-    def attended(self, block: str, layer: Layer, weights: Linear, hidden: str) -> str:
+    def attended(self, block: str, layer: Layer, hidden: str) -> str:
         """Write attention of a normed input or what replaces it, times the residual scale."""
+        parts: list[str] = []
+        if layer.attention_output is not None:
+            mixed = self.attention.of(block, layer, hidden) if layer.has_attention else hidden
+            if layer.attention_inner_norm is not None:
+                weights_of_norm = self.vector(layer.attention_inner_norm)
+                mixed = self.rms_norm(f"{block}.attn_sub_norm", mixed, weights_of_norm)
+            parts.append(self.linear(f"{block}.attn_output", layer.attention_output, mixed))
         if layer.recurrence is not None:
-            mixed = recurrence_nodes(self, self.states, block, layer.recurrence, hidden)
-        elif layer.has_attention:
-            mixed = self.attention.of(block, layer, hidden)
-        else:
-            mixed = hidden
-        if layer.attention_inner_norm is not None:
-            weights_of_norm = self.vector(layer.attention_inner_norm)
-            mixed = self.rms_norm(f"{block}.attn_sub_norm", mixed, weights_of_norm)
-        output = self.linear(f"{block}.attn_output", weights, mixed)
+            parts.append(recurrence_nodes(self, self.states, block, layer.recurrence, hidden))
+        output = parts[0] if len(parts) == 1 else self.plain("Add", f"{block}.mixed", *parts)
         return self.scaled(output, self.spec.residual_scale)
 
     def head(self, hidden: str, residual: str) -> str:

@@ -183,6 +183,14 @@ class Nodes:
         """A vector as it is stored: float32."""
         return self.external(info, TensorProto.FLOAT, info.shape)
 
+    def flat(self, info: TensorInfo) -> str:
+        """The values of a stored array, one after the other."""
+        name = f"{info.name}.flat"
+        if len(info.shape) == 1:
+            return self.vector(info)
+        shape = self.stored("flat.shape", np.array([-1], np.int64))
+        return self.plain("Reshape", name, self.vector(info), shape)
+
     def external(self, info: TensorInfo, kind: int, shape: tuple[int, ...]) -> str:
         """Return the initializer for a tensor of the GGUF; it is created once."""
         if info.name not in self.initializers:

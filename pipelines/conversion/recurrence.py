@@ -1,6 +1,14 @@
 """Recurrent layers as nodes."""
 
-from pipelines.conversion.architectures import DeltaNet, Layer, Recurrence, ShortConvolution
+import numpy as np
+
+from pipelines.conversion.architectures import (
+    DeltaNet,
+    Layer,
+    Recurrence,
+    ShortConvolution,
+    StateSpace,
+)
 from pipelines.conversion.nodes import Nodes
 from pipelines.conversion.pools import States
 from runtime.gguf import TensorInfo
@@ -10,26 +18,41 @@ def state_writers(layer: Layer) -> int:
     """How many nodes of a layer have a state."""
     if layer.recurrence is None:
         return 0
-    return 2 if isinstance(layer.recurrence, DeltaNet) else 1
+    return 1 if isinstance(layer.recurrence, ShortConvolution) else 2
 
 
 def recurrence_nodes(
     nodes: Nodes, states: States, block: str, weights: Recurrence, hidden: str
 ) -> str:
-    """Write a recurrence on a normalized input, without its output matrix."""
+    """Write a recurrence on a normalized input."""
     if isinstance(weights, ShortConvolution):
-        return _short_convolution(nodes, states, block, weights, hidden)
-    return _delta_net(nodes, states, block, weights, hidden)
+        mixed = _short_convolution(nodes, states, block, weights, hidden)
+    elif isinstance(weights, StateSpace):
+        mixed = _state_space(nodes, states, block, weights, hidden)
+    else:
+        mixed = _delta_net(nodes, states, block, weights, hidden)
+    return nodes.linear(f"{block}.recurrence_output", weights.output, mixed)
 
 
 def _convolution(
-    nodes: Nodes, states: States, name: str, taps: TensorInfo, hidden: str, activation: str = ""
+    nodes: Nodes,
+    states: States,
+    name: str,
+    taps: TensorInfo,
+    hidden: str,
+    activation: str = "",
+    bias: TensorInfo | None = None,
 ) -> str:
     channels, count = taps.shape
     inputs, outputs, offset = states.next(name, channels * (count - 1))
     nodes.node(
         "CausalConvolution",
-        {"x": hidden, "weight": nodes.vector(taps), **inputs},
+        {
+            "x": hidden,
+            "weight": nodes.vector(taps),
+            "bias": nodes.vector(bias) if bias is not None else "",
+            **inputs,
+        },
         {"y": name, **outputs},
         offset=offset,
         activation=activation,
@@ -101,3 +124,43 @@ def _alpha_beta(nodes: Nodes, block: str, weights: DeltaNet, hidden: str) -> tup
         nodes.reshaped(alpha, f"{alpha}.heads", weights.heads),
         nodes.reshaped(beta, f"{beta}.heads", weights.heads),
     )
+
+
+def _state_space(nodes: Nodes, states: States, block: str, weights: StateSpace, hidden: str) -> str:
+    width, by_group = weights.width, weights.groups * weights.state_size
+    projected = nodes.linear(f"{block}.ssm_in", weights.projection, hidden)
+    gate, mixed, steps = (f"{block}.ssm_{each}" for each in ("gate", "mixed", "steps"))
+    nodes.split(projected, (gate, mixed, steps), (width, width + 2 * by_group, weights.heads))
+    name = f"{block}.conv"
+    convolved = _convolution(nodes, states, name, weights.taps, mixed, "silu", weights.taps_bias)
+    parts = tuple(f"{block}.ssm_{each}" for each in "xbc")
+    nodes.split(convolved, parts, (width, by_group, by_group))
+    name = f"{block}.scan"
+    inputs, outputs, offset = states.next(name, width * weights.state_size)
+    nodes.node(
+        "SelectiveScan",
+        {
+            **dict(zip(("x", "input", "output"), parts, strict=True)),
+            "steps": steps,
+            "decay": nodes.vector(weights.decay),
+            "skip": nodes.flat(weights.skip),
+            "step_bias": nodes.vector(weights.step_bias),
+            **inputs,
+        },
+        {"y": name, **outputs},
+        offset=offset,
+        heads=weights.heads,
+        groups=weights.groups,
+        state_size=weights.state_size,
+    )
+    gated = f"{block}.scan_gated"
+    nodes.node("GatedActivation", {"gate": gate, "up": name}, {"y": gated}, activation="silu")
+    if weights.norm is None:
+        return gated
+    if weights.groups == 1:
+        return nodes.rms_norm(f"{block}.ssm_norm", gated, nodes.flat(weights.norm))
+    ones = nodes.stored(
+        f"{width // weights.groups}.ones", np.ones(width // weights.groups, np.float32)
+    )
+    normed = nodes.rms_norm(f"{block}.ssm_norm", gated, ones)
+    return nodes.plain("Mul", f"{block}.ssm_normed", normed, nodes.flat(weights.norm))

@@ -9,6 +9,7 @@ Letters in shapes: T = tokens of the step, B = rows (requests), P = columns of t
 L = layers, H = query heads, G = key-value heads, D = head size, C = columns (`columns`), N = rows
 of a matrix, W = size of a norm's weight, R = rotated values of a head, E = experts, F = inner size
 of an expert (`hidden`), S = size of a state over all layers, K = taps of a convolution.
+In SelectiveScan G = groups of heads, N = size of a channel's state.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ _FORMAT = Attribute("format", str, "GGML block format of the matrix, such as Q4_
 _COLUMNS = Attribute("columns", int, "columns of the matrix: whole blocks", minimum=1)
 _EPSILON = Attribute("epsilon", float, "added to the variance")
 _ACTIVATIONS = ("silu", "gelu")
-_EXPERT_ACTIVATIONS = (*_ACTIVATIONS, "clamped_silu")
+_EXPERT_ACTIVATIONS = (*_ACTIVATIONS, "clamped_silu", "relu_squared")
 _HEADS = (
     Attribute("layer", int, "the layer's index in the pool", minimum=0),
     Attribute("heads", int, "H, a multiple of G", minimum=1),
@@ -252,14 +253,16 @@ _ALL = (
         "GatedDeltaNet",
         "For each head, token by token: S' = g S + k (b (v - (g S)^T k))^T, y = S'^T q / sqrt(D), "
         "with g = exp(decay * softplus(alpha + step_bias)), b = sigmoid(beta), and q and k divided "
-        "by sqrt(sum of squares + epsilon). S [D, D] of all heads is the state.",
-        'Yang, Kautz and Hatamizadeh, "Gated Delta Networks", 2024',
+        "by sqrt(sum of squares + epsilon). S [D, D] of all heads is the state; g is one factor of "
+        "it all, or one for each of its rows.",
+        'Yang, Kautz and Hatamizadeh, "Gated Delta Networks", 2024; by rows as in Kimi Team, "Kimi '
+        'Linear", 2025',
         (
             Port("x", "float32", "[T, (2G + H) * D]", "queries, keys (G heads) and values"),
-            Port("alpha", "float32", "[T, H]", "of the gates"),
+            Port("alpha", "float32", "[T, H or H * D]", "of the gates"),
             Port("beta", "float32", "[T, H]", "logits of how much is corrected"),
             Port("decay", "float32", "[H]", "below zero"),
-            Port("step_bias", "float32", "[H]", "added to alpha"),
+            Port("step_bias", "float32", "[H or H * D]", "added to alpha"),
             *_STATES,
         ),
         (Port("y", "float32", "[T, H * D]", "what the heads read"), _STATES_WRITTEN),
@@ -272,6 +275,34 @@ _ALL = (
             Attribute(
                 "interleaved", int, "1: head h reads key head h // (H / G), 0: h % G", minimum=0
             ),
+        ),
+        alias=("states", "states_written"),
+        on_gpu=False,
+    ),
+    Operator(
+        "SelectiveScan",
+        "For each channel of each head, token by token: h = exp(decay * s) h + s x input, "
+        "y = h . output + skip * x, with s = softplus(steps + step_bias). h [N] of all channels of "
+        "all heads, [H, D, N], is the state; H / G heads one after the other share an input and an "
+        "output.",
+        'Gu and Dao, "Mamba", 2023; with a decay of each head as in Dao and Gu, "Transformers are '
+        'SSMs", 2024',
+        (
+            Port("x", "float32", "[T, H * D]", "values of the channels"),
+            Port("steps", "float32", "[T, H]", "how far time goes on, before softplus"),
+            Port("input", "float32", "[T, G * N]", "what channels write to their states"),
+            Port("output", "float32", "[T, G * N]", "what they read from them"),
+            Port("decay", "float32", "[H, 1 or N]", "below zero, for a head or each value"),
+            Port("skip", "float32", "[H]", "factor of x in y"),
+            _bias("step_bias", "[H]", "added to steps"),
+            *_STATES,
+        ),
+        (Port("y", "float32", "[T, H * D]", "what the channels read"), _STATES_WRITTEN),
+        (
+            _OFFSET,
+            Attribute("heads", int, "H, a multiple of G", minimum=1),
+            Attribute("groups", int, "G", minimum=1),
+            Attribute("state_size", int, "N", minimum=1),
         ),
         alias=("states", "states_written"),
         on_gpu=False,
@@ -295,13 +326,13 @@ _ALL = (
         "logits) + selection_bias; with groups, only from the `groups_used` groups with the "
         "largest sum of their best two. A share is the probability, renormalized over the selected "
         "experts if `renormalize`, times scale. clamped_silu(g, u) = g / (1 + exp(-1.702 g)) * "
-        "(u + 1) with g at most 7 and u within -7 to 7.",
+        "(u + 1) with g at most 7 and u within -7 to 7; relu_squared(u) = max(u, 0)^2 has no gate.",
         'Shazeer et al., "Outrageously Large Neural Networks", 2017; Mixtral (Jiang et al., '
         "2024); DeepSeek-V3 (arXiv 2412.19437), section 2.1.2; gpt-oss model card, 2025",
         (
             Port("x", "float32", "[T, C]", "values"),
             Port("router", "float32", "[T, E]", "router logits of the experts"),
-            _blocks("gate", "gate projections of the experts, concatenated", "E * F"),
+            _blocks("gate", "gate projections, concatenated", "E * F", optional=True),
             _blocks("up", "up projections, concatenated", "E * F"),
             _blocks("down", "down projections, concatenated", "E * C"),
             _bias("gate_bias", "[E, F]", "bias of the gate projections"),
@@ -313,7 +344,7 @@ _ALL = (
         (
             Attribute("columns", int, "C", minimum=1),
             Attribute("hidden", int, "F", minimum=1),
-            Attribute("formats", str, "block formats of gate, up and down, separated by spaces"),
+            Attribute("formats", str, "block formats of the matrices, separated by spaces"),
             Attribute("used", int, "number of experts selected per token", minimum=1),
             Attribute("renormalize", int, "1: shares add up to scale", minimum=0),
             Attribute("activation", str, "activation function", choices=_EXPERT_ACTIVATIONS),

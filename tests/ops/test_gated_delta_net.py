@@ -12,17 +12,25 @@ OUTPUTS: list[npt.DTypeLike] = [np.dtype(np.float32)] * 2
 
 
 def inputs_of(
-    step: StateStep, random: np.random.Generator, heads: int, key_heads: int, head_dim: int
+    step: StateStep,
+    random: np.random.Generator,
+    heads: int,
+    key_heads: int,
+    head_dim: int,
+    *,
+    by_row: bool = False,
 ) -> dict[str, Any]:
+    gates = heads * head_dim if by_row else heads
+
     def values(*shape: int) -> np.ndarray:
         return random.standard_normal(shape).astype(np.float32)
 
     return {
         "x": values(step.tokens, (2 * key_heads + heads) * head_dim),
-        "alpha": values(step.tokens, heads),
+        "alpha": values(step.tokens, gates),
         "beta": values(step.tokens, heads),
         "decay": -np.abs(values(heads)),
-        "step_bias": values(heads),
+        "step_bias": values(gates),
         **step.inputs(random),
     }
 
@@ -62,6 +70,18 @@ def test_computes_as_defined(
     np.testing.assert_allclose(states, expected_states, rtol=1e-4, atol=1e-5)
     untouched = expected_states == inputs["states"]
     np.testing.assert_array_equal(states[untouched], inputs["states"][untouched])
+
+
+def test_rows_of_a_state_may_have_gates_of_their_own(
+    library: Library, random: np.random.Generator
+) -> None:
+    step = StateStep(new=(7, 1, 12), fresh=(True,), width=4 * 13**2 + 9, offset=9)
+    inputs = inputs_of(step, random, 4, 4, 13, by_row=True)
+    attributes = attributes_of(step, 4, 4, 13)
+    expected, expected_states = gated_delta_net(**inputs, **attributes)
+    y, states = library.run("GatedDeltaNet", inputs, OUTPUTS, threads=2, **attributes)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=2e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(states, expected_states, rtol=1e-4, atol=1e-5)
 
 
 def test_tokens_one_by_one_have_the_bits_they_have_in_company(

@@ -72,6 +72,24 @@ def test_float_formats_follow_the_definition(
     )
 
 
+@pytest.mark.parametrize("block_format", ["F32", "Q8_0"])
+def test_experts_without_gates_square_what_is_positive(
+    library: Library, random: np.random.Generator, block_format: str
+) -> None:
+    inputs = {**inputs_of(random, 9, block_format), "gate": None}
+    kept = attributes_of(block_format, activation="relu_squared")
+    kept["formats"] = f"{block_format} {block_format}"
+    expected = mixture_of_experts(**inputs, **kept)
+    got = answer(library, inputs, **kept)
+    rounding = 1e-5 if block_format == "F32" else 1e-2
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=rounding * np.abs(expected).max())
+    alone = {
+        name: inputs[name][3:4] if name in ("x", "router") else each
+        for name, each in inputs.items()
+    }
+    np.testing.assert_array_equal(answer(library, alone, **kept)[0], got[3])
+
+
 @pytest.mark.parametrize("block_format", ["F16", "Q4_1", "Q8_0"])
 def test_block_formats_follow_the_definition(
     library: Library, random: np.random.Generator, block_format: str

@@ -18,7 +18,7 @@ class Routing:
     """What makes probabilities of the logits; None: the file says it, and its groups."""
     default_gating: Literal["softmax", "sigmoid"] | None = None
     """Where the file does not say it; None: the sigmoid, if there is a bias of the selection."""
-    activation: Literal["silu", "gelu", "clamped_silu"] = "silu"
+    activation: Literal["silu", "gelu", "clamped_silu", "relu_squared"] = "silu"
     blend: float = 1.0
     """Factor of the sum of experts and what stands beside them, where something does."""
     beside: Literal["shared", "dense", "block"] = "shared"
@@ -80,9 +80,13 @@ class Architecture:
     longer contexts are not served."""
     query_gate: bool = False
     """The heads' answers are gated by rows of `attn_q` behind those of each head's query."""
-    recurrence: Literal["none", "short_convolution", "delta_net"] = "none"
-    """What stands in the place of attention in some layers: a short convolution in those without
-    key-value heads, a delta net in those that the file names, or in all but each fourth."""
+    recurrence: Literal["none", "short_convolution", "delta_net", "mamba", "mamba2"] = "none"
+    """What stands in the place of attention in some layers."""
+    recurrent_layers: Literal["headless", "named", "all", "beside_attention"] = "headless"
+    """Which layers these are: those without key-value heads, those that the file names (or all but
+    each fourth), all, or all while they attend too."""
+    one_part: bool = False
+    """A layer is attention, a recurrence or a feed-forward alone, all with the same norm."""
     interleaved_heads: bool = False
     """Heads of a delta net that share a key lie side by side, not a round of all keys apart."""
     attention_optional: bool = False

@@ -16,6 +16,7 @@ from pipelines.conversion.architectures.spec import (
     LayerInput,
     Linear,
     Norm,
+    Recurrence,
     Rotary,
     StreamMixing,
     Xielu,
@@ -68,7 +69,7 @@ class Blocks:
             reads_pages_of = shares_from - (2 if window else 1)
         before, after = row.norms != "after", row.norms in ("after", "both")
         attention_norm, feed_forward_norm = self.input_norms(block)
-        feed_forward = self.feed_forward_or_experts(block)
+        feed_forward = None if row.one_part else self.feed_forward_or_experts(block)
         beside_norm = beside = None
         if isinstance(feed_forward, Experts) and row.experts and row.experts.beside == "block":
             beside_norm, beside = self.norm(f"{block}.ffn_norm_exps"), feed_forward
@@ -90,13 +91,16 @@ class Blocks:
             )
             if row.inner_norms
             else None,
+            recurrence=self.recurrence(block)
+            if row.recurrent_layers == "beside_attention"
+            else None,
             attention_output=self.tensors.linear(
                 f"{block}.attn_output", self.width, heads.count * heads.value
             ),
             attention_output_norm=self.norm(f"{block}.{row.attention_output_norm}")
             if after
             else None,
-            feed_forward_norm=feed_forward_norm,
+            feed_forward_norm=None if row.one_part else feed_forward_norm,
             feed_forward=feed_forward,
             feed_forward_output_norm=self.norm(self.feed_forward_output_norm(block))
             if after
@@ -112,7 +116,8 @@ class Blocks:
 
     def layer_without_attention(self, block: str, heads: Heads, rotary: Rotary) -> Layer:
         """One block that is a feed-forward, maybe behind a matrix in the place of attention."""
-        row, has_matrix = self.architecture, heads.count > 0
+        row = self.architecture
+        has_matrix = heads.count > 0 and not row.one_part
         is_empty = self.hidden(block) == 0
         if is_empty and has_matrix:
             self.keys.refuse("feed_forward_length", "is 0 in a layer that attends")
@@ -137,9 +142,7 @@ class Blocks:
     def recurrent_layer(self, block: str, heads: Heads, rotary: Rotary) -> Layer:
         """One block without attention."""
         attention_norm, feed_forward_norm = self.input_norms(block)
-        recurrence, output = recurrence_of(
-            self.keys, self.tensors, self.architecture, block, self.width
-        )
+        one_part = self.architecture.one_part
         return Layer(
             heads=heads,
             attention_norm=attention_norm,
@@ -147,23 +150,29 @@ class Blocks:
             query_norm=None,
             key_norm=None,
             sinks=None,
-            recurrence=recurrence,
-            attention_output=output,
+            recurrence=self.recurrence(block),
+            attention_output=None,
             attention_output_norm=None,
-            feed_forward_norm=feed_forward_norm,
-            feed_forward=self.feed_forward_or_experts(block),
+            feed_forward_norm=None if one_part else feed_forward_norm,
+            feed_forward=None if one_part else self.feed_forward_or_experts(block),
             feed_forward_output_norm=None,
             rotary=rotary,
             window=0,
         )
 
+    def recurrence(self, block: str) -> Recurrence:
+        """What stands in the place of attention, or beside it."""
+        return recurrence_of(self.keys, self.tensors, self.architecture, block, self.width)
+
     def norm(self, name: str) -> Norm:
         """A norm over whole rows, with a bias where the file has one."""
         if not self.architecture.norm_weights:
             return Norm(None)
-        bias = f"{name}.bias"
+        weight, bias = f"{name}.weight", f"{name}.bias"
+        if weight not in self.tensors and name in self.tensors:
+            weight = name  # the second norm of Falcon-H1
         return Norm(
-            self.tensors.vector(f"{name}.weight", self.width),
+            self.tensors.vector(weight, self.width),
             self.tensors.vector(bias, self.width) if bias in self.tensors else None,
         )
 
@@ -299,7 +308,9 @@ class Blocks:
         tensors, width = self.tensors, self.width
         selection = expert_selection(self.keys, tensors, block, routing)
         count = selection.experts
-        hidden = tensors.rows_of(f"{block}.ffn_gate_exps.weight")
+        hidden = tensors.rows_of(f"{block}.ffn_up_exps.weight")
+        latent = self.expert_latent(block)
+        inner = latent[0].weight.rows if latent is not None else width
         shared = shared_gate = None
         if routing.beside == "dense" and f"{block}.ffn_up.weight" in tensors:
             shared = self.feed_forward(block, "", self.hidden(block))
@@ -310,15 +321,29 @@ class Blocks:
                 shared_gate = tensors.vector(f"{block}.ffn_gate_inp_shexp.weight", width)
         return Experts(
             router=tensors.linear(f"{block}.ffn_gate_inp", count, width),
-            gate=tensors.stacked(f"{block}.ffn_gate_exps", count, hidden, width),
-            up=tensors.stacked(f"{block}.ffn_up_exps", count, hidden, width),
-            down=tensors.stacked(f"{block}.ffn_down_exps", count, width, hidden),
+            gate=tensors.stacked(f"{block}.ffn_gate_exps", count, hidden, inner)
+            if self.architecture.gated
+            else None,
+            up=tensors.stacked(f"{block}.ffn_up_exps", count, hidden, inner),
+            down=tensors.stacked(f"{block}.ffn_down_exps", count, inner, hidden),
             selection=selection,
             activation=routing.activation,
             scales_input=self.scales_input(routing, selection.used),
             shared=shared,
             blend=1.0 if shared is None else routing.blend,
+            latent=latent,
             shared_gate=shared_gate,
+        )
+
+    def expert_latent(self, block: str) -> tuple[Linear, Linear] | None:
+        """Matrices around the experts, where these are narrower than the model."""
+        down, up = f"{block}.ffn_latent_down", f"{block}.ffn_latent_up"
+        if f"{down}.weight" not in self.tensors:
+            return None
+        rows = self.tensors.rows_of(f"{down}.weight")
+        return (
+            self.tensors.linear(down, rows, self.width),
+            self.tensors.linear(up, self.width, rows),
         )
 
     def scales_input(self, routing: Routing, used: int) -> bool:

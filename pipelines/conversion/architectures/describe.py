@@ -114,7 +114,7 @@ class _Reader:
             kv_heads=max(each.kv for each in heads_of),
             head_dim=max(each.width for each in heads_of) + (ALIBI_COLUMNS if alibi else 0),
             norm_kind=norm_kind,
-            epsilon=keys.positive(EPSILONS[norm_kind]),
+            epsilon=self.epsilon(norm_kind),
             is_parallel=is_parallel,
             norm_follows_rotary=row.query_key_norm == "after",
             normalizes_values=row.value_norm,
@@ -150,6 +150,12 @@ class _Reader:
         keys.refuse_unread()
         keys.expect_vocabulary(spec.vocabulary_size)
         return spec
+
+    def epsilon(self, kind: Literal["rms", "layer"]) -> float:
+        """Of all norms; where only that of the other kind is stated (Nemotron-H), that one."""
+        own, other = EPSILONS[kind], EPSILONS["layer" if kind == "rms" else "rms"]
+        is_missing = self.keys.value(own) is None and self.keys.value(other) is not None
+        return self.keys.positive(other if is_missing else own)
 
     def draft_layers(self) -> int:
         """Blocks at the end that only guess tokens further ahead; they are left out."""

@@ -249,6 +249,11 @@ class Tensors:
         info = self.file.tensors.get(name)
         return info.shape[-2] if info is not None and len(info.shape) > 1 else 1
 
+    def rank(self, name: str) -> int:
+        """Return the number of axes of a tensor; 0 if there is none."""
+        info = self.file.tensors.get(name)
+        return 0 if info is None else len(info.shape)
+
     def _expect_format(self, info: TensorInfo) -> None:
         if info.format not in block_formats():
             raise UnsupportedModel(

@@ -4,7 +4,13 @@ import numpy as np
 
 from pipelines.conversion.architectures.architecture import Architecture
 from pipelines.conversion.architectures.directory import Keys, Tensors
-from pipelines.conversion.architectures.spec import DeltaNet, Linear, Recurrence, ShortConvolution
+from pipelines.conversion.architectures.spec import (
+    DeltaNet,
+    Linear,
+    Recurrence,
+    ShortConvolution,
+    StateSpace,
+)
 
 ATTENTION_INTERVAL = 4
 """Where a file does not say otherwise."""
@@ -14,10 +20,18 @@ def recurrent_layers(
     keys: Keys, architecture: Architecture, kv_heads: tuple[int, ...]
 ) -> tuple[bool, ...]:
     """Which layers are recurrent, by the number of their key-value heads or by the file's keys."""
-    if architecture.recurrence == "none":
-        return (False,) * len(kv_heads)
-    if architecture.recurrence == "short_convolution":
-        return tuple(heads == 0 for heads in kv_heads)
+    layers = len(kv_heads)
+    if architecture.recurrence == "none" or architecture.recurrent_layers == "beside_attention":
+        return (False,) * layers
+    if architecture.recurrent_layers == "all":
+        return (True,) * layers
+    if architecture.recurrent_layers == "headless":
+        hidden = (0,) * layers
+        if architecture.one_part:
+            hidden = keys.counts("feed_forward_length", None, layers)
+        return tuple(
+            heads == 0 and width == 0 for heads, width in zip(kv_heads, hidden, strict=True)
+        )
     flags = keys.value("attention.recurrent_layers")
     interval = keys.count("full_attention_interval", ATTENTION_INTERVAL)
     if flags is None:
@@ -29,13 +43,13 @@ def recurrent_layers(
 
 def recurrence_of(
     keys: Keys, tensors: Tensors, architecture: Architecture, block: str, width: int
-) -> tuple[Recurrence, Linear]:
-    """Return the recurrence that replaces attention in one block, and its output matrix."""
+) -> Recurrence:
+    """Return the recurrence of one block, with its output matrix."""
     if architecture.recurrence == "short_convolution":
-        output = tensors.linear(f"{block}.shortconv.out_proj", width, width)
-        return _short_convolution(keys, tensors, block, width), output
-    net = _delta_net(keys, tensors, architecture, block, width)
-    return net, tensors.linear(f"{block}.ssm_out", width, net.heads * net.head_dim)
+        return _short_convolution(keys, tensors, block, width)
+    if architecture.recurrence == "mamba2":
+        return _state_space(keys, tensors, block, width)
+    return _delta_net(keys, tensors, architecture, block, width)
 
 
 def _short_convolution(keys: Keys, tensors: Tensors, block: str, width: int) -> ShortConvolution:
@@ -45,6 +59,7 @@ def _short_convolution(keys: Keys, tensors: Tensors, block: str, width: int) -> 
     return ShortConvolution(
         projection=tensors.linear(f"{block}.shortconv.in_proj", 3 * width, width),
         taps=tensors.table(f"{block}.shortconv.conv.weight", width, taps),
+        output=tensors.linear(f"{block}.shortconv.out_proj", width, width),
     )
 
 
@@ -77,4 +92,39 @@ def _delta_net(
         key_heads=key_heads,
         head_dim=head_dim,
         is_interleaved=architecture.interleaved_heads,
+        output=tensors.linear(f"{block}.ssm_out", width, values),
+    )
+
+
+def _state_space(keys: Keys, tensors: Tensors, block: str, width: int) -> StateSpace:
+    heads, groups = keys.count("ssm.time_step_rank"), keys.count("ssm.group_count")
+    inner, states = keys.count("ssm.inner_size"), keys.count("ssm.state_size")
+    taps = keys.count("ssm.conv_kernel")
+    if heads % groups or inner % heads:
+        keys.fail(
+            "ssm.time_step_rank",
+            f"is {heads}, no multiple of the {groups} groups or no divisor of {inner} channels",
+        )
+    convolved = inner + 2 * groups * states
+    name, bias = f"{block}.ssm_norm.weight", f"{block}.ssm_conv1d.bias"
+    norm = None
+    if name in tensors:
+        # Quantizers leave out the axis of a single group.
+        of_group = (
+            (inner,) if groups == 1 and tensors.rank(name) == 1 else (groups, inner // groups)
+        )
+        norm = tensors.table(name, *of_group)
+    return StateSpace(
+        projection=tensors.linear(f"{block}.ssm_in", inner + convolved + heads, width),
+        taps=tensors.table(f"{block}.ssm_conv1d.weight", convolved, taps),
+        taps_bias=tensors.vector(bias, convolved) if bias in tensors else None,
+        decay=tensors.table(f"{block}.ssm_a", heads, 1),
+        skip=tensors.table(f"{block}.ssm_d", heads, 1),
+        step_bias=tensors.vector(f"{block}.ssm_dt.bias", heads),
+        norm=norm,
+        heads=heads,
+        groups=groups,
+        state_size=states,
+        width=inner,
+        output=tensors.linear(f"{block}.ssm_out", width, inner),
     )

@@ -1,6 +1,7 @@
 """Families in which some layers have a recurrence in the place of attention."""
 
 from pipelines.conversion.architectures.architecture import Architecture, Routing
+from pipelines.conversion.architectures.dense import SCALES
 
 RECURRENT = (
     Architecture(
@@ -26,6 +27,7 @@ RECURRENT = (
         experts=Routing(),
         query_gate=True,
         recurrence="delta_net",
+        recurrent_layers="named",
         interleaved_heads=True,
         reads=frozenset({"attention.scale", "nextn_predict_layers"}),
     ),
@@ -37,6 +39,7 @@ RECURRENT = (
         feed_forward_norm="post_attention_norm",
         query_gate=True,
         recurrence="delta_net",
+        recurrent_layers="named",
         reads=frozenset({"attention.scale", "nextn_predict_layers"}),
     ),
     Architecture(
@@ -48,6 +51,47 @@ RECURRENT = (
         experts=Routing(),
         query_gate=True,
         recurrence="delta_net",
+        recurrent_layers="named",
         reads=frozenset({"attention.scale", "nextn_predict_layers"}),
+    ),
+    Architecture(
+        name="granitehybrid",
+        rotary_style="norm",
+        rotary_switch=True,
+        experts=Routing(),
+        recurrence="mamba2",
+        logit_scale="divide",
+        reads=SCALES,
+    ),
+    Architecture(
+        name="nemotron_h",
+        layered=True,
+        rotary_style="none",
+        feed_forward_norm="attn_norm",
+        gated=False,
+        activation="relu_squared",
+        recurrence="mamba2",
+        one_part=True,
+        reads=frozenset({"attention.scale"}),
+    ),
+    Architecture(
+        name="nemotron_h_moe",
+        layered=True,
+        rotary_style="none",
+        feed_forward_norm="attn_norm",
+        gated=False,
+        activation="relu_squared",
+        experts=Routing(renormalized=None, gating="sigmoid", activation="relu_squared"),
+        recurrence="mamba2",
+        one_part=True,
+        reads=frozenset({"attention.scale", "nextn_predict_layers"}),
+        ignores=frozenset({"expert_gating_func", "expert_group_count"}),
+    ),
+    Architecture(
+        name="falcon-h1",
+        rotary_style="neox",
+        recurrence="mamba2",
+        recurrent_layers="beside_attention",
+        reads=frozenset({"attention.scale"}),
     ),
 )

@@ -104,6 +104,7 @@ class ShortConvolution:
     projection: Linear
     taps: TensorInfo
     """[width, taps]"""
+    output: Linear
 
     @property
     def state_values(self) -> int:
@@ -133,6 +134,7 @@ class DeltaNet:
     head_dim: int
     is_interleaved: bool
     """Whether heads that share a key lie side by side."""
+    output: Linear
 
     @property
     def state_values(self) -> int:
@@ -141,7 +143,39 @@ class DeltaNet:
         return width * (taps - 1) + self.heads * self.head_dim**2
 
 
-Recurrence: TypeAlias = ShortConvolution | DeltaNet
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSpace:
+    """Mamba-2 (arXiv 2405.21060): heads of channels, each channel with a state.
+
+    The projection gives the gate, what is convolved (the channels, and each group's input and
+    output of their states), and the steps of the heads.
+    """
+
+    projection: Linear
+    taps: TensorInfo
+    """[convolved columns, taps]"""
+    taps_bias: TensorInfo | None
+    decay: TensorInfo
+    """[heads, 1]"""
+    skip: TensorInfo
+    step_bias: TensorInfo
+    norm: TensorInfo | None
+    """[groups, channels of a group], of the gated answers."""
+    heads: int
+    groups: int
+    state_size: int
+    width: int
+    """Channels of all heads."""
+    output: Linear
+
+    @property
+    def state_values(self) -> int:
+        """Values of the state: the inputs of the convolution, and each channel's own."""
+        convolved, taps = self.taps.shape
+        return convolved * (taps - 1) + self.width * self.state_size
+
+
+Recurrence: TypeAlias = ShortConvolution | DeltaNet | StateSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +225,14 @@ class Experts:
     """The sum of what the experts answer that a router chooses, times their shares."""
 
     router: Linear
-    gate: Linear
+    gate: Linear | None
     up: Linear
     down: Linear
     """Matrices [experts, rows, columns] and biases [experts, rows]."""
     selection: ExpertSelection
-    activation: Literal["silu", "gelu", "clamped_silu"]
+    activation: Literal["silu", "gelu", "clamped_silu", "relu_squared"]
+    latent: tuple[Linear, Linear] | None
+    """To the narrower values that experts read, and back from what they answer."""
     shared: FeedForward | None
     """Added for every token."""
     blend: float
@@ -272,7 +308,7 @@ class Layer:
     """A Norm is a LayerNorm of each head, with [heads, width] weights."""
     sinks: TensorInfo | None
     recurrence: Recurrence | None = None
-    """What stands in the place of attention."""
+    """What stands in the place of attention, or beside it."""
     gate: Linear | None = None
     """To what the heads' answers are multiplied with, after a sigmoid: a factor for each value, or
     one for each head."""
@@ -281,12 +317,11 @@ class Layer:
     attention_inner_norm: TensorInfo | None = None
     """Of what goes into `attention_output`."""
     attention_output: Linear | None
-    """Behind attention, or what stands in its place, which may be nothing; None where there is
-    neither."""
+    """Behind attention, or nothing in its place; None where there is neither."""
     attention_output_norm: Norm | None
     feed_forward_norm: Norm | None
     feed_forward: FeedForward | Experts | None
-    """None: the whole block does nothing."""
+    """None: the block has none."""
     feed_forward_output_norm: Norm | None
     beside_norm: Norm | None = None
     beside: Experts | None = None
@@ -318,7 +353,7 @@ class Layer:
 
 PARTS = (
     *(Linear, Norm, FeedForward, Experts, ExpertSelection, LatentAttention),
-    *(ShortConvolution, DeltaNet),
+    *(ShortConvolution, DeltaNet, StateSpace),
     *(LayerEmbedding, LayerInput, Streams, StreamMixing),
 )
 

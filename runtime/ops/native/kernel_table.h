@@ -132,10 +132,25 @@ struct DeltaStep {
   const float* query;  // [width], scaled
   const float* key;    // [width]
   const float* value;  // [width]
-  float kept;          // what the state is multiplied with first
+  const float* kept;   // [width of the key]: what rows of the state are multiplied with first
   float share;         // of the error that is corrected
   int64_t width;
   float* state;  // [width of the key, width of the value]
+  float* y;      // [width]
+};
+
+// One token of one head of a selective state-space model.
+struct ScanStep {
+  const float* x;       // [width]
+  const float* input;   // [states]
+  const float* output;  // [states]
+  const float* decay;   // [states], of each value by itself; null where `kept` says it for all
+  float kept;           // what the state is multiplied with
+  float step;
+  float skip;
+  int64_t width;
+  int64_t states;
+  float* state;  // [width, states]
   float* y;      // [width]
 };
 
@@ -172,6 +187,7 @@ struct KernelTable {
   void (*matmul)(BlockFormat, const MatMul&, Span rows, Span panels, void* scratch);
   void (*rotate)(const float* x, const Rotation&, int64_t heads, int64_t head_dim, float* out);
   void (*delta_step)(const DeltaStep&);
+  void (*scan_step)(const ScanStep&);
   void (*to_half)(const float* x, int64_t count, Half* out);
 
   // Floats of scratch memory that one call of attend needs.

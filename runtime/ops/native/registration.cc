@@ -30,6 +30,7 @@
 #include "operators/rotary_angles.h"
 #include "operators/rotary_page_write.h"
 #include "operators/row_lookup.h"
+#include "operators/selective_scan.h"
 
 namespace rocmforge {
 namespace {
@@ -67,6 +68,7 @@ std::span<const Registered> operators() {
       of<PagedAttention, cpu>(),
       of<CausalConvolution, cpu>(),
       of<GatedDeltaNet, cpu>(),
+      of<SelectiveScan, cpu>(),
       of<GatedActivation, cpu>(),
       of<MixtureOfExperts, cpu>(),
       of<hip::RowLookup, rocm>(),

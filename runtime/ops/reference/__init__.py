@@ -27,6 +27,7 @@ from runtime.ops.reference.products import (
     quant_matmul_int8,
     quantize_activations,
 )
+from runtime.ops.reference.selective_scan import selective_scan
 
 DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "RowLookup": row_lookup,
@@ -40,6 +41,7 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "PagedAttention": paged_attention,
     "CausalConvolution": causal_convolution,
     "GatedDeltaNet": gated_delta_net,
+    "SelectiveScan": selective_scan,
     "GatedActivation": gated_activation,
     "MixtureOfExperts": mixture_of_experts,
 }
@@ -67,4 +69,5 @@ __all__ = [
     "rotate",
     "row_bytes",
     "row_lookup",
+    "selective_scan",
 ]

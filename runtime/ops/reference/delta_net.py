@@ -27,11 +27,13 @@ def gated_delta_net(
 
     x holds the queries and keys of G heads and the values of H heads; queries and keys are divided
     by sqrt(their sum of squares + epsilon). Head h reads key head h // (H / G) where `interleaved`,
-    else h % G. With g = exp(decay * softplus(alpha + step_bias)) and b = sigmoid(beta), [T, H], a
-    head's state S [D, D] becomes S' = g S + k (b (v - (g S)^T k))^T, and y = S'^T q / sqrt(D).
+    else h % G. With g = exp(decay * softplus(alpha + step_bias)), [T, H] or one for each row of a
+    state [T, H * D], and b = sigmoid(beta), [T, H], a head's state S [D, D] becomes
+    S' = g S + k (b (v - (g S)^T k))^T, and y = S'^T q / sqrt(D).
     A row's S stands at `offset` in the slot state_starts[b], or is zero where that is -1; after
     token t it is written to the slot state_slots[t] unless that is -1. Computed in float64.
-    Yang, Kautz and Hatamizadeh, "Gated Delta Networks", 2024.
+    Yang, Kautz and Hatamizadeh, "Gated Delta Networks", 2024; gates by rows as in Kimi Team, "Kimi
+    Linear", 2025.
     """
     width, size = heads * head_dim, heads * head_dim * head_dim
     place = slice(offset, offset + size)
@@ -41,7 +43,8 @@ def gated_delta_net(
     of_head = np.arange(heads)
     of_head = of_head // (heads // key_heads) if interleaved else of_head % key_heads
     q, k = q[:, of_head], k[:, of_head]
-    kept = np.exp(decay.astype(np.float64) * np.logaddexp(0, alpha + step_bias.astype(np.float64)))
+    steps = np.logaddexp(0, alpha + step_bias.astype(np.float64)).reshape(len(x), heads, -1)
+    kept = np.exp(decay.astype(np.float64)[:, None] * steps)
     share = 1 / (1 + np.exp(-beta.astype(np.float64)))
     written = states.copy()
     y = np.zeros((len(x), heads, head_dim))
@@ -50,7 +53,7 @@ def gated_delta_net(
         if start >= 0:
             state += states[start, place].reshape(state.shape)
         for t in range(row_starts[row], row_starts[row + 1]):
-            state *= kept[t, :, None, None]
+            state *= kept[t, :, :, None]
             error = v[t] - np.einsum("hij,hi->hj", state, k[t])
             state += np.einsum("hi,hj->hij", k[t], share[t, :, None] * error)
             y[t] = np.einsum("hij,hi->hj", state, q[t]) / np.sqrt(head_dim)

@@ -13,13 +13,13 @@ CLAMP_LIMIT = 7.0
 CLAMP_SLOPE = 1.702
 MIN_SUM = np.float32(2**-14)
 
-ExpertActivation = Literal["silu", "gelu", "clamped_silu"]
+ExpertActivation = Literal["silu", "gelu", "clamped_silu", "relu_squared"]
 
 
 def mixture_of_experts(
     x: Float32,
     router: Float32,
-    gate: Bytes,
+    gate: Bytes | None,
     up: Bytes,
     down: Bytes,
     gate_bias: Float32 | None = None,
@@ -43,11 +43,13 @@ def mixture_of_experts(
 
     gate and up are uint8 [E * F, row_bytes], down [E * C, row_bytes]: the matrices of the experts,
     concatenated; biases float32 [E, F], [E, F], [E, C]; C = columns, F = hidden. For each token the
-    `used` experts that `choose` returns compute down(activation(gate(x), up(x))), times their
-    shares. Shazeer et al., "Outrageously Large Neural Networks", 2017.
+    `used` experts that `choose` returns compute down(activation(gate(x), up(x))), or without gates
+    down(activation(up(x))), times their shares.
+    Shazeer et al., "Outrageously Large Neural Networks", 2017.
     """
     rows = (hidden, hidden, columns)
-    kinds = tuple(zip(formats.split(), (columns, columns, hidden), strict=True))
+    names = formats.split() if gate is not None else ["", *formats.split()]
+    kinds = tuple(zip(names, (columns, columns, hidden), strict=True))
 
     def linear(
         which: int, expert: int, values: Float32, blocks: Bytes, bias: Float32 | None
@@ -69,11 +71,9 @@ def mixture_of_experts(
         )
         for expert, share in zip(chosen, shares * np.float32(scale), strict=True):
             values = x[token : token + 1]
-            gated = expert_activation(
-                linear(0, expert, values, gate, gate_bias),
-                linear(1, expert, values, up, up_bias),
-                activation=activation,
-            )
+            raised = linear(1, expert, values, up, up_bias)
+            opened = raised if gate is None else linear(0, expert, values, gate, gate_bias)
+            gated = expert_activation(opened, raised, activation=activation)
             output[token] += share * linear(2, expert, gated, down, down_bias)[0]
     return output
 
@@ -119,11 +119,14 @@ def choose(
 
 
 def expert_activation(gate: Float32, up: Float32, *, activation: ExpertActivation) -> Float32:
-    """float32 [T, F], [T, F] -> [T, F]: `gated_activation`, or gpt-oss's clamped one.
+    """float32 [T, F], [T, F] -> [T, F]: `gated_activation`, or one that only experts have.
 
     clamped_silu is g / (1 + exp(-1.702 g)) * (u + 1) with g = min(gate, 7) and u = up clipped to
-    -7..7 (OpenAI, gpt-oss model card, 2025).
+    -7..7 (OpenAI, gpt-oss model card, 2025); relu_squared is max(up, 0)^2.
     """
+    if activation == "relu_squared":
+        squared: Float32 = np.maximum(up, 0) ** 2
+        return squared
     if activation != "clamped_silu":
         return gated_activation(gate, up, activation=activation)
     g = np.minimum(gate, CLAMP_LIMIT).astype(np.float64)

@@ -49,6 +49,7 @@ constexpr KernelTable kernel_table = {
     .matmul = matmul,
     .rotate = rotate,
     .delta_step = delta_step,
+    .scan_step = scan_step,
     .to_half = to_half,
     .attention_scratch = attention_scratch,
     .attention_state = attention_state,

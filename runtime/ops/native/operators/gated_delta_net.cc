@@ -17,8 +17,6 @@ void normalize(const float* x, int64_t count, float epsilon, double scale, float
   for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(x[i] * factor);
 }
 
-double softplus(double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
-
 }  // namespace
 
 GatedDeltaNet::GatedDeltaNet(const Attributes& attributes)
@@ -38,10 +36,16 @@ void GatedDeltaNet::compute(const Context& context) const {
   const int64_t width = head_dim_, keys = key_heads_ * width, values = heads_ * width;
   const auto x = context.input<float>(0, {any_size, 2 * keys + values});
   const int64_t tokens = x.shape[0], size = width * width;
-  const auto alpha = context.input<float>(1, {tokens, heads_});
+  const auto alpha = context.input<float>(1, {tokens, any_size});
   const auto beta = context.input<float>(2, {tokens, heads_});
   const auto decay = context.input<float>(3, {heads_});
-  const auto step_bias = context.input<float>(4, {heads_});
+  const auto step_bias = context.input<float>(4, {alpha.shape[1]});
+  if (alpha.shape[1] != heads_ && alpha.shape[1] != values) {
+    context.fail("alpha", "has " + std::to_string(alpha.shape[1]) + " columns instead of " +
+                              std::to_string(heads_) + " or " + std::to_string(values));
+  }
+  // How many gates a head has: one, or one for each value of its key.
+  const int64_t gates = alpha.shape[1] / heads_;
   float* y = context.output<float>(0, {tokens, values});
   const StateRows rows(context, {5, 6, 7, 8, 1}, tokens, offset_, heads_ * size);
 
@@ -50,11 +54,12 @@ void GatedDeltaNet::compute(const Context& context) const {
     const Span span = rows.tokens(row);
     if (span.begin == span.end) return;
     const int64_t key_head = interleaved_ ? head / (heads_ / key_heads_) : head % key_heads_;
-    float* query = scratch<float>(ScratchUse::unit, 2 * width + size);
+    float* query = scratch<float>(ScratchUse::unit, 3 * width + size);
     float* key = query + width;
+    float* kept = key + width;
     // Where the row's last state goes is where it is computed, so that decoding copies nothing.
     float* last = rows.after(span.end - 1);
-    float* state = last != nullptr ? last + head * size : key + width;
+    float* state = last != nullptr ? last + head * size : kept + width;
     if (const float* before = rows.before(row); before == nullptr) {
       std::fill_n(state, size, 0.0f);
     } else if (before + head * size != state) {
@@ -65,10 +70,13 @@ void GatedDeltaNet::compute(const Context& context) const {
       normalize(token + key_head * width, width, epsilon_, 1 / std::sqrt(double(width)), query);
       normalize(token + keys + key_head * width, width, epsilon_, 1, key);
       const int64_t at = t * heads_ + head;
-      const double step = softplus(double(alpha.data[at]) + step_bias.data[head]);
-      const double kept = std::exp(decay.data[head] * step);
+      for (int64_t i = 0; i < gates; ++i) {
+        const double opened = double(alpha.data[at * gates + i]) + step_bias.data[head * gates + i];
+        kept[i] = static_cast<float>(std::exp(decay.data[head] * softplus(opened)));
+      }
+      if (gates == 1) std::fill_n(kept, width, kept[0]);
       const double share = 1 / (1 + std::exp(-double(beta.data[at])));
-      table.delta_step({query, key, token + 2 * keys + head * width, static_cast<float>(kept),
+      table.delta_step({query, key, token + 2 * keys + head * width, kept,
                         static_cast<float>(share), width, state, y + t * values + head * width});
       float* after = rows.after(t);
       if (after != nullptr && t + 1 < span.end) std::copy_n(state, size, after + head * size);

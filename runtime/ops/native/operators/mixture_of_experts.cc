@@ -24,6 +24,14 @@ void clamped_silu(const float* gate, const float* up, int64_t count, float* y) {
   }
 }
 
+// The square of up where that is positive, else 0; there is no gate.
+void relu_squared(const float*, const float* up, int64_t count, float* y) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float positive = std::max(up[i], 0.0f);
+    y[i] = positive * positive;
+  }
+}
+
 // Products by how many rows they have: those of as many are computed together.
 using ProductsByRows = std::map<int64_t, std::vector<Product>>;
 
@@ -39,16 +47,23 @@ MixtureOfExperts::MixtureOfExperts(const Attributes& attributes)
       choice_(attributes) {
   std::istringstream formats(attributes.text("formats"));
   std::string format;
-  while (formats >> format) {
-    weights_.emplace_back(attributes, format, weights_.size() < 2 ? columns_ : hidden_);
-  }
-  if (weights_.size() != matrix_count) attributes.fail("formats", "must name three matrices");
+  std::vector<std::string> names;
+  while (formats >> format) names.push_back(format);
   const std::string activation = attributes.text("activation");
+  is_gated_ = activation != "relu_squared";
+  // Without a gate its place is taken by up's format, and nothing is computed with it.
+  if (!is_gated_ && names.size() + 1 == matrix_count) names.insert(names.begin(), names.front());
+  if (names.size() != matrix_count) {
+    attributes.fail("formats", is_gated_ ? "must name three matrices" : "must name two matrices");
+  }
+  for (const std::string& each : names) {
+    weights_.emplace_back(attributes, each, weights_.size() < 2 ? columns_ : hidden_);
+  }
   if (activation == "silu") {
     activation_ = &KernelTable::silu;
   } else if (activation == "gelu") {
     activation_ = &KernelTable::gelu;
-  } else if (activation != "clamped_silu") {
+  } else if (is_gated_ && activation != "clamped_silu") {
     attributes.fail("activation", "'" + activation + "' is unknown");
   }
 }
@@ -86,7 +101,7 @@ void MixtureOfExperts::compute(const Context& context) const {
   const int64_t outputs[] = {hidden_, hidden_, columns_};
   WeightRows matrices[matrix_count];
   const float* biases[matrix_count];
-  for (size_t i = 0; i < matrix_count; ++i) {
+  for (size_t i = is_gated_ ? 0 : 1; i < matrix_count; ++i) {
     matrices[i] = weights_[i].rows(context, first_matrix + i);
     weights_[i].expect_parts(context, inputs[first_matrix + i].name, matrices[i], experts,
                              outputs[i]);
@@ -123,7 +138,7 @@ void MixtureOfExperts::compute(const Context& context) const {
   for (int64_t expert = 0; expert < experts; ++expert) {
     const int64_t rows = routing.first_place[expert + 1] - routing.first_place[expert];
     if (rows == 0) continue;
-    inner[rows].push_back(product(0, expert, gathered, quantized, gate));
+    if (is_gated_) inner[rows].push_back(product(0, expert, gathered, quantized, gate));
     inner[rows].push_back(product(1, expert, gathered, quantized, up));
     outer[rows].push_back(product(2, expert, gate, quantized_hidden, answers));
   }
@@ -139,7 +154,9 @@ void MixtureOfExperts::compute(const Context& context) const {
     table.quantize(gathered + begin * columns_, columns_, begin, end - begin, quantized);
   });
   multiply_all(context, inner);
-  const auto activate = activation_ == nullptr ? clamped_silu : table.*activation_;
+  const auto activate = activation_ != nullptr ? table.*activation_
+                        : is_gated_            ? clamped_silu
+                                               : relu_squared;
   constexpr int64_t work_of_exponential = 8;
   const WorkUnits gating(slots, hidden_ * work_of_exponential, interleaved_rows);
   context.parallel_for(gating.count(), [&](int64_t unit) {

@@ -8,14 +8,14 @@
 namespace rocmforge {
 
 // Sends every token to the experts that its router prefers, and adds up what they answer. Every
-// expert is a gated feed-forward; the matrices of all experts are concatenated.
+// expert is a feed-forward, gated or not; the matrices of all experts are concatenated.
 class MixtureOfExperts {
  public:
   static constexpr const char* name = "MixtureOfExperts";
   static constexpr Port inputs[] = {
       {"x", ort::ElementType::float32},
       {"router", ort::ElementType::float32},
-      {"gate", ort::ElementType::uint8},
+      {"gate", ort::ElementType::uint8, ort::Presence::optional},
       {"up", ort::ElementType::uint8},
       {"down", ort::ElementType::uint8},
       {"gate_bias", ort::ElementType::float32, ort::Presence::optional},
@@ -24,7 +24,7 @@ class MixtureOfExperts {
       {"selection_bias", ort::ElementType::float32, ort::Presence::optional}};
   static constexpr Port outputs[] = {{"y", ort::ElementType::float32}};
 
-  // `formats` are those of gate, up and down, parted by spaces.
+  // `formats` are those of gate (if there is one), up and down, parted by spaces.
   explicit MixtureOfExperts(const Attributes& attributes);
   void compute(const Context& context) const;
 
@@ -42,7 +42,8 @@ class MixtureOfExperts {
   int64_t columns_;
   int64_t hidden_;
   Choice choice_;
-  Activation KernelTable::* activation_ = nullptr;  // null: the clamped one of gpt-oss
+  Activation KernelTable::* activation_ = nullptr;  // null: one that no other operator has
+  bool is_gated_;
   std::vector<Weights> weights_;
 };
 

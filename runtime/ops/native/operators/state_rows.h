@@ -1,6 +1,7 @@
 // The rows of a step and the slots of their states, checked: what recurrent operators share.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 
 #include "../context.h"
@@ -8,6 +9,11 @@
 #include "../operator.h"
 
 namespace rocmforge {
+
+// ln(1 + e^x)
+inline double softplus(double x) {
+  return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
+}
 
 // The inputs row_starts, state_starts, state_slots and states, and the output of states. The
 // constructor checks that row_starts cuts the tokens into rows and that every slot exists. Values
