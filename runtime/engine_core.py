@@ -2,30 +2,27 @@
 
 import logging
 import time
-from collections.abc import Sequence as AnySequence
-from dataclasses import dataclass
-from itertools import accumulate
 from typing import Protocol
 
 from runtime.drafts import PromptLookup
 from runtime.errors import WeightsChanged
 from runtime.generation import NANOSECONDS, FinishReason, Generation, TokenOutput
 from runtime.grammar import GrammarFailed
+from runtime.live_request import LiveRequest
 from runtime.logprobs import record
 from runtime.manifest import Manifest
 from runtime.masks import MaskMaker, StepMasks
+from runtime.next_tokens import next_tokens, unsound_sequences
 from runtime.pace import Pace
 from runtime.pages import PageManager
 from runtime.plan import PlannedRow, StepPlan
-from runtime.sampling import Logits, Sampler, sample
+from runtime.sampling import Logits
 from runtime.scheduler import Scheduler
-from runtime.sequence import Sequence
 from runtime.sequence_states import SequenceStates
 from runtime.settings import Settings
 from runtime.states import StateSlots
 from runtime.statistics import StatisticsRecorder
 from runtime.step import StepInputs
-from runtime.thought_limit import ThoughtLimit
 
 MAX_FAILED_STEPS = 5
 """Number of failed steps in a row after which the engine counts as broken."""
@@ -70,16 +67,6 @@ class EngineObserver(Protocol):
         """Record the final state of a request."""
 
 
-@dataclass(slots=True)
-class _Live:
-    """A request in the engine. Owned by the engine thread."""
-
-    generation: Generation
-    sequence: Sequence
-    sampler: Sampler
-    thought_limit: ThoughtLimit | None
-
-
 class EngineCore:
     """Requests, scheduler, pages, samplers and session. Owned by the engine thread.
 
@@ -109,10 +96,10 @@ class EngineCore:
         )
         self._pace = Pace(settings.longest_pause)
         self._masks = MaskMaker()
-        self._live: dict[int, _Live] = {}
+        self._live: dict[int, LiveRequest] = {}
         self._recording: dict[int, Generation] = {}
         """Requests that ask for logprobs."""
-        self._reading: dict[int, _Live] = {}
+        self._reading: dict[int, LiveRequest] = {}
         """Requests that end with their prompt."""
         self.recorder = StatisticsRecorder(self._pages.page_count)
         self._failed_steps = 0
@@ -132,22 +119,7 @@ class EngineCore:
         """Add a submitted request."""
         try:
             drafts = PromptLookup() if self._settings.prompt_lookup else None
-            matcher, generation.matcher = generation.matcher, None
-            tokens = list(generation.prompt_tokens)
-            sequence = Sequence(
-                generation.request_id,
-                tokens,
-                drafts,
-                matcher,
-                generates=generation.max_tokens > 0,
-                scores_prompt=generation.prompt_top_logprobs is not None,
-            )
-            # With a grammar, only the grammar decides where an answer may end.
-            ends_freely = generation.ignore_eos or matcher is not None
-            ends = frozenset() if ends_freely else self._end_of_generation
-            sampler = Sampler(generation.sampling, generation.prompt_tokens, ends)
-            limit, generation.thought_limit = generation.thought_limit, None
-            live = _Live(generation, sequence, sampler, limit)
+            live = LiveRequest.begin(generation, self._end_of_generation, drafts)
         except BaseException:
             log.exception("request %d cannot be taken in", generation.request_id)
             self._tell_end(generation, FinishReason.FAILED, error=REQUEST_FAILED)
@@ -155,10 +127,10 @@ class EngineCore:
         self._live[generation.request_id] = live
         if (generation.top_logprobs, generation.prompt_top_logprobs) != (None, None):
             self._recording[generation.request_id] = generation
-        if not sequence.generates:
+        if not live.sequence.generates:
             self._reading[generation.request_id] = live
         leader = generation.leader and self._live.get(generation.leader.request_id)
-        self._scheduler.add(sequence, after=leader.sequence if leader else None)
+        self._scheduler.add(live.sequence, after=leader.sequence if leader else None)
 
     def end(self, request_id: int, reason: FinishReason) -> None:
         """End a request now; does nothing for an unknown or ended one."""
@@ -215,7 +187,7 @@ class EngineCore:
         try:
             with self._masks.beside(plan) as masks:
                 logits = self._session.step(plan.inputs())
-            unsound = _unsound(plan, logits)
+            unsound = unsound_sequences(plan, logits)
         except WeightsChanged:
             raise
         except Exception as error:
@@ -251,7 +223,13 @@ class EngineCore:
         if not (sampled or plan.scored):
             self.recorder.step_done(0)
             return
-        samples = self._sample(sampled, logits, masks)
+        samples: list[list[int]] = []
+        for row, tokens in zip(
+            sampled, next_tokens(sampled, self._live, logits, masks), strict=True
+        ):
+            samples.append([] if isinstance(tokens, BaseException) else tokens)
+            if isinstance(tokens, BaseException):
+                self._fail(row, tokens)
         if self._recording:
             for row, failure in record(plan, samples, logits, self._recording):
                 if row.samples:
@@ -287,62 +265,10 @@ class EngineCore:
             error = REQUEST_FAILED
         self._end(live, FinishReason.FAILED, error=error)
 
-    def _sample(
-        self, rows: AnySequence[PlannedRow], logits: Logits, masks: StepMasks
-    ) -> list[list[int]]:
-        """Return each row's next tokens, at least one, or none if its request has failed.
-
-        If a drafted token is the sampled one, the logits after it are the model's own, and the next
-        token is sampled from them: the same draws from the same logits as one token per step.
-        """
-        samples: list[list[int]] = [[] for _ in rows]
-        starts = list(accumulate((row.logits for row in rows), initial=0))
-        going_on = list(range(len(rows)))
-        while going_on:
-            tokens: dict[int, int | BaseException] = {}
-            asked: dict[int, tuple[Sampler, Logits, int]] = {}
-            for index in going_on:
-                row, drafted = rows[index], len(samples[index])
-                live = self._live[row.sequence.request_id]
-                try:
-                    if live.thought_limit is not None and live.thought_limit.forced is not None:
-                        tokens[index] = live.thought_limit.forced
-                        continue
-                    allowed = masks.applied(row, drafted, logits, starts[index] + drafted)
-                    asked[index] = live.sampler, *allowed
-                except BaseException as problem:
-                    tokens[index] = problem
-            tokens.update(zip(asked, sample(list(asked.values())), strict=True))
-            going_on = []
-            for index, token in sorted(tokens.items()):
-                try:
-                    if self._goes_on(rows[index], samples[index], token):
-                        going_on.append(index)
-                except BaseException as problem:
-                    samples[index] = []
-                    self._fail(rows[index], problem)
-        return samples
-
-    def _goes_on(self, row: PlannedRow, tokens: list[int], token: int | BaseException) -> bool:
-        """Add a row's next token; return whether the one after it can be sampled, too.
-
-        Raises the exception that stands in the token's place.
-        """
-        if isinstance(token, BaseException):
-            raise token
-        live = self._live[row.sequence.request_id]
-        is_drafted = row.draft[len(tokens) : len(tokens) + 1] == (token,)
-        tokens.append(token)
-        if live.sequence.matcher is not None:
-            live.sequence.matcher.advance(token)
-        if live.thought_limit is not None:
-            live.thought_limit.accept(token)
-        return is_drafted and self._ending(live, tokens) is None
-
-    def _accept(self, live: _Live, row: PlannedRow, tokens: list[int]) -> None:
+    def _accept(self, live: LiveRequest, row: PlannedRow, tokens: list[int]) -> None:
         """Give a request its next tokens; it may end with the last of them."""
         generation = live.generation
-        reason = self._ending(live, tokens)
+        reason = live.ending(tokens)
         # All but the last were drafted, so their keys and values are in the pages already.
         self._scheduler.settle(row, len(tokens) - 1)
         for token in tokens:
@@ -357,21 +283,9 @@ class EngineCore:
         if reason is not None:
             self._end(live, reason, None if ends_with_text else tokens[-1])
 
-    def _ending(self, live: _Live, tokens: list[int]) -> FinishReason | None:
-        """Return why a request ends with the last of its next tokens, or None."""
-        generation, matcher = live.generation, live.sequence.matcher
-        if tokens[-1] in self._end_of_generation and not generation.ignore_eos:
-            return FinishReason.EOS
-        if tokens[-1] in generation.sampling.stop_token_ids:
-            return FinishReason.STOP
-        if matcher is not None and matcher.ended:
-            return FinishReason.STOP
-        ends = generation.token_count + len(tokens) >= generation.max_tokens
-        return FinishReason.LENGTH if ends else None
-
     def _end(
         self,
-        live: _Live,
+        live: LiveRequest,
         reason: FinishReason,
         token: int | None = None,
         *,
@@ -425,18 +339,3 @@ def _caches(session: StepRunner, settings: Settings) -> tuple[PageManager, Seque
     )
     pages = PageManager(session.page_count, settings.page_size, forgotten=slots.forget)
     return pages, SequenceStates(slots, settings.page_size)
-
-
-def _unsound(plan: StepPlan, logits: Logits) -> set[Sequence]:
-    """Return the sequences whose next token's logits are not finite."""
-    found = set()
-    at = 0
-    for row in plan.sampled:
-        if not logits.finite[at]:
-            found.add(row.sequence)
-        at += row.logits
-    for row, positions in plan.scored:
-        if not all(logits.finite[at : at + len(positions)]):
-            found.add(row.sequence)
-        at += len(positions)
-    return found
