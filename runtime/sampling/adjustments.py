@@ -1,6 +1,6 @@
-"""What changes single logits of a row before tokens are left out: bans, biases, penalties, DRY.
+"""Changes of single logits before sampling: bans, biases, penalties and DRY.
 
-The penalties are those of llama.cpp's samplers, over prompt and answer alike.
+The penalties are those of llama.cpp's samplers, over prompt and answer.
 """
 
 import itertools
@@ -19,18 +19,18 @@ from runtime.sampling.repetitions import Repetitions
 BANNED = float("-inf")
 FIRST_CAPACITY = 64
 PARTS = 3
-"""Of a row's changes: what is added, how often tokens stand in the window, what DRY takes."""
+"""Number of parts of a row's changes; see Adjustments.parts."""
 PENALTIES = attrgetter("repetition_penalty", "presence_penalty", "frequency_penalty")
 
 Amounts = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Tokens, each once, and a number for each."""
+"""Distinct tokens [N], and a number for each [N]."""
 
 
 class Adjustments:
     """Changes of one request's logits, and the tokens they depend on. Owned by the engine thread.
 
-    Bans (of what ends a request, before its least number of tokens) and biases come first, then
-    penalties of the tokens in the window, then those of repetitions.
+    Bans (of end tokens, before min_tokens are generated) and biases are applied first, then
+    penalties of the tokens in the window, then those of repetitions (DRY).
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Adjustments:
 
     @staticmethod
     def wanted(parameters: SamplingParameters) -> bool:
-        """Whether the parameters change any logit."""
+        """Return whether the parameters change any logit."""
         return bool(
             parameters.logit_bias
             or parameters.min_tokens
@@ -62,7 +62,7 @@ class Adjustments:
         )
 
     def parts(self) -> tuple[Amounts, ...]:
-        """What is added to logits; how often tokens stand in the window; what DRY takes."""
+        """Return what is added to logits, token counts of the window, and DRY's penalties."""
         is_short = self._generated < self._parameters.min_tokens
         added = self._bans_and_biases if is_short else self._biases
         if self._repetitions is None:
@@ -70,7 +70,7 @@ class Adjustments:
         return added, self._counts.amounts, self._repetitions.penalties()
 
     def accept(self, token: int) -> None:
-        """Take in the token that was picked."""
+        """Add the sampled token."""
         self._generated += 1
         self._counts.accept(token)
         if self._repetitions is not None:
@@ -78,13 +78,13 @@ class Adjustments:
 
 
 class _Counts:
-    """How often each token stands among the last `size`, -1 for all. Owned by the engine thread."""
+    """Counts of each token among the last `size`, -1 for all. Owned by the engine thread."""
 
     def __init__(self, tokens: Sequence[int], size: int) -> None:
         self._window = deque(tokens, None if size < 0 else size)
         counts = Counter(self._window)
         self._places = {token: place for place, token in enumerate(counts)}
-        """Where each token's count stands."""
+        """Index of each token's count."""
         free = max(FIRST_CAPACITY, len(counts))
         self._tokens = np.array([*counts, *[0] * free], np.int64)
         self._counts = np.array([*counts.values(), *[0] * free], np.float32)
@@ -96,7 +96,7 @@ class _Counts:
         return self._tokens[:count], self._counts[:count]
 
     def accept(self, token: int) -> None:
-        """Take in the next token."""
+        """Add the next token."""
         if self._window.maxlen == 0:
             return
         if len(self._window) == self._window.maxlen:
@@ -112,7 +112,7 @@ class _Counts:
         self._counts[place] += 1
 
     def _forget(self, token: int) -> None:
-        """Count a token once less; where it is gone, the last one takes its place."""
+        """Decrease a token's count; at 0 the last entry is moved to its index."""
         place = self._places[token]
         self._counts[place] -= 1
         if self._counts[place]:
@@ -127,16 +127,16 @@ class _Counts:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Logits of one row that are not the model's own. Immutable.
+    """The changed logits of one row. Immutable.
 
-    tokens int64 [N], ascending; values float32 [N] are their logits now.
+    tokens int64 [N], ascending; values float32 [N]: their logits after the changes.
     """
 
     tokens: NDArray[np.int64]
     values: NDArray[np.float32]
 
     def applied(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A row of logits [V] with these in their places; the row itself if nothing changes."""
+        """Return a row of logits [V] with the changes; the row itself if there are none."""
         if self.tokens.size:
             logits = logits.copy()
             logits[self.tokens] = self.values
@@ -151,9 +151,10 @@ def changes(
     own: Callable[[int, NDArray[np.int64]], NDArray[np.float32]],
     vocabulary_size: int,
 ) -> list[Changes]:
-    """The changed logits of several rows, of which each has the parts that its adjustments name.
+    """Return the changed logits of several rows.
 
-    own: the model's logits of a row's tokens.
+    rows: parameters and Adjustments.parts of each. own: returns the model's logits of a row's
+    tokens.
     """
     keys, amounts = [], []
     for part in range(PARTS):
@@ -185,7 +186,7 @@ def penalized(
     presence: NDArray[np.float32],
     frequency: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Logits of tokens that stand so often in the window."""
+    """Return the logits of tokens with these counts in the window, after the three penalties."""
     with np.errstate(over="ignore"):
         scaled = np.where(logits <= 0, logits * repetition, logits / repetition)
     return np.where(counts > 0, scaled - (counts * frequency + presence), logits)

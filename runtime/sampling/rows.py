@@ -1,7 +1,7 @@
-"""The next tokens of several rows of logits, found for all of them at once.
+"""Draws the next tokens of several rows of logits at once.
 
-A row's token depends on nothing but its logits and its request: rows are put together only where
-each is computed as if it were alone. What goes wrong with one of them ends that one.
+A row's token depends only on its logits and its request: rows are computed together only where
+each gives the same bits as alone. A failure of one row fails that row alone.
 """
 
 from collections import defaultdict
@@ -18,33 +18,33 @@ from runtime.sampling.parameters import SamplingParameters
 from runtime.sampling.whole_rows import deviation, drawn_of_all, expected_gap, mass_of
 
 OPEN_SIZES = (64, 512, 4096)
-"""Candidates of a row whose number nothing limits: these first, then more, then all."""
+"""Numbers of candidates tried in turn for a row without a limit; then all tokens."""
 MAX_MERGED = 1024
-"""Candidates and changed tokens that are put together; beyond that the row is copied whole."""
+"""Most candidates and changed tokens that are merged; beyond that the whole row is copied."""
 MAX_TOGETHER = 4096
-"""Candidates of a row beyond which it is computed alone, lest memory grow with the batch."""
+"""Most candidates of a row that is computed with others, which bounds the memory of a batch."""
 
 
 @dataclass(slots=True)
 class Row:
-    """A row of logits that a token is to be drawn from. Owned by the engine thread."""
+    """A row of logits to draw a token from. Owned by the engine thread."""
 
     parameters: SamplingParameters
     logits: Logits
     place: int
-    """The row's place in them."""
+    """The row's index in `logits`."""
     chances: tuple[float, float]
-    """Of the draw and of XTC, 0 to 1 each."""
+    """Random numbers of the draw and of XTC, 0 to 1 each."""
     parts: tuple[Amounts, ...] = ()
-    """What changes single logits; see Adjustments.parts."""
+    """Changes to be made to single logits; see Adjustments.parts."""
     changes: Changes = field(default=UNCHANGED)
-    """Logits that are not the model's own."""
+    """The changed logits, once they are computed."""
     totals: Totals | None = None
-    """What samplers ask for that only the whole row gives, once it is known."""
+    """Sums over the whole row that samplers need, once they are computed."""
 
     @property
     def limit(self) -> int:
-        """The likeliest tokens of which the next one is, 0 where it may be any."""
+        """Number of likeliest tokens that suffice to draw from (top_k); 0: not limited."""
         if self.parameters.greedy:
             return 1
         is_few = 0 < self.parameters.top_k < self.logits.vocabulary_size
@@ -52,12 +52,12 @@ class Row:
 
     @property
     def drawn_of_all(self) -> bool:
-        """Whether no token is left out."""
+        """Whether no sampler drops a token."""
         is_few = 0 < self.parameters.top_k < self.logits.vocabulary_size
         return self.parameters.draws_of_all and not is_few and not self.parameters.greedy
 
     def sizes(self) -> list[int]:
-        """How many candidates to take: where those of one size do not settle it, the next."""
+        """Return numbers of candidates to try, until one suffices to draw the token."""
         size = self.logits.vocabulary_size
         if limit := self.limit:
             # A power of two, so that rows of like sizes are computed together.
@@ -67,11 +67,11 @@ class Row:
         return [size]
 
     def values(self) -> NDArray[np.float32]:
-        """Every logit [V], not to be written to."""
+        """Return every logit [V], changes included; must not be written to."""
         return self.changes.applied(self.logits.row(self.place))
 
     def settle_changes(self) -> None:
-        """Make the changed logits the row's own, unless they are few beside its candidates."""
+        """Copy the row with its changes, unless they are few enough to merge with candidates."""
         changed = self.changes.tokens.size
         if changed and not 0 < self.limit <= MAX_MERGED - changed:
             self.logits, self.place = StepLogits(self.values()[np.newaxis]), 0
@@ -87,11 +87,11 @@ class _Waiting:
     index: int
     row: Row
     sizes: list[int]
-    """How many candidates are to be taken, this time and later."""
+    """Numbers of candidates still to try."""
 
 
 def drawn(rows: Sequence[Row]) -> list[int | BaseException]:
-    """A token for each row, or what went wrong with it."""
+    """Return a token for each row, or the exception that it failed with."""
     if not rows:
         return []
     try:
@@ -103,7 +103,7 @@ def drawn(rows: Sequence[Row]) -> list[int | BaseException]:
 
 
 def _together(rows: Sequence[Row]) -> list[int]:
-    """A token for each row; what goes wrong with any of them is raised."""
+    """Return a token for each row. Raises the exception of any of them."""
     _change([row for row in rows if row.parts])
     tokens = [0] * len(rows)
     waiting = []
@@ -133,7 +133,7 @@ def _together(rows: Sequence[Row]) -> list[int]:
 
 
 def _change(rows: Sequence[Row]) -> None:
-    """Find the changed logits of rows."""
+    """Compute the changed logits of rows."""
     if not rows:
         return
     found = changes(
@@ -146,7 +146,7 @@ def _change(rows: Sequence[Row]) -> None:
 
 
 def _candidates(rows: Sequence[Row], size: int) -> Candidates:
-    """The `size` likeliest tokens of each row."""
+    """Return the `size` likeliest tokens of each row as Candidates."""
     tokens, logits = _best(rows, size)
     if not np.isfinite(logits[:, 0]).all():
         raise FloatingPointError("the changed logits are not finite")
@@ -167,7 +167,7 @@ def _known_totals(row: Row) -> Totals:
 
 
 def _totals(row: Row) -> Totals:
-    """What samplers ask for that only the whole row gives."""
+    """Return the sums over the whole row that its samplers need."""
     parameters = row.parameters
     if not parameters.in_default_order or parameters.greedy:
         return Totals()
@@ -188,7 +188,7 @@ def _totals(row: Row) -> Totals:
 
 
 def _best(rows: Sequence[Row], size: int) -> Best:
-    """The `size` likeliest tokens of each row, minus infinity behind the last there is."""
+    """Return the `size` likeliest tokens of each row; missing ones have logit minus infinity."""
     most = max(len(row.changes.tokens) for row in rows)
     # Each changed token may be one of the likeliest.
     wanted = size + _power_of_two(most) if most else size
@@ -216,7 +216,7 @@ def _power_of_two(least: int) -> int:
 def _merge(
     tokens: NDArray[np.int64], logits: NDArray[np.float32], changed: Sequence[Changes], most: int
 ) -> Best:
-    """The likeliest, with changed logits in the place of their own."""
+    """Return the likeliest tokens after replacing the changed logits."""
     new_tokens = np.full((len(changed), most), -1, np.int64)
     new_logits = np.full((len(changed), most), -np.inf, np.float32)
     for index, own in enumerate(changed):

@@ -1,4 +1,4 @@
-"""Draws and sums over every logit of a row."""
+"""Draws a token from all logits of a row, and computes sums over all of them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,15 +6,15 @@ from numpy.typing import NDArray
 from runtime.sampling.adjustments import UNCHANGED, Changes
 
 BLOCK = 128
-"""Weights that are added up before a draw looks for its place among them."""
+"""Weights per block; a draw finds its block first, then the token in it."""
 PROBES = 64
-"""Logits whose mean is about that of all."""
+"""Number of logits whose mean approximates that of all."""
 CANCELLATION = 16.0
-"""How many times the variance a squared mean may be, where one is taken from the other."""
+"""Largest ratio of squared mean to variance at which subtracting them is precise enough."""
 
 
 def drawn_of_all(values: NDArray[np.float32], temperature: float, chance: float) -> int:
-    """The token at `chance`, 0 to 1, of the mass of all: its block first, then its place there."""
+    """Return the token at `chance`, 0 to 1, of the cumulative probability of all tokens."""
     weights = _weights(values, temperature)
     mass = np.cumsum(_block_sums(weights), dtype=np.float64)
     sought = chance * mass[-1]
@@ -25,12 +25,12 @@ def drawn_of_all(values: NDArray[np.float32], temperature: float, chance: float)
 
 
 def mass_of(values: NDArray[np.float32]) -> float:
-    """The weight of all logits, of which the largest weighs 1."""
+    """Return the sum of exp(logit - largest) of a row."""
     return float(_block_sums(_weights(values)).sum(dtype=np.float64))
 
 
 def expected_gap(values: NDArray[np.float32]) -> float:
-    """How far logits are below the largest, weighted by their probabilities."""
+    """Return the expected distance of logits below the largest."""
     weights = _weights(values)
     with np.errstate(over="ignore"):
         gaps = values.max() - values
@@ -39,8 +39,8 @@ def expected_gap(values: NDArray[np.float32]) -> float:
 
 
 def deviation(values: NDArray[np.float32], changes: Changes = UNCHANGED) -> float:
-    """The standard deviation of the logits that are not minus infinity, as they are changed."""
-    # About the mean of a few, lest a large one leave little of the difference below.
+    """Return the standard deviation of the changed logits that are not minus infinity."""
+    # Relative to an approximate mean, so that the difference below stays precise.
     with np.errstate(all="ignore"):
         middle = np.add.reduce(probes := values[:: max(1, values.size // PROBES)]) / probes.size
         distances = values - middle
@@ -62,8 +62,8 @@ def deviation(values: NDArray[np.float32], changes: Changes = UNCHANGED) -> floa
 
 
 def _weights(values: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
-    """What tokens of these logits count for, relative to the likeliest, which counts 1."""
-    # A difference that is too large for float32 is minus infinity, which counts 0.
+    """Return exp((logit - largest) / temperature) of each token."""
+    # A difference that is too large for float32 is minus infinity, whose weight is 0.
     with np.errstate(over="ignore"):
         weights: NDArray[np.float32] = values - values.max()
         if temperature != 1.0:
@@ -73,12 +73,12 @@ def _weights(values: NDArray[np.float32], temperature: float = 1.0) -> NDArray[n
 
 
 def _block_sums(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The sum of each BLOCK of weights, and of what is left behind the last whole one."""
+    """Return the sum of each BLOCK of weights; the last block may be shorter."""
     sums: NDArray[np.float32] = np.add.reduceat(weights, np.arange(0, weights.size, BLOCK))
     return sums
 
 
 def _place(mass: NDArray[np.float64], sought: float) -> int:
-    """The first entry whose cumulative mass is above `sought`, or the last that adds any."""
+    """Return the first index whose cumulative mass exceeds `sought`, or the last with mass."""
     last = np.searchsorted(mass, mass[-1], side="left")
     return int(min(np.searchsorted(mass, sought, side="right"), last))

@@ -1,7 +1,7 @@
-"""What a family's files do not say themselves: the row of one family of models.
+"""The properties of a model family that its GGUF files do not state: one row of the table.
 
-Biases, tying, fused matrices and widths are inferred from the tensors, scales from the keys that
-the row names.
+Biases, tying, fused matrices and widths are inferred from the tensors, scales from the metadata
+keys that the row names.
 """
 
 from dataclasses import dataclass
@@ -10,119 +10,122 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """How a family uses its experts, in layers that have such."""
+    """How a family routes tokens to experts, in layers that have them. Immutable."""
 
     renormalized: bool | None = True
-    """Shares are divided by their sum over the selected experts; None: the file says whether."""
+    """Whether the selected experts' weights are divided by their sum; None: the file states it."""
     gating: Literal["softmax", "sigmoid"] | None = "softmax"
-    """What makes probabilities of the logits; None: the file says it, and its groups."""
+    """How logits become probabilities; None: the file states it, and the groups of experts."""
     default_gating: Literal["softmax", "sigmoid"] | None = None
-    """Where the file does not say it; None: the sigmoid, if there is a bias of the selection."""
+    """`gating` if the file does not state it; None: sigmoid if there is a selection bias."""
     activation: Literal["silu", "gelu", "clamped_silu", "relu_squared"] = "silu"
     blend: float = 1.0
-    """Factor of the sum of experts and what stands beside them, where something does."""
+    """Factor of the sum of the experts and of what is added to them (`beside`)."""
     beside: Literal["shared", "dense", "block"] = "shared"
-    """What stands beside the experts: a shared one, a feed-forward named as without experts, or a
-    whole block of attention and feed-forward, whose input they read through a norm of their own."""
+    """What is added to the experts: a shared expert, a dense feed-forward (`ffn_up` and so on), or
+    a whole block of attention and feed-forward, whose input the experts read through their own
+    norm."""
     scales_input: bool = False
-    """The only expert of a token answers whole, and reads its input times the sigmoid of its
+    """The only expert of a token has weight 1; its input is multiplied by the sigmoid of its
     logit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """A family of models."""
+    """The row of one model family. Immutable."""
 
     name: str
     layered: bool = False
     """Heads, their widths and the feed-forward's width may differ between layers."""
     rotary_style: Literal["norm", "neox", "none"]
-    """Pairs of a rotation: (2i, 2i + 1), or (i, i + half)."""
+    """Which dimensions rotary embedding pairs: (2i, 2i + 1) in norm, (i, i + half) in neox."""
     rotary_sections: Literal["refused", "ignored", "neox"] = "refused"
-    """What `rope.dimension_sections` means for text, whose position is one and the same in all
-    sections: nothing, or pairs (i, i + half)."""
+    """What `rope.dimension_sections` means for text, whose position is the same in all sections:
+    nothing, or pairs (i, i + half)."""
     norms: Literal["before", "after", "both", "parallel"] = "before"
-    """Where a block normalizes: the inputs of attention and feed-forward, their outputs, both; or
-    the input of the two side by side, once for both or where there is `feed_forward_norm` for
-    each. With `use_parallel_residual` in `reads` the file says whether they stand side by side."""
+    """What a block normalizes: the inputs of attention and feed-forward, their outputs, or both.
+    parallel: attention and feed-forward read the same input, through one norm, or one each if
+    there is a `feed_forward_norm`. With `use_parallel_residual` in `reads` the file states whether
+    a block is parallel."""
     without_norm: Literal["missing", "parallel"] = "missing"
-    """What it means that a block has no `feed_forward_norm`."""
+    """How a block without `feed_forward_norm` is read: as damaged, or as parallel."""
     norm_kind: Literal["rms", "layer", "stated"] = "rms"
-    """Which norm the blocks have; stated: by which epsilon the file has."""
+    """The norm of the blocks; stated: chosen by which epsilon key the file has."""
     norm_weights: bool = True
-    """Norms have weights."""
+    """Whether norms have weights."""
     activation: Literal["silu", "gelu", "relu_squared", "xielu"] = "silu"
     query_key_norm: Literal["none", "before", "after"] = "none"
     """Whether queries and keys are normalized, before or after their rotation."""
     query_key_norm_optional: bool = False
-    """Only some models of the family have that norm."""
+    """Whether only some models of the family have that norm."""
     query_key_norm_by_head: bool = False
-    """It is a LayerNorm with weights of its own for each head."""
+    """Whether it is a LayerNorm with separate weights for each head."""
     inner_norms: bool = False
-    """What goes into the output matrices of attention and feed-forward is normalized too."""
+    """Whether the inputs of the output matrices of attention and feed-forward are normalized."""
     feed_forward_norm: str = "ffn_norm"
-    """What the norm of the feed-forward's input is called."""
+    """Tensor name of the norm of the feed-forward's input."""
     attention_norm: str = "attn_norm"
-    """What the norm of the attention's input is called."""
+    """Tensor name of the norm of the attention's input."""
     attention_output_norm: str = "post_attention_norm"
     feed_forward_output_norm: str = "post_ffw_norm"
-    """What the norms of outputs are called."""
+    """Tensor names of the norms of the outputs."""
     value_norm: bool = False
-    """Values are normalized, without weights; where there is no `attn_v` they are the keys."""
+    """Whether values are normalized, without weights; without `attn_v` the keys are the values."""
     attention_gate: bool = False
-    """The heads' answers are gated by `attn_gate`."""
+    """Whether the heads' outputs are gated by `attn_gate`."""
     latent_attention: bool = False
-    """Keys and values are products of a latent vector."""
+    """Whether attention is multi-head latent attention (MLA)."""
     latent_magnitude: bool = True
-    """YaRN's magnitude acts on whole keys of latent attention, not on their rotated part alone."""
+    """Whether YaRN scales whole keys of latent attention, not only their rotated part."""
     indexed: bool = False
-    """An indexer selects which keys are attended to. Up to as many as it selects that is all, and
-    longer contexts are not served."""
+    """Whether an indexer selects the keys that are attended to. The context is limited to as many
+    tokens as it selects, so that it would select all."""
     query_gate: bool = False
-    """The heads' answers are gated by rows of `attn_q` behind those of each head's query."""
+    """Whether heads' outputs are gated by rows of `attn_q`, after the rows of each head's query."""
     recurrence: Literal["none", "short_convolution", "delta_net", "mamba", "mamba2"] = "none"
-    """What stands in the place of attention in some layers."""
+    """The recurrent layer that replaces attention in some layers."""
     recurrent_layers: Literal["headless", "named", "all", "beside_attention"] = "headless"
-    """Which layers these are: those without key-value heads, those that the file names (or all but
-    each fourth), all, or all while they attend too."""
+    """Which layers are recurrent. headless: those without key-value heads; named: those that the
+    file states, by default all but every fourth; all: every layer, without attention;
+    beside_attention: every layer, added to attention."""
     one_part: bool = False
-    """A layer is attention, a recurrence or a feed-forward alone, all with the same norm."""
+    """Whether a layer is only one of attention, recurrence and feed-forward, with one norm."""
     interleaved_heads: bool = False
-    """Heads of a delta net that share a key lie side by side, not a round of all keys apart."""
+    """Whether a delta net's heads that share a key are adjacent, not interleaved over all keys."""
     attention_optional: bool = False
-    """A layer without heads has no attention, and one without key-value heads a matrix there."""
+    """Whether layers without heads have no attention, and ones without KV heads only a matrix."""
     sinks: Literal["none", "always", "some"] = "none"
-    """Which layers' heads have an attention sink each."""
+    """Which layers have an attention sink for each head."""
     experts: Routing | None = None
     """None: no file of the family has experts."""
     gated: bool = True
-    """The feed-forward has a gate."""
+    """Whether the feed-forward has a gate."""
     fused_gate_up: bool = False
-    """Gate and up are stacked in `ffn_up`."""
+    """Whether gate and up are stacked in `ffn_up`."""
     feed_forward_length: bool = True
-    """The file's key of that name says how wide the feed-forward is, else its tensors do."""
+    """Whether the width of the feed-forward is in the key of that name, else in its tensors."""
     output_norm: str = "output_norm"
-    """What the norm before the output is called."""
+    """Tensor name of the norm before the output."""
     tied_only: bool = False
-    """The files have no `output.weight`; another one would be left unread."""
+    """Whether the output matrix is always the embedding; an `output.weight` is not read."""
 
     window: int | None = None
     """Default of the sliding window; None where a file without the key has none."""
     window_period: int | None = None
-    """Every so many layers the last is global, the others slide, where the file does not say
-    otherwise; None where no layer may slide."""
+    """Default period of layers: the last of each period has global attention, the others a sliding
+    window; None if the family has no sliding layers."""
     window_first: bool = False
-    """It is the first of so many that is global."""
+    """Whether the first layer of each period is the global one."""
     window_ignored: bool = False
-    """The files name a window that the models are not run with."""
+    """Whether the window that the files state is not applied."""
     rotated: Literal["all", "sliding"] = "all"
-    """Whether only sliding layers are rotated, in a model that has such."""
+    """Which layers have rotary embedding, in a model with sliding layers."""
     unrotated_period: int = 0
-    """Every so many layers the last is not rotated."""
+    """Period of layers of which the last has no rotary embedding; 0: all have it."""
     dense_rotated: bool = False
-    """The leading layers without experts are rotated, also where only sliding ones are."""
+    """Whether leading dense layers are rotated even if only sliding ones are."""
     loops: bool = False
-    """The blocks may be gone through several times, as `num_loops` says."""
+    """Whether the blocks may be applied several times (`num_loops`)."""
     rotary_pattern: bool = False
     """`attention.rope_pattern` says which layers are rotated."""
     rotary_switch: bool = False
@@ -137,7 +140,7 @@ class Architecture:
     """Whether rope scaling applies to sliding layers."""
 
     embedding_by_width: bool = False
-    """Embeddings are multiplied by sqrt(embedding_length)."""
+    """Whether embeddings are multiplied by sqrt(embedding_length)."""
     embedding_scale: float = 1.0
     """Default of `embedding_scale`."""
     residual_depth: float = 0.0
@@ -149,38 +152,38 @@ class Architecture:
     alibi: float = 0.0
     """Default of `attention.max_alibi_bias`."""
     alibi_layers: int = 0
-    """Models with this many layers have that bias, others are rotated; 0: all have it."""
+    """Layer count of the models that have that bias, the others are rotated; 0: all have it."""
     chunk: int = 0
-    """Sliding layers attend to what stands in the same chunk of so many positions. Up to there
-    that is all, and longer contexts are not served."""
+    """Positions of a chunk within which sliding layers attend. The context is limited to one chunk;
+    0: no chunks."""
     position_embedding: bool = False
-    """Each position has an embedding of its own, `position_embd`."""
+    """Whether positions have learned embeddings, `position_embd`."""
     embedding_norm: bool = False
-    """Embeddings are normalized."""
+    """Whether embeddings are normalized."""
     attention_scale: float = 0.0
     """Default of `attention_scale_key`; 0 for 1 / sqrt(width of a head)."""
     attention_scale_key: str = "attention.scale"
     attention_by_width: bool = False
-    """That default is 1 / width of a head, without a root."""
+    """Whether that default is 1 / width of a head, without a square root."""
     scaled_by_width_at: int = 0
-    """With this many layers, queries are scaled by 1 / sqrt(embedding_length / heads)."""
+    """Layer count of the model that scales queries by 1 / sqrt(embedding_length / heads)."""
     own_pages: int = 0
-    """Layers from this one on attend to pages of earlier ones."""
+    """First layer that has no keys and values and reads those of an earlier layer; 0: none."""
     streams: int = 0
-    """Residual streams beside each other, of which layers compute one (AltUp)."""
+    """Number of parallel residual streams, of which a layer computes one (AltUp)."""
     sparse_layers: int = 0
-    """Layers at the beginning whose feed-forward opens the largest twentieth of its gates."""
+    """Number of first layers whose feed-forward keeps only the largest 5 % of its gates."""
     query_temperature: float = 0.0
-    """Queries of layers that are not rotated grow with the logarithm of their chunk."""
+    """Scale in unrotated layers by which queries grow with the logarithm of their chunk."""
     unit_query_key_norm: bool = False
-    """Queries and keys are normalized without weights, in layers that are rotated."""
+    """Whether rotated layers normalize queries and keys without weights."""
     attention_softcap: float = 0.0
     """Default of `attn_logit_softcapping`."""
     logit_softcap: float = 0.0
     """Default of `final_logit_softcapping`."""
     logit_scale: Literal["none", "multiply", "divide"] = "none"
-    """What `logit_scale` does."""
+    """How `logit_scale` is applied."""
     reads: frozenset[str] = frozenset()
-    """Keys with a neutral default that this family uses."""
+    """Metadata keys with a neutral default that this family uses."""
     ignores: frozenset[str] = frozenset()
-    """Keys that mean nothing in this family, whatever they say."""
+    """Metadata keys that this family ignores, whatever their value."""

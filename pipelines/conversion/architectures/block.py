@@ -1,4 +1,4 @@
-"""The tensors of one block -> Layer."""
+"""Reads the tensors of each block of a file into a Layer."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from pipelines.conversion.architectures.spec import (
 from runtime.gguf import TensorInfo
 
 LARGEST_TWENTIETH = 1.6448533535003662
-"""Standard deviations above the mean: the normal distribution's quantile of 0.95."""
+"""Standard deviations above the mean that 5 % of normally distributed values exceed."""
 
 
 class Blocks:
@@ -41,7 +41,7 @@ class Blocks:
         latent: LatentShape | None,
         is_parallel: bool,
     ) -> None:
-        """Take the widths that all blocks have."""
+        """width: embedding_length. layers: number of blocks. latent: shape of latent attention."""
         self.architecture = architecture
         self.keys = keys
         self.tensors = tensors
@@ -53,9 +53,9 @@ class Blocks:
     def layer(
         self, index: int, heads: Heads, rotary: Rotary, window: int, *, shares_from: int
     ) -> Layer:
-        """One block, with the norms that its family has.
+        """Return a block with attention.
 
-        From the layer `shares_from` on none has keys and values of its own.
+        shares_from: the first layer that reads keys and values of an earlier one.
         """
         block, row = f"blk.{index}", self.architecture
         if heads.kv == 0:
@@ -65,7 +65,7 @@ class Blocks:
         query_norm, key_norm = self.query_key_norms(block, heads, is_shared=index >= shares_from)
         reads_pages_of = None
         if index >= shares_from:
-            # Of those that have them, the last that slides stands before the last that does not.
+            # The last sliding layer with its own pages comes just before the last global one.
             reads_pages_of = shares_from - (2 if window else 1)
         before, after = row.norms != "after", row.norms in ("after", "both")
         attention_norm, feed_forward_norm = self.input_norms(block)
@@ -115,7 +115,7 @@ class Blocks:
         )
 
     def layer_without_attention(self, block: str, heads: Heads, rotary: Rotary) -> Layer:
-        """One block that is a feed-forward, maybe behind a matrix in the place of attention."""
+        """Return a block of a feed-forward alone, or after a matrix that replaces attention."""
         row = self.architecture
         has_matrix = heads.count > 0 and not row.one_part
         is_empty = self.hidden(block) == 0
@@ -140,7 +140,7 @@ class Blocks:
         )
 
     def recurrent_layer(self, block: str, heads: Heads, rotary: Rotary) -> Layer:
-        """One block without attention."""
+        """Return a block with a recurrence instead of attention."""
         attention_norm, feed_forward_norm = self.input_norms(block)
         one_part = self.architecture.one_part
         return Layer(
@@ -161,11 +161,11 @@ class Blocks:
         )
 
     def recurrence(self, block: str) -> Recurrence:
-        """What stands in the place of attention, or beside it."""
+        """Return the block's recurrence."""
         return recurrence_of(self.keys, self.tensors, self.architecture, block, self.width)
 
     def norm(self, name: str) -> Norm:
-        """A norm over whole rows, with a bias where the file has one."""
+        """Return a norm over whole rows, with a bias if the file has one."""
         if not self.architecture.norm_weights:
             return Norm(None)
         weight, bias = f"{name}.weight", f"{name}.bias"
@@ -177,7 +177,7 @@ class Blocks:
         )
 
     def input_norms(self, block: str) -> tuple[Norm | None, Norm | None]:
-        """Of the inputs of attention and feed-forward."""
+        """Return the norms of the inputs of attention and feed-forward."""
         row = self.architecture
         if row.norms == "after":
             return None, None
@@ -190,20 +190,20 @@ class Blocks:
         return self.norm(first), self.norm(second)
 
     def feed_forward_output_norm(self, block: str) -> str:
-        """Its name: files of Grok have either."""
+        """Return the tensor name of that norm; files of Grok have either of two."""
         older = f"{block}.layer_output_norm"
         is_older = f"{older}.weight" in self.tensors
         return older if is_older else f"{block}.{self.architecture.feed_forward_output_norm}"
 
     def sinks(self, name: str, heads: Heads) -> TensorInfo | None:
-        """A sink of each head, where the family or this layer has such."""
+        """Return the attention sinks [heads], if this layer has them."""
         sinks = self.architecture.sinks
         if sinks == "none" or (sinks == "some" and name not in self.tensors):
             return None
         return self.tensors.vector(name, heads.count)
 
     def layer_input(self, block: str) -> LayerInput | None:
-        """What the layer's own embedding goes through."""
+        """Return the weights that a layer's own embedding is applied with, if it has one."""
         name = "embedding_length_per_layer_input"
         width = self.keys.count_or_zero(name) if name in self.architecture.reads else 0
         if not width:
@@ -215,7 +215,7 @@ class Blocks:
         )
 
     def mixing(self, index: int) -> StreamMixing:
-        """How the streams are mixed around a block."""
+        """Return the weights that mix the residual streams around a block."""
         tensors, row, width = self.tensors, self.architecture, self.width
         block, streams = f"blk.{index}", self.architecture.streams
         rank = tensors.rows_of(f"{block}.laurel_l.weight")
@@ -232,13 +232,13 @@ class Blocks:
         )
 
     def output_scale(self, name: str) -> TensorInfo | None:
-        """A factor of the residual stream, where the layer has one."""
+        """Return the factor of the residual stream [1], if the layer has one."""
         return self.tensors.vector(name, 1) if name in self.tensors else None
 
     def query_key_norms(
         self, block: str, heads: Heads, *, is_shared: bool
     ) -> tuple[TensorInfo | Norm | None, TensorInfo | Norm | None]:
-        """Of queries and keys, where the family or this file has such."""
+        """Return the norms of queries and keys, if the family or this file has them."""
         row = self.architecture
         is_missing = f"{block}.attn_q_norm.weight" not in self.tensors
         if row.query_key_norm == "none" or (row.query_key_norm_optional and is_missing):
@@ -254,7 +254,7 @@ class Blocks:
         return query_norm, self.head_norm(f"{block}.attn_k_norm.weight", heads.kv, heads.width)
 
     def norm_by_head(self, name: str, heads: int, width: int) -> Norm:
-        """A norm of each head, with weights and maybe biases of its own."""
+        """Return a norm with separate weights, and maybe biases, for each head."""
         bias = f"{name}.bias"
         return Norm(
             self.tensors.table(f"{name}.weight", heads, width),
@@ -262,27 +262,27 @@ class Blocks:
         )
 
     def head_norm(self, name: str, heads: int, width: int) -> TensorInfo:
-        """A norm per head, or one over the heads together; after the rotation only the first."""
+        """Return a norm per head or over all heads; after the rotation only per head."""
         if self.architecture.query_key_norm == "after":
             self.tensors.folded.add(name)
             return self.tensors.vector(name, width)
         return self.tensors.vector(name, width, heads * width)
 
     def gate(self, block: str, heads: Heads) -> Linear:
-        """A factor for each value of the heads' answers, or one for each head."""
+        """Return the gate of the heads' outputs: one factor per value, or one per head."""
         name = f"{block}.attn_gate"
         rows = self.tensors.rows_of(f"{name}.weight")
         by_head, by_value = heads.count, heads.count * heads.value
         return self.tensors.linear(name, by_head if rows == by_head else by_value, self.width)
 
     def query_only(self, block: str, heads: Heads) -> tuple[Linear, ...]:
-        """The matrix of queries; the file may have others, which are not used."""
+        """Return the query matrix alone; those of keys and values may exist and are not used."""
         for name in ("attn_k", "attn_v", "attn_k_norm"):
             self.tensors.leave_out(f"{block}.{name}")
         return (self.tensors.linear(f"{block}.attn_q", heads.count * heads.width, self.width),)
 
     def query_key_value(self, block: str, heads: Heads) -> tuple[Linear, ...] | LatentAttention:
-        """Three matrices, `attn_qkv` with the rows of all, or two where values are the keys."""
+        """Return three matrices, or one fused `attn_qkv`, or two if the keys are the values."""
         if self.latent is not None:
             return self.latent.read(self.tensors, block, self.width)
         query, key = heads.count * heads.width, heads.kv * heads.width
@@ -299,10 +299,10 @@ class Blocks:
         return queries, keys, self.tensors.linear(f"{block}.attn_v", value, self.width)
 
     def feed_forward_or_experts(self, block: str) -> FeedForward | Experts:
-        """What the tensors of the block say; a family with experts has dense layers too."""
+        """Return what the block's tensors are; a family with experts may have dense layers."""
         routing = self.architecture.experts
         if routing is not None:
-            self.keys.value("leading_dense_block_count")  # the tensors say it too
+            self.keys.value("leading_dense_block_count")  # known from the tensors
         if routing is None or f"{block}.ffn_gate_inp.weight" not in self.tensors:
             return self.feed_forward(block, "", self.hidden(block))
         tensors, width = self.tensors, self.width
@@ -336,7 +336,7 @@ class Blocks:
         )
 
     def expert_latent(self, block: str) -> tuple[Linear, Linear] | None:
-        """Matrices around the experts, where these are narrower than the model."""
+        """Return the matrices before and after experts that are narrower than the model."""
         down, up = f"{block}.ffn_latent_down", f"{block}.ffn_latent_up"
         if f"{down}.weight" not in self.tensors:
             return None
@@ -347,13 +347,13 @@ class Blocks:
         )
 
     def scales_input(self, routing: Routing, used: int) -> bool:
-        """Whether a share acts on what an expert reads; only with one expert for a token."""
+        """Return whether an expert's weight scales its input; only with one expert per token."""
         if routing.scales_input and used != 1:
             self.keys.refuse("expert_used_count", f"is {used}, supported is 1")
         return routing.scales_input
 
     def hidden(self, block: str) -> int:
-        """Values between the matrices of a dense feed-forward."""
+        """Return the hidden width of a dense feed-forward; 0 if the block has none."""
         if self.architecture.layered:
             index = int(block.removeprefix("blk."))
             return self.keys.counts("feed_forward_length", None, self.layers)[index]
@@ -362,7 +362,7 @@ class Blocks:
         return self.tensors.rows_of(f"{block}.ffn_up.weight")
 
     def feed_forward(self, block: str, suffix: str, hidden: int) -> FeedForward:
-        """Gate, up and down; gate and up may be one matrix, and some families have no gate."""
+        """Return gate, up and down; gate and up may be fused, and some families have no gate."""
         gate_up: tuple[Linear, ...]
         row = self.architecture
         if hidden == 0:
@@ -387,7 +387,7 @@ class Blocks:
         )
 
     def xielu(self, block: str) -> Xielu:
-        """The numbers of a layer's activation."""
+        """Return the parameters of a layer's xIELU activation."""
         layer = int(block.removeprefix("blk."))
         positive, negative, linear, epsilon = (
             self.keys.numbers(f"xielu.{name}", self.layers)[layer]
@@ -397,5 +397,5 @@ class Blocks:
 
 
 def softplus(x: float) -> float:
-    """ln(1 + e^x)."""
+    """Return ln(1 + e^x)."""
     return float(np.logaddexp(0.0, x))

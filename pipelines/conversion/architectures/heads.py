@@ -1,4 +1,4 @@
-"""The heads of every layer, as a file gives them."""
+"""Reads the number and width of each layer's attention heads from a file's metadata."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,10 @@ def heads_of_layers(
     windows: Sequence[int],
     width: int,
 ) -> tuple[Heads, ...]:
-    """The heads of each layer; `kv` is 0 where a recurrence stands in the place of attention."""
+    """Return the heads of each layer; `kv` is 0 if the layer has no attention.
+
+    windows: sliding window of each layer, 0 for global attention. width: embedding_length.
+    """
     layers = len(windows)
     if architecture.layered:
         counts = keys.counts("attention.head_count", None, layers)
@@ -43,7 +46,7 @@ def heads_of_layers(
 
 
 def _kv_counts(keys: Keys, architecture: Architecture, heads: Sequence[int]) -> tuple[int, ...]:
-    """Key-value heads of each layer."""
+    """Return the number of key-value heads of each layer."""
     key, layers = "attention.head_count_kv", len(heads)
     is_recurrent = architecture.recurrence != "none"
     if architecture.layered or is_recurrent:

@@ -1,4 +1,4 @@
-"""A model described: all its numbers and tensors, frozen."""
+"""The description of a model: its dimensions, options and tensors. Immutable."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """The weights of a norm; without any it only normalizes."""
+    """The weights of a norm, or none if it only normalizes."""
 
     weight: TensorInfo | None
     bias: TensorInfo | None = None
 
 
 ALIBI_COLUMNS = 16
-"""Of each query and key, for the bias by distance: two, and zeros as GPU kernels want them."""
+"""Columns added to queries and keys for ALiBi: two used, and zeros to a multiple of 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Heads:
     kv: int
     """Key-value heads."""
     width: int
-    """Values of a query and a key."""
+    """Width of a query and a key."""
     value: int
-    """Values that a head answers."""
+    """Width of a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class QueryTemperature:
     length: int
     offset: int = 0
     rotated_too: bool = True
-    """Else only in layers that are not rotated."""
+    """Whether it also applies in layers with rotary embedding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +73,11 @@ class LatentAttention:
     """
 
     query: tuple[Linear, ...]
-    """To the queries of all heads; of two matrices the first narrows."""
+    """Projects to the queries of all heads: one matrix, or two of low rank."""
     query_norm: TensorInfo | None
     """Between the two."""
     latent: Linear
-    """To the latent and, behind it, the shared part of the key."""
+    """Projects to the latent followed by the shared part of the key."""
     latent_norm: TensorInfo
     key_value: tuple[Linear, ...]
     """From the latent: one matrix with the plain keys and the values of each head in turn, or two
@@ -118,22 +118,22 @@ class DeltaNet:
     """The gated delta rule (Yang, Kautz and Hatamizadeh, "Gated Delta Networks", 2024)."""
 
     projection: Linear
-    """To queries, keys and values of all heads, which are convolved and activated."""
+    """Projects to queries, keys and values of all heads, before convolution and activation."""
     gate: Linear
-    """To what the normed answers are multiplied with, activated."""
+    """Projects to the gate of the normed outputs."""
     alpha_beta: tuple[Linear, ...]
-    """To alpha and to beta of each head, or one with both: for each key head betas, then alphas."""
+    """Project to alpha and beta of each head, or one fused: per key head betas, then alphas."""
     taps: TensorInfo
     """[columns of the projection, taps]"""
     decay: TensorInfo
     step_bias: TensorInfo
     norm: TensorInfo
-    """[width of a head], of the answers."""
+    """[width of a head]: of the outputs."""
     heads: int
     key_heads: int
     head_dim: int
     is_interleaved: bool
-    """Whether heads that share a key lie side by side."""
+    """Whether heads that share a key are adjacent."""
     output: Linear
 
     @property
@@ -160,7 +160,7 @@ class StateSpace:
     skip: TensorInfo
     step_bias: TensorInfo
     norm: TensorInfo | None
-    """[groups, channels of a group], of the gated answers."""
+    """[groups, channels of a group]: of the gated outputs."""
     heads: int
     groups: int
     state_size: int
@@ -197,24 +197,24 @@ class FeedForward:
     down: Linear
     is_gated: bool = True
     norm: TensorInfo | None = None
-    """Of what goes into `down`."""
+    """Of the input of `down`."""
     xielu: Xielu | None = None
     """The activation of this layer, in place of the model's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertSelection:
-    """How a router's logits give the selected experts and their shares. Immutable."""
+    """How a router's logits select experts and give their weights. Immutable."""
 
     experts: int
     used: int
     gating: Literal["softmax", "sigmoid"] = "softmax"
-    """What makes probabilities of the logits."""
+    """How logits become probabilities."""
     renormalized: bool
-    """Shares are divided by their sum over the selected experts."""
+    """Whether the selected experts' weights are divided by their sum."""
     scale: float
     selection_bias: TensorInfo | None = None
-    """[experts]: added to the probabilities for the selection, not for the shares."""
+    """[experts]: added to the probabilities for the selection, not for the weights."""
     groups: int = 1
     groups_used: int = 1
     """Number of groups that experts are selected from: the best of `groups` equal ones."""
@@ -222,7 +222,7 @@ class ExpertSelection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
-    """The sum of what the experts answer that a router chooses, times their shares."""
+    """A mixture of experts: the weighted sum of the outputs of the selected experts."""
 
     router: Linear
     gate: Linear | None
@@ -232,15 +232,15 @@ class Experts:
     selection: ExpertSelection
     activation: Literal["silu", "gelu", "clamped_silu", "relu_squared"]
     latent: tuple[Linear, Linear] | None
-    """To the narrower values that experts read, and back from what they answer."""
+    """Projections to the narrower input of the experts, and back from their output."""
     shared: FeedForward | None
     """Added for every token."""
     blend: float
     """Factor of that sum."""
     scales_input: bool
-    """The only expert of a token reads its input times the sigmoid of its logit."""
+    """Whether the only expert of a token reads its input times the sigmoid of its logit."""
     shared_gate: TensorInfo | None
-    """[C]: the shared answer is multiplied by the sigmoid of its product with the input."""
+    """[C]: the shared expert's output is multiplied by the sigmoid of a product with the input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,7 @@ class LayerEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Matrices [streams - 1, C, C] to and from the streams beside the first (AltUp, 2301.13310)."""
+    """Matrices [streams - 1, C, C] to and from the streams after the first (arXiv 2301.13310)."""
 
     count: int
     projection: Linear
@@ -278,7 +278,7 @@ class StreamMixing:
     left: Linear
     right: Linear
     bypass_norm: Norm
-    """norm(right(left(x))) + x stands beside attention (LAuReL, arXiv 2411.07501)."""
+    """norm(right(left(x))) + x is added to attention (LAuReL, arXiv 2411.07501)."""
     cutoff: float
     """Standard deviations above the mean below which gates are closed; 0 for none."""
 
@@ -308,16 +308,16 @@ class Layer:
     """A Norm is a LayerNorm of each head, with [heads, width] weights."""
     sinks: TensorInfo | None
     recurrence: Recurrence | None = None
-    """What stands in the place of attention, or beside it."""
+    """Replaces attention, or is added to it if the layer has both."""
     gate: Linear | None = None
-    """To what the heads' answers are multiplied with, after a sigmoid: a factor for each value, or
-    one for each head."""
+    """Projects to the gate of the heads' outputs, before a sigmoid: a factor for each value, or one
+    for each head."""
     has_query_gate: bool = False
-    """Whether the queries' matrix has the rows of such a gate too, behind those of each head."""
+    """Whether the query matrix contains such a gate, after each head's query rows."""
     attention_inner_norm: TensorInfo | None = None
-    """Of what goes into `attention_output`."""
+    """Of the input of `attention_output`."""
     attention_output: Linear | None
-    """Behind attention, or nothing in its place; None where there is neither."""
+    """Applied to the output of attention, or to the input if there is none; None: absent."""
     attention_output_norm: Norm | None
     feed_forward_norm: Norm | None
     feed_forward: FeedForward | Experts | None
@@ -327,18 +327,18 @@ class Layer:
     beside: Experts | None = None
     """Experts that read the block's own input through that norm."""
     stream_norm: Norm | None = None
-    """Of the residual stream behind the block."""
+    """Of the residual stream after the block."""
     layer_input: LayerInput | None = None
     mixing: StreamMixing | None = None
     output_scale: TensorInfo | None = None
-    """[1]: factor of the residual stream behind the block."""
+    """[1]: factor of the residual stream after the block."""
     rotary: Rotary
     window: int
     """Positions a token attends to, itself included; 0 for all."""
 
     @property
     def has_attention(self) -> bool:
-        """Whether the layer attends."""
+        """Whether the layer has attention."""
         return self.query_key_value != ()
 
     @property
@@ -347,7 +347,7 @@ class Layer:
         return self.has_attention and self.reads_pages_of is None
 
     def tensors(self) -> tuple[TensorInfo, ...]:
-        """Every tensor of the block."""
+        """Return every tensor of the block."""
         return tuple(info for name in self.__slots__ for info in _tensors(getattr(self, name)))
 
 
@@ -371,7 +371,7 @@ def _tensors(part: object) -> Iterator[TensorInfo]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A model this build can run. Immutable."""
+    """A model that this version can run. Immutable."""
 
     architecture: str
     parameters: int
@@ -386,20 +386,19 @@ class ModelSpec:
     norm_kind: Literal["rms", "layer"]
     epsilon: float
     is_parallel: bool
-    """Attention and feed-forward read the same values, side by side: one norm of them, or each its
-    own."""
+    """Whether attention and feed-forward read the same input, through one norm or one each."""
     norm_follows_rotary: bool
-    """Queries and keys are normalized after their rotation."""
+    """Whether queries and keys are normalized after their rotation."""
     normalizes_values: bool
-    """Values are normalized, without weights."""
+    """Whether values are normalized, without weights."""
     value_scale: float
-    """Factor of what the heads answer."""
+    """Factor of the heads' outputs."""
     attention_scale: float
     attention_softcap: float
     alibi: float
     """Largest exponent of ALiBi's slopes (arXiv 2108.12409); 0 for none."""
     unit_query_key_norm: bool
-    """Queries and keys of rotated layers are normalized without weights."""
+    """Whether queries and keys of rotated layers are normalized without weights."""
     query_temperature: QueryTemperature | None
     clamp: float
     """Queries, keys and values stay within plus and minus this; 0 for no bounds."""
@@ -419,7 +418,7 @@ class ModelSpec:
     layers: tuple[Layer, ...]
     output_norm: Norm
     output: Linear
-    """Its weight is the embedding itself where the file has no `output.weight`."""
+    """Its weight is the embedding if the file has no `output.weight`."""
     folded: frozenset[str]
     """Tensors used up at conversion, such as rope_freqs.weight; the graph does not read them."""
 
@@ -436,5 +435,5 @@ class ModelSpec:
 
     @property
     def has_experts(self) -> bool:
-        """Whether tokens choose between experts in some layer."""
+        """Whether some layer is a mixture of experts."""
         return any(isinstance(layer.feed_forward, Experts) for layer in self.layers)
