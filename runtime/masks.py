@@ -18,27 +18,29 @@ class StepMasks:
 
     def __init__(self, made: dict[Sequence, "NDArray[np.bool_] | BaseException"]) -> None:
         self._made = made
+        self._allowed: AllowedLogits | None = None
 
-    def applied(
-        self, row: PlannedRow, guesses: int, logits: Logits, place: int
-    ) -> tuple[Logits, int]:
-        """Return the logits, and the index in them, of a row after a number of drafted tokens.
+    def applied(self, row: PlannedRow, guesses: int, logits: Logits, place: int) -> Logits:
+        """Return the step's logits, held at `place` to what follows a number of drafted tokens.
 
-        They are the step's own if the row has no grammar. Raises GrammarFailed, or the exception
-        raised when the mask was made.
+        All rows of a step get the same object, so that they are sampled together. Raises
+        GrammarFailed, or the exception raised when the mask was made.
         """
-        if row.sequence.matcher is None:
-            return logits, place
+        if not self._made:
+            return logits
+        if self._allowed is None:
+            self._allowed = AllowedLogits(logits)
+        if row.sequence.matcher is None or not logits.finite[place]:
+            return self._allowed
         made = self._made[row.sequence]
         if isinstance(made, BaseException):
             raise made
-        if not logits.finite[place]:
-            return logits, place
-        mask = made[guesses][: logits.vocabulary_size]
+        mask = made[guesses]
         # Logits beyond the vocabulary are padding, which no grammar allows.
-        if not mask.any():
+        if not mask[: logits.vocabulary_size].any():
             raise GrammarFailed("the grammar allows no token of this model")
-        return AllowedLogits(logits, place, mask), 0
+        self._allowed.allow(place, mask)
+        return self._allowed
 
 
 class MaskMaker:

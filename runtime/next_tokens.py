@@ -38,8 +38,9 @@ def next_tokens(
                 if live.thought_limit is not None and live.thought_limit.forced is not None:
                     tokens[index] = live.thought_limit.forced
                     continue
-                allowed = masks.applied(row, drafted, logits, starts[index] + drafted)
-                asked[index] = live.sampler, *allowed
+                place = starts[index] + drafted
+                allowed = masks.applied(row, drafted, logits, place)
+                asked[index] = live.sampler, allowed, place
             except BaseException as problem:
                 tokens[index] = problem
         tokens.update(zip(asked, sample(list(asked.values())), strict=True))

@@ -1,7 +1,8 @@
 """Logits of a step and the parameters of a request to the request's next token."""
 
+from runtime.sampling.allowed import AllowedLogits
 from runtime.sampling.breakers import BreakerTable, SequenceBreakers
-from runtime.sampling.logits import AllowedLogits, Best, Logits, StepLogits
+from runtime.sampling.logits import Best, Logits, StepLogits
 from runtime.sampling.logprobs import TokenLogprobs, token_logprobs
 from runtime.sampling.parameters import (
     BIASES,

@@ -108,37 +108,6 @@ class StepLogits:
         return maxima
 
 
-class AllowedLogits:
-    """One row of logits, of which only some tokens are allowed. Owned by the engine thread.
-
-    All others have a logit of minus infinity and never come up among the best.
-    """
-
-    def __init__(self, logits: Logits, row: int, mask: NDArray[np.bool_]) -> None:
-        """mask: whether each token is allowed, one at least; those behind its end are not."""
-        self._own = logits.row(row)
-        self.vocabulary_size = len(self._own)
-        self._mask = np.zeros(self.vocabulary_size, bool)
-        self._mask[: len(mask)] = mask[: self.vocabulary_size]
-        self._tokens = np.flatnonzero(self._mask)
-        self._allowed = StepLogits(self._own[np.newaxis, self._tokens])
-        self.likeliest: list[int] = [int(self._tokens[self._allowed.likeliest[0]])]
-        self.finite = self._allowed.finite
-
-    def row(self, row: int) -> NDArray[np.float32]:
-        """Every logit of the row [V]."""
-        return np.where(self._mask, self._own, np.float32(-np.inf))
-
-    def at(self, row: int, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The logits of some tokens."""
-        return np.where(self._mask[tokens], self._own[tokens], np.float32(-np.inf))
-
-    def best(self, rows: Sequence[int], count: int) -> Best:
-        """Return the `count` largest allowed ones; all if there are fewer."""
-        places, values = self._allowed.best(rows, count)
-        return self._tokens[places], values
-
-
 def sorted_best(tokens: NDArray[np.int64], values: NDArray[np.float32]) -> Best:
     """Tokens and logits [R, N], largest first; of equal ones the lowest id first.
 

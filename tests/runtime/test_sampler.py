@@ -235,9 +235,26 @@ def test_of_allowed_tokens_those_are_drawn_that_minus_infinity_elsewhere_gives(
         penalty = 1.5 if penalized else 1.0
         wanted = SamplingParameters(seed=seed, repetition_penalty=penalty, **fields)
         prompt = [5, 5, *sorted(allowed & set(range(700)))[:20]]
-        masked = AllowedLogits(StepLogits(logits[np.newaxis]), 0, mask)
+        masked = AllowedLogits(StepLogits(logits[np.newaxis]))
+        masked.allow(0, mask)
         expected = Sampler(wanted, prompt).sample(StepLogits(elsewhere[np.newaxis]), 0)
         assert Sampler(wanted, prompt).sample(masked, 0) == expected
+
+
+@given(st.lists(rows_of(200), min_size=3, max_size=3), st.data())
+def test_rows_with_and_without_a_mask_are_sampled_together(
+    rows: list[np.ndarray], data: st.DataObject
+) -> None:
+    tokens = data.draw(st.sets(st.integers(0, 149), min_size=1))
+    shorter = np.isin(np.arange(150), sorted(tokens))
+    step = AllowedLogits(StepLogits(np.stack(rows)))
+    step.allow(1, shorter)
+    rows[1] = np.where(np.isin(np.arange(200), sorted(tokens)), rows[1], np.float32(-np.inf))
+    for fields in ({}, {"top_k": 5}, {"top_k": 0, "top_p": 1.0}, {"temperature": 0.0}):
+        wanted = SamplingParameters(seed=3, **fields)
+        together = sample([(Sampler(wanted), step, row) for row in range(3)])
+        alone = [Sampler(wanted).sample(StepLogits(row[np.newaxis]), 0) for row in rows]
+        assert together == alone
 
 
 def test_what_goes_wrong_with_one_row_ends_that_row_alone() -> None:
