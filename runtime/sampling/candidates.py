@@ -4,32 +4,16 @@ The rules are those of llama.cpp's samplers. Each row is computed as if it were 
 its likeliest token on, whatever stands beside it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.sampling.parameters import (
-    MAX_XTC_THRESHOLD,
-    MIN_TEMPERATURE,
-    SamplingParameters,
-)
+from runtime.sampling.parameters import MAX_INTEGER, MIN_TEMPERATURE, SamplingParameters
 
-NUMBERS = (
-    "temperature",
-    "dynatemp_range",
-    "dynatemp_exponent",
-    "top_k",
-    "top_p",
-    "min_p",
-    "typical_p",
-    "top_n_sigma",
-    "xtc_probability",
-    "xtc_threshold",
-)
 Floats = NDArray[np.float64]
+Integers = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +34,8 @@ class Totals:
 class Candidates:
     """Tokens of several rows that may be drawn, the likeliest first. Owned by the engine thread.
 
-    A logit of minus infinity is that of a token that is left out. Where a row is open, all tokens
-    behind its last candidate may be drawn as well: it is settled once they are left out.
+    The first `counts` of a row are left. Where a row is open, all tokens behind its last candidate
+    may be drawn as well: it is settled once they are left out.
     """
 
     def __init__(
@@ -66,180 +50,238 @@ class Candidates:
         """tokens, logits [R, K], sorted; chances: of the draw and of XTC, 0 to 1 each."""
         self.tokens = tokens
         self.logits = logits
-        self.is_open = is_open
+        self.counts: Integers = (logits > -np.inf).sum(axis=1)
+        self._is_open = is_open & (self.counts == tokens.shape[1])
         self._lacks = np.zeros(len(is_open), bool)
         """Whether a sampler would have had to see what is behind the last candidate."""
-        numbers = np.array(list(map(attrgetter(*NUMBERS), parameters)), np.float64)
-        columns: list[Floats] = list(numbers.T[:, :, np.newaxis])
-        self._numbers = dict(zip(NUMBERS, columns, strict=True))
-        known = np.array([(each.deviation, each.mass, each.gap) for each in totals], np.float64)
-        self._deviation, self._mass, self._gap = known.T[:, :, np.newaxis]
-        self._chance, self._xtc_chance = np.array(chances, np.float64).T[:, :, np.newaxis]
+        self._parameters = parameters
+        self._totals = totals
+        self._chances = chances
+        self._rows = np.arange(len(tokens))
+        self._known_weights: NDArray[np.float32] | None = None
+        self._known_sums: Floats | None = None
 
     def apply(self, samplers: Sequence[str]) -> None:
         """Apply the samplers in order."""
-        for name in samplers:
-            if name in SAMPLERS:
-                SAMPLERS[name](self)
+        # A difference that is too large for float32 is minus infinity, which weighs 0.
+        with np.errstate(over="ignore"):
+            for name in samplers:
+                if name in SAMPLERS:
+                    SAMPLERS[name](self)
 
     @property
     def is_settled(self) -> NDArray[np.bool_]:
         """Whether what is left of each row is what would be left of all its tokens [R]."""
-        return ~(self.is_open | self._lacks)
+        settled: NDArray[np.bool_] = ~(self._is_open | self._lacks)
+        return settled
 
     def drawn(self) -> list[int]:
         """Draw a token of each row."""
-        mass = _cumulative(self._weights())
-        total = mass[:, -1:]
+        with np.errstate(over="ignore"):
+            sums = self._sums
+        total = self._last(sums)[:, np.newaxis]
+        chance = np.array([chance for chance, _ in self._chances])[:, np.newaxis]
         # After the last token with weight there is only the rounding error of the draw.
-        place = np.minimum((mass <= self._chance * total).sum(1), (mass < total).sum(1))
-        tokens: list[int] = self.tokens[np.arange(len(place)), place].tolist()
+        place = np.minimum((sums <= chance * total).sum(axis=1), (sums < total).sum(axis=1))
+        tokens: list[int] = self.tokens[self._rows, place].tolist()
         return tokens
 
     def top_n_sigma(self) -> None:
         """Drop tokens further below the largest logit than this many standard deviations."""
-        count = self._numbers["top_n_sigma"]
-        if not (count > 0).any():
+        if all(each.top_n_sigma <= 0 for each in self._parameters):
             return
-        is_unknown = np.isnan(self._deviation)
-        deviation = self._deviation
-        if is_unknown.any():
+        # Off is infinitely many of them.
+        width = self._numbers(
+            each.top_n_sigma if each.top_n_sigma > 0 else np.inf for each in self._parameters
+        )
+        deviation = self._numbers(each.deviation for each in self._totals)
+        if (is_unknown := np.isnan(deviation)).any():
             deviation = np.where(is_unknown, self._own_deviation(), deviation)
-        least = self._largest - count * deviation
-        self._keep((count <= 0) | (self.logits >= least))
+        with np.errstate(invalid="ignore"):
+            least = self.logits[:, :1] - width * deviation
+            # No deviation, times infinity, is no number and no bound either.
+            count = self.tokens.shape[1] - (self.logits < least).sum(axis=1)
+        self._cut(np.minimum(self.counts, count))
 
     def top_k(self) -> None:
         """Drop all but this many of the most likely."""
-        count = self._numbers["top_k"]
-        self._keep((count == 0) | (np.cumsum(self._is_kept, axis=1) <= count))
-        last = int(np.flatnonzero(self._is_kept.any(axis=0))[-1]) + 1
-        self.tokens, self.logits = self.tokens[:, :last], self.logits[:, :last]
+        most = [each.top_k or MAX_INTEGER for each in self._parameters]
+        self._cut(np.minimum(self.counts, most))
+        self._narrow(int(self.counts.max()))
 
     def typical_p(self) -> None:
         """Leave out tokens whose surprise is far from the expected one, down to a mass.
 
         Both are relative to the likeliest token's, so the logarithm of the sum cancels out.
         """
-        share = self._numbers["typical_p"]
-        if not (share < 1).any():
+        if all(each.typical_p >= 1 for each in self._parameters):
             return
-        weights, gaps = self._weights(), self._gaps()
-        mass = self._total(weights)
-        expected = self._expected_gap(weights, gaps)
-        distances = np.where(self._is_kept, np.abs(gaps - expected), np.inf)
+        share = self._numbers(each.typical_p for each in self._parameters)
+        acts = share < 1
+        gaps = self._gaps()
+        expected = self._expected_gap(gaps)
+        distances = np.where(self._is_left, np.abs(gaps - expected), np.inf)
         order = np.argsort(distances, axis=1, kind="stable")
-        before = _before(_cumulative(np.take_along_axis(weights, order, axis=1)))
-        kept = np.empty_like(before, bool)
-        np.put_along_axis(kept, order, before <= share * mass, axis=1)
+        sums = _cumulative(self._weights[self._rows[:, np.newaxis], order])
+        count = 1 + (sums[:, :-1] <= share * self._total()).sum(axis=1)
+        kept = np.minimum(self.counts, count)
         # Tokens that are less likely are further away, unless they come closer at first.
-        comes_closer = gaps[:, -1:] < expected
-        self._keep((share >= 1) | kept, may_return=comes_closer & (share < 1))
-        self._needs_all(share < 1)
+        is_last_kept = (order == order.shape[1] - 1).argmax(axis=1) < kept
+        may_return = gaps[:, -1] < expected[:, 0]
+        self._is_open &= ~acts[:, 0] | is_last_kept | may_return
+        self._needs_all(acts[:, 0])
+        places = np.where(acts, order, self._columns)
+        kept = np.where(acts[:, 0], kept, self.counts)
+        places = np.where(self._columns < kept[:, np.newaxis], places, places.shape[1] - 1)
+        self._take(np.sort(places, axis=1), kept)
 
     def top_p(self) -> None:
         """Leave out all but the smallest set of the likeliest that reaches a mass."""
-        share = self._numbers["top_p"]
-        if not (share < 1).any():
+        if all(each.top_p >= 1 for each in self._parameters):
             return
-        weights = self._weights()
-        before = _before(_cumulative(weights))
-        is_first = np.cumsum(self._is_kept, axis=1) == 1
-        self._keep((share >= 1) | is_first | (before < share * self._total(weights)))
+        share = self._numbers(each.top_p for each in self._parameters)
+        count = 1 + (self._sums[:, :-1] < share * self._total()).sum(axis=1)
+        self._cut(np.minimum(self.counts, np.where(share[:, 0] < 1, count, self.counts)))
 
     def min_p(self) -> None:
         """Leave out tokens that are less likely than a share of the likeliest."""
-        share = self._numbers["min_p"].astype(np.float32)
-        if not (share > 0).any():
+        if all(each.min_p <= 0 for each in self._parameters):
             return
+        share = self._numbers(each.min_p for each in self._parameters).astype(np.float32)
         with np.errstate(divide="ignore"):
-            least = self._largest + np.log(share)
-        self._keep((share <= 0) | (self.logits >= least))
+            least = self.logits[:, :1] + np.log(share)
+        self._cut(np.minimum(self.counts, (self.logits >= least).sum(axis=1)))
 
     def xtc(self) -> None:
         """Drop all likely tokens but the last of them, with a given probability (XTC)."""
-        probability, threshold = self._numbers["xtc_probability"], self._numbers["xtc_threshold"]
-        acts = (probability > 0) & (threshold <= MAX_XTC_THRESHOLD)
-        acts &= self._xtc_chance <= probability
+        acts = np.array(
+            [
+                each.leaves_out_likely and chance <= each.xtc_probability
+                for each, (_, chance) in zip(self._parameters, self._chances, strict=True)
+            ]
+        )
         if not acts.any():
             return
         self._needs_all(acts)
-        weights = self._weights()
-        is_likely = self._is_kept & (weights >= threshold * self._total(weights))
-        likely = np.cumsum(is_likely, axis=1)
-        self._keep(~(acts & is_likely & (likely < likely[:, -1:])))
+        threshold = self._numbers(each.xtc_threshold for each in self._parameters)
+        likely = (self._weights >= threshold * self._total()).sum(axis=1)
+        dropped = np.where(acts, np.maximum(np.minimum(likely, self.counts) - 1, 0), 0)
+        places = self._columns + dropped[:, np.newaxis]
+        self._take(np.minimum(places, places.shape[1] - 1), self.counts - dropped)
 
     def temperature(self) -> None:
         """Divide the logits, relative to the largest; at temperature 0 drop all others."""
         temperature = self._temperatures()
+        if (temperature == 1).all():
+            return
         is_cold = temperature < MIN_TEMPERATURE
-        self._keep(~is_cold | (np.cumsum(self._is_kept, axis=1) == 1))
-        divisor = np.where(is_cold, 1.0, temperature).astype(np.float32)
-        # A difference that is too large for float32 is minus infinity, which weighs 0.
-        with np.errstate(over="ignore"):
-            self.logits = (self.logits - self._largest) / divisor
+        if is_cold.any():
+            self._cut(np.where(is_cold[:, 0], 1, self.counts))
+            temperature = np.where(is_cold, 1.0, temperature)
+        gaps: NDArray[np.float32] = self.logits - self.logits[:, :1]
+        divisor: NDArray[np.float32] = temperature.astype(np.float32)
+        self.logits = np.divide(gaps, divisor)
+        self._known_weights = self._known_sums = None
 
     def _temperatures(self) -> Floats:
         """Return each row's temperature, which may depend on the entropy of its tokens."""
-        middle, width = self._numbers["temperature"], self._numbers["dynatemp_range"]
-        if not (width > 0).any():
+        middle = self._numbers(each.temperature for each in self._parameters)
+        if all(each.dynatemp_range <= 0 for each in self._parameters):
             return middle
-        self._needs_all(width > 0)
-        weights = self._weights()
-        mass = self._total(weights)
-        entropy = np.log(mass) + self._expected_gap(weights, self._gaps())
-        count = self._is_kept.sum(axis=1, keepdims=True)
+        width = self._numbers(each.dynatemp_range for each in self._parameters)
+        exponent = self._numbers(each.dynatemp_exponent for each in self._parameters)
+        self._needs_all(width[:, 0] > 0)
+        entropy = np.log(self._total()) + self._expected_gap(self._gaps())
+        count = self.counts[:, np.newaxis]
         share = np.maximum(entropy, 0.0) / np.log(np.maximum(count, 2))
         low, high = np.maximum(0.0, middle - width), middle + width
-        found: Floats = low + (high - low) * share ** self._numbers["dynatemp_exponent"]
-        temperatures: Floats = np.where((width > 0) & (count > 1), found, middle)
-        return temperatures
+        found: Floats = low + (high - low) * share**exponent
+        return np.where((width > 0) & (count > 1), found, middle)
 
     def _own_deviation(self) -> Floats:
         """The standard deviation of the candidates' logits."""
-        count = self._is_kept.sum(axis=1, keepdims=True)
+        count = self.counts[:, np.newaxis]
         gaps = self._gaps()
-        distances = np.where(self._is_kept, gaps - _cumulative(gaps)[:, -1:] / count, 0.0)
+        distances = np.where(self._is_left, gaps - _cumulative(gaps)[:, -1:] / count, 0.0)
         deviation: Floats = np.sqrt(_cumulative(distances**2)[:, -1:] / count)
         return deviation
 
     @property
-    def _is_kept(self) -> NDArray[np.bool_]:
-        kept: NDArray[np.bool_] = self.logits > -np.inf
-        return kept
+    def _columns(self) -> Integers:
+        return np.arange(self.tokens.shape[1])
 
     @property
-    def _largest(self) -> NDArray[np.float32]:
-        largest: NDArray[np.float32] = self.logits.max(axis=1, keepdims=True)
-        return largest
+    def _is_left(self) -> NDArray[np.bool_]:
+        left: NDArray[np.bool_] = self._columns < self.counts[:, np.newaxis]
+        return left
 
+    @property
     def _weights(self) -> NDArray[np.float32]:
-        """Return the weights of tokens, relative to the most likely, whose weight is 1."""
-        with np.errstate(over="ignore"):
-            weights: NDArray[np.float32] = np.exp(self.logits - self._largest)
-        return weights
+        """The weights of candidates, left or not, relative to the likeliest, which weighs 1."""
+        if self._known_weights is None:
+            weights: NDArray[np.float32] = np.exp(self.logits - self.logits[:, :1])
+            self._known_weights = weights
+        return self._known_weights
+
+    @property
+    def _sums(self) -> Floats:
+        """The weights of candidates up to each."""
+        if self._known_sums is None:
+            self._known_sums = _cumulative(self._weights)
+        return self._known_sums
 
     def _gaps(self) -> Floats:
         """Return the distance of logits below the largest; 0 for a dropped token."""
-        with np.errstate(over="ignore"):
-            gaps = (self._largest - self.logits).astype(np.float64)
-        return np.where(self._is_kept, gaps, 0.0)
+        logits = np.where(self._is_left, self.logits, self.logits[:, :1]).astype(np.float64)
+        gaps: Floats = logits[:, :1] - logits
+        return gaps
 
-    def _total(self, weights: NDArray[np.float32]) -> Floats:
-        """The sum of a row's weights, with those of tokens behind the candidates."""
-        return np.where(self.is_open[:, np.newaxis], self._mass, _cumulative(weights)[:, -1:])
+    def _total(self) -> Floats:
+        """The sum of a row's weights, with those of tokens behind the candidates [R, 1]."""
+        total = self._last(self._sums)
+        if self._is_open.any():
+            total = np.where(self._is_open, [each.mass for each in self._totals], total)
+        return total[:, np.newaxis]
 
-    def _expected_gap(self, weights: NDArray[np.float32], gaps: Floats) -> Floats:
-        own: Floats = _cumulative(weights * gaps)[:, -1:] / _cumulative(weights)[:, -1:]
-        return np.where(self.is_open[:, np.newaxis], self._gap, own)
+    def _expected_gap(self, gaps: Floats) -> Floats:
+        """The mean of gaps, weighted by probabilities [R, 1]."""
+        own = self._last(_cumulative(self._weights * gaps)) / self._last(self._sums)
+        if self._is_open.any():
+            own = np.where(self._is_open, [each.gap for each in self._totals], own)
+        return own[:, np.newaxis]
+
+    def _last(self, sums: Floats) -> Floats:
+        """The sum up to the last token that is left [R]."""
+        last: Floats = sums[self._rows, self.counts - 1]
+        return last
+
+    def _numbers(self, values: Iterable[float]) -> Floats:
+        """One number for each row [R, 1]."""
+        return np.fromiter(values, np.float64, len(self._rows))[:, np.newaxis]
 
     def _needs_all(self, rows: NDArray[np.bool_]) -> None:
-        """Note the rows [R, 1] that must not be open from here on."""
-        self._lacks = self._lacks | (self.is_open & rows[:, 0])
+        """Note the rows [R] that must not be open from here on."""
+        self._lacks |= self._is_open & rows
 
-    def _keep(self, kept: NDArray[np.bool_], may_return: NDArray[np.bool_] | bool = False) -> None:
-        """Drop the others; with its last candidate a row loses those after it."""
-        self.logits = np.where(kept, self.logits, np.float32(-np.inf))
-        self.is_open = self.is_open & (kept[:, -1:] | may_return)[:, 0]
+    def _cut(self, counts: Integers) -> None:
+        """Leave this many; with its last candidate a row loses those after it."""
+        self.counts = counts
+        self._is_open &= counts == self.tokens.shape[1]
+
+    def _narrow(self, width: int) -> None:
+        """Forget the candidates from a column on, which no row has left."""
+        self.tokens, self.logits = self.tokens[:, :width], self.logits[:, :width]
+        if self._known_weights is not None:
+            self._known_weights = self._known_weights[:, :width]
+        if self._known_sums is not None:
+            self._known_sums = self._known_sums[:, :width]
+
+    def _take(self, places: Integers, counts: Integers) -> None:
+        """Leave the first `counts` of the candidates at these places [R, K]."""
+        self.tokens = self.tokens[self._rows[:, np.newaxis], places]
+        self.logits = self.logits[self._rows[:, np.newaxis], places]
+        self.counts = counts
+        self._known_weights = self._known_sums = None
 
 
 SAMPLERS: Mapping[str, Callable[[Candidates], None]] = {
@@ -258,8 +300,3 @@ def _cumulative(values: NDArray[np.float32] | Floats) -> Floats:
     """Return cumulative sums of each row: later values do not change them."""
     sums: Floats = np.cumsum(values, axis=1, dtype=np.float64)
     return sums
-
-
-def _before(sums: Floats) -> Floats:
-    """Return the sum before each."""
-    return np.concatenate([np.zeros((len(sums), 1)), sums[:, :-1]], axis=1)

@@ -32,11 +32,13 @@ class Repetitions:
         self._breaks = _Breaks(parameters.breakers)
         said = list(prompt)[-last:] if last > 0 else list(prompt)
         self._count = len(said)
-        self._said = np.zeros(max(FIRST_CAPACITY, 2 * len(said)), np.int64)
+        self._said = np.zeros(max(FIRST_CAPACITY, 2 * len(said)), np.int32)
         self._said[: len(said)] = said
-        self._lengths = np.zeros(len(self._said), np.int64)
-        """How many tokens up to each one are those at the end, too."""
-        self._lengths[: len(said)] = _lengths(said)
+        self._lengths = np.zeros(len(self._said), np.int32)
+        """Entry d - 1: how many tokens up to the one d before the last are those at the end, too.
+
+        A further token leaves each where it is, one longer or gone."""
+        self._lengths[: max(0, len(said) - 1)] = _lengths(said)[1:]
         for token in said:
             self._breaks.accept(token)
 
@@ -46,39 +48,34 @@ class Repetitions:
         if count == len(self._said):
             self._said = np.concatenate([self._said, np.zeros_like(self._said)])
             self._lengths = np.concatenate([self._lengths, np.zeros_like(self._lengths)])
-        first = self._first
-        lengths = np.empty(count - first, np.int64)
-        lengths[1:] = self._lengths[first : max(first, count - 1)]
-        lengths[:1] = 0
+        before = self._said[self._first : count]
+        lengths = self._lengths[: len(before)]
         lengths += 1
-        lengths *= self._said[first:count] == token
-        self._lengths[first:count] = lengths
+        lengths *= before[::-1] == token
         self._said[count] = token
-        self._lengths[count] = 0
         self._count += 1
         self._breaks.accept(token)
 
     def penalties(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Tokens and what is to be taken from their logits."""
-        first, count = self._first, self._count
-        limit = min(count - first, self._breaks.since)
-        if count - first <= self._allowed or limit < self._allowed:
+        count = self._count
+        size = count - self._first
+        limit = min(size, self._breaks.since)
+        if size <= self._allowed or limit < self._allowed:
             return _NONE
-        lengths = self._lengths[first : count - 1]
-        places = np.flatnonzero(lengths >= self._allowed)
+        (places,) = (self._lengths[: size - 1] >= self._allowed).nonzero()
         if not places.size:
             return _NONE
         # What reaches over the window's beginning or a breaker is not counted.
-        lengths = np.minimum(np.minimum(lengths[places], limit), places + 1)
+        lengths = np.minimum(np.minimum(self._lengths[places], limit), size - 1 - places)
         is_long = lengths >= self._allowed
-        tokens, lengths = self._said[first + 1 + places[is_long]], lengths[is_long]
+        tokens, lengths = self._said[count - 1 - places[is_long]], lengths[is_long]
         order = np.argsort(lengths, kind="stable")
         longest = dict(zip(tokens[order].tolist(), lengths[order].tolist(), strict=True))
         for breaker in longest.keys() & self._single:
             del longest[breaker]
-        tokens = np.fromiter(longest.keys(), np.int64, len(longest))
-        lengths = np.fromiter(longest.values(), np.int64, len(longest))
-        return tokens, self._amounts(lengths - self._allowed)
+        exponents = np.fromiter(longest.values(), np.int64, len(longest)) - self._allowed
+        return np.fromiter(longest.keys(), np.int64, len(longest)), self._amounts(exponents)
 
     @property
     def _first(self) -> int:
@@ -133,7 +130,7 @@ class _Breaks:
 
 
 def _lengths(said: Sequence[int]) -> list[int]:
-    """For each place, how many tokens up to it are those at the end (the Z algorithm, reversed)."""
+    """For each distance from the end, how many tokens up to there are those at the end (Z)."""
     count = len(said)
     backward = said[::-1]
     lengths = [0] * count
@@ -147,4 +144,4 @@ def _lengths(said: Sequence[int]) -> list[int]:
         lengths[place] = length
         if place + length > right:
             left, right = place, place + length
-    return lengths[::-1]
+    return lengths

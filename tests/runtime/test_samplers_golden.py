@@ -32,10 +32,10 @@ def left(case: dict[str, Any], values: np.ndarray) -> dict[int, float]:
         _change([row])
     candidates = _candidates([row], SIZE)
     candidates.apply(row.parameters.samplers)
-    weights = np.exp(candidates.logits[0].astype(np.float64))
+    count = candidates.counts[0]
+    weights = np.exp(candidates.logits[0, :count].astype(np.float64))
     weights /= weights.sum()
-    shares = zip(candidates.tokens[0].tolist(), weights.tolist(), strict=True)
-    return {token: share for token, share in shares if share > 0}
+    return dict(zip(candidates.tokens[0, :count].tolist(), weights.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("index", range(len(DISTRIBUTIONS)), ids=lambda i: str(DISTRIBUTIONS[i]))
