@@ -8,6 +8,8 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 MODEL =
 ARGS =
 TESTS =
+# Neighbours share what is set up for them, so each process takes a run of them.
+PARALLEL = -n auto --dist worksteal
 
 BIN := $(VENV)/bin
 # The versions that the tests ran with.
@@ -69,13 +71,13 @@ docs: $(VENV)/installed-dev ## build the site of docs in build/docs; fails on a 
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: check ## check, then all tests except the long ones
-	$(BIN)/python -m pytest -n auto -m 'not long' $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not long' $(TESTS)
 
 test-long: $(VENV)/installed-dev $(LIBRARY) ## the tests that take half a minute or more: every GPU, real schedules, full disks
-	$(BIN)/python -m pytest -n auto -m long $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) -m long $(TESTS)
 
 test-fast: $(VENV)/installed-dev $(LIBRARY) ## the tests of a few seconds that need no download
-	$(BIN)/python -m pytest -n auto -m 'not slow and not sample and not long' $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not sample and not long' $(TESTS)
 
 tokenizer-cases: $(VENV)/installed $(LIBRARY) ## run llama.cpp's own cases of tokenizers (downloads 73 MB once)
 	@PYTHONPATH=. $(BIN)/python tests/runtime/llama_cpp_cases.py

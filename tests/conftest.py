@@ -1,7 +1,12 @@
-"""Fixtures that every house may use."""
+"""Fixtures of all tests."""
 
+import os
 import sys
 from pathlib import Path
+
+# Before NumPy is imported: its threads spin while they wait, and the tests' processes fill the
+# processors already. Processes that tests start inherit it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import pytest

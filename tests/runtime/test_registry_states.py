@@ -326,8 +326,8 @@ class RegistryStates(RuleBasedStateMachine):
         )
 
     def expect_tidy(self, name: str) -> None:
-        """What stops have left is gone with the next that went through."""
-        left = [*self.settings.home.rglob(f"{PARTIAL_PREFIX}*"), *self._home(name).glob("*/test")]
+        """What stops have left of a model is gone with the next that went through."""
+        left = [*self._home(name).rglob(f"{PARTIAL_PREFIX}*"), *self._home(name).glob("*/test")]
         assert left == []
         assert not (self.settings.models_folder / ".removed").exists()
 

@@ -38,7 +38,9 @@ KERNELS = Path(__file__).parent / "kernels"
 ALIGNMENT = 16
 
 
-class _Compiled(NamedTuple):
+class Compiled(NamedTuple):
+    """A kernel for one architecture: its entry of the manifest, and what was compiled."""
+
     kernel: CompiledKernel
     code: bytes
     assembly: str
@@ -73,8 +75,8 @@ def compiled(variant: Variant, backend: str, arch: str | int, warp_size: int) ->
     return triton.compile(source, target=GPUTarget(backend, arch, warp_size), options=options)
 
 
-def _compile(arch: str, name: str) -> _Compiled:
-    """One kernel, in a process of the pool."""
+def compile_kernel(arch: str, name: str) -> Compiled:
+    """Return the kernel that a variant's name stands for. Raises ValueError if it is unusable."""
     variant = next(each for each in variants(arch) if each.name == name)
     made = compiled(variant, "hip", arch, TARGETS[arch])
     scratch = ("global_scratch_size", "profile_scratch_size")
@@ -91,7 +93,7 @@ def _compile(arch: str, name: str) -> _Compiled:
         registers=_counted(assembly, "vgpr_count"),
         spilled=_counted(assembly, "vgpr_spill_count") + _counted(assembly, "sgpr_spill_count"),
     )
-    return _Compiled(kernel, made.asm["hsaco"], assembly)
+    return Compiled(kernel, made.asm["hsaco"], assembly)
 
 
 def _counted(assembly: str, key: str) -> int:
@@ -145,11 +147,11 @@ def _build_arch(
     with (
         tempfile.TemporaryDirectory() as cache,
         ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("spawn"), initializer=_cache_in, initargs=(cache,)
+            jobs, multiprocessing.get_context("spawn"), initializer=cache_in, initargs=(cache,)
         ) as pool,
     ):
         for name, made in zip(
-            names, pool.map(_compile, [arch] * len(names), names, chunksize=4), strict=True
+            names, pool.map(compile_kernel, [arch] * len(names), names, chunksize=4), strict=True
         ):
             kernels[name] = made.kernel
             (out / made.kernel.file).write_bytes(made.code)
@@ -162,7 +164,7 @@ def _build_arch(
     return kernels
 
 
-def _cache_in(folder: str) -> None:
+def cache_in(folder: str) -> None:
     """Keep Triton's own cache out of the user's home."""
     import triton
 

@@ -24,14 +24,15 @@ def best_of(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("columns", [40, 64, 1024, 2100])
-@pytest.mark.parametrize("distinct", [3, 1 << 20])
 def test_the_largest_are_found_of_equal_ones_the_lowest_tokens(
-    random: np.random.Generator, columns: int, distinct: int
+    random: np.random.Generator, columns: int
 ) -> None:
+    # A row of many equal values, and one of few.
+    distinct = np.array([[3], [1 << 20]])
     logits = (random.integers(-distinct, distinct, (2, columns)) / 7).astype(np.float32)
     logits[0, ::5] = -np.inf
     # Both zeros are one value.
-    logits[1, ::3] = -0.0
+    logits[:, 1::3] = -0.0
     values, tokens = best_of(logits)
     count = min(columns, CANDIDATES)
     expected = np.argsort(-logits, axis=1, kind="stable")[:, :count]
@@ -40,9 +41,18 @@ def test_the_largest_are_found_of_equal_ones_the_lowest_tokens(
 
 
 def test_a_row_that_is_not_finite_shows_it(random: np.random.Generator) -> None:
-    logits = random.standard_normal((4, 1100)).astype(np.float32)
-    logits[1, 1043], logits[2, 17] = np.nan, np.inf
-    logits[3, 1030] = np.copysign(np.nan, -1.0)
+    logits = random.standard_normal((4, 70)).astype(np.float32)
+    logits[1, 43], logits[2, 17] = np.nan, np.inf
+    logits[3, 30] = np.copysign(np.nan, -1.0)
     values, tokens = best_of(logits)
     assert np.isfinite(values[:, 0]).tolist() == [True, False, False, False]
-    assert tokens[1:, 0].tolist() == [1043, 17, 1030]
+    assert tokens[1:, 0].tolist() == [43, 17, 30]
+
+
+def test_what_is_not_finite_in_a_later_block_is_found(random: np.random.Generator) -> None:
+    logits = random.standard_normal((1, variant_of("candidates").constants["BLOCK"] + 20))
+    logits = logits.astype(np.float32)
+    logits[0, -3] = np.copysign(np.nan, -1.0)
+    values, tokens = best_of(logits)
+    assert np.isnan(values[0, 0])
+    assert tokens[0, 0] == logits.shape[1] - 3
