@@ -119,8 +119,8 @@ def _submit(
     model: ServedModel, wanted: GenerateRequest, context: object, client: Client
 ) -> Generations:
     sampling = wanted.sampling
-    if sampling.top_k > model.engine.vocabulary_size:
-        sampling = replace(sampling, top_k=model.engine.vocabulary_size)
+    if sampling.top_k > model.engine.limits.vocabulary_size:
+        sampling = replace(sampling, top_k=model.engine.limits.vocabulary_size)
     if sampling.breaks_repetitions:
         breakers = model.breakers.of(sampling.dry_sequence_breakers)
         sampling = replace(sampling, breakers=breakers)

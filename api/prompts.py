@@ -21,7 +21,7 @@ def prompt_tokens(
     def watch(tokens: int) -> None:
         client.expect_waiting()
         answered = wanted.max_tokens > 0
-        model.engine.check_prompt_length(tokens, at_least=True, answered=answered)
+        model.engine.limits.check_prompt_length(tokens, at_least=True, answered=answered)
 
     if isinstance(prompt, Conversation):
         template = ChatTemplate(model.tokenizer, source=model.chat_template)

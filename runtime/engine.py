@@ -11,15 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime.engine_core import EngineCore, EngineObserver, StepRunner
-from runtime.errors import (
-    ContextLengthExceeded,
-    EngineUnavailable,
-    InvalidRequest,
-    QueueFull,
-    WeightsChanged,
-)
+from runtime.errors import EngineUnavailable, QueueFull, WeightsChanged
 from runtime.generation import Choice, EngineRequest, FinishReason, Generation, Generations
 from runtime.grammar import Matcher
+from runtime.request_limits import RequestLimits
 from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
 from runtime.statistics import EngineStatistics
@@ -61,9 +56,13 @@ class Engine:
     ) -> None:
         """Own a session. `request_ids` generates request ids: engines may share it."""
         self._settings = settings
-        self._model = session.manifest
         self._core = EngineCore(
             session, end_of_generation=end_of_generation, settings=settings, observer=observer
+        )
+        self.limits = RequestLimits(
+            vocabulary_size=session.manifest.vocabulary_size,
+            trained_context_length=session.manifest.context_length,
+            cache_tokens=self._core.cache_tokens,
         )
         self._request_ids = itertools.count(1) if request_ids is None else request_ids
         self._inbox: queue.SimpleQueue[Generation | _Ending | None] = queue.SimpleQueue()
@@ -78,21 +77,6 @@ class Engine:
         """Why the engine's thread died, if it did."""
         self.weights_changed: WeightsChanged | None = None
         """Why the engine stopped itself: its weights are no longer those that were loaded."""
-
-    @property
-    def context_length(self) -> int:
-        """Maximum number of tokens of one request, prompt and answer together."""
-        return min(self._model.context_length, self._core.cache_tokens)
-
-    @property
-    def trained_context_length(self) -> int:
-        """Maximum number of tokens that the model supports."""
-        return self._model.context_length
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of tokens in the model's vocabulary."""
-        return self._model.vocabulary_size
 
     @property
     def capacity(self) -> int:
@@ -169,7 +153,7 @@ class Engine:
         ContextLengthExceeded for one that fills the context; QueueFull; EngineUnavailable.
         """
         for request in requests:
-            self._check(request)
+            self.limits.check(request)
         with self._submitting:
             if (changed := self.weights_changed) is not None:
                 raise WeightsChanged(str(changed))
@@ -194,7 +178,7 @@ class Engine:
         leader: Generation | None = None
         for request in requests:
             leader = leader if request.same_prompt else None
-            room = self.context_length - len(request.prompt_tokens)
+            room = self.limits.context_length - len(request.prompt_tokens)
             generation = kind(
                 next(self._request_ids),
                 request.prompt_tokens,
@@ -212,49 +196,6 @@ class Engine:
             made.append(generation)
         return Generations(tuple(made))
 
-    def _check(self, request: EngineRequest) -> None:
-        """Raise what `submit_all` raises for what is asked, whatever the engine does meanwhile."""
-        sampling = request.sampling
-        self.check_prompt(request.prompt_tokens, answered=request.max_tokens > 0)
-        if request.max_tokens < 0:
-            raise InvalidRequest("max_tokens must not be negative")
-        if sampling.min_tokens > request.max_tokens:
-            raise InvalidRequest("min_tokens must not be above max_tokens", field="min_tokens")
-        self._check_named(sampling)
-
-    def _check_named(self, sampling: SamplingParameters) -> None:
-        """Raise InvalidRequest if a token id is not in the model's vocabulary."""
-        named = {
-            "logit_bias": {token for token, _ in sampling.logit_bias},
-            "stop_token_ids": sampling.stop_token_ids,
-        }
-        for name, tokens in named.items():
-            if tokens and not (min(tokens) >= 0 and max(tokens) < self.vocabulary_size):
-                raise InvalidRequest(
-                    f"a token id of {name} is not between 0 and {self.vocabulary_size - 1}",
-                    field=name,
-                )
-
-    def check_prompt(self, tokens: AnySequence[int], *, answered: bool = True) -> None:
-        """Raise what `submit` raises for an invalid prompt, which is `answered` or only read."""
-        if not tokens:
-            raise InvalidRequest("the prompt has no tokens; send at least one character")
-        self.check_prompt_length(len(tokens), answered=answered)
-        if not (min(tokens) >= 0 and max(tokens) < self.vocabulary_size):
-            raise InvalidRequest(f"a token id is not between 0 and {self.vocabulary_size - 1}")
-
-    def check_prompt_length(
-        self, tokens: int, *, at_least: bool = False, answered: bool = True
-    ) -> None:
-        """Raise ContextLengthExceeded if a prompt of this length fills the context.
-
-        One that is not `answered` may fill it.
-        """
-        if tokens + answered > self.context_length:
-            raise ContextLengthExceeded(
-                self._overflow(f"at least {tokens}" if at_least else str(tokens))
-            )
-
     def finish(self, request_id: int) -> None:
         """End a request as stopped, which counts as completed: its text is complete.
 
@@ -269,19 +210,6 @@ class Engine:
     def statistics(self) -> EngineStatistics:
         """Return consistent counts of this moment."""
         return self._core.recorder.snapshot()
-
-    def _overflow(self, prompt_length: str) -> str:
-        """Return why a prompt does not fit; it begins with words that clients look for."""
-        says = f"This model's maximum context length is {self.context_length} tokens"
-        if self._core.cache_tokens < self._model.context_length:
-            says += (
-                " here, for the KV cache holds no more (--cache-tokens; the model itself takes "
-                f"{self._model.context_length})"
-            )
-        return (
-            f"{says}; the prompt has {prompt_length} tokens and leaves no room for an answer: "
-            "shorten it"
-        )
 
     def _run(self) -> None:
         core = self._core

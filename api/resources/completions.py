@@ -187,10 +187,10 @@ def _describe(model: ServedModel) -> ModelObject:
     return ModelObject(
         id=model.name,
         created=model.loaded_at,
-        max_model_len=engine.context_length,
+        max_model_len=engine.limits.context_length,
         meta=ModelFigures(
-            n_ctx=engine.context_length,
-            n_ctx_train=engine.trained_context_length,
-            n_vocab=engine.vocabulary_size,
+            n_ctx=engine.limits.context_length,
+            n_ctx_train=engine.limits.trained_context_length,
+            n_vocab=engine.limits.vocabulary_size,
         ),
     )

@@ -167,14 +167,14 @@ def _rendered(
 ) -> RenderedRequest:
     expect_served(wanted.generate.model, model)
     tokens = tuple(prompt_tokens(prompt, wanted.generate, model, client))
-    model.engine.check_prompt(tokens, answered=wanted.generate.max_tokens > 0)
-    room = model.engine.context_length - len(tokens)
+    model.engine.limits.check_prompt(tokens, answered=wanted.generate.max_tokens > 0)
+    room = model.engine.limits.context_length - len(tokens)
     return RenderedRequest.of(wanted, tokens, model=model.name, name=name, room=room)
 
 
 def _expect_few(tokens: int, model: ServedModel) -> None:
     """Raise InvalidRequest where an answer would hold too many tokens."""
-    most = max(MAX_TOKENS, model.engine.context_length)
+    most = max(MAX_TOKENS, model.engine.limits.context_length)
     if tokens > most:
         raise InvalidRequest(f"there are more than {most} tokens or texts; send them in pieces")
 

@@ -112,7 +112,7 @@ def test_limits_have_two_names_and_without_one_the_context_ends_the_answer(
 
     assert written(max_tokens=None, max_completion_tokens=3) == 3
     assert written(max_tokens=3, max_completion_tokens=3) == 3
-    context = serving.model.engine.context_length
+    context = serving.model.engine.limits.context_length
     prompt = len(serving.model.tokenizer.encode(PROMPT, parse_special=True))
     assert written(max_tokens=None) == context - prompt
     assert written(max_tokens=-1) == context - prompt

@@ -42,7 +42,7 @@ def test_the_field_at_fault_is_openai_s_param() -> None:
 
 def test_a_prompt_over_the_model_s_context_says_so(serve: Serve) -> None:
     serving = serve(cache_tokens=4096)
-    context = serving.model.engine.context_length
+    context = serving.model.engine.limits.context_length
     answer = serving.post("/v1/completions", json={"prompt": "a b " * context})
     error = answer.json()["error"]
     assert answer.status_code == 400

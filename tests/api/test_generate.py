@@ -71,19 +71,19 @@ def test_the_end_token_stands_in_the_tokens_and_adds_no_text(
 def test_max_tokens_is_clamped_to_the_context(serving: Serving) -> None:
     answer = serving.generate("hello", max_tokens=10**9).json()
     prompt = len(serving.model.tokenizer.encode("hello"))
-    assert len(answer["tokens"]) == serving.model.engine.context_length - prompt
+    assert len(answer["tokens"]) == serving.model.engine.limits.context_length - prompt
     assert answer["finish_reason"] == "length"
 
 
 def test_a_prompt_that_fills_the_context_is_refused(serving: Serving) -> None:
-    response = serving.generate("x" * serving.model.engine.context_length)
+    response = serving.generate("x" * serving.model.engine.limits.context_length)
     assert response.status_code == 400
     assert "context" in response.json()["error"]
 
 
 def test_a_prompt_is_refused_as_soon_as_it_cannot_fit(serving: Serving) -> None:
     longest = max(map(len, byte_level_vocabulary().tokens))
-    least = 4 * serving.model.engine.context_length
+    least = 4 * serving.model.engine.limits.context_length
     for prompt in ("x" * least * longest, "hello\n" * 100_000):
         response = serving.generate(prompt)
         assert response.status_code == 400

@@ -181,7 +181,7 @@ def test_a_completion_is_rendered_as_it_is_generated_from(serving: Serving) -> N
     assert rendered["stream_options"] == {"include_usage": False}
     (given,) = asked(serving, "/v1/completions/render", prompt=[1, 5, 6], max_tokens=100_000)
     assert given["token_ids"] == [1, 5, 6]
-    assert given["sampling_params"]["max_tokens"] == serving.model.engine.context_length - 3
+    assert given["sampling_params"]["max_tokens"] == serving.model.engine.limits.context_length - 3
     wrong = serving.post("/v1/completions/render", json={"prompt": "a", "model": "other"})
     assert wrong.status_code == 404
 
