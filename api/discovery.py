@@ -31,19 +31,21 @@ class Discovery:
         ]
 
     def _file(self, model: PublishedModel) -> tuple[str, int, dict[str, Any]]:
-        path = model.manifest.weights_path(model.folder)
+        paths = model.manifest.weights_paths(model.folder)
+        path = paths[0]
         try:
             status = path.stat()
+            size = sum(each.stat().st_size for each in paths)
         except OSError:
             return _shown(path), 0, {}
         key = (path, status.st_size, status.st_mtime_ns)
         if key not in self._seen:
             try:
-                metadata = _finite(GGUFFile.open(path).scalars())
+                metadata = _finite(GGUFFile.open(*paths).scalars())
             except GGUFError:
                 metadata = {}
             self._seen[key] = metadata
-        return _shown(path), status.st_size, self._seen[key]
+        return _shown(path), size, self._seen[key]
 
 
 def _shown(path: Path) -> str:

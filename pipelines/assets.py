@@ -51,13 +51,15 @@ def gguf_file(
         expect_supported(source, preparation.settings)
         expect_own_name(preparation.registry, source, model_name(path))
         spec = describe(source.gguf)
-        sha256 = source.content.sha256
+        sha256 = source.sha256
     sizes = block_formats(source.gguf)
+    modified_ns = max(file.state.modified_ns for file in source.files)
     return dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path(path),
-            "bytes": source.state.size,
-            "modified": dg.MetadataValue.timestamp(source.state.modified_ns / 1e9),
+            "bytes": source.size,
+            "files": len(source.files),
+            "modified": dg.MetadataValue.timestamp(modified_ns / 1e9),
             "sha256": sha256,
             "architecture": spec.architecture,
             "parameters": spec.parameters,

@@ -12,6 +12,7 @@ import msgspec
 from runtime.child_process import run_in_child
 from runtime.errors import ChildDied, ModelNotFound, PreparationError, SettingsError
 from runtime.files import is_file
+from runtime.gguf import gguf_at
 from runtime.registry import Registry, expect_name
 from runtime.settings import Settings
 from runtime.source import Content, Source
@@ -26,8 +27,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     name: str | None
     replace: bool
-    content: Content | None
-    """Of the GGUF, if it is known, which takes reading all of it."""
+    contents: tuple[Content, ...]
+    """Of those files of the GGUF where it is known, which takes reading all of it."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -43,15 +44,22 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 def expect_known(model: str, settings: Settings, name: str | None = None) -> None:
-    """Raise ModelNotFound unless this is a published name or a file.
+    """Raise ModelNotFound unless this is a published name, a GGUF file or its folder.
 
     name: what a file is to be called; SettingsError where the model is none.
     """
-    if is_file(Path(model)):
+    path = Path(model)
+    if is_file(path):
         return
     if name is not None:
-        raise SettingsError(f"--name is for a GGUF file, and {model} is none")
-    Registry(settings).resolve(model)
+        if gguf_at(path) is None:
+            raise SettingsError(f"--name is for a GGUF file, and {model} is none")
+        return
+    try:
+        Registry(settings).resolve(model)
+    except ModelNotFound:
+        if gguf_at(path) is None:
+            raise
 
 
 def prepared(
@@ -68,15 +76,18 @@ def prepared(
     nor a file, and what preparation raises.
     """
     registry = Registry(settings)
-    gguf = Path(model)
-    try:
-        if name is None:
+    gguf: Path | None
+    if name is None:
+        try:
             return registry.resolve(model)
+        except ModelNotFound:
+            if (gguf := gguf_at(Path(model))) is None:
+                raise
+    else:
+        if (gguf := gguf_at(Path(model))) is None:
+            raise ModelNotFound(f"{model} does not exist; check the path of the GGUF file")
         if (published := registry.prepared_from(Source(gguf), expect_name(name))) is not None:
             return published.folder
-    except ModelNotFound:
-        if not is_file(gguf):
-            raise
     return prepare_in_child(gguf, settings, progress, name=name, replace=replace)
 
 
@@ -100,7 +111,7 @@ def prepare_in_child(
                 settings=settings,
                 name=name,
                 replace=replace,
-                content=Source(gguf).known_content,
+                contents=Source(gguf).known_contents,
             ),
             lambda step: progress(step.name),
             progress=Step,

@@ -12,10 +12,9 @@ from pipelines.conversion.convert import convert, now, versions
 from pipelines.preparation import Order, Prepared, Step
 from pipelines.validation import CHECKS, validate_in_child
 from runtime.errors import BrokenModel, ModelNotFound, NameTaken, PreparationError
-from runtime.files import is_file
-from runtime.gguf import GGUFFile
+from runtime.gguf import GGUFFile, gguf_at
 from runtime.loading import tokenizer_cache
-from runtime.manifest import MANIFEST_NAME, CheckResult, Manifest
+from runtime.manifest import MANIFEST_NAME, CheckResult, Manifest, WeightsFile
 from runtime.registry import PublishedModel, Registry, expect_name, is_same_model, model_name
 from runtime.settings import Settings
 from runtime.source import Source, remember
@@ -33,6 +32,7 @@ def prepare(
 ) -> Path:
     """Prepare a GGUF and return its published folder; one that is published already is not redone.
 
+    gguf: the file, the first one of a model in pieces, or the folder of one model.
     name: what the model is called; by default as the file is. replace: whether it may become the
     next version of a model that it does not resemble. Whatever version the file has becomes the
     current one of its name. `progress` is called with the name of each step as it begins.
@@ -41,8 +41,10 @@ def prepare(
     before anything is written; PreparationError when a check fails or the disk does, which leaves
     earlier versions as they are.
     """
-    if not is_file(gguf):
+    found = gguf_at(gguf)
+    if found is None:
         raise ModelNotFound(f"{gguf} does not exist; check the path of the GGUF file")
+    gguf = found
     registry = Registry(settings)
     called = model_name(gguf) if name is None else expect_name(name)
     try:
@@ -80,8 +82,8 @@ def prepare(
 
 def carry_out(order: Order, report: Callable[[Step], None]) -> Prepared:
     """Prepare, in a child process."""
-    if order.content is not None:
-        remember(order.content)
+    for content in order.contents:
+        remember(content)
     return Prepared(
         prepare(
             order.gguf,
@@ -147,9 +149,19 @@ def link_known(
     return msgspec.structs.replace(
         known.manifest,
         name=name,
-        weights=msgspec.structs.replace(weights, path=str(source.file_path)),
+        weights=_named_by(source, weights),
         created_at=now(),
     )
+
+
+def _named_by(source: Source, weights: WeightsFile) -> WeightsFile:
+    """Return the identity of the same content with the paths of this source."""
+    paths = [str(file.path) for file in source.files]
+    pieces = (
+        msgspec.structs.replace(piece, path=path)
+        for piece, path in zip(weights.pieces, paths, strict=False)
+    )
+    return msgspec.structs.replace(weights, path=paths[0], pieces=tuple(pieces))
 
 
 def expect_own_name(registry: Registry, source: Source, name: str) -> None:
@@ -162,8 +174,8 @@ def expect_own_name(registry: Registry, source: Source, name: str) -> None:
     published = next(filter(None, versions), None)
     if published is None or published.is_made_of(source.path):
         return
-    weights = published.manifest.weights_path(published.folder)
-    if not is_same_model(source.gguf, GGUFFile.open(weights)):
+    weights = published.manifest.weights_paths(published.folder)
+    if not is_same_model(source.gguf, GGUFFile.open(*weights)):
         raise NameTaken(
             f"{name} is already the name of another model, made of "
             f"{published.manifest.weights.path}; give {source.path} a name of its own (--name), or "

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from runtime.errors import ModelNotFound
+from runtime.errors import GGUFError, ModelNotFound
 from runtime.files import locked
+from runtime.gguf import PieceName, model_stem, pieces_of
 from runtime.registry import Registry, model_name
 from runtime.settings import Settings
 
@@ -27,7 +28,7 @@ class IncomingFiles:
     """The folder of GGUF files at one moment. Immutable."""
 
     files: Mapping[str, Path]
-    """By partition key: the file's name without its suffix."""
+    """By partition key: the file's name without its suffix, and without the number of a piece."""
     ignored: tuple[str, ...]
     """A phrase for each entry that looks like a GGUF and is none that can be prepared."""
 
@@ -49,19 +50,26 @@ class ModelPreparation(dg.ConfigurableResource[None]):
         return Registry(self.settings)
 
     def incoming(self) -> IncomingFiles:
-        """Return the current files: names ending in .gguf, in any case, that are not hidden."""
+        """Return the current files: names ending in .gguf, in any case, that are not hidden.
+
+        A model in pieces is its first file, once all are there.
+        """
         files: dict[str, Path] = {}
         names: dict[str, str] = {}
         ignored: list[str] = []
         for path in sorted(self.settings.incoming_folder.glob("[!.]*")):
             if path.suffix.lower() != ".gguf":
                 continue
+            if (piece := PieceName.of(path)) is not None:
+                first = path.with_name(piece.names()[0])
+                if path != first and first.exists():
+                    continue  # it is told of with the first
             problem = _problem(path)
             other = names.setdefault(model_name(path), path.name)
             if problem is None and other != path.name:
                 problem = f"would be published under the same name as {other}; rename it"
             if problem is None:
-                files[path.stem] = path
+                files[model_stem(path)] = path
             else:
                 ignored.append(f"{path.name!r} {problem}")
         return IncomingFiles(files, tuple(ignored))
@@ -94,5 +102,14 @@ def _problem(path: Path) -> str | None:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if stat.S_ISREG(mode):
-        return None
+        return _missing_piece(path)
     return "is a folder" if stat.S_ISDIR(mode) else "is no regular file"
+
+
+def _missing_piece(path: Path) -> str | None:
+    """Return which piece of a model is waited for; None if it is all there."""
+    try:
+        pieces_of(path)
+    except GGUFError as error:
+        return f"waits for its other pieces: {error}"
+    return None

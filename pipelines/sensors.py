@@ -8,8 +8,8 @@ import msgspec
 from pipelines.assets import CONVERSION_TAG, PARTITION_TAG, PARTITIONS, gguf_models
 from pipelines.jobs import prepare_model, publish_model
 from pipelines.resources import ModelPreparation
-from runtime.errors import TruncatedGGUF
-from runtime.gguf import GGUFFile
+from runtime.errors import GGUFError, TruncatedGGUF
+from runtime.gguf import GGUFFile, pieces_of
 from runtime.registry import Registry, model_name
 
 PATIENCE_TICKS = 10
@@ -17,10 +17,11 @@ PATIENCE_TICKS = 10
 
 
 class SeenFile(msgspec.Struct):
-    """A file as a tick of the sensor saw it."""
+    """A model's file, or all its pieces, as a tick of the sensor saw them."""
 
     size: int
     modified_ns: int
+    """Of the one that was modified last."""
     path: str = ""
     unchanged_ticks: int = 0
     is_requested: bool = False
@@ -123,10 +124,14 @@ def _cursor(text: str | None) -> Cursor:
 def _look(path: Path, before: SeenFile | None) -> SeenFile | None:
     """Return the file's current state and for how long it has been so; None if it is gone."""
     try:
-        status = path.stat()
-    except OSError:
+        found = [piece.stat() for piece in pieces_of(path)]
+    except (OSError, GGUFError):
         return None
-    now = SeenFile(size=status.st_size, modified_ns=status.st_mtime_ns, path=str(path.resolve()))
+    now = SeenFile(
+        size=sum(status.st_size for status in found),
+        modified_ns=max(status.st_mtime_ns for status in found),
+        path=str(path.resolve()),
+    )
     if before is not None and (before.size, before.modified_ns) == (now.size, now.modified_ns):
         now.unchanged_ticks = before.unchanged_ticks + 1
         now.is_requested = before.is_requested

@@ -3,7 +3,7 @@
 import ctypes
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runtime.ops.library import native_library
 
 CHECKSUMS_NAME = "weights.sums"
-"""Name of the file in a prepared folder with the checksums of the GGUF."""
+"""Name of the file in a prepared folder with the checksums of its GGUF files."""
 CHUNK = 1 << 20
 """Bytes per checksum."""
 LANES = 4
@@ -68,12 +68,23 @@ class Checksums:
         return cls(size, sums.reshape(-1, LANES))
 
     @classmethod
-    def read(cls, folder: Path) -> "Checksums | None":
-        """Return the checksums in a prepared folder; None if missing or unreadable."""
+    def read(cls, folder: Path, sizes: Sequence[int]) -> "tuple[Checksums | None, ...]":
+        """Return the checksums of each GGUF of a prepared folder; None if missing or unreadable.
+
+        sizes: of the files, in bytes. Their checksums follow each other in one file.
+        """
         try:
-            return cls.decode((folder / CHECKSUMS_NAME).read_bytes())
+            stored = (folder / CHECKSUMS_NAME).read_bytes()
         except OSError:
-            return None
+            return (None,) * len(sizes)
+        found: list[Checksums | None] = []
+        at = 0
+        for size in sizes:
+            end = at + cls.encoded_size(size)
+            checksums = cls.decode(stored[at:end])
+            found.append(None if checksums is None or checksums.size != size else checksums)
+            at = end
+        return tuple(found)
 
     def damaged(self, data: NDArray[np.uint8], chunks: Iterable[int] | None = None) -> int | None:
         """Return the offset of the first chunk that differs, among all or those given, or None.

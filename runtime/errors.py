@@ -20,7 +20,7 @@ class GGUFError(RocmForgeError):
 
 
 class TruncatedGGUF(GGUFError):
-    """A GGUF file that ends earlier than its header says; it may still be copied."""
+    """A GGUF file that ends too early, or lacks a piece; it may still be copied."""
 
     code = "truncated_gguf"
 

@@ -1,7 +1,7 @@
 """The description of a prepared model, which conversion writes and the runtime reads.
 
 A prepared model is a folder with `manifest.json`, `model.onnx`, the checksums of the GGUF and,
-if the file system allows it, the GGUF itself. Everything here is immutable.
+if the file system allows it, the GGUF itself, in one file or several. Everything here is immutable.
 """
 
 import errno
@@ -57,19 +57,46 @@ class PageLayout(msgspec.Struct, frozen=True, kw_only=True):
         return self.state_values * 4
 
 
-class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
-    """Identity of the GGUF whose blocks the graph reads."""
+class WeightsPiece(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of the weights; its fields are those of `WeightsFile`."""
 
     path: str
-    """Absolute path of the file that was converted."""
+    linked_name: str | None
+    size: int
+    sha256: str
+    modified_ns: int
+
+
+class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Identity of the GGUF whose blocks the graph reads, in one file or in pieces."""
+
+    path: str
+    """Absolute path of the file that was converted; of a model in pieces the first one's."""
     linked_name: str | None
     """Its name inside the prepared folder; None if it stays outside."""
     stored_as: StoredAs | None = None
     """How the folder keeps it; None in manifests of earlier builds."""
     size: int
-    """Bytes."""
+    """Bytes of all files."""
     sha256: str
+    """Of the file; of a model in pieces that of their hashes, each with a line feed."""
     modified_ns: int
+    """Of the file or the first piece."""
+    pieces: tuple[WeightsPiece, ...] = ()
+    """All its files in order, if they are several."""
+
+    @property
+    def files(self) -> tuple[WeightsPiece, ...]:
+        """All its files in order, one or several."""
+        return self.pieces or (
+            WeightsPiece(
+                path=self.path,
+                linked_name=self.linked_name,
+                size=self.size,
+                sha256=self.sha256,
+                modified_ns=self.modified_ns,
+            ),
+        )
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,16 +167,24 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
                 f"{path} has version {manifest.manifest_version}, this build reads "
                 f"{MANIFEST_VERSION}"
             )
-        linked_name = manifest.weights.linked_name
-        if linked_name is not None and Path(linked_name).name != linked_name:
-            raise BrokenModel(f"{path} names a GGUF outside its folder")
+        for name in (file.linked_name for file in manifest.weights.files):
+            if name is not None and Path(name).name != name:
+                raise BrokenModel(f"{path} names a GGUF outside its folder")
         return manifest
 
     def weights_path(self, folder: Path) -> Path:
-        """Return the GGUF to map: the file in the prepared folder, else the converted file."""
-        if self.weights.linked_name is not None:
-            return folder / self.weights.linked_name
-        return Path(self.weights.path)
+        """Return the GGUF to map: the file in the prepared folder, else the converted file.
+
+        Of a model in pieces it is the first.
+        """
+        return self.weights_paths(folder)[0]
+
+    def weights_paths(self, folder: Path) -> tuple[Path, ...]:
+        """Return all files to map, in order."""
+        return tuple(
+            Path(file.path) if file.linked_name is None else folder / file.linked_name
+            for file in self.weights.files
+        )
 
 
 def hold(folder: Path) -> BinaryIO:

@@ -1,7 +1,9 @@
-"""A GGUF file that is looked up, converted and published: opened, parsed and hashed once."""
+"""A model that is looked up, converted and published: opened, parsed and hashed once."""
 
+import hashlib
 import threading
 import weakref
+from collections.abc import Sequence
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
@@ -10,10 +12,10 @@ import msgspec
 
 from runtime.checksums import read_through
 from runtime.errors import PreparationError
-from runtime.gguf import GGUFFile, open_gguf
+from runtime.gguf import GGUFFile, mapped, open_gguf, pieces_of
 from runtime.mapped_file import FileState
 
-MAX_KNOWN = 16
+MAX_KNOWN = 256
 """Files whose content is remembered."""
 
 
@@ -31,32 +33,25 @@ _known: dict[FileState, Content] = {}
 _lock = threading.Lock()
 
 
-class Source:
-    """A GGUF file in the state in which it was first looked at. Owned by one thread.
+class SourceFile:
+    """One file in the state in which it was first looked at. Owned by one thread.
 
-    It is opened and parsed when that is needed, once; its content is read once for each state of a
-    file in a process.
+    It is opened when that is needed, once; its content is read once for each state of a file in a
+    process.
     """
 
     def __init__(self, path: Path) -> None:
         """Look at the file, without opening it. Raises OSError."""
-        self.path = path
-        """As it was given: models are named by it."""
-        self.file_path = path.resolve()
+        self.path = path.resolve()
         """Where the file itself is: a link of a model cache leads to a blob of another name."""
-        self.state = FileState.at(self.file_path)
+        self.state = FileState.at(self.path)
 
     @cached_property
     def file(self) -> BufferedReader:
         """The open file. Raises GGUFError."""
-        file = open_gguf(self.file_path)
+        file = open_gguf(self.path)
         weakref.finalize(self, file.close)
         return file
-
-    @cached_property
-    def gguf(self) -> GGUFFile:
-        """The parsed file. Raises GGUFError."""
-        return GGUFFile.of(self.file_path, self.file)
 
     @property
     def known_content(self) -> Content | None:
@@ -78,10 +73,57 @@ class Source:
 
     def expect_unchanged(self) -> None:
         """Raise PreparationError if the file is another one or was written to since it was seen."""
-        if not FileState.at(self.file_path).is_same_content(self.state):
+        if not FileState.at(self.path).is_same_content(self.state):
             raise PreparationError(
-                f"{self.file_path} is still being written; prepare it when it is complete"
+                f"{self.path} is still being written; prepare it when it is complete"
             )
+
+
+class Source:
+    """A model of one GGUF file or of several pieces, parsed once. Owned by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at the files, without opening them. Raises OSError, and GGUFError for pieces."""
+        self.path = path
+        """As it was given, of the first piece: models are named by it."""
+        self.files = tuple(map(SourceFile, pieces_of(path)))
+
+    @property
+    def file_path(self) -> Path:
+        """Where the file, or the first piece, itself is."""
+        return self.files[0].path
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.state.size for file in self.files)
+
+    @cached_property
+    def gguf(self) -> GGUFFile:
+        """The parsed model. Raises GGUFError."""
+        return GGUFFile([(file.path, mapped(file.path, file.file)) for file in self.files])
+
+    @property
+    def known_contents(self) -> tuple[Content, ...]:
+        """The contents of those files that this process has read or received."""
+        return tuple(filter(None, (file.known_content for file in self.files)))
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the content of all files. Raises as `SourceFile.content`."""
+        return joint_sha256([file.content.sha256 for file in self.files])
+
+    def expect_unchanged(self) -> None:
+        """Raise PreparationError if a file was written to since it was seen."""
+        for file in self.files:
+            file.expect_unchanged()
+
+
+def joint_sha256(pieces: Sequence[str]) -> str:
+    """Return the hash that stands for all pieces: of a single file its own, else one of theirs."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return hashlib.sha256("".join(f"{each}\n" for each in pieces).encode()).hexdigest()
 
 
 def remember(content: Content) -> None:

@@ -9,9 +9,9 @@ from runtime.checksums import CHECKSUMS_NAME, Checksums, read_through
 from runtime.errors import BrokenModel, GGUFError
 from runtime.files import read_file, write_whole
 from runtime.gguf import GGUFFile
-from runtime.manifest import GRAPH_NAME, Manifest
+from runtime.manifest import GRAPH_NAME, Manifest, WeightsPiece
 from runtime.packed_weights import packed_path, packed_weights
-from runtime.source import Source
+from runtime.source import SourceFile
 
 MAX_GRAPH_BYTES = 1 << 28
 
@@ -42,13 +42,13 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     """
     if (problem := _graph_problem(folder, manifest)) is not None:
         raise BrokenModel(f"its graph {GRAPH_NAME} {problem}")
-    path = manifest.weights_path(folder)
-    try:
-        size = path.stat().st_size
-    except (OSError, ValueError) as error:
-        raise BrokenModel(f"its GGUF {path} {_reason(error)}") from None
-    if size != manifest.weights.size:
-        raise BrokenModel(f"its GGUF {path} has {size} bytes instead of {manifest.weights.size}")
+    for path, file in _gguf_files(folder, manifest):
+        try:
+            size = path.stat().st_size
+        except (OSError, ValueError) as error:
+            raise BrokenModel(f"its GGUF {path} {_reason(error)}") from None
+        if size != file.size:
+            raise BrokenModel(f"its GGUF {path} has {size} bytes instead of {file.size}")
 
 
 def check_content(folder: Path, manifest: Manifest) -> None:
@@ -56,17 +56,16 @@ def check_content(folder: Path, manifest: Manifest) -> None:
 
     It is read only if its time is another than that of the preparation.
     """
-    weights, path = manifest.weights, manifest.weights_path(folder)
-    try:
-        found = Source(path)
-        changed = (
-            found.state.modified_ns != weights.modified_ns
-            and found.content.sha256 != weights.sha256
-        )
-    except (OSError, GGUFError) as error:
-        raise BrokenModel(f"its GGUF {path} {_reason(error)}") from None
-    if changed:
-        raise BrokenModel(f"its GGUF {path} has changed since it was prepared")
+    for path, file in _gguf_files(folder, manifest):
+        try:
+            found = SourceFile(path)
+            changed = (
+                found.state.modified_ns != file.modified_ns and found.content.sha256 != file.sha256
+            )
+        except (OSError, GGUFError) as error:
+            raise BrokenModel(f"its GGUF {path} {_reason(error)}") from None
+        if changed:
+            raise BrokenModel(f"its GGUF {path} has changed since it was prepared")
 
 
 def verify(folder: Path, packed_folder: Path) -> tuple[Finding, ...]:
@@ -90,7 +89,7 @@ def verify_packed(folder: Path, manifest: Manifest, packed_folder: Path) -> list
     path = packed_path(packed_folder, manifest.weights.sha256)
     if not path.is_file():
         return []
-    gguf = GGUFFile.open(manifest.weights_path(folder))
+    gguf = GGUFFile.open(*manifest.weights_paths(folder))
     packed = packed_weights(gguf, manifest.weights.sha256, packed_folder)
     if packed is None:
         return [Finding(path, Condition.DAMAGED, "it cannot be read or made")]
@@ -110,33 +109,44 @@ def _graph(folder: Path, manifest: Manifest) -> Finding:
     return Finding(path, Condition.INTACT)
 
 
+def _gguf_files(folder: Path, manifest: Manifest) -> list[tuple[Path, WeightsPiece]]:
+    """Return each file of the GGUF, and what the manifest says of it."""
+    return list(zip(manifest.weights_paths(folder), manifest.weights.files, strict=True))
+
+
 def _weights(folder: Path, manifest: Manifest) -> list[Finding]:
-    """Check the GGUF, and its checksums if they are not its own."""
-    path = manifest.weights_path(folder)
-    written = Checksums.read(folder)
+    """Check the files of the GGUF, and the checksums if all are what was prepared."""
+    files = _gguf_files(folder, manifest)
+    written = Checksums.read(folder, [file.size for _, file in files])
+    findings: list[Finding] = []
+    sums: list[bytes] = []
+    for (path, file), known in zip(files, written, strict=True):
+        try:
+            with path.open("rb") as opened:
+                sha256, found = read_through(opened)
+        except OSError as error:
+            findings.append(Finding(path, Condition.DAMAGED, error.strerror or str(error)))
+            continue
+        sums.append(found.encode())
+        if sha256 != file.sha256:
+            findings.append(Finding(path, Condition.DAMAGED, _difference(known, found, file)))
+        else:
+            findings.append(Finding(path, Condition.INTACT))
+    if any(finding.condition is Condition.DAMAGED for finding in findings):
+        return findings
+    if sums == [None if known is None else known.encode() for known in written]:
+        return findings
+    path = folder / CHECKSUMS_NAME
     try:
-        with path.open("rb") as file:
-            sha256, found = read_through(file)
+        write_whole(path, b"".join(sums))
     except OSError as error:
-        return [Finding(path, Condition.DAMAGED, error.strerror or str(error))]
-    if sha256 != manifest.weights.sha256:
-        return [Finding(path, Condition.DAMAGED, _difference(written, found, manifest))]
-    if written is not None and written.encode() == found.encode():
-        return [Finding(path, Condition.INTACT)]
-    sums = folder / CHECKSUMS_NAME
-    try:
-        write_whole(sums, found.encode())
-    except OSError as error:
-        return [
-            Finding(path, Condition.INTACT),
-            Finding(sums, Condition.DAMAGED, error.strerror or str(error)),
-        ]
-    return [Finding(path, Condition.INTACT), Finding(sums, Condition.REPAIRED)]
+        return [*findings, Finding(path, Condition.DAMAGED, error.strerror or str(error))]
+    return [*findings, Finding(path, Condition.REPAIRED)]
 
 
-def _difference(written: Checksums | None, found: Checksums, manifest: Manifest) -> str:
-    if found.size != manifest.weights.size:
-        return f"it has {found.size} bytes instead of {manifest.weights.size}"
+def _difference(written: Checksums | None, found: Checksums, expected: WeightsPiece) -> str:
+    if found.size != expected.size:
+        return f"it has {found.size} bytes instead of {expected.size}"
     if written is None or written.size != found.size:
         return "it is not the file that was prepared"
     chunks = int((written.sums != found.sums).any(axis=1).sum())

@@ -4,13 +4,14 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from runtime.checksums import CHUNK, Checksums, read_through
 from runtime.errors import PreparationError, WeightsChanged
 from runtime.gguf import GGUFFile
-from runtime.manifest import Manifest
+from runtime.manifest import Manifest, WeightsPiece
 from runtime.mapped_file import MappedFile
 from runtime.ops.map_guard import MapGuard
 from runtime.packed_weights import PackedArrays, PackedWeights, packed_weights
@@ -34,49 +35,41 @@ class Weights:
     kept.
     """
 
-    def __init__(self, mapped: MappedFile, manifest: Manifest) -> None:
-        """Own a mapped GGUF; use `Weights.open` for a prepared folder."""
+    def __init__(self, mapped: Sequence[MappedFile], manifest: Manifest) -> None:
+        """Own the mapped files of a GGUF; use `Weights.open` for a prepared folder."""
         self._name = manifest.name
         self._sha256 = manifest.weights.sha256
-        self._mapped = mapped
+        self._mapped = tuple(mapped)
         self._guard = MapGuard()
-        self._guard.add(mapped.data)
+        for each in mapped:
+            self._guard.add(each.data)
         self._packed: PackedWeights | None = None
         self._looking = threading.Lock()
         self._damage: tuple[str, bool] | None = None
         self._closed = threading.Event()
         self._checking: threading.Thread | None = None
-        self.gguf = GGUFFile(mapped.path, mapped.mapping)
+        self.gguf = GGUFFile([(each.path, each.mapping) for each in mapped])
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest) -> "Weights":
-        """Map the GGUF of a prepared folder.
+        """Map the GGUF of a prepared folder, all its files.
 
-        Compares its size and time with the manifest, and chunks spread over it with their
+        Compares size and time of each with the manifest, and chunks spread over it with their
         checksums; all of it if its time differs. Raises PreparationError if it is not the file
         that was prepared.
         """
-        path, expected = manifest.weights_path(folder), manifest.weights
-        again = f"run `rocmforge prepare {expected.path}`"
+        files = manifest.weights.files
+        checksums = Checksums.read(folder, [file.size for file in files])
+        mapped: list[MappedFile] = []
         try:
-            mapped = MappedFile.open(path)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise PreparationError(
-                f"the weights {path} cannot be read: {reason}; {again}"
-            ) from None
-        mapped.checksums = Checksums.read(folder)
-        same_time = mapped.state.modified_ns == expected.modified_ns
-        if mapped.state.size != expected.size:
-            intact = False
-        elif mapped.checksums is not None and mapped.checksums.size == expected.size:
-            chunks = mapped.checksums.spread() if same_time else None
-            intact = mapped.checksums.damaged(mapped.data, chunks) is None
-        else:
-            intact = same_time or read_through(mapped.file)[0] == expected.sha256
-        if not intact:
-            mapped.close()
-            raise PreparationError(f"{path} has changed since it was prepared; {again}")
+            for path, file, sums in zip(
+                manifest.weights_paths(folder), files, checksums, strict=True
+            ):
+                mapped.append(_opened(path, file, sums, manifest.weights.path))
+        except PreparationError:
+            for each in mapped:
+                each.close()
+            raise
         return cls(mapped, manifest)
 
     def packed(self, folder: Path) -> PackedArrays:
@@ -117,7 +110,7 @@ class Weights:
                 if self._damage is None and (damage := mapped.damage()) is not None:
                     self._note(mapped, damage)
             if self._damage is None and self._guard.faults:
-                self._note(self._mapped, "cannot be read any more")
+                self._note(self._mapped[0], "cannot be read any more")
         if self._damage is not None:
             message, reloadable = self._damage
             raise WeightsChanged(message, reloadable=reloadable)
@@ -136,7 +129,7 @@ class Weights:
             mapped.close()
 
     def _files(self) -> tuple[MappedFile, ...]:
-        return (self._mapped,) if self._packed is None else (self._mapped, self._packed.file)
+        return self._mapped if self._packed is None else (*self._mapped, self._packed.file)
 
     def _note(self, mapped: MappedFile, damage: str) -> None:
         """Keep the first damage found; called under the lock."""
@@ -182,12 +175,36 @@ class Weights:
         parts = []
         if packed is not None and packed.file.checksums is not None:
             parts.append((packed.file, list(range(len(packed.file.checksums.sums)))))
-        if self._mapped.checksums is not None:
+        for piece, mapped in enumerate(self._mapped):
+            if mapped.checksums is None:
+                continue
             unpacked = {
                 chunk
                 for info in self.gguf.tensors.values()
-                if packed is None or info.name not in packed.arrays
-                for chunk in self._mapped.checksums.chunks_of(info.offset, info.offset + info.size)
+                if info.piece == piece and (packed is None or info.name not in packed.arrays)
+                for chunk in mapped.checksums.chunks_of(info.offset, info.offset + info.size)
             }
-            parts.append((self._mapped, sorted(unpacked)))
+            parts.append((mapped, sorted(unpacked)))
         return parts
+
+
+def _opened(path: Path, expected: WeightsPiece, sums: Checksums | None, source: str) -> MappedFile:
+    """Map one file and compare it with the manifest. Raises PreparationError."""
+    again = f"run `rocmforge prepare {source}`"
+    try:
+        mapped = MappedFile.open(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PreparationError(f"the weights {path} cannot be read: {reason}; {again}") from None
+    mapped.checksums = sums
+    same_time = mapped.state.modified_ns == expected.modified_ns
+    if mapped.state.size != expected.size:
+        intact = False
+    elif sums is not None:
+        intact = sums.damaged(mapped.data, sums.spread() if same_time else None) is None
+    else:
+        intact = same_time or read_through(mapped.file)[0] == expected.sha256
+    if not intact:
+        mapped.close()
+        raise PreparationError(f"{path} has changed since it was prepared; {again}")
+    return mapped

@@ -47,7 +47,7 @@ def exact_logits(path: Path, tokens: list[int]) -> np.ndarray:
     spec = describe(file)
     model = ReferenceModel(
         graph_of(spec, file),
-        path,
+        [path],
         page_layout(spec),
         pages=-(-len(tokens) // PAGE_SIZE),
         page_size=PAGE_SIZE,

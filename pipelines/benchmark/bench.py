@@ -37,15 +37,15 @@ class Subject:
         BenchmarkError if there is none on this machine.
         """
         self.manifest = Manifest.read(folder)
-        weights = self.manifest.weights_path(folder)
-        self.tokenizer = Tokenizer.from_gguf(GGUFFile.open(weights), tokenizer_cache(settings))
+        weights = self.manifest.weights_paths(folder)
+        self.tokenizer = Tokenizer.from_gguf(GGUFFile.open(*weights), tokenizer_cache(settings))
         self.threads = settings.thread_count
         ours = version("rocmforge")
         self.candidates: list[Candidate] = [rocmforge(model, settings, ours)]
         if prompt_lookup:
             self.candidates.append(rocmforge(model, settings, ours, prompt_lookup=True))
         if peers:
-            self.candidates.append(llama_cpp(weights, settings.thread_count))
+            self.candidates.append(llama_cpp(weights[0], settings.thread_count))
 
     def benchmark(self, plan: Plan, progress: Progress) -> BenchmarkResult:
         """Measure the servers side by side. Raises BenchmarkError."""

@@ -108,7 +108,7 @@ def measure(
     measurement waits. Raises BenchmarkError if a server cannot be measured.
     """
     manifest = Manifest.read(folder)
-    weights = GGUFFile.open(manifest.weights_path(folder))
+    weights = GGUFFile.open(*manifest.weights_paths(folder))
     cache = tokenizer_cache(settings)
     tokenizer = Tokenizer.from_gguf(weights, cache)
     threads = settings.thread_count

@@ -184,7 +184,7 @@ class _Nodes:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         graph = onnx.load(str(folder / GRAPH_NAME), load_external_data=False).graph
         self._nodes = {node.name: node for node in graph.node}
-        self._tensors = GGUFFile.open(manifest.weights_path(folder)).tensors
+        self._tensors = GGUFFile.open(*manifest.weights_paths(folder)).tensors
         self._manifest = manifest
 
     def by_operator(self, times: Mapping[str, float], shape: Shape) -> tuple[OperatorTime, ...]:

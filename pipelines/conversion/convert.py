@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,10 +16,18 @@ from pipelines.conversion.fusion import fuse
 from pipelines.conversion.graph import build, page_layout
 from pipelines.conversion.weights_file import store
 from runtime.checksums import CHECKSUMS_NAME
+from runtime.errors import PreparationError
 from runtime.gguf import GGUFFile
-from runtime.manifest import GRAPH_NAME, GRAPH_VERSION, Manifest, WeightsFile
+from runtime.manifest import (
+    GRAPH_NAME,
+    GRAPH_VERSION,
+    Manifest,
+    StoredAs,
+    WeightsFile,
+    WeightsPiece,
+)
 from runtime.settings import WeightsCopy
-from runtime.source import Source
+from runtime.source import Content, Source
 
 
 def convert(
@@ -30,20 +39,18 @@ def convert(
     UnsupportedModel before anything is written, and PreparationError when the file is being written
     to meanwhile or cannot be copied.
     """
-    file, path = source.gguf, source.file_path
+    file = source.gguf
     spec = describe(file)
+    if len({path.parent for path in file.paths}) > 1:
+        raise PreparationError(
+            f"the pieces of {source.path} are in several folders; put them into one"
+        )
     graph = graph_of(spec, file).SerializeToString(deterministic=True)
     (folder / GRAPH_NAME).write_bytes(graph)
     stored_as = store(source, folder, weights_copy)
-    (folder / CHECKSUMS_NAME).write_bytes(source.content.checksums)
-    weights = WeightsFile(
-        path=str(path),
-        linked_name=None if stored_as == "outside" else path.name,
-        stored_as=stored_as,
-        size=source.state.size,
-        sha256=source.content.sha256,
-        modified_ns=source.state.modified_ns,
-    )
+    contents = [each.content for each in source.files]
+    (folder / CHECKSUMS_NAME).write_bytes(b"".join(content.checksums for content in contents))
+    weights = _weights(source, contents, stored_as)
     source.expect_unchanged()
     manifest = Manifest(
         name=name,
@@ -61,6 +68,29 @@ def convert(
     )
     manifest.write(folder)
     return manifest
+
+
+def _weights(source: Source, contents: Sequence[Content], stored_as: StoredAs) -> WeightsFile:
+    """Return the identity of the GGUF."""
+    pieces = tuple(
+        WeightsPiece(
+            path=str(file.path),
+            linked_name=None if stored_as == "outside" else file.path.name,
+            size=file.state.size,
+            sha256=content.sha256,
+            modified_ns=file.state.modified_ns,
+        )
+        for file, content in zip(source.files, contents, strict=True)
+    )
+    return WeightsFile(
+        path=pieces[0].path,
+        linked_name=pieces[0].linked_name,
+        stored_as=stored_as,
+        size=source.size,
+        sha256=source.sha256,
+        modified_ns=pieces[0].modified_ns,
+        pieces=pieces if len(pieces) > 1 else (),
+    )
 
 
 def graph_of(spec: ModelSpec, file: GGUFFile) -> onnx.ModelProto:

@@ -55,7 +55,7 @@ class _Builder(Nodes):
     """Writes the parts of a model. Used by one thread for one model."""
 
     def __init__(self, spec: ModelSpec, file: GGUFFile) -> None:
-        super().__init__(file.path.name, spec.epsilon)
+        super().__init__([path.name for path in file.paths], spec.epsilon)
         self.spec = spec
         self.file = file
         states = sum(map(state_writers, spec.layers))

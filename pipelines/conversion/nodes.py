@@ -1,6 +1,6 @@
 """Builds the nodes and initializers of a graph."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,9 +46,9 @@ def named_inputs(node: NodeProto) -> dict[str, str]:
 class Nodes:
     """Collects nodes and initializers in order. Used by one thread for one model."""
 
-    def __init__(self, location: str, epsilon: float) -> None:
-        """location: name of the GGUF with the weights; epsilon: of all norms."""
-        self.location = location
+    def __init__(self, locations: Sequence[str], epsilon: float) -> None:
+        """locations: names of the files with the weights; epsilon: of all norms."""
+        self.locations = tuple(locations)
         self.epsilon = epsilon
         self.nodes: list[NodeProto] = []
         self.initializers: dict[str, TensorProto] = {}
@@ -200,7 +200,11 @@ class Nodes:
                 dims=shape,
                 data_location=TensorProto.EXTERNAL,
             )
-            place = {"location": self.location, "offset": info.offset, "length": info.size}
+            place = {
+                "location": self.locations[info.piece],
+                "offset": info.offset,
+                "length": info.size,
+            }
             for key, value in place.items():
                 tensor.external_data.add(key=key, value=str(value))
             self.initializers[info.name] = tensor

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.conversion.architectures import describe
 from runtime.errors import RocmForgeError
-from runtime.gguf import GGUFFile, StringArray
+from runtime.gguf import GGUFFile, StringArray, gguf_at
 from runtime.tokenizer import Tokenizer
 
 
@@ -32,8 +32,8 @@ class Summary:
 
 
 def summarize(path: Path) -> Summary:
-    """Read a GGUF. Raises GGUFError for a file that cannot be read as one."""
-    file = GGUFFile.open(path)
+    """Read a GGUF, or that of a folder. Raises GGUFError for one that cannot be read."""
+    file = GGUFFile.open(gguf_at(path) or path)
     architecture = _text(file, "general.architecture")
     tokens = file.metadata.get("tokenizer.ggml.tokens")
     model, split = _text(file, "tokenizer.ggml.model"), _text(file, "tokenizer.ggml.pre")

@@ -1,7 +1,7 @@
 """The exact model: a graph evaluated with the NumPy definitions of its operators."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,14 @@ class ReferenceModel:
     def __init__(
         self,
         model: ModelProto,
-        weights: Path,
+        weights: Sequence[Path],
         layout: PageLayout,
         *,
         pages: int,
         page_size: int,
         pool_type: type[np.floating[Any]] = np.float16,
     ) -> None:
-        """Take a graph and the GGUF that its external data lies in; the pools start as zeros.
+        """Take a graph and the files that its external data lies in; the pools start as zeros.
 
         Pages of float32 show the arithmetic of the graph without the rounding of the cache.
         """
@@ -116,17 +116,17 @@ def _run(node: OpRun, weights: Values, values: Values) -> Values:
 
 
 class _Evaluator(ReferenceEvaluator):
-    """Reads external data from a map of the GGUF, at the place that the tensor itself names."""
+    """Reads external data from maps of the GGUF's files, where the tensor itself says."""
 
-    def __init__(self, model: ModelProto, weights: Path) -> None:
-        self._weights = np.memmap(weights, np.uint8, mode="r")
+    def __init__(self, model: ModelProto, weights: Sequence[Path]) -> None:
+        self._weights = {path.name: np.memmap(path, np.uint8, mode="r") for path in weights}
         super().__init__(model, new_ops=_operators())
 
     def retrieve_external_data(self, tensor: TensorProto) -> NDArray[Any]:
         """A view on the map: uint8 blocks or a float32 vector."""
         place = {entry.key: entry.value for entry in tensor.external_data}
         start = int(place["offset"])
-        stored = self._weights[start : start + int(place["length"])]
+        stored = self._weights[place["location"]][start : start + int(place["length"])]
         kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
         return np.asarray(stored).view(kind).reshape(tuple(tensor.dims))
 

@@ -83,7 +83,7 @@ def check_weights(model: ModelProto, file: GGUFFile, folded: frozenset[str]) -> 
         info = file.tensors.get(name)
         if info is None:
             raise CheckFailed(f"the graph reads tensor {name}, which the GGUF does not have")
-        _check_place(tensor, info, file.path.name)
+        _check_place(tensor, info, file.paths[info.piece].name)
     for node in model.graph.node:
         for name, format, columns in _matrices(node):
             if name in external:

@@ -55,14 +55,14 @@ class Subject:
         return Manifest.read(self.folder)
 
     @cached_property
-    def weights(self) -> Path:
-        """The GGUF."""
-        return self.manifest.weights_path(self.folder)
+    def weights(self) -> tuple[Path, ...]:
+        """The files of the GGUF."""
+        return self.manifest.weights_paths(self.folder)
 
     @cached_property
     def file(self) -> GGUFFile:
         """The GGUF, read."""
-        return GGUFFile.open(self.weights)
+        return GGUFFile.open(*self.weights)
 
     @cached_property
     def spec(self) -> ModelSpec:

@@ -5,7 +5,12 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL.gguf", type=Path, help="the file to read")
+    parser.add_argument(
+        "model",
+        metavar="MODEL.gguf",
+        type=Path,
+        help="the file to read, the first of its pieces, or its folder",
+    )
 
 
 def run(options: argparse.Namespace) -> None:

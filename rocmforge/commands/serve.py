@@ -6,7 +6,9 @@ from rocmforge.options import SERVER, add_name, add_settings, settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a published name, a .gguf file or its folder"
+    )
     add_name(parser)
     add_settings(parser, *SERVER)
 

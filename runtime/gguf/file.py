@@ -1,9 +1,9 @@
-"""An open GGUF file: parsed metadata and tensor directory, tensor data as views on the map."""
+"""An open model of one GGUF file or several: metadata, tensors, and their data as views."""
 
 import mmap
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
@@ -15,58 +15,54 @@ from gguf.quants import dequantize
 
 from runtime.errors import GGUFError, TruncatedGGUF, UnsupportedModel
 from runtime.files import open_at_once
-from runtime.gguf.header import HeaderReader
+from runtime.gguf.header import Header
+from runtime.gguf.pieces import joined, pieces_of
 from runtime.gguf.values import TensorInfo, Value
 
 LONG_STRING = 256
 
 
 class GGUFFile:
-    """One open GGUF file; immutable, so any thread may read it. The map lives as long as a view."""
+    """An open model; immutable, so any thread may read it. The maps live as long as a view."""
 
     path: Path
+    """The file, or the first of the model's pieces."""
+    paths: tuple[Path, ...]
+    """All its files, one unless it comes in pieces."""
     version: int
     alignment: int
+    """Bytes, in the first file."""
     size: int
-    """Bytes of the file."""
+    """Bytes of all files."""
     metadata: Mapping[str, Value]
     """Numbers, booleans and strings as Python values; arrays as NumPy views or `StringArray`; what
     is none of these as `Unread`."""
     tensors: Mapping[str, TensorInfo]
 
-    def __init__(self, path: Path, mapping: mmap.mmap) -> None:
-        """Parse the mapping; use `GGUFFile.open` for a path."""
-        self.path = path
-        self.size = len(mapping)
-        self._bytes = np.frombuffer(mapping, np.uint8)
-        reader = HeaderReader(path, mapping)
-        self.version, tensor_count, value_count = reader.header()
-        metadata = reader.metadata(value_count)
-        self.alignment = reader.alignment(metadata)
-        self.metadata = MappingProxyType(metadata)
-        self.tensors = MappingProxyType(reader.tensors(tensor_count, self.alignment))
+    def __init__(self, pieces: Sequence[tuple[Path, mmap.mmap]]) -> None:
+        """Parse the mapped files of a model in their order; use `GGUFFile.open` for a path."""
+        self.paths = tuple(path for path, _ in pieces)
+        self.path = self.paths[0]
+        self.size = sum(len(mapping) for _, mapping in pieces)
+        self._bytes = tuple(np.frombuffer(mapping, np.uint8) for _, mapping in pieces)
+        headers = [Header.read(path, mapping) for path, mapping in pieces]
+        self.version, self.alignment = headers[0].version, headers[0].alignment
+        self.metadata = headers[0].metadata
+        self.tensors = MappingProxyType(joined(list(zip(self.paths, headers, strict=True))))
 
     @classmethod
-    def open(cls, path: Path | str) -> "GGUFFile":
-        """Map and parse the file.
+    def open(cls, path: Path | str, *more: Path) -> "GGUFFile":
+        """Map and parse a model's file, and its other pieces: those given, else found by name.
 
         Raises GGUFError, naming the file and the field, for anything but a complete and consistent
-        GGUF; sizes that the file claims are checked before memory is allocated.
+        model; sizes that a file claims are checked before memory is allocated.
         """
-        path = Path(path)
-        with open_gguf(path) as file:
-            return cls.of(path, file)
-
-    @classmethod
-    def of(cls, path: Path, file: BufferedReader) -> "GGUFFile":
-        """Map and parse an open file, as `open` does; it may be closed afterwards."""
-        try:
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:  # an empty file cannot be mapped
-            raise TruncatedGGUF(f"{path} is empty; get the file again") from None
-        except OSError as error:
-            raise _unreadable(path, error) from None
-        return cls(path, mapping)
+        paths = (Path(path), *more) if more else pieces_of(Path(path))
+        pieces = []
+        for each in paths:
+            with open_gguf(each) as file:
+                pieces.append((each, mapped(each, file)))
+        return cls(pieces)
 
     @property
     def architecture(self) -> str:
@@ -88,7 +84,7 @@ class GGUFFile:
     def data(self, name: str) -> npt.NDArray[np.uint8]:
         """Return a tensor's stored bytes: read-only uint8 view [rows, row_bytes], not a copy."""
         info = self._tensor(name)
-        stored = self._bytes[info.offset : info.offset + info.size]
+        stored = self._bytes[info.piece][info.offset : info.offset + info.size]
         return stored.reshape(info.rows, info.row_bytes)
 
     def dequantize(self, name: str) -> npt.NDArray[np.float32]:
@@ -111,6 +107,16 @@ class GGUFFile:
             return self.tensors[name]
         except KeyError:
             raise GGUFError(f"{self.path}: tensor {name!r} is missing") from None
+
+
+def mapped(path: Path, file: BufferedReader) -> mmap.mmap:
+    """Map an open file, which may be closed afterwards. Raises GGUFError."""
+    try:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except ValueError:  # an empty file cannot be mapped
+        raise TruncatedGGUF(f"{path} is empty; get the file again") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def open_gguf(path: Path) -> BufferedReader:

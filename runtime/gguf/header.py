@@ -6,7 +6,10 @@ The layout is that of the GGUF specification (ggml/docs/gguf.md), versions 2 and
 import math
 import mmap
 import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn
 
 import numpy as np
@@ -33,6 +36,31 @@ SCALARS: dict[int, struct.Struct] = {
     }.items()
 }  # fmt: skip
 BOOL = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of one file. Immutable."""
+
+    version: int
+    alignment: int
+    metadata: Mapping[str, Value]
+    tensors: Mapping[str, TensorInfo]
+
+    @classmethod
+    def read(cls, path: Path, mapping: mmap.mmap) -> "Header":
+        """Parse a mapped file. Raises GGUFError."""
+        reader = HeaderReader(path, mapping)
+        version, tensor_count, value_count = reader.header()
+        metadata = reader.metadata(value_count)
+        alignment = reader.alignment(metadata)
+        tensors = reader.tensors(tensor_count, alignment)
+        return cls(version, alignment, MappingProxyType(metadata), MappingProxyType(tensors))
+
+    def integer(self, key: str) -> int | None:
+        """Return a value that is a whole number; None if there is none."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, int) else None
 
 
 class HeaderReader:

@@ -10,7 +10,9 @@ from runtime.gguf.values import StringArray, Value
 KNOWN_KEYS: dict[str, str] = {
     "general.architecture": "text",
     "general.alignment": "integer",
+    "split.no": "integer",
     "split.count": "integer",
+    "split.tensors.count": "integer",
     "tokenizer.ggml.model": "text",
     "tokenizer.ggml.pre": "text",
     "tokenizer.ggml.tokens": "array of text",

@@ -77,9 +77,11 @@ class TensorInfo:
     """GGML name of the block format: F32, F16, Q4_1, ..."""
     shape: tuple[int, ...]
     offset: int
-    """Absolute, in bytes from the start of the file."""
+    """Absolute, in bytes from the start of its file."""
     size: int
     """Bytes."""
+    piece: int = 0
+    """Which of the model's files it is in, from 0."""
 
     @property
     def rows(self) -> int:

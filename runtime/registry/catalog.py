@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runtime.errors import ModelNotFound
 from runtime.files import is_file
+from runtime.gguf import gguf_at
 from runtime.manifest import MANIFEST_NAME, Manifest
 from runtime.registry.history import History, read_history
 from runtime.registry.names import expect_name, is_name, model_name
@@ -103,8 +104,8 @@ class Catalog:
             return published.folder
         if is_file(path / MANIFEST_NAME):
             return path.absolute()
-        if is_file(path):
-            if (known := self.prepared_from(Source(path))) is not None:
+        if (gguf := gguf_at(path)) is not None:
+            if (known := self.prepared_from(Source(gguf))) is not None:
                 return known.folder
             raise ModelNotFound(f"{model} is not prepared yet; run `rocmforge prepare {model}`")
         if is_name(str(model)) and self._version_folders(str(model)):
@@ -132,19 +133,21 @@ class Catalog:
         Prefers one called `name`, then one made from this very file, then any other.
         The same file with the same size and time is recognized at once; else content decides.
         """
-        path, state = source.file_path, source.state
+        path, size, states = source.file_path, source.size, [file.state for file in source.files]
         candidates = [
             model
             for each in self.names()
             for model in self.versions(each)
-            if model.manifest.weights.size == state.size and model.fits
+            if model.manifest.weights.size == size and model.fits
         ]
         candidates.sort(key=lambda model: (model.name != name, not model.is_made_of(path)))
         for model in candidates:
             weights = model.manifest.weights
-            if weights.modified_ns == state.modified_ns and model.is_the_file(path):
+            seen = [(state.size, state.modified_ns) for state in states]
+            known = [(file.size, file.modified_ns) for file in weights.files]
+            if known == seen and model.is_the_file(path):
                 return model
-            if weights.sha256 == source.content.sha256:
+            if weights.sha256 == source.sha256:
                 return model
         return None
 

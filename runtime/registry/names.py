@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from runtime.errors import InvalidName
+from runtime.gguf import model_stem
 
 MAX_NAME_LENGTH = 100
 NAME = re.compile(rf"[A-Za-z0-9_](?:[A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 2}}}[A-Za-z0-9_])?")
@@ -26,6 +27,9 @@ def expect_name(text: str) -> str:
 
 
 def model_name(path: Path) -> str:
-    """Return the default name of a GGUF: its stem, with other characters as '-'."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.")[:MAX_NAME_LENGTH].strip("-.")
-    return name or "model"
+    """Return the default name of a GGUF: its stem, with other characters as '-'.
+
+    Of a model in pieces without the number of the piece.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", model_stem(path)).strip("-.")
+    return name[:MAX_NAME_LENGTH].strip("-.") or "model"

@@ -25,6 +25,7 @@ from runtime.source import Source
 from tests.models import write_tiny_llama
 from tests.pipelines import faults
 from tests.pipelines.faults import convert_wrongly
+from tests.split_models import split
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
@@ -243,6 +244,21 @@ def test_a_file_that_is_being_copied_is_left_until_it_is_whole(
     path.write_bytes(content)
     result = look(instance, look(instance, cursor).cursor)
     assert len(asked_for(result)) == 1
+
+
+def test_a_model_in_pieces_is_prepared_once_when_all_are_there(
+    instance: dg.DagsterInstance, incoming: Path, tmp_path: Path
+) -> None:
+    pieces = split(write_tiny_llama(tmp_path / "tiny.gguf"), 3, folder=incoming)
+    late = pieces[1].rename(tmp_path / "late")
+    waiting = look(instance, look(instance).cursor)
+    assert asked_for(waiting) == []
+    assert waiting.skip_reason is not None
+    assert "waits for its other pieces" in str(waiting.skip_reason)
+    assert pieces[1].name in str(waiting.skip_reason)
+    late.rename(pieces[1])
+    assert asked_for(look(instance, look(instance, waiting.cursor).cursor)) == ["tiny"]
+    assert prepare_model(instance, "tiny").success
 
 
 def test_a_changed_file_is_prepared_again(instance: dg.DagsterInstance, incoming: Path) -> None:

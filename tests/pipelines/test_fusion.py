@@ -25,7 +25,7 @@ def test_a_fused_graph_means_what_the_plain_one_means(tmp_path: Path, biases: bo
     spec = describe(file)
     logits = []
     for model in (build(spec, file), graph_of(spec, file)):
-        exact = ReferenceModel(model, file.path, page_layout(spec), pages=16, page_size=4)
+        exact = ReferenceModel(model, file.paths, page_layout(spec), pages=16, page_size=4)
         logits.append(exact.run(one_row([1, 2, 3, 4, 5])))
     np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5, atol=1e-5)
 

@@ -35,7 +35,7 @@ def reference_model(path: Path) -> ReferenceModel:
     file = GGUFFile.open(path)
     spec = describe(file)
     return ReferenceModel(
-        build(spec, file), path, page_layout(spec), pages=PAGES, page_size=PAGE_SIZE
+        build(spec, file), [path], page_layout(spec), pages=PAGES, page_size=PAGE_SIZE
     )
 
 

@@ -56,7 +56,7 @@ def test_what_the_parent_has_read_the_child_does_not_read_again(
 ) -> None:
     """A hash that is none shows that it was taken over."""
     path = write_tiny_llama(tmp_path / "tiny.gguf")
-    content = Source(path).content
+    (content,) = (file.content for file in Source(path).files)
     remember(Content(content.state, "0" * 64, content.checksums))
     folder = prepare_in_child(path, settings, silent)
     assert Manifest.read(folder).weights.sha256 == "0" * 64

@@ -94,9 +94,9 @@ def test_a_preparation_opens_parses_and_reads_its_file_once(
     reads: list[Checksums] = []
     parse, result = GGUFFile.__init__, ChecksumsOf.result
 
-    def noted_parse(self: GGUFFile, path: Path, mapping: mmap.mmap) -> None:
-        parsed.append(path)
-        parse(self, path, mapping)
+    def noted_parse(self: GGUFFile, pieces: list[tuple[Path, mmap.mmap]]) -> None:
+        parsed.extend(path for path, _ in pieces)
+        parse(self, pieces)
 
     def noted_result(self: ChecksumsOf) -> Checksums:
         reads.append(result(self))

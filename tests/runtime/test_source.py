@@ -9,7 +9,7 @@ import pytest
 from runtime import source as source_module
 from runtime.checksums import Checksums
 from runtime.errors import GGUFError, PreparationError
-from runtime.source import Source, remember
+from runtime.source import Source, SourceFile, remember
 from tests.models import write_tiny_llama
 
 
@@ -24,7 +24,7 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_content_has_hash_and_checksums(path: Path) -> None:
-    content = Source(path).content
+    content = SourceFile(path).content
     assert content.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     checksums = Checksums.decode(content.checksums)
     assert checksums is not None
@@ -32,19 +32,19 @@ def test_the_content_has_hash_and_checksums(path: Path) -> None:
 
 
 def test_it_is_read_once_for_each_state_of_the_file(path: Path) -> None:
-    first = Source(path).content
-    assert Source(path).content is first
+    first = SourceFile(path).content
+    assert SourceFile(path).content is first
     os.utime(path)
-    assert Source(path).known_content is None
-    assert Source(path).content == source_module.Content(
-        Source(path).state, first.sha256, first.checksums
+    assert SourceFile(path).known_content is None
+    assert SourceFile(path).content == source_module.Content(
+        SourceFile(path).state, first.sha256, first.checksums
     )
 
 
 def test_what_another_process_has_read_is_not_read_again(path: Path) -> None:
-    content = source_module.Content(Source(path).state, "its hash", b"")
+    content = source_module.Content(SourceFile(path).state, "its hash", b"")
     remember(content)
-    assert Source(path).content is content
+    assert SourceFile(path).content is content
 
 
 def test_the_contents_of_the_last_files_are_remembered(tmp_path: Path) -> None:
@@ -52,18 +52,18 @@ def test_the_contents_of_the_last_files_are_remembered(tmp_path: Path) -> None:
     for number in range(source_module.MAX_KNOWN + 1):
         file = tmp_path / f"{number}.gguf"
         file.write_bytes(bytes(number))
-        sources.append(Source(file))
+        sources.append(SourceFile(file))
     contents = [source.content for source in sources]
     assert [source.known_content for source in sources] == [None, *contents[1:]]
 
 
 def test_a_file_that_is_written_to_meanwhile_is_refused(path: Path) -> None:
-    source = Source(path)
+    source = SourceFile(path)
     with path.open("ab") as file:
         file.write(b"more")
     with pytest.raises(PreparationError, match="is still being written"):
         _ = source.content
-    source = Source(path)
+    source = SourceFile(path)
     path.rename(path.with_name("moved.gguf"))
     write_tiny_llama(path)
     with pytest.raises(PreparationError, match="is still being written"):

@@ -48,10 +48,6 @@ def describe(file: GGUFFile) -> ModelSpec:
             f"{file.path}: architecture {file.architecture!r} is not supported; "
             f"supported are: {', '.join(sorted(ARCHITECTURES))}"
         )
-    if (parts := file.metadata.get("split.count", 1)) not in (0, 1):
-        raise UnsupportedModel(
-            f"{file.path} is one of {parts} parts (split.count); merge them with `llama-gguf-split`"
-        )
     return _Reader(architecture, file).spec()
 
 
