@@ -5,15 +5,12 @@ import falcon
 from api import errors
 from api.middleware import AccessLog, CrossOrigin
 from api.resources.chat import ChatCompletionsResource
-from api.resources.completions import (
-    CompletionsResource,
-    OpenAIModelResource,
-    OpenAIModelsResource,
-)
+from api.resources.completions import CompletionsResource
 from api.resources.generate import GenerateResource, GenerateStreamResource
 from api.resources.health import HealthResource, ReadyResource
 from api.resources.metrics import MetricsResource
 from api.resources.models import ModelsResource
+from api.resources.openai_models import OpenAIModelResource, OpenAIModelsResource
 from api.resources.requests import CancelResource, RequestsResource, StatusResource
 from api.resources.tokens import (
     ApplyTemplateResource,

@@ -262,35 +262,6 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """Omitted in a stream that did not request it; otherwise null in all but its last chunk."""
 
 
-class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """llama.cpp's description of a model."""
-
-    n_ctx: int
-    """Maximum tokens of a request, as `max_model_len`."""
-    n_ctx_train: int
-    """The model's own limit, which may be above that of the KV cache."""
-    n_vocab: int
-
-
-class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
-    """A model, as GET /v1/models lists it."""
-
-    id: str
-    object: str = "model"
-    created: int
-    owned_by: str = "rocmforge"
-    max_model_len: int
-    """Maximum tokens of a request, prompt and answer together; vLLM's name."""
-    meta: ModelFigures
-
-
-class ModelList(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of GET /v1/models."""
-
-    object: str = "list"
-    data: tuple[ModelObject, ...]
-
-
 def _prompts(given: str | list[str | int | list[int]]) -> tuple[Prompt, ...]:
     """Return the prompts, each a text or token ids. An array of token ids is one prompt."""
     if isinstance(given, str):

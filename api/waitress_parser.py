@@ -1,4 +1,7 @@
-"""Waitress' request parser with limits, strict about ambiguous requests."""
+"""Parses HTTP requests, within limits of their size (max_body_bytes) and time (receive_timeout).
+
+A subclass of Waitress' parser that refuses ambiguous requests.
+"""
 
 import re
 import time
@@ -14,9 +17,9 @@ MAX_LENGTH_DIGITS = 19
 SLOWEST_BYTES_PER_SECOND = 16 * 1024
 """A request that arrives at least this fast is never too slow."""
 FRAMING = 8
-"""Times the largest body that a chunked request may have in all; chunks of one byte have six."""
+"""Most bytes of a chunked request, as a multiple of max_body_bytes; chunks of one byte take 6."""
 MAX_FRAMING_BYTES = 128 * 1024
-"""Additional bytes, for small limits."""
+"""Bytes of chunk framing that are allowed in addition, for small limits."""
 END_OF_HEAD = b"\r\n\r\n"
 
 START_LINE = re.compile(rb"\S+ ([^ ]+) HTTP/([0-9])\.([0-9])")

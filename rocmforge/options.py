@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.errors import InvalidRequest, SettingsError
-from runtime.settings import PREFIX, Settings, description, setting_fields
+from runtime.setting_fields import description
+from runtime.settings import PREFIX, Settings, setting_fields
 
 if TYPE_CHECKING:
     from runtime.sampling import SamplingParameters

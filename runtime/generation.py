@@ -60,12 +60,12 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """What is asked of the engine, for one answer. Immutable.
+    """The parameters of a request to the engine, for one answer. Immutable.
 
     prompt_tokens: ids [P], P >= 1. max_tokens: most tokens of the answer. ignore_eos: whether to go
-    on after an end token. matcher: the beginning of the grammar that the answer is to follow.
-    thought_limit: what ends its thoughts. The engine owns both from now on. context: carried to the
-    observer of the request's end.
+    on after an end token. matcher: the state of the answer's grammar
+    before its first token. thought_limit: limits its reasoning tokens. The engine owns both from
+    now on. context: passed to the observer of the request's end.
     """
 
     prompt_tokens: tuple[int, ...]
@@ -76,7 +76,7 @@ class EngineRequest:
     thought_limit: ThoughtLimit | None = None
     context: object = None
     top_logprobs: int | None = None
-    """How many of the likeliest tokens are told with each token; None tells no logprobs."""
+    """Number of likeliest tokens in each token's logprobs; None: no logprobs."""
     prompt_top_logprobs: int | None = None
     """The same for each token of the prompt after the first."""
     same_prompt: bool = False
@@ -113,9 +113,9 @@ class Generation:
         self.matcher = matcher
         """The grammar of the answer, until the engine adds the request and owns it."""
         self.thought_limit = thought_limit
-        """What ends its thoughts, likewise."""
+        """Limits its reasoning tokens; likewise until the engine adds the request."""
         self.context = context
-        """What the submitter wants to find at the end; the engine only carries it."""
+        """Anything that the submitter needs at the end; the engine does not use it."""
         self.leader = leader
         """A request with the same prompt, whose pages this one waits for."""
         self.top_logprobs = top_logprobs
@@ -199,11 +199,11 @@ class Choice(Generation):
     """One of several requests that a client follows together. Owned as a Generation is."""
 
     ready: "queue.SimpleQueue[int]"
-    """Where it puts its place with each output."""
+    """Gets its place with each output."""
     place: int
 
     def publish(self, output: TokenOutput) -> None:
-        """Hand an output to the client."""
+        """Queue an output for the client, and its place."""
         super().publish(output)
         self.ready.put(self.place)
 
@@ -215,7 +215,7 @@ class Generations:
     """
 
     def __init__(self, each: tuple[Generation, ...]) -> None:
-        """Take one request, or Choices."""
+        """each: one Generation, or several Choices."""
         self.each = each
         self._ready: queue.SimpleQueue[int] | None = None
         self._running = len(each)
@@ -227,11 +227,11 @@ class Generations:
 
     @property
     def ended(self) -> bool:
-        """Whether the last output of every request was given."""
+        """Whether the last output of every request was returned."""
         return self._running == 0
 
     def next_output(self, timeout: float | None = None) -> tuple[int, TokenOutput] | None:
-        """Wait for the next output of any request; gives its place, too.
+        """Wait for the next output of any request; return its place and the output.
 
         None after `timeout` seconds without one.
         """

@@ -28,14 +28,13 @@ from runtime.manifest import GRAPH_NAME, Manifest, hold
 from runtime.ops.library import library_path, native_library
 from runtime.packed_weights import PackedArrays
 from runtime.sampling import Logits, StepLogits
-from runtime.settings import Settings
+from runtime.settings import CPU_CACHE_TOKENS, Settings
 from runtime.states import slots_needed
 from runtime.step import PROMPT_LOGITS, StepInputs, largest_step
 from runtime.weights import Weights
 
 WEIGHTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 ONNX_RUNTIME_WARNINGS_OFF = 3
-CPU_CACHE_TOKENS = 16384
 Provider = tuple[str, dict[str, str]]
 ROCM_PROVIDER: Provider = (
     "ROCMExecutionProvider",

@@ -12,6 +12,7 @@ import platformdirs
 from msgspec import Meta, inspect
 
 from runtime.errors import SettingsError
+from runtime.setting_fields import takes
 
 PREFIX = "ROCMFORGE_"
 NO_SETTINGS = frozenset({"ROCMFORGE_IMAGE"})
@@ -22,6 +23,8 @@ MAX_SECONDS = 31_536_000.0
 MAX_COUNT = 2**31 - 1
 MAX_THREADS_PER_PROCESSOR = 4
 """More threads only take turns, and ONNX Runtime starts each of them before it loads a model."""
+CPU_CACHE_TOKENS = 16384
+"""Size of the KV cache on the CPU if `cache_tokens` is 0."""
 MIN_CACHE_PAGES = 4
 MIN_PAGE_SIZE, MAX_PAGE_SIZE = 8, 1024
 
@@ -91,7 +94,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _count(
             "size of the KV cache in tokens, over all requests; 0 means what fits into the memory "
-            "of a GPU, and 16384 on the CPU",
+            f"of a GPU, and {CPU_CACHE_TOKENS} on the CPU",
             least=0,
         ),
     ] = 0
@@ -233,36 +236,6 @@ def setting_fields() -> tuple[inspect.Field, ...]:
     struct = inspect.type_info(Settings)
     assert isinstance(struct, inspect.StructType)
     return struct.fields
-
-
-def description(field: inspect.Field) -> str:
-    """Return a setting's description."""
-    schema = field.type.extra_json_schema if isinstance(field.type, inspect.Metadata) else None
-    return str((schema or {}).get("description", ""))
-
-
-def takes(field: inspect.Field) -> str:
-    """Return a setting's range as a phrase: "a whole number from 0 to 65535"."""
-    kind = field.type.type if isinstance(field.type, inspect.Metadata) else field.type
-    match kind:
-        case inspect.LiteralType(values=values):
-            *others, last = map(str, values)
-            return f"{', '.join(others)} or {last}"
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.IntType(ge=least, le=most, multiple_of=multiple):
-            of = f" that is a multiple of {multiple}" if multiple else ""
-            return f"a whole number from {least} to {most}{of}"
-        case inspect.FloatType(gt=above, ge=least, le=most):
-            if above is None:
-                return f"a number from {least} to {most:.15g}"
-            return f"a number above {above}, at most {most:.15g}"
-        case inspect.DictType():
-            return "a JSON object of numbers above 1"
-        case inspect.StrType():
-            return "text"
-        case _:
-            return "a path"
 
 
 def _converted(kind: object, field: inspect.Field, value: object, source: str) -> object:

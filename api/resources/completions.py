@@ -1,4 +1,4 @@
-"""OpenAI's dialect: POST /v1/completions, GET /v1/models and GET /v1/models/{name}."""
+"""POST /v1/completions of OpenAI's API."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,6 @@ from api.completions import (
     Choice,
     Completion,
     CompletionRequest,
-    ModelFigures,
-    ModelList,
-    ModelObject,
     OpenAIRequest,
     Usage,
 )
@@ -22,10 +19,7 @@ from api.generation_state import text_decoder
 from api.logprobs import TextOffsets, echoed
 from api.openai_answer import ChoiceReader, OpenAIWriter
 from api.request_body import read_json_body
-from api.resources.readable import Readable
-from api.served_models import ServedModel, expect_served
 from api.services import Services
-from runtime.finite_json import finite_json
 from runtime.generation import FinishReason, TokenOutput
 from runtime.sampling import TokenLogprobs
 
@@ -154,43 +148,3 @@ class CompletionWriter(OpenAIWriter[CompletionReader]):
             choices=tuple(choices),
             usage=usage,
         )
-
-
-class OpenAIModelsResource(Readable):
-    """GET /v1/models: the model that is served, if there is one."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """List it."""
-        model = self._services.served.model
-        listed = () if model is None else (_describe(model),)
-        resp.data = finite_json(ModelList(data=listed))
-
-
-class OpenAIModelResource(Readable):
-    """GET /v1/models/{name}."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
-        """Describe the model of that name."""
-        model = self._services.served.ready_model()
-        expect_served(name, model)
-        resp.data = finite_json(_describe(model))
-
-
-def _describe(model: ServedModel) -> ModelObject:
-    engine = model.engine
-    return ModelObject(
-        id=model.name,
-        created=model.loaded_at,
-        max_model_len=engine.limits.context_length,
-        meta=ModelFigures(
-            n_ctx=engine.limits.context_length,
-            n_ctx_train=engine.limits.trained_context_length,
-            n_vocab=engine.limits.vocabulary_size,
-        ),
-    )

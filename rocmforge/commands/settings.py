@@ -8,7 +8,8 @@ import argparse
 from msgspec import NODEFAULT
 
 from rocmforge.options import SERVER, SESSION, add_settings, settings_of
-from runtime.settings import PREFIX, description, setting_fields, takes
+from runtime.setting_fields import description, takes
+from runtime.settings import PREFIX, setting_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

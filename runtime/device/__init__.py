@@ -1,7 +1,7 @@
 """The device a model runs on: the CPU, or an AMD GPU if everything it needs is there."""
 
 from runtime.device.bound_step import BoundStep
-from runtime.device.candidates import CandidateSearch
+from runtime.device.device_logits import CandidateSearch
 from runtime.device.gpu import Gpu, GpuMemory, find_gpu, gpu_memory
 from runtime.device.pool import GPU, DevicePool, HostPool, PagePool, StatePool, mebibytes
 from runtime.device.selection import Device, cpu_instead, select_device

@@ -1,4 +1,4 @@
-"""Logits of a step and the parameters of a request to the request's next token."""
+"""Samples a request's next token from a step's logits."""
 
 from runtime.sampling.allowed import AllowedLogits
 from runtime.sampling.breakers import BreakerTable, SequenceBreakers

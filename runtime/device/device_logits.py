@@ -1,4 +1,4 @@
-"""Logits in the GPU's memory, of which the host gets the largest of each row."""
+"""Logits that stay in the GPU's memory; only the largest of each row are copied to the host."""
 
 import ctypes
 import weakref
@@ -39,11 +39,11 @@ class DeviceLogits:
         return values
 
     def at(self, row: int, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The logits of some tokens of a row."""
+        """Return the logits of some tokens of a row."""
         return self.row(row)[tokens]
 
     def best(self, rows: Sequence[int], count: int) -> Best:
-        """The `count` largest of rows, named in ascending order; all if there are fewer."""
+        """Return the `count` largest of rows, given in ascending order; all if there are fewer."""
         if count <= self._tokens.shape[1]:
             return self._tokens[rows, :count], self._values[rows, :count]
         return StepLogits(np.stack([self.row(row) for row in rows])).best(range(len(rows)), count)

@@ -1,0 +1,78 @@
+"""GET /v1/models and GET /v1/models/{name} of OpenAI's API."""
+
+import falcon
+import msgspec
+
+from api.resources.readable import Readable
+from api.served_models import ServedModel, expect_served
+from api.services import Services
+from runtime.finite_json import finite_json
+
+
+class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """llama.cpp's description of a model."""
+
+    n_ctx: int
+    """Maximum tokens of a request, as `max_model_len`."""
+    n_ctx_train: int
+    """The model's own limit, which may be above that of the KV cache."""
+    n_vocab: int
+
+
+class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
+    """A model, as GET /v1/models lists it."""
+
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str = "rocmforge"
+    max_model_len: int
+    """Maximum tokens of a request, prompt and answer together; vLLM's name."""
+    meta: ModelFigures
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of GET /v1/models."""
+
+    object: str = "list"
+    data: tuple[ModelObject, ...]
+
+
+class OpenAIModelsResource(Readable):
+    """GET /v1/models: the model that is served, if there is one."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List it."""
+        model = self._services.served.model
+        listed = () if model is None else (_describe(model),)
+        resp.data = finite_json(ModelList(data=listed))
+
+
+class OpenAIModelResource(Readable):
+    """GET /v1/models/{name}."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """Describe the model of that name."""
+        model = self._services.served.ready_model()
+        expect_served(name, model)
+        resp.data = finite_json(_describe(model))
+
+
+def _describe(model: ServedModel) -> ModelObject:
+    engine = model.engine
+    return ModelObject(
+        id=model.name,
+        created=model.loaded_at,
+        max_model_len=engine.limits.context_length,
+        meta=ModelFigures(
+            n_ctx=engine.limits.context_length,
+            n_ctx_train=engine.limits.trained_context_length,
+            n_vocab=engine.limits.vocabulary_size,
+        ),
+    )
