@@ -73,9 +73,12 @@ def graph_inputs(layout: PageLayout) -> tuple[GraphValue, ...]:
     )
 
 
-def graph_outputs(layout: PageLayout, vocabulary_size: int) -> tuple[GraphValue, ...]:
-    """Return the outputs of a model's graph, in order: logits, and the pools, written in place."""
-    logits = GraphValue(LOGITS, "float32", ("R", vocabulary_size))
+def graph_outputs(layout: PageLayout, width: int) -> tuple[GraphValue, ...]:
+    """Return the outputs of a model's graph, in order: logits, and the pools, written in place.
+
+    In a model that pools, `logits` are the rows of texts, `width` values each.
+    """
+    logits = GraphValue(LOGITS, "float32", ("R", width))
     states = (_state_pool(STATE_POOL_OUT, layout),) if layout.state_values else ()
     return logits, _pool(PAGE_POOL_OUT, layout), *states
 

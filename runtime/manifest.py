@@ -57,6 +57,19 @@ class PageLayout(msgspec.Struct, frozen=True, kw_only=True):
         return self.state_values * 4
 
 
+class Pooled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model gives that embeds or scores texts: one vector of the rows of each."""
+
+    kind: Literal["mean", "cls", "last"]
+    """The mean of all rows, the first, or the last."""
+    causal: bool
+    """Tokens attend to those before them, else to the whole text, which is one step."""
+    width: int
+    """Values of the vector: the scores of classes in a model that scores."""
+    scores: bool
+    """Whether the values are scores."""
+
+
 class WeightsPiece(msgspec.Struct, frozen=True, kw_only=True):
     """One file of the weights; its fields are those of `WeightsFile`."""
 
@@ -131,6 +144,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     block_formats: dict[str, int]
     """Bytes of weights in each GGML block format."""
     page_layout: PageLayout
+    pooled: Pooled | None = None
+    """None in a model that generates."""
     weights: WeightsFile
     graph_sha256: str
     versions: dict[str, str]

@@ -54,6 +54,7 @@ class AttentionNodes:
         self.places: dict[str, int] = {}
         """Places of the blocks in the pool."""
         self.angles: dict[Rotary, str] = {}
+        self.is_causal = spec.pooling is None or spec.pooling.is_causal
 
     def prepare(self) -> None:
         """Write the nodes that all blocks share."""
@@ -95,6 +96,7 @@ class AttentionNodes:
             scale=spec.attention_scale,
             window=layer.window,
             softcap=spec.attention_softcap,
+            **({} if self.is_causal else {"causal": 0}),
             **self.shape(layer.heads, place),
         )
         if latent is not None:
@@ -127,7 +129,8 @@ class AttentionNodes:
         """Rotated queries, and where in the pool keys and values are now."""
         heads, before = layer.heads, self.written
         _, self.written = self.pool.written_by(block)
-        place = self.places[block] = self.pool.written - 1
+        place = self.pool.written - 1 if self.is_causal else 0
+        self.places[block] = place
         if not isinstance(layer.query_key_value, LatentAttention):
             kv_heads = self.spec.kv_heads
             query = self.widened(query, heads.count, heads.width, self.page_heads(heads))

@@ -13,7 +13,7 @@ import onnxruntime
 
 from pipelines.conversion.architectures import ModelSpec, describe
 from pipelines.conversion.fusion import fuse
-from pipelines.conversion.graph import build, page_layout
+from pipelines.conversion.graph import build, page_layout, result_width
 from pipelines.conversion.weights_file import store
 from runtime.checksums import CHECKSUMS_NAME
 from runtime.errors import PreparationError
@@ -22,6 +22,7 @@ from runtime.manifest import (
     GRAPH_NAME,
     GRAPH_VERSION,
     Manifest,
+    Pooled,
     StoredAs,
     WeightsFile,
     WeightsPiece,
@@ -61,6 +62,7 @@ def convert(
         embedding_length=spec.embedding_length,
         block_formats=block_formats(file),
         page_layout=page_layout(spec),
+        pooled=pooled(spec),
         weights=weights,
         graph_sha256=hashlib.sha256(graph).hexdigest(),
         versions=versions(),
@@ -98,6 +100,18 @@ def graph_of(spec: ModelSpec, file: GGUFFile) -> onnx.ModelProto:
     model = build(spec, file)
     fuse(model)
     return model
+
+
+def pooled(spec: ModelSpec) -> Pooled | None:
+    """What a model gives that pools."""
+    if (pooling := spec.pooling) is None:
+        return None
+    return Pooled(
+        kind=pooling.kind,
+        causal=pooling.is_causal,
+        width=result_width(spec),
+        scores=pooling.classifier is not None,
+    )
 
 
 def block_formats(file: GGUFFile) -> dict[str, int]:

@@ -80,7 +80,7 @@ class _Builder(Nodes):
             self.nodes,
             spec.architecture,
             [_value_info(each) for each in graph_inputs(layout)],
-            [_value_info(each) for each in graph_outputs(layout, spec.vocabulary_size)],
+            [_value_info(each) for each in graph_outputs(layout, result_width(spec))],
             list(self.initializers.values()),
         )
         return helper.make_model(
@@ -101,9 +101,20 @@ class _Builder(Nodes):
         if self.spec.position_embedding is not None:
             position = self.rows("position_embedding", self.spec.position_embedding, POSITIONS)
             hidden = self.plain("Add", "embedding.positioned", hidden, position)
+        if self.spec.token_type is not None:
+            hidden = self.plain("Add", "embedding.typed", hidden, self.first_type())
         if self.spec.embedding_norm is not None:
             hidden, _ = self.norm("token_embd_norm", self.spec.embedding_norm, hidden, "")
         return hidden
+
+    def first_type(self) -> str:
+        """The embedding of the first type of tokens, which all tokens have."""
+        info = self.spec.token_type
+        assert info is not None
+        if len(info.shape) == 1:
+            return self.vector(info)
+        first = self.stored("token_type.first", np.zeros(1, np.int32))
+        return self.rows("token_type", info, first)
 
     def rows(self, name: str, info: TensorInfo, ids: str) -> str:
         """Write the rows of a matrix that `ids` select; return their name."""
@@ -160,6 +171,8 @@ class _Builder(Nodes):
         normed, residual = self.norm(
             f"{block}.ffn_input", layer.feed_forward_norm, attended, residual
         )
+        if self.spec.normalizes_stream:
+            residual = normed
         fed = self.feed_forward.of(block, layer.feed_forward, normed)
         if layer.feed_forward_output_norm is not None:
             fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
@@ -253,6 +266,8 @@ class _Builder(Nodes):
         if residual:
             residual = self.gather("output.residual", residual)
         normed, _ = self.norm("output_norm", spec.output_norm, hidden, residual)
+        if spec.output is None:
+            return self.pooled(normed)
         steps: list[tuple[str, tuple[str, ...]]] = []
         if spec.logit_scale != 1:
             steps.append(("Mul", (self.number(spec.logit_scale),)))
@@ -265,6 +280,22 @@ class _Builder(Nodes):
         for name, (kind, operands) in zip(names[1:], steps, strict=True):
             logits = self.plain(kind, name, logits, *operands)
         return logits
+
+    def pooled(self, hidden: str) -> str:
+        """Write what is pooled, of the wanted rows; scores, where the model has a classifier.
+
+        The mean of products is the product of the mean, so projections may come before it.
+        """
+        pooling = self.spec.pooling
+        assert pooling is not None
+        for index, linear in enumerate(pooling.projections):
+            hidden = self.linear(f"output.projection.{index}", linear, hidden)
+        if pooling.classifier_input is not None:
+            hidden = self.linear("cls", pooling.classifier_input, hidden)
+            hidden = self.plain("Tanh", "cls.tanh", hidden)
+        if pooling.classifier is not None:
+            hidden = self.linear("cls.scores", pooling.classifier, hidden)
+        return self.plain("Softmax" if pooling.is_softmax else "Identity", LOGITS, hidden)
 
     def norm(self, name: str, weights: Norm | None, hidden: str, residual: str) -> tuple[str, str]:
         """Add to the residual stream and normalize; return the normed values and the stream.
@@ -294,12 +325,21 @@ class _Builder(Nodes):
 
 def page_layout(spec: ModelSpec) -> PageLayout:
     """Return the shape of the page pool and of the states that the model's graph takes."""
+    # Keys and values of a whole text are read in its own step only: layers can share them.
+    is_causal = spec.pooling is None or spec.pooling.is_causal
     return PageLayout(
-        layers=spec.attention_layers,
+        layers=spec.attention_layers if is_causal else 1,
         kv_heads=spec.kv_heads,
         head_dim=spec.head_dim,
         state_values=spec.state_values,
     )
+
+
+def result_width(spec: ModelSpec) -> int:
+    """Values of a row of the graph's result: logits, or a vector that is pooled."""
+    if spec.pooling is None:
+        return spec.vocabulary_size
+    return spec.pooling.width or spec.embedding_length
 
 
 def _value_info(value: GraphValue) -> ValueInfoProto:

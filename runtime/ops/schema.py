@@ -200,8 +200,9 @@ _ALL = (
     ),
     Operator(
         "PagedAttention",
-        "Causal attention of each token over its row's pages: softmax(scale * q.k) @ v over the "
-        "positions up to its own, with a window only the last `window` of them. With a softcap the "
+        "Attention of each token over its row's pages: softmax(scale * q.k) @ v over the positions "
+        "up to its own, with a window only the last `window` of them. With causal 0 over all "
+        "positions of the row, with a window those up to window // 2 away. With a softcap the "
         "logits are softcap * tanh(logit / softcap). Head h reads key-value head h // (H / G).",
         'Vaswani et al., 2017; pages as in Kwon et al., "PagedAttention", 2023',
         (
@@ -230,6 +231,7 @@ _ALL = (
                 minimum=0,
             ),
             Attribute("softcap", float, "bound of the logits; 0: none", 0.0),
+            Attribute("causal", int, "0: later positions of the row are seen too", 1, minimum=0),
         ),
     ),
     Operator(

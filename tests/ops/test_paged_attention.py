@@ -44,8 +44,15 @@ def attend(library: Library, inputs: dict[str, Any], step: PagedStep, **options:
 )
 @pytest.mark.parametrize(
     "options",
-    [{}, {"window": 11}, {"softcap": 2.0}, {"window": 40, "softcap": 1.5, "sinks": True}],
-    ids=["plain", "window", "softcap", "everything"],
+    [
+        {},
+        {"window": 11},
+        {"softcap": 2.0},
+        {"window": 40, "softcap": 1.5, "sinks": True},
+        {"causal": 0},
+        {"causal": 0, "window": 11},
+    ],
+    ids=["plain", "window", "softcap", "everything", "both ways", "window both ways"],
 )
 def test_attends_as_defined(
     library: Library, random: np.random.Generator, step: PagedStep, options: dict[str, Any]

@@ -91,5 +91,6 @@ def test_sessions_compute_it_at_once_and_step_by_step(
 
 
 def test_every_supported_architecture_has_golden_logits() -> None:
-    assert {tiny.architecture for tiny in TINY_MODELS.values()} == set(ARCHITECTURES)
+    generating = {name for name, row in ARCHITECTURES.items() if not row.is_encoder}
+    assert {tiny.architecture for tiny in TINY_MODELS.values()} == generating
     assert set(GOLDEN) == set(TINY_MODELS)

@@ -13,6 +13,7 @@ from pipelines.conversion.architectures.spec import LayerInput as LayerInput
 from pipelines.conversion.architectures.spec import Linear as Linear
 from pipelines.conversion.architectures.spec import ModelSpec as ModelSpec
 from pipelines.conversion.architectures.spec import Norm as Norm
+from pipelines.conversion.architectures.spec import Pooling as Pooling
 from pipelines.conversion.architectures.spec import QueryTemperature as QueryTemperature
 from pipelines.conversion.architectures.spec import Recurrence as Recurrence
 from pipelines.conversion.architectures.spec import Rotary as Rotary

@@ -35,6 +35,8 @@ class Architecture:
     """The row of one model family. Immutable."""
 
     name: str
+    is_encoder: bool = False
+    """Whether tokens attend to the whole text, whose rows are pooled."""
     layered: bool = False
     """Heads, their widths and the feed-forward's width may differ between layers."""
     rotary_style: Literal["norm", "neox", "none"]
@@ -42,11 +44,12 @@ class Architecture:
     rotary_sections: Literal["refused", "ignored", "neox"] = "refused"
     """What `rope.dimension_sections` means for text, whose position is the same in all sections:
     nothing, or pairs (i, i + half)."""
-    norms: Literal["before", "after", "both", "parallel"] = "before"
+    norms: Literal["before", "after", "both", "parallel", "stream"] = "before"
     """What a block normalizes: the inputs of attention and feed-forward, their outputs, or both.
     parallel: attention and feed-forward read the same input, through one norm, or one each if
     there is a `feed_forward_norm`. With `use_parallel_residual` in `reads` the file states whether
-    a block is parallel."""
+    a block is parallel. stream: the residual stream itself, behind attention (`feed_forward_norm`)
+    and behind the block (`stream_norm`)."""
     without_norm: Literal["missing", "parallel"] = "missing"
     """How a block without `feed_forward_norm` is read: as damaged, or as parallel."""
     norm_kind: Literal["rms", "layer", "stated"] = "rms"
@@ -62,6 +65,10 @@ class Architecture:
     """Whether it is a LayerNorm with separate weights for each head."""
     inner_norms: bool = False
     """Whether the inputs of the output matrices of attention and feed-forward are normalized."""
+    first_norm_optional: bool = False
+    """Whether the first block's attention may read the embeddings without a norm."""
+    stream_norm: str = ""
+    """Tensor name of the norm of the residual stream behind a block; empty: none."""
     feed_forward_norm: str = "ffn_norm"
     """Tensor name of the norm of the feed-forward's input."""
     attention_norm: str = "attn_norm"

@@ -70,6 +70,7 @@ class Blocks:
         before, after = row.norms != "after", row.norms in ("after", "both")
         attention_norm, feed_forward_norm = self.input_norms(block)
         feed_forward = None if row.one_part else self.feed_forward_or_experts(block)
+        stream_norm = self.norm(f"{block}.{row.stream_norm}") if row.stream_norm else None
         beside_norm = beside = None
         if isinstance(feed_forward, Experts) and row.experts and row.experts.beside == "block":
             beside_norm, beside = self.norm(f"{block}.ffn_norm_exps"), feed_forward
@@ -105,6 +106,7 @@ class Blocks:
             feed_forward_output_norm=self.norm(self.feed_forward_output_norm(block))
             if after
             else None,
+            stream_norm=stream_norm,
             beside_norm=beside_norm,
             beside=beside,
             layer_input=self.layer_input(block),
@@ -187,6 +189,10 @@ class Blocks:
             for one, other in ((first, second), (second, first)):
                 if f"{other}.weight" not in self.tensors:
                     return self.norm(one), None
+        if row.norms == "stream" or (
+            row.first_norm_optional and block == "blk.0" and f"{first}.weight" not in self.tensors
+        ):
+            return None, self.norm(second)
         return self.norm(first), self.norm(second)
 
     def feed_forward_output_norm(self, block: str) -> str:

@@ -9,6 +9,7 @@ from pipelines.conversion.architectures.directory import MAX_LAYERS, Keys, Tenso
 from pipelines.conversion.architectures.heads import heads_of_layers
 from pipelines.conversion.architectures.kinds import expect_model
 from pipelines.conversion.architectures.latent import LatentShape
+from pipelines.conversion.architectures.pooling import pooling_of
 from pipelines.conversion.architectures.recurrence import recurrent_layers
 from pipelines.conversion.architectures.rotation import latent_scale, rotaries, windows
 from pipelines.conversion.architectures.spec import (
@@ -19,6 +20,7 @@ from pipelines.conversion.architectures.spec import (
     Linear,
     ModelSpec,
     Norm,
+    Pooling,
     QueryTemperature,
     Streams,
 )
@@ -90,8 +92,10 @@ class _Reader:
             else blocks.layer(index, *each, shares_from=shares_from)
             for index, each in enumerate(zip(heads_of, rotary_of, window_of, strict=True))
         )
-        output_norm = blocks.norm(row.output_norm)
-        layers = self.looped(described, output_norm) if row.loops else described
+        pooling = pooling_of(keys, tensors, row, self.width)
+        normalizes_stream = row.norms == "stream"
+        output_norm = None if normalizes_stream else blocks.norm(row.output_norm)
+        layers = self.looped(described, output_norm) if row.loops and output_norm else described
         scale = self.attention_scale(count, heads_of[0])
         if self.latent is not None:
             scale = self.latent.key**-0.5
@@ -99,7 +103,6 @@ class _Reader:
                 scale = latent_scale(keys, rotary_of[0], self.latent.key)
         norm_kind = self.norm_kind()
         alibi = self.alibi(count)
-        is_tied = row.tied_only or "output.weight" not in tensors
         spec = ModelSpec(
             architecture=row.name,
             parameters=sum(info.rows * info.columns for info in self.file.tensors.values()),
@@ -130,14 +133,15 @@ class _Reader:
             logit_softcap=self.softcap("final_logit_softcapping", row.logit_softcap),
             embedding=embedding,
             position_embedding=self.position_embedding(),
+            token_type=self.token_type(),
             embedding_norm=blocks.norm("token_embd_norm") if row.embedding_norm else None,
             layer_embedding=self.layer_embedding(count),
             streams=self.streams(),
             layers=layers,
             output_norm=output_norm,
-            output=Linear(embedding, None)
-            if is_tied
-            else tensors.linear("output", embedding.rows, self.width),
+            pooling=pooling,
+            normalizes_stream=normalizes_stream,
+            output=self.output(embedding, pooling),
             folded=frozenset(tensors.folded),
         )
         for key in row.ignores:
@@ -200,6 +204,24 @@ class _Reader:
         if embedding.rows < context:
             self.keys.fail("context_length", f"is {context}, but {name} has {embedding.rows} rows")
         return embedding
+
+    def token_type(self) -> TensorInfo | None:
+        """Embeddings of the types of tokens, where an encoder has such."""
+        name = "token_types.weight"
+        if not self.architecture.is_encoder or name not in self.tensors:
+            return None
+        if len(self.file.tensors[name].shape) == 1:
+            return self.tensors.vector(name, self.width)
+        return self.tensors.matrix(name, None, self.width)
+
+    def output(self, embedding: TensorInfo, pooling: Pooling | None) -> Linear | None:
+        """The matrix of the logits, which a model that pools does not need."""
+        if pooling is not None:
+            self.tensors.leave_out("output")
+            return None
+        if self.architecture.tied_only or "output.weight" not in self.tensors:
+            return Linear(embedding, None)
+        return self.tensors.linear("output", embedding.rows, self.width)
 
     def shares_from(self, layers: int) -> int:
         """The first layer that attends to keys and values of an earlier one."""

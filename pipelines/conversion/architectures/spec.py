@@ -293,6 +293,30 @@ class LayerInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pooling:
+    """How the rows of a text become one vector."""
+
+    kind: Literal["mean", "cls", "last"]
+    """The mean of all rows, the first, or the last."""
+    is_causal: bool
+    """Tokens attend to those before them, else to the whole text."""
+    projections: tuple[Linear, ...] = ()
+    """Multiplied in turn with the pooled row."""
+    classifier_input: Linear | None = None
+    """Before the classifier; its product goes through tanh."""
+    classifier: Linear | None = None
+    """To the score of each class."""
+    is_softmax: bool = False
+    """Scores are a softmax over the classes."""
+
+    @property
+    def width(self) -> int | None:
+        """Values of the result; None where it is as wide as the model."""
+        last = self.projections[-1] if self.projections else self.classifier
+        return None if last is None else last.weight.rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """One transformer block: its weights and what differs between layers."""
 
@@ -354,6 +378,7 @@ class Layer:
 PARTS = (
     *(Linear, Norm, FeedForward, Experts, ExpertSelection, LatentAttention),
     *(ShortConvolution, DeltaNet, StateSpace),
+    Pooling,
     *(LayerEmbedding, LayerInput, Streams, StreamMixing),
 )
 
@@ -412,13 +437,20 @@ class ModelSpec:
     embedding: TensorInfo
     position_embedding: TensorInfo | None
     """[positions, C]: added to the embeddings."""
+    token_type: TensorInfo | None
+    """[types, C] or [C]: its first row is added to the embeddings."""
     embedding_norm: Norm | None
     layer_embedding: LayerEmbedding | None
     streams: Streams | None
     layers: tuple[Layer, ...]
-    output_norm: Norm
-    output: Linear
-    """Its weight is the embedding if the file has no `output.weight`."""
+    output_norm: Norm | None
+    pooling: Pooling | None
+    """How rows are pooled in a model that embeds or scores texts; None in one that generates."""
+    normalizes_stream: bool
+    """Whether the residual stream itself is normalized, behind attention and behind the block."""
+    output: Linear | None
+    """None in a model that pools. Its weight is the embedding if the file has no
+    `output.weight`."""
     folded: frozenset[str]
     """Tensors used up at conversion, such as rope_freqs.weight; the graph does not read them."""
 

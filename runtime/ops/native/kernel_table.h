@@ -125,6 +125,7 @@ struct Attention {
   float scale;
   int64_t window;
   float softcap;
+  int64_t whole_end;  // tokens attend to all positions before it; 0: to those up to their own
 };
 
 // One token of one head by the gated delta rule.

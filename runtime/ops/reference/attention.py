@@ -97,21 +97,27 @@ def paged_attention(
     scale: float,
     window: int = 0,
     softcap: float = 0.0,
+    causal: int = 1,
 ) -> Float32:
-    """float32 [T, H*D] -> float32 [T, H*D]: causal attention over each row's pages.
+    """float32 [T, H*D] -> float32 [T, H*D]: attention over each row's pages.
 
     Token t of row b attends to the positions p <= positions[t] of row b, and with a window only to
-    positions[t] - p < window. Head h reads key-value head h // (H / G). The logits are
-    scale * q.k, then with a softcap softcap * tanh(logit / softcap); sinks float32 [H] adds one
-    more logit to the denominator of each softmax. Computed in float64.
+    positions[t] - p < window. With causal 0 it attends to all positions up to the row's last, and
+    with a window to |positions[t] - p| <= window // 2. Head h reads key-value head h // (H / G).
+    The logits are scale * q.k, then with a softcap softcap * tanh(logit / softcap); sinks
+    float32 [H] adds one more logit to the denominator of each softmax. Computed in float64.
     Vaswani et al., 2017; pages as in Kwon et al., "PagedAttention", 2023.
     """
     page_size = pool.shape[4]
     queries = q.reshape(len(positions), kv_heads, heads // kv_heads, head_dim).astype(np.float64)
     output = np.zeros_like(queries)
     for row, token in _tokens(row_starts):
-        last = int(positions[token])
+        own = last = int(positions[token])
         first = max(0, last - window + 1) if window else 0
+        if not causal:
+            last = int(positions[row_starts[row] : row_starts[row + 1]].max())
+            if window:
+                first, last = max(0, own - window // 2), min(last, own + window // 2)
         pages = page_table[row, : last // page_size + 1]
         cached = pool[layer, pages].astype(np.float64)  # [pages, 2, G, page_size, D]
         flat = cached.transpose(1, 2, 0, 3, 4).reshape(2, kv_heads, -1, head_dim)

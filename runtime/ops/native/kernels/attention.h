@@ -69,7 +69,13 @@ inline bool empty(Span span) { return span.begin >= span.end; }
 
 // The positions that token t attends to.
 inline Span attended(const Attention& args, int64_t t) {
-  const int64_t end = int64_t{args.positions[t]} + 1;
+  const int64_t own = args.positions[t];
+  if (args.whole_end > 0) {
+    if (args.window == 0) return {0, args.whole_end};
+    const int64_t reach = args.window / 2, end = own + reach + 1;
+    return {own > reach ? own - reach : 0, end < args.whole_end ? end : args.whole_end};
+  }
+  const int64_t end = own + 1;
   const int64_t begin = args.window > 0 && end > args.window ? end - args.window : 0;
   return {begin, end};
 }

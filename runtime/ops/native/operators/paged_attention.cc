@@ -38,9 +38,14 @@ struct Share {
 Piece make_piece(const Attention& attention) {
   const int32_t* positions = attention.positions;
   const auto [first, last] = std::minmax_element(positions, positions + attention.tokens);
-  const int64_t least = *first, most = *last;
-  const int64_t begin =
-      attention.window > 0 ? std::max<int64_t>(0, least + 1 - attention.window) : 0;
+  int64_t begin = 0, most = *last;
+  if (attention.whole_end > 0) {
+    const int64_t reach = attention.window > 0 ? attention.window / 2 : attention.whole_end;
+    begin = std::max<int64_t>(0, *first - reach);
+    most = std::min(most + reach, attention.whole_end - 1);
+  } else if (attention.window > 0) {
+    begin = std::max<int64_t>(0, *first + 1 - attention.window);
+  }
   const int64_t queries = attention.tokens * (attention.heads / attention.layer.kv_heads);
   return {attention, begin / partition_positions, most / partition_positions + 1,
           queries * (most + 1 - begin)};
@@ -74,7 +79,8 @@ PagedAttention::PagedAttention(const Attributes& attributes)
     : heads_(attributes),
       scale_(attributes.real("scale")),
       window_(attributes.integer_or("window", 0, 0)),
-      softcap_(attributes.real_or("softcap", 0.0f)) {}
+      softcap_(attributes.real_or("softcap", 0.0f)),
+      causal_(attributes.integer_or("causal", 1, 0) != 0) {}
 
 void PagedAttention::compute(const Context& context) const {
   const int64_t q_width = heads_.heads * heads_.head_dim;
@@ -94,6 +100,10 @@ void PagedAttention::compute(const Context& context) const {
   int64_t work = 0, scratch_size = 0;
   for (int64_t row = 0; row < rows.count(); ++row) {
     const Span span = rows.tokens(row);
+    int64_t whole_end = 0;
+    for (int64_t t = span.begin; !causal_ && t < span.end; ++t) {
+      whole_end = std::max(whole_end, int64_t{rows.positions()[t]} + 1);
+    }
     for (int64_t t = span.begin; t < span.end; t += tokens_together) {
       const int64_t count = std::min(tokens_together, span.end - t);
       for (int64_t kv_head = 0; kv_head < heads_.kv_heads; ++kv_head) {
@@ -108,7 +118,8 @@ void PagedAttention::compute(const Context& context) const {
                                   sinks.data,
                                   scale_,
                                   window_,
-                                  softcap_};
+                                  softcap_,
+                                  whole_end};
         pieces.push_back(make_piece(attention));
         work += pieces.back().work;
         scratch_size = std::max(scratch_size, table.attention_scratch(attention));

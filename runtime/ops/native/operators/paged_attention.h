@@ -4,7 +4,7 @@
 
 namespace rocmforge {
 
-// Causal attention of every token to the pages of its row.
+// Attention of every token to the pages of its row.
 class PagedAttention {
  public:
   static constexpr const char* name = "PagedAttention";
@@ -24,6 +24,7 @@ class PagedAttention {
   float scale_;
   int64_t window_;
   float softcap_;
+  bool causal_;
 };
 
 }  // namespace rocmforge

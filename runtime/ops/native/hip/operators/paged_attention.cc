@@ -28,7 +28,11 @@ PagedAttention::PagedAttention(const Attributes& attributes)
       memory_(attributes),
       decode_(variant(attributes, "decode_attention", heads_.head_dim)),
       merge_(variant(attributes, "merge_attention", heads_.head_dim)),
-      prefill_(variant(attributes, "prefill_attention", heads_.head_dim)) {}
+      prefill_(variant(attributes, "prefill_attention", heads_.head_dim)) {
+  if (attributes.integer_or("causal", 1, 0) == 0) {
+    attributes.fail("causal", "is 0, the GPU kernels attend to earlier positions only");
+  }
+}
 
 void PagedAttention::compute(const Context& context) const {
   const int64_t q_width = heads_.heads * heads_.head_dim;
