@@ -67,6 +67,15 @@ class TinyModel:
     latent_experts: int = 0
     """Width of what experts read; 0: the model's own."""
     output_norm: str = "output_norm"
+    """Empty in a model without."""
+    token_types: int = 0
+    first_norm: bool = True
+    """The first block has an `attn_norm`."""
+    projected: int = 0
+    """Width between two matrices behind the pooled row."""
+    classifier_input: bool = False
+    classes: Sequence[str] = ()
+    """Names of what a text is scored for."""
     inner_norms: bool = False
     """What goes into the output matrices is normalized."""
     scales: Sequence[str] = ()
@@ -319,6 +328,10 @@ class _Writing:
         for key, value in keys.items():
             is_common = key.startswith("xielu.")
             self.add(key if is_common else f"{model.architecture}.{key}", value)
+        if model.token_types:
+            self.writer.add_token_type_count(model.token_types)
+        if model.classes:
+            self.writer.add_classifier_output_labels(list(model.classes))
         self.vocabulary.write(self.writer)
 
     def add(self, key: str, value: Value) -> None:
@@ -356,6 +369,8 @@ class _Writing:
                     continue
                 if model.varied and model.varied.is_empty(int(block[4:])):
                     continue
+                if norm == "attn_norm" and block == "blk.0" and not model.first_norm:
+                    continue
                 self.norm(f"{block}.{norm}")
             if model.sinks and int(block[4:]) in (model.sink_layers or range(model.layers)):
                 self.vector(f"{block}.attn_sinks.weight", model.heads, mean=1.0)
@@ -375,7 +390,9 @@ class _Writing:
                     self.feed_forward(block, replace(model, feed_forward=model.beside))
             else:
                 self.feed_forward(block, model)
-        self.norm(model.output_norm)
+        if model.output_norm:
+            self.norm(model.output_norm)
+        self.behind_pooling()
         if not model.tied:
             self.matrix("output", tokens, width, gain=4.0)
         for name, largest in model.divisors.items():
@@ -385,6 +402,19 @@ class _Writing:
             assert isinstance(rotated, int)
             divisors = np.linspace(1.0, largest, rotated // 2, dtype=np.float32)
             self.writer.add_tensor(name, divisors)
+
+    def behind_pooling(self) -> None:
+        """Write what a pooled row is multiplied with."""
+        model, width = self.model, self.model.embedding
+        if model.token_types:
+            self.matrix("token_types", model.token_types, width, gain=4.0)
+        if model.projected:
+            self.matrix("dense_2", model.projected, width)
+            self.matrix("dense_3", width, model.projected)
+        if model.classifier_input:
+            self.matrix("cls", width, width)
+        if model.classes:
+            self.matrix("cls.output", len(model.classes), width)
 
     def latent_attention(self, block: str, latent: Latent) -> None:
         width, heads = self.model.embedding, self.model.heads
