@@ -8,6 +8,7 @@ from typing import Any
 from rocmforge.commands import (
     bench,
     chat,
+    embed,
     generate,
     inspect,
     models,
@@ -33,6 +34,7 @@ COMMANDS = (
     remove,
     chat,
     generate,
+    embed,
     score,
     bench,
     sample,

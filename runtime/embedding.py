@@ -1,6 +1,7 @@
 """Texts -> vectors: steps over whole texts, whose rows are pooled."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,9 +87,7 @@ class Embedder:
             )
         )
         ends = np.cumsum([0, *map(len, wanted)])
-        return [
-            mean(rows[start:end]) for start, end in zip(ends[:-1], ends[1:], strict=True)
-        ]
+        return [mean(rows[start:end]) for start, end in pairwise(ends)]
 
     def _in_pieces(self, text: Tokens) -> Vector:
         table = self._page_table([len(text)])
@@ -131,7 +130,8 @@ class Embedder:
 def mean(rows: NDArray[np.float32]) -> Vector:
     """Return the mean [width] of rows [R, width]."""
     if len(rows) == 1:
-        return rows[0].copy()
+        only: Vector = rows[0].copy()
+        return only
     # Added up in order, so that the sum of a text does not depend on how rows are laid out.
     total = np.add.accumulate(rows, axis=0, dtype=np.float64)[-1]
     result: Vector = (total / len(rows)).astype(np.float32)
@@ -144,3 +144,13 @@ def normalized(vector: Vector, dimensions: int | None = None) -> Vector:
     length = float(np.sqrt(np.square(kept).sum())) or 1.0
     result: Vector = (kept / length).astype(np.float32)
     return result
+
+
+def expect_dimensions(dimensions: int | None, pooled: Pooled) -> None:
+    """Raise InvalidRequest for another number of values than a vector can be cut to."""
+    if dimensions is None:
+        return
+    if pooled.scores:
+        raise InvalidRequest("a model that scores has no dimensions to choose", field="dimensions")
+    if not 1 <= dimensions <= pooled.width:
+        raise InvalidRequest(f"dimensions must be between 1 and {pooled.width}", field="dimensions")

@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
-from runtime.errors import BrokenModel, ModelNotFound
+from runtime.errors import BrokenModel, InvalidRequest, ModelNotFound
 from runtime.files import open_at_once, read_file
 from runtime.finite_json import finite_json
 
@@ -186,6 +186,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             if name is not None and Path(name).name != name:
                 raise BrokenModel(f"{path} names a GGUF outside its folder")
         return manifest
+
+    def expect_text(self) -> None:
+        """Raise InvalidRequest for a model that gives vectors or scores instead of text."""
+        if self.pooled is not None:
+            gives = "scores" if self.pooled.scores else "vectors"
+            raise InvalidRequest(
+                f"{self.name} gives {gives} of texts and generates none; take a model that "
+                "does, or send texts to `rocmforge embed`"
+            )
 
     def weights_path(self, folder: Path) -> Path:
         """Return the GGUF to map: the file in the prepared folder, else the converted file.

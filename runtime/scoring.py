@@ -46,6 +46,7 @@ def score(
     settings = msgspec.structs.replace(settings, cache_tokens=page_count * settings.page_size)
     session = Session(folder, settings=settings)
     manifest = session.manifest
+    manifest.expect_text()
     if len(tokens) > manifest.context_length:
         raise InvalidRequest(
             f"{len(tokens)} tokens are more than the model's context of {manifest.context_length}"

@@ -105,6 +105,11 @@ class Session:
                 f"the model cannot run on the GPU {self.device.gpu}: for the recurrent layers of "
                 f"{self.manifest.architecture} there are no kernels (--device cpu runs it without)"
             )
+        if self.device.gpu is not None and (pooled := self.manifest.pooled) and not pooled.causal:
+            raise UnsupportedModel(
+                f"the model cannot run on the GPU {self.device.gpu}: its kernels attend to earlier "
+                "tokens only (--device cpu runs it without)"
+            )
         packed: PackedArrays = {}
         if self.device.gpu is None:
             packed = self.weights.packed(settings.packed_folder)

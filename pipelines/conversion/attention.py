@@ -129,8 +129,7 @@ class AttentionNodes:
         """Rotated queries, and where in the pool keys and values are now."""
         heads, before = layer.heads, self.written
         _, self.written = self.pool.written_by(block)
-        place = self.pool.written - 1 if self.is_causal else 0
-        self.places[block] = place
+        place = self.places[block] = self.pool.written - 1
         if not isinstance(layer.query_key_value, LatentAttention):
             kv_heads = self.spec.kv_heads
             query = self.widened(query, heads.count, heads.width, self.page_heads(heads))

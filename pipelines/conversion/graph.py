@@ -325,10 +325,8 @@ class _Builder(Nodes):
 
 def page_layout(spec: ModelSpec) -> PageLayout:
     """Return the shape of the page pool and of the states that the model's graph takes."""
-    # Keys and values of a whole text are read in its own step only: layers can share them.
-    is_causal = spec.pooling is None or spec.pooling.is_causal
     return PageLayout(
-        layers=spec.attention_layers if is_causal else 1,
+        layers=spec.attention_layers,
         kv_heads=spec.kv_heads,
         head_dim=spec.head_dim,
         state_values=spec.state_values,

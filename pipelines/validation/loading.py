@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pipelines.conversion.graph import result_width
 from pipelines.validation.outcome import CheckFailed, Outcome
 from pipelines.validation.steps import one_row
 from pipelines.validation.subject import Subject
@@ -12,7 +13,7 @@ def check_session(subject: Subject) -> Outcome:
     session = subject.new_session()
     tokens = subject.prompt[:2]
     logits = session.run(one_row(tokens))
-    expected = (len(tokens), subject.spec.vocabulary_size)
+    expected = (len(tokens), result_width(subject.spec))
     if logits.shape != expected:
         raise CheckFailed(f"logits have shape {logits.shape} instead of {expected}")
     if not np.isfinite(logits).all():

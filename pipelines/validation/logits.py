@@ -50,9 +50,9 @@ def check_logits(subject: Subject) -> Outcome:
     series = {
         "prefill_divergence": prefill.divergences,
         "cached_divergence": cached.divergences,
-        **_by_layer(subject.operators),
+        **by_layer(subject.operators),
     }
-    _expect_right_operators(subject, figures, series)
+    expect_right_operators(subject, figures, series)
     for name, comparison in (("a prefill", prefill), ("cached steps", cached)):
         if not comparison.divergence <= most_divergence(subject):
             raise CheckFailed(
@@ -93,7 +93,7 @@ def _expect_finite(exact: NDArray[np.float32], computed: NDArray[np.float32]) ->
             )
 
 
-def _expect_right_operators(subject: Subject, figures: Figures, series: Series) -> None:
+def expect_right_operators(subject: Subject, figures: Figures, series: Series) -> None:
     """Raise CheckFailed for the first operator that is wrong: those after it inherit its error."""
     for each in subject.operators:
         if each.row_error > MAX_ROW_ERROR and each.row_error > LOCAL * each.alone:
@@ -109,7 +109,7 @@ def _expect_right_operators(subject: Subject, figures: Figures, series: Series) 
             )
 
 
-def _by_layer(operators: list[OperatorError]) -> Series:
+def by_layer(operators: list[OperatorError]) -> Series:
     """Of each layer the worst operator alone, and the error that its end has inherited."""
     layers = sorted({each.layer for each in operators if each.layer is not None})
     of_layer = [[each for each in operators if each.layer == layer] for layer in layers]

@@ -20,6 +20,7 @@ from pipelines.validation.round_trip import check_tokenizer
 from pipelines.validation.served import check_served
 from pipelines.validation.structure import check_structure
 from pipelines.validation.subject import Subject
+from pipelines.validation.vectors import check_ids, check_same_vectors, check_vectors, no_text
 from runtime.manifest import CheckResult
 from runtime.settings import Settings
 
@@ -31,17 +32,23 @@ class Check:
     step: str
     """Shown while it runs."""
     run: Callable[[Subject], Outcome]
+    of_vectors: Callable[[Subject], Outcome] | None = None
+    """What is run instead for a model that pools; None: the same."""
 
 
 CHECKS = {
     "structure": Check("Checking the graph against the GGUF", check_structure),
     "session": Check("Loading the model in ONNX Runtime", check_session),
-    "tokenizer": Check("Turning a text in many languages into tokens and back", check_tokenizer),
-    "logits": Check("Comparing logits with the exact model", check_logits),
-    "greedy": Check("Comparing greedy text with the exact model", check_greedy),
-    "perplexity": Check("Comparing the perplexity of a text", check_perplexity),
-    "determinism": Check("Computing the same beside other requests", check_determinism),
-    "served": Check("Asking a server of the model", check_served),
+    "tokenizer": Check(
+        "Turning a text in many languages into tokens and back", check_tokenizer, check_ids
+    ),
+    "logits": Check("Comparing logits with the exact model", check_logits, check_vectors),
+    "greedy": Check("Comparing greedy text with the exact model", check_greedy, no_text),
+    "perplexity": Check("Comparing the perplexity of a text", check_perplexity, no_text),
+    "determinism": Check(
+        "Computing the same beside other requests", check_determinism, check_same_vectors
+    ),
+    "served": Check("Asking a server of the model", check_served, no_text),
 }
 
 
@@ -84,7 +91,9 @@ def _result(name: str, check: Check, subject: Subject) -> CheckResult:
     began = time.perf_counter()
     passed = False
     try:
-        outcome = check.run(subject)
+        is_pooled = subject.spec.pooling is not None
+        run = check.of_vectors if is_pooled and check.of_vectors else check.run
+        outcome = run(subject)
         passed = True
     except CheckFailed as failure:
         outcome = failure.outcome

@@ -21,6 +21,7 @@ from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS, whole_blocks
 from tests.models import sentencepiece_vocabulary, write_tiny_llama
 from tests.pipelines import faults
 from tests.pipelines.faults import double_scale, node, plant
+from tests.tiny_encoders import TINY_ENCODERS
 from tests.tiny_models import TINY_MODELS, write_tiny_model
 
 HERE = [name for name in CHECKS if name != "served"]
@@ -61,6 +62,17 @@ def failure(results: tuple[CheckResult, ...]) -> tuple[str, str]:
 def test_sound_models_pass(tmp_path: Path, settings: Settings, variant: dict) -> None:
     results = validate(converted(tmp_path, **variant), settings, names=HERE)
     assert [(result.name, result.passed) for result in results] == [(name, True) for name in HERE]
+
+
+@pytest.mark.parametrize("name", ["bert", "modern-bert", "gemma-embedding", "qwen3-reranker"])
+def test_sound_models_that_pool_pass(tmp_path: Path, settings: Settings, name: str) -> None:
+    prepared = tmp_path / "prepared"
+    prepared.mkdir()
+    tiny = replace(TINY_ENCODERS[name], format="Q8_0", formats={"cls": "F32", "output": "F32"})
+    convert(Source(write_tiny_model(tmp_path / "tiny.gguf", tiny)), prepared, "tiny")
+    results = validate(prepared, settings, names=HERE)
+    assert {result.name: result.summary for result in results if not result.passed} == {}
+    assert len(results) == len(HERE)
 
 
 @pytest.mark.parametrize(
