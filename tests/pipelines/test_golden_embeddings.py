@@ -49,7 +49,7 @@ def test_graphs_mean_what_llama_cpp_computes(tmp_path: Path, name: str) -> None:
     spec = describe(file)
     exact = ReferenceModel(
         graph_of(spec, file),
-        path,
+        [path],
         page_layout(spec),
         pages=PAGES,
         page_size=PAGE_SIZE,
