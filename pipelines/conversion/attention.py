@@ -1,11 +1,12 @@
-"""Attention over the pages, as nodes.
+"""Writes attention over the pages as nodes.
 
-All layers share one pool. A layer with fewer heads or narrower ones than its pages have room for
-gets zeros beside them: products with zeros change no logit and no answer.
+All layers share one pool. A layer with fewer or narrower heads than the pages hold is padded with
+zeros, which change no logit and no output.
 """
 
 import numpy as np
 
+from pipelines.conversion.alibi import with_alibi, write_alibi_columns
 from pipelines.conversion.architectures import (
     Heads,
     LatentAttention,
@@ -13,32 +14,16 @@ from pipelines.conversion.architectures import (
     Linear,
     ModelSpec,
     Norm,
-    QueryTemperature,
     Rotary,
 )
-from pipelines.conversion.architectures.spec import ALIBI_COLUMNS
 from pipelines.conversion.latent_attention import LatentAttentionNodes
 from pipelines.conversion.nodes import Nodes, Value
 from pipelines.conversion.pools import Pool
+from pipelines.conversion.query_temperature import write_query_temperature
 from runtime.gguf import GGUFFile, TensorInfo
 from runtime.interface import PAGE_POOL, PAGE_POOL_OUT, PAGE_TABLE, POSITIONS, ROW_STARTS
 
-ALIBI_STEP = 256
-"""Positions are written to keys as multiples of this, and the rest."""
 ROWS = {"positions": POSITIONS, "row_starts": ROW_STARTS, "page_table": PAGE_TABLE}
-
-
-def alibi_slopes(heads: int, largest: float) -> np.ndarray:
-    """Slopes of the heads: a geometric sequence; beyond a power of two those between (ALiBi)."""
-    power = 1 << (heads.bit_length() - 1)
-    exponents = [
-        largest * (head + 1) / power
-        if head < power
-        else largest * (2 * (head - power) + 1) / (2 * power)
-        for head in range(heads)
-    ]
-    slopes: np.ndarray = np.exp2(-np.array(exponents))
-    return slopes
 
 
 class AttentionNodes:
@@ -52,7 +37,7 @@ class AttentionNodes:
         self.written = PAGE_POOL
         """Current name of the pool."""
         self.places: dict[str, int] = {}
-        """Places of the blocks in the pool."""
+        """Index of each block's layer in the pool."""
         self.angles: dict[Rotary, str] = {}
         self.is_causal = spec.pooling is None or spec.pooling.is_causal
 
@@ -62,12 +47,12 @@ class AttentionNodes:
             if layer.has_attention:
                 self.rotary_angles(layer.rotary)
         if self.spec.query_temperature is not None:
-            self.temperature(self.spec.query_temperature)
+            write_query_temperature(self.nodes, self.spec.query_temperature)
         if self.spec.alibi:
-            self.alibi_positions()
+            write_alibi_columns(self.nodes, self.spec.head_dim)
 
     def of(self, block: str, layer: Layer, hidden: str) -> str:
-        """Attention of a normed input over the pages."""
+        """Write attention of a normed input over the pages; return its output [T, heads * V]."""
         spec, nodes = self.spec, self.nodes
         latent = None
         if isinstance(layer.query_key_value, LatentAttention):
@@ -111,7 +96,7 @@ class AttentionNodes:
         return nodes.scaled(attended, spec.value_scale)
 
     def shape(self, heads: Heads, place: int) -> dict[str, Value]:
-        """Attributes of a block whose pages are at `place` in the pool."""
+        """Return the attributes of a block whose pages are layer `place` of the pool."""
         return {
             "layer": place,
             "heads": self.page_heads(heads),
@@ -120,13 +105,13 @@ class AttentionNodes:
         }
 
     def page_heads(self, heads: Heads) -> int:
-        """Query heads where there are as many key-value heads as in the pages."""
+        """Return the number of query heads after padding the KV heads to those of the pages."""
         return heads.count // heads.kv * self.spec.kv_heads
 
     def written_to_pages(
         self, block: str, layer: Layer, query: str, key: str, value: str
     ) -> tuple[str, int]:
-        """Rotated queries, and where in the pool keys and values are now."""
+        """Write keys and values to the pages; return rotated queries and the layer of the pool."""
         heads, before = layer.heads, self.written
         _, self.written = self.pool.written_by(block)
         place = self.places[block] = self.pool.written - 1
@@ -136,7 +121,9 @@ class AttentionNodes:
             key = self.widened(key, heads.kv, heads.width, kv_heads)
             value = self.widened(value, heads.kv, heads.value, kv_heads)
         if self.spec.alibi:
-            query, key = self.biased(block, heads, query, key)
+            query, key = with_alibi(
+                self.nodes, self.spec, block, self.page_heads(heads), query, key
+            )
         rotated = f"{block}.rotary"
         angles = self.rotary_angles(layer.rotary)
         self.nodes.node(
@@ -149,7 +136,7 @@ class AttentionNodes:
         return rotated, place
 
     def widened(self, name: str, heads: int, width: int, page_heads: int) -> str:
-        """Heads with zeros behind each and behind the last, up to what the pages hold."""
+        """Return heads padded with zeros to the width and number of heads of the pages."""
         head_dim = self.spec.head_dim
         if (heads, width) == (page_heads, head_dim):
             return name
@@ -159,41 +146,6 @@ class AttentionNodes:
         zeros = nodes.stored(f"{pads[0]}_{pads[1]}.behind", behind)
         wide = nodes.plain("Pad", f"{name}.wide", by_head, zeros)
         return nodes.reshaped(f"{name}.flat", wide, page_heads * head_dim)
-
-    def alibi_positions(self) -> None:
-        """Columns [T, 1, D] of the keys that hold positions: multiples of ALIBI_STEP, and the rest.
-
-        ALiBi adds -slope * (own position - key's position) to a logit. What all logits of a query
-        have in common changes nothing, so the query's columns hold its slope and the key's its
-        position, in two numbers that float16 has exactly.
-        """
-        nodes, name = self.nodes, "alibi"
-        nodes.cast(f"{name}.position", POSITIONS)
-        position = nodes.reshaped(f"{name}.positions", f"{name}.position", 1, 1)
-        step = nodes.number(ALIBI_STEP)
-        steps = nodes.plain("Div", f"{name}.steps", position, step)
-        whole = nodes.plain("Floor", f"{name}.whole", steps)
-        before = nodes.plain("Mul", f"{name}.before", whole, step)
-        rest = nodes.plain("Sub", f"{name}.rest", position, before)
-        both = nodes.joined(f"{name}.both", whole, rest, axis=2)
-        width = self.spec.head_dim - ALIBI_COLUMNS
-        pads = np.array([0, 0, width, 0, 0, ALIBI_COLUMNS - 2], np.int64)
-        nodes.plain("Pad", f"{name}.columns", both, nodes.stored(f"{name}.pads", pads))
-
-    def biased(self, block: str, heads: Heads, query: str, key: str) -> tuple[str, str]:
-        """Queries and keys with the columns of ALiBi."""
-        nodes, spec = self.nodes, self.spec
-        width, page_heads = spec.head_dim - ALIBI_COLUMNS, self.page_heads(heads)
-        rows = np.zeros((page_heads, spec.head_dim), np.float32)
-        slopes = alibi_slopes(page_heads, spec.alibi) / spec.attention_scale
-        rows[:, width], rows[:, width + 1] = slopes * ALIBI_STEP, slopes
-        row = nodes.stored("alibi.slopes", rows.reshape(-1))
-        by_head = nodes.reshaped(f"{key}.by_head", key, spec.kv_heads, spec.head_dim)
-        placed = nodes.plain("Add", f"{block}.attn_k_placed", by_head, "alibi.columns")
-        return (
-            nodes.plain("Add", f"{block}.attn_q_sloped", query, row),
-            nodes.reshaped(f"{placed}.flat", placed, spec.kv_heads * spec.head_dim),
-        )
 
     def answers(self, attended: str, heads: Heads) -> str:
         """Return the output of a layer's heads, [T, heads * value], without the padding."""
@@ -209,7 +161,7 @@ class AttentionNodes:
         return nodes.reshaped(f"{attended}.answers", by_head, heads.count * heads.value)
 
     def sinks(self, block: str, layer: Layer) -> str:
-        """The sinks of a layer's heads, as many as its pages have; none where it has none."""
+        """Return the attention sinks of a layer's heads, padded; "" if it has none."""
         if layer.sinks is None:
             return ""
         sinks, heads = self.nodes.vector(layer.sinks), layer.heads
@@ -220,7 +172,7 @@ class AttentionNodes:
         return self.nodes.plain("Pad", f"{block}.attn_sinks.wide", sinks, behind)
 
     def rotated(self, block: str, layer: Layer, query: str) -> str:
-        """Queries of a layer that reads another's pages: rotated as RotaryPageWrite does."""
+        """Rotate the queries of a layer that reads another's pages, as RotaryPageWrite does."""
         nodes, heads, rotary = self.nodes, layer.heads, layer.rotary
         half, name = len(rotary.inverse_frequencies), f"{block}.rotary"
         query = self.widened(query, heads.count, heads.width, self.page_heads(heads))
@@ -249,7 +201,7 @@ class AttentionNodes:
     def gated_answers(
         self, block: str, layer: Layer, weights: Linear, hidden: str, attended: str
     ) -> str:
-        """The heads' answers, each value or each head times the sigmoid of its gate."""
+        """Return the heads' outputs, each value or each head times the sigmoid of its gate."""
         nodes, heads = self.nodes, layer.heads.count
         gate = nodes.linear(f"{block}.attn_gate", weights, hidden)
         gate = nodes.plain("Sigmoid", f"{gate}_open", gate)
@@ -261,7 +213,7 @@ class AttentionNodes:
         return nodes.reshaped(f"{answers}.flat", answers, -1)
 
     def query(self, block: str, layer: Layer, linears: tuple[Linear, ...], hidden: str) -> str:
-        """Queries alone, normed."""
+        """Write the queries alone, normalized."""
         (linear,), name = linears, f"{block}.attn_q"
         query = self.clamped(self.nodes.linear(name, linear, hidden))
         if layer.query_norm is None:
@@ -271,7 +223,7 @@ class AttentionNodes:
     def query_key_value(
         self, block: str, layer: Layer, linears: tuple[Linear, ...], hidden: str
     ) -> tuple[str, ...]:
-        """Projections of the input; queries and keys normed where that comes before rotation."""
+        """Write queries, keys and values; the former normalized if that precedes rotation."""
         names = tuple(f"{block}.attn_{each}" for each in "qkv")
         spec, nodes, heads = self.spec, self.nodes, layer.heads
         if len(linears) == 1:
@@ -322,7 +274,7 @@ class AttentionNodes:
         return nodes.reshaped(normed, result, heads * width)
 
     def query_of(self, block: str, both: str, heads: Heads) -> str:
-        """The queries of what also holds a gate behind each; the gate is `block`.attn_gate."""
+        """Split a projection into queries, which it returns, and `block`.attn_gate."""
         nodes, width = self.nodes, heads.width
         parts = tuple(f"{block}.attn_{each}_heads" for each in ("query", "gate"))
         by_head = nodes.reshaped(f"{both}.heads", both, heads.count, 2 * width)
@@ -332,17 +284,17 @@ class AttentionNodes:
         return nodes.reshaped(f"{block}.attn_query", query, heads.count * width)
 
     def clamped(self, name: str) -> str:
-        """Values within the bounds of the family."""
+        """Return values clamped to the bounds of the family."""
         if not self.spec.clamp:
             return name
         bounds = self.nodes.number(-self.spec.clamp), self.nodes.number(self.spec.clamp)
         return self.nodes.plain("Clip", f"{name}.clamped", name, *bounds)
 
     def product_norm(self, block: str, layer: Layer, query: str) -> str:
-        """The norm of rotated queries, with the weights of the keys' norm multiplied in.
+        """Return normalized rotated queries, times the weights of the keys' norm.
 
         A norm divides by a length, which a rotation keeps, so keys are divided before they are
-        rotated and written; their weights act in the dot product as well from the queries' side.
+        rotated and written. Their weights have the same effect when applied to the queries.
         """
         assert isinstance(layer.query_norm, TensorInfo)
         assert isinstance(layer.key_norm, TensorInfo)
@@ -352,7 +304,7 @@ class AttentionNodes:
         return self.nodes.rms_norm(name, query, self.nodes.stored(f"{name}.product", weights))
 
     def rotary_angles(self, rotary: Rotary) -> str:
-        """Angles of the step's tokens, computed once for all layers that are rotated alike."""
+        """Return the angles of the step's tokens, computed once for layers with equal rotation."""
         if rotary not in self.angles:
             prefix = f"rotary.{len(self.angles)}" if self.angles else "rotary"
             self.angles[rotary] = f"{prefix}.angles"
@@ -369,23 +321,3 @@ class AttentionNodes:
                 magnitude=rotary.magnitude,
             )
         return self.angles[rotary]
-
-    def temperature(self, temperature: QueryTemperature) -> None:
-        """Factors [T, 1] of the queries by position: 1 + scale * ln(1 + (p + offset) // length)."""
-        name = "temperature"
-        position = self.nodes.cast(f"{name}.position", POSITIONS)
-        if temperature.offset:
-            offset = self.nodes.number(temperature.offset)
-            position = self.nodes.plain("Add", f"{name}.offset", position, offset)
-        lengths = self.nodes.plain(
-            "Div", f"{name}.lengths", position, self.nodes.number(temperature.length)
-        )
-        whole = self.nodes.plain("Floor", f"{name}.whole", lengths)
-        counted = self.nodes.plain("Add", f"{name}.counted", whole, self.nodes.number(1.0))
-        logarithm = self.nodes.plain("Log", f"{name}.logarithm", counted)
-        scaled = self.nodes.plain(
-            "Mul", f"{name}.scaled", logarithm, self.nodes.number(temperature.scale)
-        )
-        factor = self.nodes.plain("Add", f"{name}.factor", scaled, self.nodes.number(1.0))
-        column = self.nodes.stored(f"{name}.column", np.array([-1, 1], np.int64))
-        self.nodes.plain("Reshape", name, factor, column)
