@@ -122,7 +122,7 @@ def thought_limit(
 
 
 def _arguments(options: AnswerOptions, name: str) -> dict[str, Any]:
-    """The schema that a call's arguments are held to."""
+    """Return the schema of a call's arguments."""
     tools = options.tools
     schema = dict(arguments_schema(tools.schemas[name]))
     if tools.forced or name in tools.strict:

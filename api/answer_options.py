@@ -1,4 +1,4 @@
-"""How a chat's answer is parsed and constrained."""
+"""The options that decide how a chat's answer is parsed and constrained."""
 
 import msgspec
 

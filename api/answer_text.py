@@ -18,7 +18,7 @@ class AnswerText:
         self._decoder = decoder
         self._on_stop = on_stop
         self.token_count = 0
-        """Tokens taken in: to the end token, or to the one that completed a stop."""
+        """Number of tokens up to the end token, or to the one that completed a stop string."""
 
     @property
     def stopped(self) -> bool:

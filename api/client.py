@@ -25,7 +25,7 @@ class Client:
             raise ClientGone("the client has gone")
 
     def when_gone(self, callback: Callable[[], None]) -> None:
-        """From now on call only this when the client disconnects, at once if it already has."""
+        """Set the function that is called when the client disconnects, or at once if it has."""
         self._watch(callback)
 
 

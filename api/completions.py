@@ -74,7 +74,7 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
             )
 
     def choices(self) -> tuple[int, int]:
-        """How many answers are given to each prompt, and how many made. Raises InvalidRequest."""
+        """Return the number of answers given to each prompt, and of those made for it."""
         told = one_of(self, "n", "n_cmpl")
         given = 1 if told is None else int(COUNTS["n"].checked(*told))
         if self.best_of is None:
@@ -284,5 +284,5 @@ def _count(name: str, value: Number) -> int:
 
 
 def seed_of(given: Number) -> int:
-    """OpenAI's seeds may be negative: 64 bits, signed or not."""
+    """Return an OpenAI seed, 64 bits signed or not, as an unsigned one."""
     return whole("seed", given, -SEEDS // 2, SEEDS - 1) % SEEDS

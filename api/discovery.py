@@ -24,7 +24,7 @@ class Discovery:
         self._seen: dict[tuple[Path, int, int], dict[str, Any]] = {}
 
     def __call__(self) -> Sequence[DiscoveredModel]:
-        """The models of this moment."""
+        """Return the models that are there now."""
         return [
             DiscoveredModel(*self._file(model), name=model.name, version=model.version)
             for model in self._catalog.models()
@@ -49,12 +49,12 @@ class Discovery:
 
 
 def _shown(path: Path) -> str:
-    """A path as JSON can hold it."""
+    """Return a path as text that JSON can hold."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _finite(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Without the numbers that JSON has no text for."""
+    """Return a value without numbers that JSON cannot hold."""
     return {
         key: value
         for key, value in metadata.items()

@@ -36,7 +36,7 @@ class UnknownModel(RocmForgeError):
 
 
 class GenerationFailed(RocmForgeError):
-    """A request was taken in and failed."""
+    """A submitted request failed."""
 
     code = "generation_failed"
 

@@ -159,7 +159,7 @@ def _leave(status: int) -> NoReturn:
 
 @contextmanager
 def _signals_put_none(ends: _Ends) -> Iterator[None]:
-    """Within it, the first SIGTERM or SIGINT puts None; the second ends the process."""
+    """Return a context in which the first SIGTERM or SIGINT puts None; the second exits."""
     seen = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:

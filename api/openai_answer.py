@@ -28,7 +28,7 @@ class ChoiceReader(ABC):
     """Reads the outputs of one request as one choice of an answer. Owned by one thread."""
 
     def __init__(self, active: ActiveRequest, wanted: OpenAIRequest, index: int) -> None:
-        """`index` is that of the request among those of the request."""
+        """index: of the answer among those of the request."""
         self.index = index
         self.generation = active.generations.each[index]
         self.finish = partial(active.finish, index)
@@ -49,7 +49,7 @@ class ChoiceReader(ABC):
 
     @abstractmethod
     def whole(self) -> msgspec.Struct:
-        """The choice, once every output was taken in."""
+        """Return the whole choice, after its last output."""
 
     @abstractmethod
     def chunks(self, output: TokenOutput) -> Iterable[msgspec.Struct]:

@@ -72,7 +72,7 @@ class RequestLog:
         stops: tuple[str, ...] = (),
         abort: Callable[[], None] = _nothing,
     ) -> None:
-        """Take in a request that was just submitted to a model; it may have ended already."""
+        """Add a request that was just submitted to a model; it may have ended already."""
         with self._lock:
             ended = self._finished.get(generation.request_id)
             if ended is not None:

@@ -1,4 +1,4 @@
-"""How many generation requests may be answered at once."""
+"""Limits the number of generation requests that are answered at once."""
 
 import threading
 from collections.abc import Iterator

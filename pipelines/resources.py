@@ -63,7 +63,7 @@ class ModelPreparation(dg.ConfigurableResource[None]):
             if (piece := PieceName.of(path)) is not None:
                 first = path.with_name(piece.names()[0])
                 if path != first and first.exists():
-                    continue  # it is told of with the first
+                    continue  # reported with the first piece
             problem = _problem(path)
             other = names.setdefault(model_name(path), path.name)
             if problem is None and other != path.name:

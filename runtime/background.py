@@ -1,4 +1,4 @@
-"""Work in a thread of its own that survives exceptions."""
+"""Calls a function repeatedly in a thread that survives exceptions."""
 
 import logging
 import threading
@@ -22,7 +22,7 @@ class BackgroundLoop:
         self._body = body
         self._seconds = seconds
         self._ended = ended
-        self._told: set[tuple[type[BaseException], int | None]] = set()
+        self._logged: set[tuple[type[BaseException], int | None]] = set()
 
     def start(self) -> threading.Thread:
         """Start a new thread."""
@@ -37,11 +37,11 @@ class BackgroundLoop:
                 self._body()
             except BaseException as error:  # a panic of Rust code is no Exception
                 kind = type(error), getattr(error, "errno", None)
-                if kind not in self._told:
-                    self._told.add(kind)
+                if kind not in self._logged:
+                    self._logged.add(kind)
                     log.exception("%s failed and goes on", self._name)
             else:
-                self._told.clear()
+                self._logged.clear()
 
 
 def start_once(name: str, body: Callable[[], None]) -> None:

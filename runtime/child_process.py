@@ -138,7 +138,7 @@ def main(function: str, descriptor: str, parent: str) -> None:
 def _child(
     function: str, output: IO[bytes], environment: Mapping[str, str]
 ) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
-    """A child in a process group of its own, and what it writes; it has ended when the block has.
+    """Start a child in its own process group; yield it and its output. It ends with the block.
 
     It waits for its order. output: what it prints goes there. Where the block is left by an
     exception the group is given time to end by itself.
@@ -182,7 +182,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float | None = None) -> Non
 
 
 def _read(messages: IO[bytes]) -> bytes | None:
-    """The next message; None where the child has ended, be it in the middle of one."""
+    """Return the next message; None if the child has ended, even within one."""
     head = messages.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
@@ -192,13 +192,13 @@ def _read(messages: IO[bytes]) -> bytes | None:
 
 
 def _error(failure: _Failure) -> RocmForgeError:
-    """The error that a child raised, by its code."""
+    """Return the error that a child raised, by its code."""
     message = failure.message.decode(errors="surrogateescape")
     return _classes(RocmForgeError)[failure.code](message, **failure.attributes)
 
 
 def _classes(base: type[RocmForgeError]) -> dict[str, type[RocmForgeError]]:
-    """An error's class and those below it by their codes."""
+    """Return an error class and its subclasses by their codes."""
     found = {base.code: base}
     for each in base.__subclasses__():
         found |= _classes(each)
@@ -211,7 +211,7 @@ def _printed(output: IO[bytes]) -> str:
 
 
 def _ending(status: int, printed: str) -> str:
-    """How a child ended, as the end of a sentence about it, with the last line that it printed."""
+    """Return how a child ended, as the end of a sentence, with its last printed line."""
     if status == -signal.SIGKILL:
         ending = "was killed by SIGKILL (memory may have run out)"
     elif status < 0:
@@ -230,7 +230,7 @@ def _decode(value: bytes | msgspec.Raw, kind: type[Answer]) -> Answer:
 
 
 def _bytes_of(value: object) -> bytes:
-    """A path as the system has it, which need not be UTF-8."""
+    """Return a path's bytes, which need not be UTF-8."""
     if isinstance(value, Path):
         return os.fsencode(value)
     raise NotImplementedError(f"{type(value).__name__} cannot be sent to another process")

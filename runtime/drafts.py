@@ -46,7 +46,7 @@ class PromptLookup:
         return tuple(tokens[found : found + min(self._length, most)])
 
     def settle(self, guessed: int, held: int) -> None:
-        """Learn that the first `held` of `guessed` tokens were accepted."""
+        """Record that the first `held` of `guessed` tokens were accepted."""
         if held == guessed:
             self._length = min(2 * self._length + 1, MAX_DRAFT)
         else:

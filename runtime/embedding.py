@@ -1,4 +1,4 @@
-"""Texts -> vectors: steps over whole texts, whose rows are pooled."""
+"""Computes embeddings of texts: steps over whole texts, whose rows are pooled."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -121,7 +121,7 @@ class EngineCore:
             drafts = PromptLookup() if self._settings.prompt_lookup else None
             live = LiveRequest.begin(generation, self._end_of_generation, drafts)
         except BaseException:
-            log.exception("request %d cannot be taken in", generation.request_id)
+            log.exception("request %d cannot be added", generation.request_id)
             self._tell_end(generation, FinishReason.FAILED, error=REQUEST_FAILED)
             return
         self._live[generation.request_id] = live
@@ -244,7 +244,7 @@ class EngineCore:
                     self._fail(row, problem)
 
     def _end_read(self) -> None:
-        """End the requests that ask for no answer and whose prompt is computed."""
+        """End the requests without an answer whose prompt is computed."""
         for live in list(self._reading.values()):
             if live.sequence.has_computed_prompt:
                 self._end(live, FinishReason.LENGTH)
@@ -331,7 +331,7 @@ class EngineCore:
 
 
 def _caches(session: StepRunner, settings: Settings) -> tuple[PageManager, SequenceStates | None]:
-    """What manages the session's pages, and its states where it has such."""
+    """Return the managers of the session's pages and of its states, if it has any."""
     if session.state_slot_count == 0:
         return PageManager(session.page_count, settings.page_size), None
     slots = StateSlots(

@@ -99,7 +99,7 @@ def is_pool(name: str) -> bool:
 
 
 def pool_of(name: str) -> str:
-    """The input of the graph whose memory such a value is."""
+    """Return the input of the graph that shares an output's memory."""
     return next(pool for pool in POOLS if pool in name)
 
 

@@ -1,4 +1,4 @@
-"""What a step says of the probabilities of tokens, added to the requests that ask for it."""
+"""Adds the logprobs of a step's tokens to the requests that ask for them."""
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as AnySequence

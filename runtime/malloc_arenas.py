@@ -9,7 +9,7 @@ MAX_ARENAS = 2
 
 
 def limit_arenas() -> None:
-    """Have all threads share MAX_ARENAS arenas of malloc; to be called before they start.
+    """Limit malloc to MAX_ARENAS arenas; to be called before threads start.
 
     By default glibc gives each thread an arena of its own, up to eight for each processor, and
     keeps in each what one large request body needed. Another C library has no such setting, and

@@ -1,4 +1,4 @@
-"""How long prompts may delay the requests that are generating."""
+"""Limits how long prompts may delay the requests that are generating."""
 
 MEASURED_TOKENS = 16
 """Number of tokens from which the time of a step is proportional to them."""
@@ -26,7 +26,7 @@ class Pace:
         return max(0, int((self._longest_pause - self._paused) / self._seconds_per_token))
 
     def step_done(self, seconds: float, tokens: int, *, pauses: bool) -> None:
-        """Learn the time per token from a step; `pauses`: it left out the generating requests."""
+        """Update the time per token. pauses: whether the step left out the generating requests."""
         if tokens >= MEASURED_TOKENS:
             last = seconds / tokens
             before = self._seconds_per_token

@@ -34,7 +34,7 @@ class PageManager:
     def __init__(
         self, page_count: int, page_size: int, forgotten: Callable[[PageHash], None] | None = None
     ) -> None:
-        """`forgotten` is called with the hash of each page that nobody can find any more."""
+        """forgotten: called with the hash of each page that can no longer be found."""
         self.page_count = page_count
         self.page_size = page_size
         self._references = [0] * page_count

@@ -1,4 +1,4 @@
-"""How processes of ours end: with the process that started them, and tidily on SIGTERM."""
+"""Ends child processes with the process that started them, and cleanly on SIGTERM."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM, *, parent: int | None = None) -> None:
-    """Have Linux send this process a signal when the thread that started it ends; see prctl(2).
+    """Make Linux send this process a signal when the thread that started it ends; see prctl(2).
 
     Called by the child itself, be it between fork and exec. parent: its parent's process id, where
     that may have ended before this call; the signal then comes at once.

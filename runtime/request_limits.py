@@ -1,4 +1,4 @@
-"""What a request may be: the length of its prompt, its token ids, its token counts."""
+"""Checks requests: the length of the prompt, token ids and token counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

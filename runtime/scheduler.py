@@ -69,18 +69,18 @@ class Scheduler:
 
     @property
     def waiting_count(self) -> int:
-        """Sequences that wait for their first or their next turn."""
+        """Number of sequences that do not run, new or preempted."""
         return len(self._waiting) + len(self._held)
 
     def sequences(self) -> Iterator[Sequence]:
-        """Every sequence that has not been removed, running ones first."""
+        """Iterate over all sequences that were not removed, running ones first."""
         return chain(self._running, self._waiting, self._held)
 
     def add(self, sequence: Sequence, after: Sequence | None = None) -> None:
-        """Let a new sequence wait for its turn.
+        """Add a new sequence to the waiting ones.
 
         after: another one with the same prompt; until that is computed this one waits, so that it
-        finds its whole pages and only computes what stands on the last, which it has for itself.
+        shares its full pages and computes only the tokens of the last, partial one.
         """
         if sequence.to_score:
             self._scoring.add(sequence)
@@ -90,7 +90,7 @@ class Scheduler:
             self._held[sequence] = after
 
     def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence wherever it stands; its pages are free at once."""
+        """Remove a sequence, waiting or running; its pages are free at once."""
         self._scoring.discard(sequence)
         if self._held:
             self._replace_leader(sequence)
@@ -119,7 +119,7 @@ class Scheduler:
             left = self._admit_within(self._extend(rows, behind, budget), rows)
             if rows and left < len(generating):
                 return self._made(tuple(rows.values()), pauses=True)
-            # There was no room for the waiting prompts.
+            # There were no pages for the waiting prompts.
             self._extend(rows, generating, left)
         else:
             left = self._extend(rows, generating, budget)
@@ -149,14 +149,14 @@ class Scheduler:
         return count
 
     def _let_go(self) -> None:
-        """Let those wait no longer whose prompt is computed; they came with the one that has it."""
+        """Move sequences whose leader's prompt is computed to the front of the waiting ones."""
         ready = [held for held, leader in self._held.items() if leader.has_computed_prompt]
         for sequence in ready:
             del self._held[sequence]
         self._waiting.extendleft(reversed(ready))
 
     def _replace_leader(self, leader: Sequence) -> None:
-        """Let the first of those who wait for a sequence compute its prompt in its place."""
+        """Make the first follower of a removed sequence compute the prompt in its place."""
         if leader.has_computed_prompt:
             self._let_go()
             return
@@ -181,7 +181,7 @@ class Scheduler:
     def _extend(
         self, rows: dict[Sequence, PlannedRow], sequences: Iterable[Sequence], budget: int
     ) -> int:
-        """Add rows of running sequences within the budget; returns what is left of it."""
+        """Add rows of running sequences within the budget; return what is left of it."""
         for sequence in sequences:
             if budget == 0:
                 break
@@ -199,7 +199,7 @@ class Scheduler:
         return budget
 
     def _admit_within(self, budget: int, rows: dict[Sequence, PlannedRow]) -> int:
-        """Add rows of waiting sequences while there is room; returns what is left of the budget."""
+        """Add rows of waiting sequences while pages are free; return what is left of the budget."""
         while budget > 0 and self._waiting and len(self._running) < self._max_running:
             sequence = self._waiting[0]
             if sequence in self._scoring and not self._logits_left:

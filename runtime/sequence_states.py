@@ -1,4 +1,4 @@
-"""Which states of a sequence stand in which slots, from its start over each step to its end."""
+"""Assigns slots of the state pool to sequences: at their start, in each step, at their end."""
 
 from dataclasses import replace
 
@@ -9,11 +9,11 @@ from runtime.states import StateSlots
 
 
 class SequenceStates:
-    """Gives sequences the slots that their states are read from and written to.
+    """Assigns sequences the slots that their states are read from and written to.
 
     Owned by the engine thread. A sequence holds the state after its computed tokens; during a step
-    also those that its row writes. Snapshots are taken at ends of pages: at regular ones, where its
-    beginning parts from that of others, and at the last of its tokens, from where a chat goes on.
+    also those that its row writes. Snapshots are taken at ends of pages: at regular intervals,
+    where prompts diverge, and at the last page of its tokens, from which a chat continues.
     """
 
     def __init__(self, slots: StateSlots, page_size: int) -> None:
@@ -21,7 +21,7 @@ class SequenceStates:
         self._page_size = page_size
 
     def start(self, sequence: Sequence) -> None:
-        """Let a sequence whose first tokens stand in known pages go on from the last snapshot."""
+        """Continue a sequence from the last snapshot within its cached prefix."""
         size = self._page_size
         sequence.shared_until = sequence.published * size
         for pages in range(sequence.computed // size, 0, -1):
@@ -33,7 +33,7 @@ class SequenceStates:
         sequence.computed = 0
 
     def planned(self, row: PlannedRow) -> PlannedRow:
-        """The row with slots for the state at its end and for snapshots before."""
+        """Return the row with slots for the state at its end and for snapshots before."""
         sequence, slots, size = row.sequence, self._slots, self._page_size
         self._publish(sequence, row.start)
         written: dict[int, int] = {}
@@ -53,14 +53,14 @@ class SequenceStates:
         return replace(row, state_start=start, states=written)
 
     def drafted(self, row: PlannedRow, draft: tuple[int, ...]) -> PlannedRow:
-        """The row with guesses, and a slot for the state after each of them."""
+        """Return the row with drafted tokens, and a slot for the state after each of them."""
         positions = range(row.end + 1, row.end + len(draft) + 1)
         guessed = {position: self._slots.take() for position in positions}
         row.sequence.states |= guessed
         return replace(row, draft=draft, states={**row.states, **guessed})
 
     def committed(self, sequence: Sequence) -> None:
-        """Publish the snapshots of a step and let go of all states before its last."""
+        """Publish the snapshots of a step and release all states before its last."""
         for position in sorted(sequence.states):
             if position <= sequence.computed:
                 self._publish(sequence, position)
@@ -68,18 +68,18 @@ class SequenceStates:
                 self._slots.release(sequence.states.pop(position))
 
     def settled(self, sequence: Sequence) -> None:
-        """Let go of all states but that after the guesses that held."""
+        """Release all states but the one after the accepted drafted tokens."""
         for position in [each for each in sequence.states if each != sequence.computed]:
             self._slots.release(sequence.states.pop(position))
 
     def stopped(self, sequence: Sequence) -> None:
-        """Let go of everything that a sequence holds."""
+        """Release every slot of a sequence."""
         for slot in sequence.states.values():
             self._slots.release(slot)
         sequence.states = {}
 
     def forget(self, sequence: Sequence) -> None:
-        """Let nobody find a snapshot of a sequence's tokens any more."""
+        """Make the snapshots of a sequence's tokens unfindable."""
         for page_hash in sequence.hashes:
             self._slots.forget(page_hash)
 
@@ -90,7 +90,7 @@ class SequenceStates:
             raise AssertionError("a running sequence lacks the state that it goes on from")
 
     def _publish(self, sequence: Sequence, position: int) -> None:
-        """Make the state after that many tokens a snapshot, where one is wanted."""
+        """Make the state after this many tokens a snapshot, if one is wanted."""
         pages, rest = divmod(position, self._page_size)
         if rest or not pages or not self._is_wanted(sequence, position):
             return

@@ -120,7 +120,7 @@ class Source:
 
 
 def joint_sha256(pieces: Sequence[str]) -> str:
-    """Return the hash that stands for all pieces: of a single file its own, else one of theirs."""
+    """Return the hash of all pieces: of a single file its own, else a hash of their hashes."""
     if len(pieces) == 1:
         return pieces[0]
     return hashlib.sha256("".join(f"{each}\n" for each in pieces).encode()).hexdigest()

@@ -1,10 +1,10 @@
-"""The slots of recurrent state: which holds what. It keeps no arrays.
+"""Manages the slots of recurrent state: reference counts and snapshots, not the arrays.
 
 Layers without attention carry a state from token to token. The state after a token is one slot of a
-pool, over all such layers. A step reads a sequence's state from one slot and writes what comes of
-it to others: after its last token, after each guess (so that guesses that fail cost nothing) and at
-some ends of pages. The last are snapshots, known by the hash of the page: a later sequence with the
-same beginning goes on from there, with the bits of that state.
+pool, over all such layers. A step reads a sequence's state from one slot and writes
+states to others: after its last token, after each drafted token (so that a rejected one costs
+nothing) and at some ends of pages. The last are snapshots, identified by the hash of the page: a
+later sequence with the same beginning continues from there, with the same bits.
 """
 
 from collections import OrderedDict
@@ -17,11 +17,11 @@ class StateSlots:
     """Reference counts of slots, and the snapshots among them. Owned by the engine thread.
 
     A slot is blank, held, a snapshot (known by a hash), or both of the latter. Snapshots take what
-    running sequences do not need; the least recently used that nobody holds makes room for another.
+    running sequences do not need; the least recently used that is not held is evicted for another.
     """
 
     def __init__(self, slot_count: int, *, running: int, pages: int) -> None:
-        """`running`: most sequences at once, `pages`: how many snapshots there could be."""
+        """running: maximum number of sequences at once. pages: maximum number of snapshots."""
         self.slot_count = slot_count
         self.snapshot_count = slot_count - slots_needed(running)
         self.stride = _stride(self.snapshot_count, pages)
@@ -34,7 +34,7 @@ class StateSlots:
         self._blank = list(range(self.slot_count - 1, -1, -1))
 
     def take(self) -> int:
-        """A blank slot with one reference, for what a sequence goes on from or for a guess."""
+        """Return a blank slot with one reference, for a sequence's state or a drafted token's."""
         if not self._blank and not self._evict():
             raise AssertionError("more states are held than sequences run")
         slot = self._blank.pop()
@@ -42,7 +42,7 @@ class StateSlots:
         return slot
 
     def take_for_snapshot(self) -> int | None:
-        """A blank slot with one reference that may be published; None where there is no room."""
+        """Return a blank slot with one reference that may be published; None if all are in use."""
         if not self._make_room():
             return None
         slot = self.take()
@@ -58,7 +58,7 @@ class StateSlots:
         return page_hash in self._known
 
     def find(self, page_hash: PageHash) -> int | None:
-        """The snapshot at the end of the page of that hash, with one more reference."""
+        """Return the snapshot of a page's hash, with one more reference; None if there is none."""
         slot = self._known.get(page_hash)
         if slot is not None:
             self._known.move_to_end(page_hash)
@@ -66,7 +66,7 @@ class StateSlots:
         return slot
 
     def publish(self, slot: int, page_hash: PageHash) -> bool:
-        """Make a held slot the snapshot of a hash; whether it is. The first one stays."""
+        """Make a held slot the snapshot of a hash unless it has one; return whether it is now."""
         if self._hashes[slot] == page_hash:
             return True
         if page_hash in self._known or self._hashes[slot] is not None:
@@ -104,7 +104,7 @@ class StateSlots:
             self.forget(page_hash)
 
     def _make_room(self) -> bool:
-        """Whether there is room for one more snapshot; the least recently used may have made it."""
+        """Return whether a slot is free for a snapshot, after evicting the least recently used."""
         return len(self._known) + len(self._reserved) < self.snapshot_count or self._evict()
 
     def _evict(self) -> bool:
@@ -130,12 +130,12 @@ class StateSlots:
 
 
 def slots_needed(running: int) -> int:
-    """Slots of this many running sequences and the guesses of one step."""
+    """Return the slots for this many running sequences and the drafted tokens of one step."""
     return running + DRAFTED_STEP
 
 
 def _stride(snapshots: int, pages: int) -> int:
-    """1, 2, 4, ...: every page where there is room, else so that half of it is left for others."""
+    """Return the pages between regular snapshots, a power of two; they fill at most half."""
     stride = 1
     while snapshots < pages and pages // stride > max(1, snapshots // 2):
         stride *= 2

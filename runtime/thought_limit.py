@@ -1,4 +1,4 @@
-"""The end of a thought that takes too long: its end mark in place of further tokens."""
+"""Ends reasoning that exceeds its budget: the end mark replaces further tokens."""
 
 from runtime.chat.answer_formats import ReasoningFormat
 from runtime.chat.answer_parser import AnswerForm, AnswerParser
@@ -7,16 +7,16 @@ from runtime.tokenizer import Tokenizer
 
 
 class ThoughtLimit:
-    """Counts the tokens of one answer's thoughts. Owned by the engine thread.
+    """Counts the reasoning tokens of one answer. Owned by the engine thread.
 
-    The marks around a thought do not count. What is being written when the budget is spent may
-    still complete its last character.
+    The marks around it do not count. When the budget is spent, a character that is split between
+    tokens is completed first.
     """
 
     def __init__(
         self, tokenizer: Tokenizer, reasoning: ReasoningFormat, *, begun: bool, budget: int
     ) -> None:
-        """`begun`: whether the prompt ends in a thought. `budget`: most tokens of all thoughts."""
+        """begun: whether the prompt ends within reasoning. budget: maximum reasoning tokens."""
         self._decoder = StreamDecoder(
             tokenizer, continues=True, shown=(reasoning.start, reasoning.end)
         )
@@ -30,17 +30,17 @@ class ThoughtLimit:
             )
         ]
         self._ending: list[int] = []
-        """What is still to be written of the mark."""
+        """The tokens of the end mark that are still to come."""
 
     @property
     def forced(self) -> int | None:
-        """The token that must come next; None where the model chooses."""
+        """The token that must come next; None if it is sampled."""
         if not self._ending and self._left <= 0 and self._parser.thinking and self._decoder.whole:
             self._ending = list(self._end)
         return self._ending[0] if self._ending else None
 
     def accept(self, token: int) -> None:
-        """Take in the token that came."""
+        """Add the next token."""
         thought = self._parser.thinking
         self._parser.feed(self._decoder.feed(token))
         if self._ending:

@@ -154,7 +154,7 @@ def _difference(written: Checksums | None, found: Checksums, expected: WeightsPi
 
 
 def _graph_problem(folder: Path, manifest: Manifest) -> str | None:
-    """What is wrong with the graph, as the end of a sentence about it; None if nothing is."""
+    """Return what is wrong with the graph, as the end of a sentence; None if nothing is."""
     try:
         graph = read_file(folder / GRAPH_NAME, MAX_GRAPH_BYTES)
     except OSError as error:
@@ -164,7 +164,7 @@ def _graph_problem(folder: Path, manifest: Manifest) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    """Why a file cannot be used, as the end of a sentence about it."""
+    """Return why a file cannot be used, as the end of a sentence."""
     if isinstance(error, FileNotFoundError):
         return "is missing"
     return f"cannot be read ({getattr(error, 'strerror', None) or error})"

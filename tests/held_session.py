@@ -73,7 +73,7 @@ class HeldSession:
         self.allow(0)
 
     def allow(self, steps: float) -> None:
-        """Let so many steps through, then hold."""
+        """Let a number of steps through, then hold."""
         with self._changed:
             self._allowed = steps
             self._changed.notify_all()

@@ -44,7 +44,7 @@ class TraceRing(SpanExporter):
         self._lock = threading.Lock()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Take in ended spans."""
+        """Add ended spans."""
         with self._lock:
             for span in spans:
                 if span.name != ROOT_SPAN_NAME and span.parent is not None:

@@ -171,7 +171,7 @@ def _draw_spreads(
 
 
 def _coloured(record: Record) -> list[tuple[ServerResult, str]]:
-    """The servers from the back to the front."""
+    """Return the servers in drawing order, the last on top."""
     servers = record.measurement.result.servers
     return list(zip(servers, (OURS, OTHER), strict=False))[::-1]
 
@@ -195,7 +195,7 @@ class _Panels:
 
 @contextmanager
 def _drawn(count: int, title: str, columns: int = COLUMNS) -> Iterator[_Panels]:
-    """So many panels under a title."""
+    """Yield `count` panels under a title; afterwards they are a PNG."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -213,7 +213,7 @@ def _drawn(count: int, title: str, columns: int = COLUMNS) -> Iterator[_Panels]:
 
 
 def _plain_ticks(axes: "Axes") -> None:
-    """Numbers as people write them, few enough to be read."""
+    """Format an axis' numbers without exponents, with few ticks."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=9))

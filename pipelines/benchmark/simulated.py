@@ -38,7 +38,7 @@ class SimulatedSession:
         self.begin = threading.Event()
 
     def check(self) -> None:
-        """Nothing: it has no weights."""
+        """Do nothing: it has no weights."""
 
     def step(self, inputs: StepInputs) -> StepLogits:
         """Logits of R rows, always the same."""
@@ -98,7 +98,7 @@ def scheduler_ms_per_step(running: int, steps: int) -> tuple[float, ...]:
 
 
 def _settings(running: int, steps: int) -> Settings:
-    """Room for all requests at once, and for all their prompts in the first step."""
+    """Return settings that fit all requests at once, and all prompts into the first step."""
     return Settings(
         cache_tokens=running * (PROMPT_TOKENS + 2 * steps + 16),
         token_budget=running * PROMPT_TOKENS,

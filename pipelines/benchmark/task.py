@@ -1,4 +1,4 @@
-"""What is to be measured of a published model: the same from Dagster and from the command line."""
+"""Defines the measurement of a published model, for Dagster and the command line alike."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""GGUF -> a prepared folder: the graph, the manifest, the GGUF itself and its checksums."""
+"""Converts a GGUF to a prepared folder: graph, manifest, the GGUF itself and checksums."""
 
 import hashlib
 from collections import Counter

@@ -88,13 +88,13 @@ class Budget:
         """Group, size and depth by its id; groups never change, and stay alive for their id."""
 
     def spend(self, work: int) -> None:
-        """Pay for work. Raises Exhausted or Interrupted."""
+        """Charge for work. Raises Exhausted or Interrupted."""
         self._work -= work
         if self._work < self._look_at:
             self._look()
 
     def hold(self, size: int) -> None:
-        """Pay for bytes of memory, before they are taken where many may be. Raises Exhausted."""
+        """Charge for bytes of memory, before many are allocated. Raises Exhausted."""
         self._bytes -= size
         if self._bytes < 0:
             raise Exhausted(f"it makes more than {MAX_BYTES >> 20} MiB of text and lists")
@@ -105,7 +105,7 @@ class Budget:
             self.hold(size)
 
     def step(self, nodes: int) -> bool:
-        """Pay for a block of statements that begins; always true."""
+        """Charge for a block of statements; return True."""
         self.spend(BLOCK + nodes * NODE)
         self.hold(nodes * NODE_BYTES)
         return True
@@ -125,7 +125,7 @@ class Budget:
         return value
 
     def listed(self, values: Iterable[Any]) -> list[Any]:
-        """The values as a list, each paid for."""
+        """Return the values as a list, each charged for."""
         entries = []
         for value in values:
             self.spend(ENTRY)
@@ -134,7 +134,7 @@ class Budget:
         return entries
 
     def size(self, value: Any) -> int:
-        """Characters and entries of a value, all the way down.
+        """Return the number of characters and entries of a value, nested ones included.
 
         Raises Exhausted for one that is nested too deep.
         """

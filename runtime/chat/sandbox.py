@@ -129,7 +129,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     @contextmanager
     def rendering(self, watch: Watch = unwatched) -> Iterator[Budget]:
-        """Within it, this thread may use up one budget."""
+        """Return a context in which this thread may spend one budget."""
         self._rendering.budget = Budget(watch)
         try:
             yield self._rendering.budget
@@ -143,11 +143,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return budget
 
     def step(self, nodes: int) -> bool:
-        """Pay for a block of statements, or for a condition of a loop; always true."""
+        """Charge for a block of statements, or a loop's condition; return True."""
         return self.budget.step(nodes)
 
     def text(self, value: Any) -> str:
-        """A value as it is printed."""
+        """Return a value as it is printed."""
         if isinstance(value, str):
             return value
         budget = self.budget
@@ -172,7 +172,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return made
 
     def compare(self, left: Any, comparison: str, right: Any) -> Any:
-        """`left == right` and so on; comparing looks at both, all the way down."""
+        """Return `left == right` and so on; charges for both, nested values included."""
         budget = self.budget
         budget.spend(CALL)
         if comparison in ("in", "not in"):
@@ -256,7 +256,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return any(isinstance(obj, kind) and attr in names for kind, names in PUBLIC)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """For str.format, a function that keeps track of the text."""
+        """Return a str.format that records which text is the template's own."""
         owner, name = getattr(value, "__self__", None), getattr(value, "__name__", "")
         if not isinstance(owner, str) or name not in ("format", "format_map"):
             return None
@@ -429,7 +429,7 @@ class TrackingCodeGenerator(CodeGenerator):
         self.fail("autoescape is for HTML, which no prompt is", node.lineno)
 
     def _visit_looked_at(self, node: nodes.Expr, frame: Frame) -> None:
-        """An expression that ends up in no text."""
+        """Visit an expression whose value is not printed."""
         if isinstance(node, nodes.Const):
             super().visit_Const(node, frame)
         else:

@@ -48,7 +48,7 @@ def reads_of(source: nodes.Template) -> Reads:
 
 
 def _names_of_contents(source: nodes.Template) -> frozenset[str]:
-    """Names of variables that hold a content at some time."""
+    """Return the names of variables that are assigned a content."""
     given = list(_given(source))
     known: frozenset[str] = frozenset()
     for _ in range(MAX_INDIRECTIONS):

@@ -57,7 +57,7 @@ class Compiled:
 
 
 def compiled(source: str) -> Compiled:
-    """A template, compiled once. Raises InvalidRequest for a source that cannot be read."""
+    """Return a compiled template, cached. Raises InvalidRequest for an unreadable source."""
     made = _compiled(source)
     if isinstance(made, Compiled):
         return made
@@ -69,7 +69,7 @@ def compiled(source: str) -> Compiled:
 
 @lru_cache(maxsize=16)
 def _compiled(source: str) -> Compiled | str:
-    """A template, or why it cannot be read."""
+    """Return the compiled template, or why it cannot be compiled."""
     if len(source) > MAX_SOURCE_LENGTH:
         return f"it is longer than {MAX_SOURCE_LENGTH} characters"
     try:
@@ -79,7 +79,7 @@ def _compiled(source: str) -> Compiled | str:
 
 
 def source_of(path: Path | None) -> str | None:
-    """The template that stands in a file, which then can be read as one; None where there is none.
+    """Return the text of a template file after compiling it; None without a file.
 
     Raises SettingsError, as for any wrong value of the setting.
     """
@@ -165,7 +165,7 @@ class ChatTemplate:
         variables: Mapping[str, Any] | None = None,
         watch: Watch = unwatched,
     ) -> TemplateText:
-        """The prompt as text.
+        """Return the prompt as text.
 
         `add_generation_prompt` lets the assistant speak next, `continue_final` lets it go on with
         the last message, whose text then ends the prompt. `variables` are what else the template is
@@ -237,7 +237,7 @@ class ChatTemplate:
         return reasons(self._chosen({"tools": with_tools}).source)
 
     def written_calls(self) -> Written | None:
-        """How a grammar writes the model's calls, if that is known."""
+        """Return how a grammar writes the model's tool calls; None if that is unknown."""
         return written_calls(self.tools(), self._chosen({"tools": True}).source)
 
     def _chosen(self, variables: Mapping[str, Any]) -> Compiled:
@@ -304,6 +304,6 @@ def _texts(content: object) -> Iterator[str]:
 
 
 def _reason(error: Exception) -> str:
-    """An exception's words on one line."""
+    """Return an exception's message on one line."""
     words = " ".join(str(error)[: 4 * MAX_REASON_LENGTH].split()) or type(error).__name__
     return words if len(words) <= MAX_REASON_LENGTH else f"{words[:MAX_REASON_LENGTH]}..."

@@ -217,7 +217,7 @@ class HeaderReader:
         return StringArray(self._view[start:position], count, f"{self._path}: {field}")
 
     def _text(self, field: str) -> str | Unread:
-        """A value of text; which of them must be UTF-8 depends on who reads it."""
+        """Return a text value's bytes; whether they must be UTF-8 depends on the key."""
         stored = self._string_bytes(field)
         try:
             return stored.decode()

@@ -114,7 +114,7 @@ def test_the_version_before_is_let_go_and_a_broken_one_not_taken(tmp_path: Path)
         publish(settings, tmp_path / "tiny.gguf", seed=3, broken=True)
         log = tmp_path / "log"
         while "version 3 of tiny is not served" not in log.read_text():
-            assert time.monotonic() < deadline, "the broken version was not told of"
+            assert time.monotonic() < deadline, "the broken version was not reported"
             time.sleep(0.05)
         assert requests.post(f"{url}/generate", json=BODY, timeout=TIMEOUT).ok
         wait_for_version(url, 2)

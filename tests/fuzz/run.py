@@ -31,7 +31,7 @@ FAMILIES = (
     "hunyuan-dense",
 )
 LOADED_EACH = 3
-"""Of the files, one in so many is also loaded where it can be described."""
+"""One of this many files that can be described is also loaded."""
 SHOWN = 10
 """Failures that are told in full."""
 

@@ -42,7 +42,7 @@ QUIET_NIGHTS = 60
 def nights(
     random: np.random.Generator, count: int, between: float, within: float, worse: float = 1.0
 ) -> Iterator[Measurement]:
-    """Nights of one server, so many times as slow."""
+    """Nights of one server that is slower by a factor."""
     for _ in range(count):
         yield measurement(
             {
@@ -66,7 +66,7 @@ def drawn(
 def red_nights(
     random: np.random.Generator, good: int, between: float, within: float, worse: float, count: int
 ) -> list[bool]:
-    """Whether each of `count` nights is red, so many times worse than the `good` ones before."""
+    """Whether each of `count` nights is red, worse by a factor than the `good` ones before."""
     known = list(nights(random, good, between, within))
     found = []
     for night in nights(random, count, between, within, worse):

@@ -51,7 +51,7 @@ def history(settings: Settings) -> History:
 
 @contextmanager
 def disk_full_at(size: int) -> Iterator[None]:
-    """No file of this process grows beyond so many bytes: what goes in goes in, the rest fails."""
+    """Limit every file of this process to a number of bytes; writes beyond it fail."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:

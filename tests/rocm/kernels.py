@@ -46,7 +46,7 @@ def view(address: int, dtype: npt.DTypeLike, *shape: int) -> np.ndarray:
 
 
 def cover(tiles: int, size: int, of: int) -> None:
-    """Assert that so many tiles of `size` are what `of` needs, and no more."""
+    """Assert that `of` needs exactly this many tiles of `size`."""
     assert tiles == -(-of // size), f"{tiles} tiles of {size} for {of}"
 
 

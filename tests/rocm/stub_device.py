@@ -82,7 +82,7 @@ class StubDevice:
         return int(self._hip.stub_count(what.encode()))
 
     def set_memory(self, size: int) -> None:
-        """Let the device have so many bytes."""
+        """Set the device's memory in bytes."""
         self._hip.stub_set_memory(ctypes.c_size_t(size))
 
     def compute_with(self, kernels: Computes) -> None:

@@ -35,7 +35,7 @@ TOOLS: list[dict[str, Any]] = [
 
 
 class Conversation(NamedTuple):
-    """Messages, and what else the template is told."""
+    """Messages and the template's other variables."""
 
     messages: tuple[Mapping[str, Any], ...]
     variables: Mapping[str, Any] = {}

@@ -37,7 +37,7 @@ class Outcome:
 
 
 def outcomes(folder: Path) -> Iterator[Outcome]:
-    """Run the cases of every vocabulary; what fails is told on stderr."""
+    """Run the cases of every vocabulary; failures are printed on stderr."""
     for path in sorted(folder.glob("*.gguf")):
         began = time.perf_counter()
         file = GGUFFile.open(path)

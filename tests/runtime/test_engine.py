@@ -343,7 +343,7 @@ def test_the_wall_clock_ends_no_request_and_lengthens_no_phase(
 
 
 def failing(times: int) -> Fault:
-    """A step that raises so many times, then works."""
+    """A step that raises a number of times, then works."""
     left = [times]
 
     def fault(inputs: StepInputs, compute: Callable[[StepInputs], Logits]) -> Logits:

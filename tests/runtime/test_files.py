@@ -128,7 +128,7 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_one_s_is_not(tmp_path
 
 
 def test_nothing_is_named_by_a_process_id() -> None:
-    """Two containers on one volume may have the same; what a process is told of its parent may."""
+    """Two containers on one volume may have the same; what a process reads about its parent may."""
     root = Path(__file__).parents[2]
     uses = {
         str(path.relative_to(root))

@@ -60,7 +60,7 @@ class Stop:
 
     @contextmanager
     def after(self, operations: int | None) -> Iterator[None]:
-        """Within it, the operation after so many raises Stopped, and so do those that follow."""
+        """A context in which operation number `count` and all later ones raise Stopped."""
         self._left = operations
         try:
             yield

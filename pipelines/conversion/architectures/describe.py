@@ -1,4 +1,4 @@
-"""A GGUF file -> ModelSpec, or one error that names what is invalid or not supported."""
+"""Describes a GGUF file as a ModelSpec, or raises an error that names what is unsupported."""
 
 from dataclasses import replace
 from typing import Literal

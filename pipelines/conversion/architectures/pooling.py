@@ -1,4 +1,4 @@
-"""How a file wants the rows of a text pooled, and what heads stand behind."""
+"""Reads from a file how a text's rows are pooled, and which heads follow."""
 
 from typing import Literal
 

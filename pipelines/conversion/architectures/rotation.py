@@ -1,4 +1,4 @@
-"""Which layers of a model slide and which are rotated how."""
+"""Reads which layers have a sliding window, and each layer's rotary embedding."""
 
 import math
 from collections.abc import Sequence

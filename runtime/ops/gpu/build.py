@@ -47,7 +47,7 @@ class Compiled(NamedTuple):
 
 
 def compiled(variant: Variant, backend: str, arch: str | int, warp_size: int) -> Any:
-    """What Triton makes of a variant for a target, such as ("hip", "gfx942", 64)."""
+    """Return Triton's compiled kernel of a variant for a target, such as ("hip", "gfx942", 64)."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -105,7 +105,7 @@ def _counted(assembly: str, key: str) -> int:
 
 
 def digest(arch: str, triton_version: str) -> str:
-    """Of everything that decides what is compiled for an architecture."""
+    """Return a hash of everything that decides what is compiled for an architecture."""
     hashed = hashlib.sha256(triton_version.encode())
     for source in sorted(KERNELS.glob("*.py")):
         hashed.update(source.read_bytes())
@@ -172,7 +172,7 @@ def cache_in(folder: str) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m runtime.ops.gpu.build", description=__doc__)
     parser.add_argument("--arch", action="append", choices=list(TARGETS), help="default: all")
     parser.add_argument("--out", type=Path, default=COMPILED)

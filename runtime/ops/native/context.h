@@ -95,8 +95,8 @@ class Attributes {
 // The tensors of one call, and ONNX Runtime's thread pool.
 class Context {
  public:
-  // `constants`: inputs that the node's kernel noted when it was made, by index; absent ones are
-  // asked of ONNX Runtime, which costs some of a decode step.
+  // `constants`: inputs that the node's kernel noted when it was made, by index; others are
+  // read through ONNX Runtime, which takes longer.
   Context(const char* op, std::span<const Port> inputs, std::span<const AnyTensor> constants,
           ort::KernelContext* context)
       : op_(op), inputs_(inputs), constants_(constants), context_(context) {}

@@ -76,7 +76,7 @@ def variant_of(name: str) -> Variant:
 
 
 def assert_aligned(variant: Variant, arguments: Sequence[Any]) -> None:
-    """What the compiler is told of a kernel's integers, and the interpreter does not need."""
+    """Hints for the compiler about a kernel's integers; the interpreter ignores them."""
     for value, (name, type) in zip(arguments, variant.arguments, strict=True):
         if type == "i32" and name in ALIGNED:
             assert value % ALIGNMENT == 0, f"{variant.name} is given {name}={value}"

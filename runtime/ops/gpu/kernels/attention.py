@@ -7,7 +7,7 @@ cut into splits of a fixed length, so that a token's result does not depend on t
 `merge_attention` puts them together. The others are left to `prefill_attention`.
 
 A head has up to BLOCK + REST columns, each a power of two or REST zero: `rest` are sums of the
-latter. WHOLE is set where it has exactly so many. Queries are read PIECE columns at a time, or
+latter. WHOLE is set if it has exactly that many. Queries are read PIECE columns at a time, or
 whole where that is zero.
 """
 
@@ -34,7 +34,7 @@ def query_heads(group, heads, kv_heads, ROWS: tl.constexpr):
 
 @triton.jit
 def tokens_of_block(heads, kv_heads, ROWS: tl.constexpr):
-    """How many tokens of a row a program takes."""
+    """Return the number of a row's tokens that a program computes."""
     return tl.maximum(ROWS // (heads // kv_heads), 1)
 
 

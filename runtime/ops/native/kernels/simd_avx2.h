@@ -56,7 +56,7 @@ inline F32 power_of_two(F32 n) {
   const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
   return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
 }
-// Adds neighbours, then pairs, then the halves, as `sums` does.
+// Adds adjacent lanes, then pairs, then the halves, as `sums` does.
 inline float sum(F32 a) {
   const __m128 low = _mm256_castps256_ps128(a), high = _mm256_extractf128_ps(a, 1);
   const __m128 pairs = _mm_hadd_ps(low, high);

@@ -63,7 +63,7 @@ inline F32 power_of_two(F32 n) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
 }
 
-// Lane-wise sums of neighbours of a, then of b, within each 128 bits.
+// Sums of adjacent lanes of a, then of b, within each 128 bits.
 inline __m512 add_adjacent(__m512 a, __m512 b) {
   return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
 }
@@ -77,7 +77,7 @@ inline __m128 quarter(__m512 a, bool second) {
   return second ? _mm256_extractf128_ps(half, 1) : _mm256_castps256_ps128(half);
 }
 
-// Adds neighbours, then pairs, then the quarters, as `sums` does.
+// Adds adjacent lanes, then pairs, then the quarters, as `sums` does.
 inline float sum(F32 a) {
   const __m512 pairs = add_adjacent(a, a);
   const __m512 fours = add_adjacent(pairs, pairs);

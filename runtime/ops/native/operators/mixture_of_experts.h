@@ -7,7 +7,7 @@
 
 namespace rocmforge {
 
-// Sends every token to the experts that its router prefers, and adds up what they answer. Every
+// Computes the experts that a router selects for each token, and adds up their outputs. Every
 // expert is a feed-forward, gated or not; the matrices of all experts are concatenated.
 class MixtureOfExperts {
  public:
