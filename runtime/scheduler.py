@@ -12,7 +12,6 @@ there is a token after each pause; with little patience there is one in every st
 chunk.
 """
 
-import logging
 from collections import deque
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
@@ -23,9 +22,8 @@ from runtime.pages import PageManager
 from runtime.plan import PlannedRow, StepPlan
 from runtime.sequence import Sequence
 from runtime.sequence_states import SequenceStates
+from runtime.shared_prompts import SharedPrompts
 from runtime.step import PROMPT_LOGITS
-
-log = logging.getLogger("rocmforge.engine")
 
 MIN_CHUNK = 16
 """Prompt tokens in a step even without patience left; fewer take no less time."""
@@ -53,8 +51,7 @@ class Scheduler:
         self._max_running = max_running
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
-        self._held: dict[Sequence, Sequence] = {}
-        """Sequences that wait until another one's prompt is computed, which is theirs too."""
+        self._sharing = SharedPrompts()
         self._scoring: set[Sequence] = set()
         """Sequences with a prompt whose logits are needed."""
         self._logits_left = PROMPT_LOGITS
@@ -70,33 +67,32 @@ class Scheduler:
     @property
     def waiting_count(self) -> int:
         """Number of sequences that do not run, new or preempted."""
-        return len(self._waiting) + len(self._held)
+        return len(self._waiting) + len(self._sharing)
 
     def sequences(self) -> Iterator[Sequence]:
         """Iterate over all sequences that were not removed, running ones first."""
-        return chain(self._running, self._waiting, self._held)
+        return chain(self._running, self._waiting, self._sharing)
 
     def add(self, sequence: Sequence, after: Sequence | None = None) -> None:
         """Add a new sequence to the waiting ones.
 
-        after: another one with the same prompt; until that is computed this one waits, so that it
-        shares its full pages and computes only the tokens of the last, partial one.
+        after: another one with the same prompt, which is to be computed first.
         """
         if sequence.to_score:
             self._scoring.add(sequence)
         if after is None:
             self._waiting.append(sequence)
         else:
-            self._held[sequence] = after
+            self._sharing.add(sequence, after)
 
     def remove(self, sequence: Sequence) -> None:
         """Remove a sequence, waiting or running; its pages are free at once."""
         self._scoring.discard(sequence)
-        if self._held:
-            self._replace_leader(sequence)
+        if self._sharing:
+            self._waiting.extendleft(reversed(self._sharing.take_after(sequence)))
         if sequence.running:
             self._stop(sequence)
-        elif self._held.pop(sequence, None) is None:
+        elif not self._sharing.discard(sequence):
             self._waiting.remove(sequence)
 
     def plan(self, patience: int = 0) -> StepPlan | None:
@@ -106,8 +102,8 @@ class Scheduler:
         if a full budget of prompts waits and patience covers it. Otherwise they come first, and
         prompts get the rest of the budget, within the patience.
         """
-        if self._held:
-            self._let_go()
+        if self._sharing:
+            self._waiting.extendleft(reversed(self._sharing.take_ready()))
         self._logits_left = PROMPT_LOGITS
         rows: dict[Sequence, PlannedRow] = {}
         generating = [s for s in self._running if s.remaining == 1]
@@ -147,25 +143,6 @@ class Scheduler:
                 count = min(count, unscored + self._logits_left)
             self._logits_left -= len(_unscored(sequence, sequence.computed, count))
         return count
-
-    def _let_go(self) -> None:
-        """Move sequences whose leader's prompt is computed to the front of the waiting ones."""
-        ready = [held for held, leader in self._held.items() if leader.has_computed_prompt]
-        for sequence in ready:
-            del self._held[sequence]
-        self._waiting.extendleft(reversed(ready))
-
-    def _replace_leader(self, leader: Sequence) -> None:
-        """Make the first follower of a removed sequence compute the prompt in its place."""
-        if leader.has_computed_prompt:
-            self._let_go()
-            return
-        followers = [held for held, other in self._held.items() if other is leader]
-        for sequence in followers:
-            self._held[sequence] = followers[0]
-        if followers:
-            del self._held[followers[0]]
-            self._waiting.appendleft(followers[0])
 
     def _tokens_behind(self, enough: int) -> int:
         """Count the prompt tokens that could be computed now, up to `enough`."""
@@ -247,9 +224,9 @@ class Scheduler:
         self._pages.check_integrity(sequence.pages for sequence in self._running)
         if self._states is not None:
             self._states.check_integrity(self._running)
-        if any(s.pages or s.computed for s in chain(self._waiting, self._held)):
+        if any(s.pages or s.computed for s in chain(self._waiting, self._sharing)):
             raise AssertionError("a waiting sequence holds pages")
-        if not set(self._held.values()) <= {*self._running, *self._waiting}:
+        if not self._sharing.leaders <= {*self._running, *self._waiting}:
             raise AssertionError("a sequence waits for one that is gone")
 
     def _drafted(self, rows: dict[Sequence, PlannedRow]) -> tuple[PlannedRow, ...]:
@@ -267,7 +244,7 @@ class Scheduler:
             generates = row.samples and len(sequence.tokens) > sequence.prompt_length
             if room_of_forced > 0 and generates:
                 slots = len(sequence.pages) * self._pages.page_size - row.end
-                draft = _guess(sequence, min(room, slots), min(room_of_forced, slots, MAX_DRAFT))
+                draft = sequence.draft(min(room, slots), min(room_of_forced, slots, MAX_DRAFT))
                 if self._states is None:
                     row = replace(row, draft=draft)
                 else:
@@ -353,22 +330,3 @@ class Scheduler:
 def _unscored(sequence: Sequence, start: int, count: int) -> range:
     """Return the positions among `count` from `start` on whose logits are still needed."""
     return range(max(start, sequence.scored), min(start + count, sequence.to_score))
-
-
-def _guess(sequence: Sequence, most: int, most_forced: int) -> tuple[int, ...]:
-    """Return drafted tokens of a sequence that its grammar allows: those that it forces, first.
-
-    At most `most_forced` of these, or `most` of others. Empty if drafting raises.
-    """
-    if sequence.drafts is None:
-        return ()
-    try:
-        matcher = sequence.matcher
-        if matcher is not None and (forced := matcher.forced()):
-            return forced[:most_forced]
-        guesses = sequence.drafts.propose(sequence.tokens, most) if most > 0 else ()
-        return guesses if matcher is None else guesses[: matcher.allowed_of(guesses)]
-    except BaseException:
-        log.exception("guessing failed; request %d goes on without", sequence.request_id)
-        sequence.drafts = None
-        return ()

@@ -1,8 +1,12 @@
 """The tokens of one request, and how many of them are computed."""
 
+import logging
+
 from runtime.drafts import PromptLookup
 from runtime.grammar import Matcher
 from runtime.pages import ROOT_HASH, PageHash, chain_hash
+
+log = logging.getLogger("rocmforge.engine")
 
 
 class Sequence:
@@ -73,6 +77,24 @@ class Sequence:
             parent = self.hashes[-1] if self.hashes else ROOT_HASH
             filled = self.tokens[index * page_size : (index + 1) * page_size]
             self.hashes.append(chain_hash(parent, filled))
+
+    def draft(self, most: int, most_forced: int) -> tuple[int, ...]:
+        """Return drafted tokens that the grammar allows: those that it forces, or guesses.
+
+        At most `most_forced` of the former, or `most` of the latter. Empty if drafting raises.
+        """
+        if self.drafts is None:
+            return ()
+        try:
+            matcher = self.matcher
+            if matcher is not None and (forced := matcher.forced()):
+                return forced[:most_forced]
+            guesses = self.drafts.propose(self.tokens, most) if most > 0 else ()
+            return guesses if matcher is None else guesses[: matcher.allowed_of(guesses)]
+        except BaseException:
+            log.exception("drafting failed; request %d continues without", self.request_id)
+            self.drafts = None
+            return ()
 
     @property
     def has_computed_prompt(self) -> bool:
