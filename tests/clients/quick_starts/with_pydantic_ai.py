@@ -4,10 +4,11 @@ import asyncio
 from typing import Literal
 
 from pydantic import BaseModel
-from pydantic_ai import Agent, NativeOutput
+from pydantic_ai import Agent, NativeOutput, RunContext
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
 
 from tests.clients.given import ENOUGH, KEY, MODEL, QUESTION, URL, WEATHER
 
@@ -36,11 +37,14 @@ def stream() -> None:
 
 
 def tools() -> None:
-    """The agent offers its tool, and the object it must end with as another one."""
+    """The agent offers its tool once, and the object it must end with as another one."""
     asked = []
     agent = Agent(model, output_type=Answer, model_settings=settings)
 
-    @agent.tool_plain
+    async def until_asked(_: RunContext[None], tool: ToolDefinition) -> ToolDefinition | None:
+        return None if asked else tool  # a small model would ask again and again
+
+    @agent.tool_plain(prepare=until_asked)
     def get_weather(city: Literal["Paris", "Rome"]) -> str:
         """The weather in a city."""
         asked.append(city)

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from runtime.device import gpu
 from tests.rocm.stub_device import StubDevice
 from tests.rocm.stub_libraries import HIP
 
@@ -18,8 +20,18 @@ def only_device() -> StubDevice:
     return StubDevice()
 
 
+@pytest.fixture(scope="session")
+def probed() -> Iterator[None]:
+    """One child process looks for the GPU, and not one for each session; it is there all along."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "_probe", cache(gpu._probe))
+        yield
+
+
 @pytest.fixture
-def device(only_device: StubDevice, kernels: Path, driver: Path) -> Iterator[StubDevice]:
+def device(
+    only_device: StubDevice, kernels: Path, driver: Path, probed: None
+) -> Iterator[StubDevice]:
     """The stub's device; a kernel that met a failure fails the test."""
     only_device.begin()
     yield only_device
