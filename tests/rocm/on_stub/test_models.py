@@ -205,5 +205,6 @@ def test_tokens_are_those_of_a_sampler_that_sees_every_logit(
 def test_only_models_of_odd_widths_and_recurrent_ones_are_refused(tmp_path: Path) -> None:
     refused = {name for name in MODELS if is_refused(prepare(tmp_path, name))}
     recurrent = {name for name, model in MODELS.items() if model.recurrent is not None}
-    odd = {"deepseek2", "deepseek2-lite", "deepseek2-whole", "gemma3n", "mimo2", "mistral4"}
+    latent = {"deepseek2", "deepseek2-lite", "deepseek2-whole", "deepseek32", "glm-dsa"}
+    odd = {*latent, "gemma3n", "mimo2", "minicpm3", "mistral4", "plm"}
     assert refused == odd | recurrent
