@@ -9,6 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from pipelines.model_files.locate import expect_name as expect_located
+from pipelines.model_files.locate import located
+from pipelines.model_files.names import scheme_of
 from runtime.child_process import run_in_child
 from runtime.errors import ChildDied, ModelNotFound, PreparationError, SettingsError
 from runtime.files import is_file
@@ -44,21 +47,23 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 def expect_known(model: str, settings: Settings, name: str | None = None) -> None:
-    """Raise ModelNotFound unless this is a published name, a GGUF file or its folder.
+    """Raise ModelNotFound unless this is a published name, a GGUF or the name of one elsewhere.
+
+    A GGUF is a file or its folder; of a model of the Hub only the form of the name is looked at.
 
     name: what a file is to be called; SettingsError where the model is none.
     """
     path = Path(model)
     if is_file(path):
         return
-    if name is not None:
-        if gguf_at(path) is None:
+    if scheme_of(model) is not None or name is not None:
+        if not expect_located(model, settings) and gguf_at(path) is None:
             raise SettingsError(f"--name is for a GGUF file, and {model} is none")
         return
     try:
         Registry(settings).resolve(model)
     except ModelNotFound:
-        if gguf_at(path) is None:
+        if gguf_at(path) is None and not expect_located(model, settings):
             raise
 
 
@@ -73,22 +78,36 @@ def prepared(
     """Folder of a prepared model; a GGUF that is not prepared yet is prepared in a child process.
 
     progress, name, replace: as for `prepare`. Raises ModelNotFound for what is neither published
-    nor a file, and what preparation raises.
+    nor a file nor a name of one, DownloadError, and what preparation raises.
     """
     registry = Registry(settings)
-    gguf: Path | None
-    if name is None:
+    if name is None and scheme_of(model) is None:
         try:
             return registry.resolve(model)
         except ModelNotFound:
-            if (gguf := gguf_at(Path(model))) is None:
+            if gguf_at(Path(model)) is None and not expect_located(model, settings):
                 raise
-    else:
-        if (gguf := gguf_at(Path(model))) is None:
-            raise ModelNotFound(f"{model} does not exist; check the path of the GGUF file")
-        if (published := registry.prepared_from(Source(gguf), expect_name(name))) is not None:
-            return published.folder
+    gguf, named = gguf_of(model, settings, progress)
+    name = named if name is None else name
+    if (published := registry.prepared_from(Source(gguf), name and expect_name(name))) is not None:
+        return published.folder
     return prepare_in_child(gguf, settings, progress, name=name, replace=replace)
+
+
+def gguf_of(
+    model: str, settings: Settings, progress: Callable[[str], None]
+) -> tuple[Path, str | None]:
+    """Return the GGUF that a path or a name means, and what it is to be called if that is unclear.
+
+    Raises ModelNotFound and DownloadError.
+    """
+    if (gguf := gguf_at(Path(model))) is not None:
+        return gguf, None
+    if (found := located(model, settings, progress)) is not None:
+        return found.path, found.published_name
+    raise ModelNotFound(
+        f"{model} is no GGUF file and no model of another program; name the GGUF to prepare"
+    )
 
 
 def prepare_in_child(

@@ -13,6 +13,7 @@ from rocmforge.commands import (
     inspect,
     models,
     prepare,
+    pull,
     remove,
     rollback,
     sample,
@@ -26,6 +27,7 @@ from runtime.errors import RocmForgeError, SettingsError
 
 COMMANDS = (
     serve,
+    pull,
     prepare,
     inspect,
     models,

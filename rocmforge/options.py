@@ -11,6 +11,7 @@ from runtime.settings import PREFIX, Settings, setting_fields
 if TYPE_CHECKING:
     from runtime.sampling import SamplingParameters
 
+MODEL = "a published name, a .gguf file or its folder, or hf:OWNER/REPO:QUANT"
 SESSION = ("home", "device", "gpu_memory_utilization", "threads", "token_budget")
 SERVER = (
     "home",

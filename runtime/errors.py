@@ -37,6 +37,12 @@ class PreparationError(RocmForgeError):
     code = "preparation_failed"
 
 
+class DownloadError(PreparationError):
+    """A model that cannot be fetched: no connection, no permission, no room, wrong bytes."""
+
+    code = "download_failed"
+
+
 class BrokenModel(PreparationError):
     """A prepared model that cannot be loaded; the message names the missing or wrong file."""
 

@@ -15,6 +15,8 @@ from runtime.errors import SettingsError
 from runtime.setting_fields import takes
 
 PREFIX = "ROCMFORGE_"
+VARIABLES_OF_OTHERS = {"ollama_models": "OLLAMA_MODELS", "llama_cache": "LLAMA_CACHE"}
+"""Other programs' own variables, which set these fields where `ROCMFORGE_*` does not."""
 NO_SETTINGS = frozenset({"ROCMFORGE_IMAGE"})
 """Variables of this prefix that others read: the container image of runs on Kubernetes."""
 
@@ -58,6 +60,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     gguf_folder: Annotated[
         Path | None, _text("folder whose GGUF files Dagster prepares; by default gguf below home")
+    ] = None
+    ollama_models: Annotated[
+        Path | None, _text("folder of Ollama's models; by default OLLAMA_MODELS, or Ollama's own")
+    ] = None
+    lmstudio_models: Annotated[
+        Path | None, _text("folder of LM Studio's models; by default LM Studio's own")
+    ] = None
+    llama_cache: Annotated[
+        Path | None, _text("folder of llama.cpp's models; by default LLAMA_CACHE, or its own")
     ] = None
     keep_versions: Annotated[
         int, _count("number of versions of a model to keep; older ones are deleted unless loaded")
@@ -224,8 +235,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             name = field.name
             value: object = overrides.get(name)
             source = f"--{name.replace('_', '-')}"
-            if value is None and (text := environment.get(PREFIX + name.upper())) is not None:
-                value, source = text, PREFIX + name.upper()
+            for variable in (PREFIX + name.upper(), VARIABLES_OF_OTHERS.get(name)):
+                if value is None and variable and (text := environment.get(variable)) is not None:
+                    value, source = text, variable
             if value is not None:
                 given[name] = _converted(cls.__annotations__[name], field, value, source)
         return _checked(cls(**given))  # type: ignore[arg-type]

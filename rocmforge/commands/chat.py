@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rocmforge.options import (
+    MODEL,
     SESSION,
     add_sampling,
     add_settings,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("--system", metavar="TEXT", help="the system message")
     add_sampling(parser, temperature=0.7, max_tokens=2**31 - 1, of="of each answer")
     add_settings(parser, *SESSION, "cache_tokens", "chat_template")

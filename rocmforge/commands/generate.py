@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from rocmforge.options import (
+    MODEL,
     SESSION,
     add_sampling,
     add_settings,
@@ -13,7 +14,7 @@ from rocmforge.options import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument(
         "prompt", metavar="PROMPT", help="the text to continue; - reads standard input"
     )

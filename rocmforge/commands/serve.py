@@ -2,13 +2,11 @@
 
 import argparse
 
-from rocmforge.options import SERVER, add_name, add_settings, settings_of
+from rocmforge.options import MODEL, SERVER, add_name, add_settings, settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help="a published name, a .gguf file or its folder"
-    )
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     add_name(parser)
     add_settings(parser, *SERVER)
 

@@ -11,7 +11,7 @@ from rocmforge.__main__ import main
 from tests.models import write_tiny_llama
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"dagster", "matplotlib", "onnx", "pandas", "PIL", "grpc", "sqlalchemy"}
+HEAVY = {"dagster", "huggingface_hub", "matplotlib", "onnx", "pandas", "PIL", "grpc", "sqlalchemy"}
 
 
 def test_a_ready_server_has_imported_no_package_of_the_pipelines(tmp_path: Path) -> None:
