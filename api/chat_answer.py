@@ -1,13 +1,14 @@
 """The parts of one chat answer: text, reasoning and tool calls."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from api.answer_form import ChatForm
 from api.answer_options import AnswerOptions
 from api.served_models import ServedModel
-from api.tool_calls import ToolCall, tool_call
+from api.tool_calls import CalledFunction, FunctionDelta, ToolCall, ToolCallDelta, tool_call
 from runtime.chat.answer_parser import AnswerParser, Said, Thought
 from runtime.chat.tool_call_parsers import Call
 
@@ -17,7 +18,16 @@ class Addition(msgspec.Struct, frozen=True):
 
     content: str = ""
     reasoning: str = ""
-    call: ToolCall | None = None
+    call: ToolCallDelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a stream has of a call that is not complete. Immutable."""
+
+    call: ToolCall
+    """With the arguments so far."""
+    index: int
 
 
 class ChatAnswer:
@@ -34,6 +44,10 @@ class ChatAnswer:
         self.content = ""
         self.reasoning = ""
         self.calls: tuple[ToolCall, ...] = ()
+        self._given: _Given | None = None
+        self._next_index = 0
+        self._repeats = False
+        """Whether a forced call was the one before it once more; it is left out."""
         self.reasoning_tokens = 0
         """Tokens of thoughts, with the marks around them."""
 
@@ -48,9 +62,15 @@ class ChatAnswer:
         return self._options.tools.named
 
     @property
+    def may_complete(self) -> bool:
+        """Whether the answer may be complete before its generation ends."""
+        tools = self._options.tools
+        return bool(tools.tools) and (tools.forced or not tools.parallel)
+
+    @property
     def complete(self) -> bool:
-        """Whether the answer is complete: one call was requested, and it is there."""
-        return bool(self.calls) and not self._options.tools.parallel
+        """Whether the answer is complete: the one requested call, or all that a model repeats."""
+        return self._repeats or (bool(self.calls) and not self._options.tools.parallel)
 
     def add(self, text: str, *, ended: bool) -> list[Addition]:
         """Add the text of one token, and the rest if the answer has ended."""
@@ -72,7 +92,72 @@ class ChatAnswer:
                     self.reasoning += part.text
                     added.append(Addition(reasoning=part.text))
                 case Call():
-                    call = tool_call(part, short_id=self._short_ids)
-                    self.calls += (call,)
-                    added.append(Addition(call=call))
+                    added += map(_call_addition, self._complete(part))
+            if not isinstance(part, Call):
+                self._given = None  # what it began was no call
+        if not self.complete:
+            added += map(_call_addition, self._begin())
         return added
+
+    def _complete(self, part: Call) -> Iterator[ToolCallDelta]:
+        """Take a complete call and yield what the stream does not have of it."""
+        given, self._given = self._given, None
+        if (
+            self._may_repeat(part.name, part.arguments)
+            and part.arguments == self.calls[-1].function.arguments
+        ):
+            self._repeats = True
+            return
+        call = tool_call(part, short_id=self._short_ids)
+        if given is None or given.call.function.name != part.name:
+            self.calls += (call,)
+            yield self._first_delta(call)
+            return
+        self.calls += (msgspec.structs.replace(call, id=given.call.id),)
+        sent = given.call.function.arguments
+        if len(part.arguments) > len(sent) and part.arguments.startswith(sent):
+            yield _more(given.index, part.arguments[len(sent) :])
+
+    def _begin(self) -> Iterator[ToolCallDelta]:
+        """Yield what is new of a call that has begun: its name first, then its arguments."""
+        begun = self._parser.begun
+        if begun is None:
+            return
+        arguments = begun.arguments
+        if self._given is None and self._may_repeat(begun.name, arguments):
+            return
+        if self._given is None:
+            part = Call(begun.name, arguments, begun.id)
+            call = tool_call(part, short_id=self._short_ids)
+            self._given = _Given(call, self._next_index)
+            yield self._first_delta(call)
+        elif more := arguments[len(self._given.call.function.arguments) :]:
+            function = CalledFunction(begun.name, arguments)
+            call = msgspec.structs.replace(self._given.call, function=function)
+            self._given = _Given(call, self._given.index)
+            yield _more(self._given.index, more)
+
+    def _repeated(self, part: Call) -> bool:
+        """Whether a call is the one before it once more."""
+        last = self.calls[-1].function if self.calls else None
+        return last == CalledFunction(part.name, part.arguments)
+
+    def _may_repeat(self, name: str, arguments: str) -> bool:
+        """Whether a forced call is so far what the one before it is."""
+        if not self.calls or not self._options.tools.forced:
+            return False
+        last = self.calls[-1].function
+        return name == last.name and last.arguments.startswith(arguments)
+
+    def _first_delta(self, call: ToolCall) -> ToolCallDelta:
+        index, self._next_index = self._next_index, self._next_index + 1
+        function = FunctionDelta(arguments=call.function.arguments, name=call.function.name)
+        return ToolCallDelta(index=index, id=call.id, type=call.type, function=function)
+
+
+def _more(index: int, arguments: str) -> ToolCallDelta:
+    return ToolCallDelta(index=index, function=FunctionDelta(arguments=arguments))
+
+
+def _call_addition(call: ToolCallDelta) -> Addition:
+    return Addition(call=call)

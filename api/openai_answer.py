@@ -43,6 +43,11 @@ class ChoiceReader(ABC):
         """Texts with the names of control tokens that belong to the answer."""
         return ()
 
+    @property
+    def may_finish(self) -> bool:
+        """Whether the request may be finished for its calls."""
+        return False
+
     @abstractmethod
     def take(self, output: TokenOutput) -> None:
         """Add an output of an answer that is not streamed."""
@@ -112,7 +117,8 @@ class OpenAIWriter(ABC, Generic[Reader]):
     def answer(self) -> msgspec.Struct:
         """Wait for the end of every choice and give them. Raises GenerationFailed."""
         generations = self._active.generations
-        if len(self._readers) == 1 and not self._wanted.generate.stops:
+        reader = self._readers[0]
+        if len(self._readers) == 1 and not self._wanted.generate.stops and not reader.may_finish:
             # Nothing is to be decided before the end, so this thread need not wake for each token.
             generations.each[0].wait()
         while (told := generations.next_output()) is not None:

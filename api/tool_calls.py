@@ -86,13 +86,20 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     function: CalledFunction
 
 
-class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
-    """A complete call that a chunk adds."""
+class FunctionDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a chunk adds to a called function."""
+
+    arguments: str
+    name: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a chunk adds to a call: the first one has its id and name."""
 
     index: int
-    id: str
-    type: str = "function"
-    function: CalledFunction
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    type: str | msgspec.UnsetType = msgspec.UNSET
+    function: FunctionDelta
 
 
 def tool_call(call: Call, *, short_id: bool) -> ToolCall:

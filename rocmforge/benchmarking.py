@@ -18,6 +18,8 @@ from pipelines.benchmark.operator_profile import markdown, profile_model
 from pipelines.benchmark.plot import plot_benchmark, plot_growth
 from pipelines.benchmark.results import BenchmarkResult, saved_path, write_json
 from pipelines.benchmark.run import Progress as Report
+from pipelines.benchmark.structured import markdown as structured_report
+from pipelines.benchmark.structured import measure_structured
 from pipelines.benchmark.task import expect_judgeable
 from pipelines.benchmark.workloads import Plan
 from rocmforge.model import prepared
@@ -102,6 +104,17 @@ def profile(model: str, settings: Settings, *, save: Path | None) -> None:
     path = save or saved_path(settings, result.model, f"profile-{result.started_at}")
     write_json(result, path)
     print(markdown(result))
+    print(f"Saved as {path}")
+
+
+def structured(model: str, settings: Settings, *, save: Path | None) -> None:
+    """Print what structured output costs, and save it."""
+    folder = prepared(model, settings)
+    with shown() as progress:
+        result = measure_structured(folder, settings, progress)
+    path = save or saved_path(settings, result.model, f"structured-{result.started_at}")
+    write_json(result, path)
+    print(structured_report(result))
     print(f"Saved as {path}")
 
 

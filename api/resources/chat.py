@@ -20,7 +20,6 @@ from api.chat_answer import Addition, ChatAnswer
 from api.completions import AnswerTokenDetails, OpenAIRequest, Usage
 from api.openai_answer import ChoiceReader, OpenAIWriter
 from api.resources.completions import OpenAIResource
-from api.tool_calls import ToolCallDelta
 from runtime.generation import FinishReason, TokenOutput
 from runtime.sampling import TokenLogprobs
 
@@ -58,6 +57,11 @@ class ChatReader(ChoiceReader):
     def _shown(self) -> Iterable[str]:
         return self.answer.marks
 
+    @property
+    def may_finish(self) -> bool:
+        """Whether the request may be finished for its calls."""
+        return self.answer.may_complete
+
     def take(self, output: TokenOutput) -> None:
         """Add an output of an answer that is not streamed."""
         before = self.text.token_count
@@ -91,16 +95,15 @@ class ChatReader(ChoiceReader):
             self._begun = True
             yield self._choice(Delta(role="assistant", content=""), None)
         self._logprobs += self.added_logprobs(before)
-        calls = len(self.answer.calls)
         for added in self._add(text, ended=ended):
-            calls += added.call is not None
-            yield self._choice(_delta(added, calls - 1), None)
+            yield self._choice(_delta(added), None)
         if ended:
             yield self._choice(Delta(), self._reason)
 
     def _add(self, text: str, *, ended: bool) -> list[Addition]:
+        was_complete = self.answer.complete
         added = self.answer.add(text, ended=ended)
-        if added and self.answer.complete and not ended:
+        if self.answer.complete and not was_complete and not ended:
             self.finish()
         return added
 
@@ -165,11 +168,10 @@ class ChatWriter(OpenAIWriter[ChatReader]):
         return msgspec.structs.replace(super()._usage(), completion_tokens_details=details)
 
 
-def _delta(added: Addition, index: int) -> Delta:
-    """Return the addition of a chunk; `index` is the index of a call among the answer's calls."""
+def _delta(added: Addition) -> Delta:
+    """Return the addition of a chunk."""
     if added.call is not None:
-        call = added.call
-        return Delta(tool_calls=(ToolCallDelta(index=index, id=call.id, function=call.function),))
+        return Delta(tool_calls=(added.call,))
     if added.reasoning:
         return Delta(reasoning_content=added.reasoning, reasoning=added.reasoning)
     return Delta(content=added.content)

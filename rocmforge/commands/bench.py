@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile", action="store_true", help="instead: a step's time, operator by operator"
     )
     parser.add_argument(
+        "--structured",
+        action="store_true",
+        help="instead: what a JSON schema costs at 8 streams, beside the same without it",
+    )
+    parser.add_argument(
         "--against",
         metavar="VERSION",
         help="instead: compare with a version: previous, a number, or baseline (past results)",
@@ -54,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 WHAT_ELSE_FITS = {
     "profile": {"save"},
+    "structured": {"save"},
     "growth": {"peers", "save", "plot"},
     "against": {"quick", "accept"},
     None: {"peers", "prompt_lookup", "quick", "save", "plot"},
@@ -65,6 +71,7 @@ CHOICES = (
     "quick",
     "growth",
     "profile",
+    "structured",
     "against",
     "accept",
     "save",
@@ -90,7 +97,7 @@ def expect_fitting(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from pipelines.benchmark.workloads import QUICK, Plan
-    from rocmforge.benchmarking import bench, grow, judge, profile
+    from rocmforge.benchmarking import bench, grow, judge, profile, structured
     from runtime.processes import leave_on_sigterm
 
     expect_fitting(options)
@@ -99,6 +106,8 @@ def run(options: argparse.Namespace) -> None:
     settings = settings_of(options)
     if options.profile:
         profile(options.model, settings, save=options.save)
+    elif options.structured:
+        structured(options.model, settings, save=options.save)
     elif options.growth:
         grow(options.model, settings, peers=options.peers, save=options.save, plot=options.plot)
     elif options.against is not None:

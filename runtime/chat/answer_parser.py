@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from runtime.chat.answer_formats import ReasoningFormat, ToolFormat
+from runtime.chat.begun_call import LONGEST_HEAD, BegunCall
+from runtime.chat.json_place import JsonPlace
 from runtime.chat.tool_call_parsers import Call, Tools
 
 BETWEEN_OBJECTS = ",;"
@@ -99,6 +101,11 @@ class AnswerParser:
         self._called = False
         """Whether it was a call."""
         self._call = _OpenCall("", in_json=False)
+
+    @property
+    def begun(self) -> BegunCall | None:
+        """The call that the text so far has begun and not completed, once its name is known."""
+        return self._call.begun if self._state is _State.CALL else None
 
     @property
     def thinking(self) -> bool:
@@ -215,25 +222,34 @@ class AnswerParser:
 
     def _read(self, *, final: bool) -> Iterator[Part]:
         if self._bare:
-            end = self._call.whole_value(self._text)
-            self._call.add(self._text[:end])
+            end = self._call.place.value_end(self._text)
+            self._add_to_call(self._text[:end])
             self._text = self._text[end:]
-            if self._call.depth == 0:
+            if self._call.place.depth == 0:
                 yield from self._close("", accepted=True)
             return
         place, mark = self._in_call.first(self._text, final=final)
-        self._call.add(self._text[:place])
+        self._add_to_call(self._text[:place])
         self._text = self._text[place + len(mark) :]
         if not mark:
             return
-        if self._call.in_text:
-            self._call.add(mark)
+        if self._call.place.in_text:
+            self._add_to_call(mark)
             return
         tools = self._form.tools
         if tools is not None and mark not in tools.end:
             self._text = mark + self._text
             mark = ""
         yield from self._close(mark, accepted=True)
+
+    def _add_to_call(self, text: str) -> None:
+        call, tools = self._call, self._form.tools
+        has_no_head = call.length >= LONGEST_HEAD
+        call.add(text)
+        if call.begun is not None:
+            call.begun.add(text)
+        elif tools is not None and not has_no_head:
+            call.begun = BegunCall.of(tools.read, call.body(), self._form.known or {})
 
     def _close(self, mark: str, *, accepted: bool) -> Iterator[Part]:
         """End a call: give it, or the text that it is."""
@@ -244,6 +260,8 @@ class AnswerParser:
         except ValueError:  # a number that is not finite, such as 1e999
             found = None
         if found:
+            if opened.begun is not None:
+                found = [opened.begun.completed(found[0]), *found[1:]]
             self._held, self._trims, self._called = "", True, True
             # Another may follow, or the end of a section, as in the beginning.
             self._state = _State.BEGIN if self._bare else _State.TEXT
@@ -258,57 +276,24 @@ class _OpenCall:
 
     def __init__(self, mark: str, *, in_json: bool) -> None:
         self.mark = mark
-        self.in_text = False
-        """Whether the text so far ends inside a JSON string."""
-        self.depth = 0
-        """Brackets of JSON that are open."""
+        self.place = JsonPlace()
+        """The place behind the text so far, if it is JSON."""
+        self.begun: BegunCall | None = None
+        """Its first call, once its name is complete."""
+        self.length = 0
         self._in_json = in_json
-        self._escaped = NOWHERE
         self._parts: list[str] = []
 
     def add(self, text: str) -> None:
         """Add to the call."""
         self._parts.append(text)
+        self.length += len(text)
         if self._in_json:
-            self.whole_value(text, taken=True)
+            self.place.move(text)
 
     def body(self) -> str:
         """The text after the mark."""
         return "".join(self._parts)
-
-    def whole_value(self, text: str, *, taken: bool = False) -> int:
-        """Return where the outermost JSON value ends in the text, or the text's length."""
-        in_text, escaped, depth = self.in_text, self._escaped, self.depth
-        end = len(text)
-        for match in STRUCTURE.finditer(text):
-            place, sign = match.start(), match.group()
-            if escaped != NOWHERE:
-                # The character after a backslash, which may be in the previous piece.
-                is_escaped, escaped = escaped == place, NOWHERE
-                if is_escaped:
-                    continue
-            if in_text:
-                if sign == "\\":
-                    escaped = place + 1
-                elif sign == '"':
-                    in_text = False
-            elif sign == '"':
-                in_text = True
-            elif sign in "{[":
-                depth += 1
-            elif sign in "}]":
-                depth -= 1
-                if depth <= 0 and not taken:
-                    end = place + 1
-                    break
-        if taken:
-            self.in_text, self.depth = in_text, depth
-            self._escaped = 0 if escaped == len(text) else NOWHERE
-        return end
-
-
-STRUCTURE = re.compile(r'["\\{}\[\]]')
-NOWHERE = -1
 
 
 class _Marks:

@@ -79,25 +79,31 @@ def keyed_objects(text: str, tools: Tools) -> list[Call] | None:
     return found or None
 
 
-def named(head: str, separator: str, *, fenced: bool = False) -> Reader:
-    """A reader of a head that has the name, a separator, and the arguments as a JSON object.
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A reader of a head that has the name, a separator, and the arguments as JSON. Immutable."""
 
-    `head` is a pattern with the group `name` and perhaps `id`; `fenced` arguments stand between
-    the separator and three backticks.
-    """
-    pattern = re.compile(head)
+    head: re.Pattern[str]
+    """With the group `name` and perhaps `id`."""
+    separator: str
+    fenced: bool
+    """Whether the arguments stand between the separator and three backticks."""
 
-    def read(text: str, tools: Tools) -> list[Call] | None:
-        before, found, after = text.partition(separator)
-        match = pattern.fullmatch(before.strip())
-        if fenced:
+    def __call__(self, text: str, tools: Tools) -> list[Call] | None:
+        """Parse the one call of a text."""
+        before, found, after = text.partition(self.separator)
+        match = self.head.fullmatch(before.strip())
+        if self.fenced:
             after = after.rstrip().removesuffix("```")
         arguments = _json(after) if found and match else None
         if match is None or not isinstance(arguments, dict):
             return None
         return [_call(match["name"], arguments, match.groupdict().get("id"))]
 
-    return read
+
+def named(head: str, separator: str, *, fenced: bool = False) -> Named:
+    """Return the reader of calls whose head fits a pattern."""
+    return Named(re.compile(head), separator, fenced)
 
 
 def tagged(call: str, call_end: str, key: str, value_end: str) -> Reader:
@@ -137,13 +143,20 @@ def tagged(call: str, call_end: str, key: str, value_end: str) -> Reader:
     return read
 
 
-def first_of(*readers: Reader) -> Reader:
+@dataclass(frozen=True, slots=True)
+class FirstOf:
+    """A reader that tries several. Immutable."""
+
+    readers: tuple[Reader, ...]
+
+    def __call__(self, text: str, tools: Tools) -> list[Call] | None:
+        """Parse the calls of a text by the first reader that can."""
+        return next(filter(None, (reader(text, tools) for reader in self.readers)), None)
+
+
+def first_of(*readers: Reader) -> FirstOf:
     """Return a reader that tries each of these."""
-
-    def read(text: str, tools: Tools) -> list[Call] | None:
-        return next(filter(None, (reader(text, tools) for reader in readers)), None)
-
-    return read
+    return FirstOf(readers)
 
 
 def python_calls(text: str, tools: Tools) -> list[Call] | None:

@@ -23,6 +23,9 @@ from runtime.grammar.grammar import Grammar, quoted
 from runtime.grammar.tagged_values import NoTaggedValue, TaggedValue, tagged_values
 from runtime.tokenizer import Tokenizer
 
+MAX_CALLS = 8
+"""Calls that follow each other where a grammar makes them: a weak model would repeat itself until
+its tokens are spent. Agents' answers rarely have more than a handful."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 """Names that every format can write unchanged."""
 GAP = r"GAP: /[ \t\r\n]{0,8}/"
@@ -145,7 +148,7 @@ class _Builder:
         expression = self._one_of("first", first)
         if calls.parallel and written.between is not None:
             again = self._one_of("further", [[written.between, *body] for body in bodies])
-            expression += f" {again}*"
+            expression += f" {again}{{0,{MAX_CALLS - 1}}}"
         return f"{expression} {self._literal(written.after)}"
 
     def _call(self, written: Written, name: str, schema: Mapping[str, Any]) -> "list[_Piece]":

@@ -128,8 +128,26 @@ def test_a_stream_has_thoughts_text_and_calls_in_their_order(says: Callable[...,
     assert (thought, "".join(delta.get("content", "") for delta in deltas)) == ("hm", "I look.")
     names = [name for delta in deltas for name in delta if name != "role"]
     assert list(dict.fromkeys(names)) == ["content", "reasoning_content", "reasoning", "tool_calls"]
-    assert [call["index"] for delta in deltas for call in delta.get("tool_calls", [])] == [0]
+    calls = [call for delta in deltas for call in delta.get("tool_calls", [])]
+    assert {call["index"] for call in calls} == {0}
+    first, *more = calls
+    assert first["function"] == {"name": "weather", "arguments": "{"}
+    assert all(set(call) == {"index", "function"} for call in more)
+    assert json.loads("".join(call["function"]["arguments"] for call in calls)) == {"city": "Rome"}
     assert choices[-1]["finish_reason"] == "tool_calls"
+
+
+def test_a_streamed_call_that_breaks_is_given_as_text_too(says: Callable[..., Serving]) -> None:
+    broken = CALL.replace("}}", "}")
+    serving = says(f"{broken}\n{CALL}")
+    body = {"messages": MESSAGES, "temperature": 0, "tools": TOOLS, "stream": True}
+    response = serving.post("/v1/chat/completions", json=body, stream=True)
+    lines = [line[6:] for line in response.iter_lines() if line.startswith(b"data: {")]
+    deltas = [json.loads(line)["choices"][0]["delta"] for line in lines]
+    assert "".join(delta.get("content", "") for delta in deltas).strip() == broken
+    calls = [call for delta in deltas for call in delta.get("tool_calls", [])]
+    whole = "".join(call["function"]["arguments"] for call in calls if call["index"] == 1)
+    assert json.loads(whole) == {"city": "Rome"}
 
 
 def test_one_call_ends_the_answer_where_no_more_are_wanted(says: Callable[..., Serving]) -> None:
@@ -178,6 +196,27 @@ def test_a_thought_that_the_prompt_begins_is_one(says: Callable[..., Serving]) -
     serving = says("hm\n</think>\n\nHi")
     message = chat(serving, chat_template_kwargs={"open": True})["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == ("Hi", "hm")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_forced_answer_ends_where_a_call_is_repeated(
+    says: Callable[..., Serving], stream: bool
+) -> None:
+    oslo = CALL.replace("Rome", "Oslo")
+    serving = says("\n".join([CALL, oslo, oslo, CALL]))
+    body = {"messages": MESSAGES, "temperature": 0, "tools": TOOLS, "tool_choice": "required"}
+    response = serving.post("/v1/chat/completions", json={**body, "stream": stream})
+    if not stream:
+        choice = response.json()["choices"][0]
+        calls = choice["message"]["tool_calls"]
+    else:
+        lines = [line[6:] for line in response.iter_lines() if line.startswith(b"data: {")]
+        choices = [json.loads(line)["choices"][0] for line in lines]
+        choice = choices[-1]
+        calls = [call for each in choices for call in each["delta"].get("tool_calls", [])]
+    arguments = "".join(call["function"]["arguments"] for call in calls)
+    assert arguments == '{"city": "Rome"}{"city": "Oslo"}'
+    assert choice["finish_reason"] == "tool_calls"
 
 
 CITIES = tool({"enum": ["Rome", "Oslo"]})

@@ -66,6 +66,7 @@ def test_a_setting_that_does_not_fit_is_one_line_and_exits_with_2(
         ("--growth --against previous", "--against does nothing beside --growth"),
         ("--profile --growth", "--growth does nothing beside --profile"),
         ("--profile --plot x.png", "--plot does nothing beside --profile"),
+        ("--structured --plot x.png", "--plot does nothing beside --structured"),
         ("--against abc", "previous, baseline or the number of a version, not against 'abc'"),
         ("--against -1", "not against '-1'"),
     ],

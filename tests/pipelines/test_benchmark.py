@@ -29,6 +29,8 @@ from pipelines.benchmark.processor_time import ProcessorTime
 from pipelines.benchmark.results import BenchmarkResult, Samples, write_json
 from pipelines.benchmark.run import benchmark
 from pipelines.benchmark.simulated import scheduler_ms_per_step
+from pipelines.benchmark.structured import markdown as structured_report
+from pipelines.benchmark.structured import measure_structured
 from pipelines.benchmark.workloads import Plan, Prompts
 from pipelines.prepare import prepare
 from runtime.errors import BenchmarkError
@@ -322,6 +324,17 @@ def test_the_profile_reads_every_matrix_once_in_a_decode_step(
     assert operations == 2 * 2 * sum(matrix.rows * matrix.columns for matrix in matrices)
     assert step.weight_bytes == products + read["RowLookup"]
     assert step.read_bytes_per_second > 0
+
+
+def test_structured_output_is_measured_beside_the_same_streams_without(
+    home: Settings, published: Path
+) -> None:
+    result = measure_structured(published, home, lambda step: None, rounds=2)
+    assert [(c.sampling, c.prompt_lookup) for c in result.costs] == [
+        (sampling, lookup) for lookup in (False, True) for sampling in ("greedy", "sampled")
+    ]
+    assert {len(times) for c in result.costs for times in (c.plain, c.structured)} == {2}
+    assert len(structured_report(result).splitlines()) == 2 + 4
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ from runtime.grammar import (
     arguments_schema,
     fitting_calls,
 )
+from runtime.grammar.answer import MAX_CALLS
 from runtime.tokenizer import Tokenizer
 from tests.runtime.schema_suite import fits, walked
 
@@ -113,6 +114,8 @@ def allows(compiler: GrammarCompiler, tokenizer: Tokenizer, text: str, **asked: 
         (ROME, True, True, True),
         (f"{ROME}\n{ROME}", True, True, True),
         (f"{ROME}\n{ROME}", True, False, False),
+        ("\n".join([ROME] * MAX_CALLS), True, True, True),
+        ("\n".join([ROME] * (MAX_CALLS + 1)), True, True, False),
         (f"Well. {ROME}", True, True, False),
         (ROME.replace("city", "town"), True, True, False),
         ("Hi", True, True, False),

@@ -175,6 +175,25 @@ def test_any_cutting_gives_the_same(name: str, data: st.DataObject) -> None:
     assert parts(form(name), *text) == whole
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if FORMATS[name].in_json])
+def test_a_call_s_name_is_known_first_and_then_its_arguments_grow(name: str) -> None:
+    parser = AnswerParser(form(name))
+    begun: list[tuple[str, str]] = []
+    found: list[Part] = []
+    for letter in CASES[name]:
+        found += parser.feed(letter)
+        if parser.begun is not None and parser.begun.name == "f":
+            begun.append((parser.begun.name, parser.begun.arguments))
+    found += parser.flush()
+    call = next(part for part in found if isinstance(part, Call))
+    assert {name for name, _ in begun} == {call.name}
+    given = [arguments for _, arguments in begun]
+    assert given[0] == "{"
+    assert given[-1] == call.arguments
+    assert given == sorted(given, key=len)
+    assert all(call.arguments.startswith(arguments) for arguments in given)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_call_that_is_cut_short_is_text(name: str) -> None:
     case = CASES[name]
