@@ -42,8 +42,8 @@ class ChatBody(ReasoningBody, frozen=True, kw_only=True):
 
     def _answer_logprobs(self) -> int | None:
         asked = msgspec.structs.replace(self, n_probs=self.n_probs or None)
-        told = one_of(asked, "top_logprobs", "n_probs")
-        count = 0 if told is None else int(COUNTS["top_logprobs"].checked(*told))
+        named = one_of(asked, "top_logprobs", "n_probs")
+        count = 0 if named is None else int(COUNTS["top_logprobs"].checked(*named))
         if self.logprobs or asked.n_probs:
             return count
         if count:
@@ -58,9 +58,9 @@ class ChatBody(ReasoningBody, frozen=True, kw_only=True):
             raise InvalidRequest("messages must hold at least one message")
         for place, message in enumerate(self.messages):
             _check_message(place, message)
-        told = {name: getattr(self, name) for name in FOR_THE_TEMPLATE}
-        variables = self.told_of_reasoning()
-        variables |= {name: value for name, value in told.items() if value is not None}
+        fields = {name: getattr(self, name) for name in FOR_THE_TEMPLATE}
+        variables = self.reasoning_variables()
+        variables |= {name: value for name, value in fields.items() if value is not None}
         if tools.tools:
             variables["tools"] = list(tools.tools)
         continue_final = self._continues()
@@ -174,6 +174,6 @@ def _check_message(place: int, message: dict[str, Any]) -> None:
     if content is not None and not isinstance(content, str | list):
         raise InvalidRequest(f"messages[{place}].content must be a text, an array of parts or null")
     for name in ("tool_calls", "function_call"):
-        kind, told = (list, "an array") if name == "tool_calls" else (dict, "an object")
+        kind, expected = (list, "an array") if name == "tool_calls" else (dict, "an object")
         if message.get(name) is not None and not isinstance(message[name], kind):
-            raise InvalidRequest(f"messages[{place}].{name} must be {told} or null")
+            raise InvalidRequest(f"messages[{place}].{name} must be {expected} or null")

@@ -12,7 +12,7 @@ WATCH_CLIENT = "rocmforge.watch_client"
 
 
 class Client:
-    """The client of one request. The server's thread marks it as gone; any thread may ask."""
+    """The client of one request. The server's thread marks it as gone; any thread may read."""
 
     def __init__(self, request: falcon.Request) -> None:
         self._watch: Callable[[Callable[[], None]], None] = request.env.get(WATCH_CLIENT, _never)

@@ -75,8 +75,8 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
 
     def choices(self) -> tuple[int, int]:
         """Return the number of answers given to each prompt, and of those made for it."""
-        told = one_of(self, "n", "n_cmpl")
-        given = 1 if told is None else int(COUNTS["n"].checked(*told))
+        named = one_of(self, "n", "n_cmpl")
+        given = 1 if named is None else int(COUNTS["n"].checked(*named))
         if self.best_of is None:
             return given, given
         made = int(COUNTS["best_of"].checked("best_of", self.best_of))
@@ -104,10 +104,10 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
 
     def limit(self, default: int) -> int:
         """Return the maximum number of tokens, by any name. Raises InvalidRequest."""
-        told = one_of(self, "max_completion_tokens", "max_tokens", "n_predict")
-        if told is None:
+        named = one_of(self, "max_completion_tokens", "max_tokens", "n_predict")
+        if named is None:
             return default
-        return WHOLE_CONTEXT if told[1] == NO_LIMIT else whole(*told, 0)
+        return WHOLE_CONTEXT if named[1] == NO_LIMIT else whole(*named, 0)
 
 
 class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
@@ -135,8 +135,8 @@ class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
             logprobs=None if self.logprobs is False else self.logprobs,
             n_probs=self.n_probs or None,
         )
-        told = one_of(asked, "logprobs", "n_probs")
-        return None if told is None else _count(*told)
+        named = one_of(asked, "logprobs", "n_probs")
+        return None if named is None else _count(*named)
 
 
 class OpenAIRequest(msgspec.Struct, frozen=True):

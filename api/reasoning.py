@@ -50,20 +50,20 @@ class ReasoningBody(OpenAIBody, frozen=True, kw_only=True):
             reasoning_budget=self._budget(),
         )
 
-    def told_of_reasoning(self) -> dict[str, Any]:
+    def reasoning_variables(self) -> dict[str, Any]:
         """Return the template variables for `thinking` and `reasoning`."""
-        told: dict[str, Any] = {}
+        variables: dict[str, Any] = {}
         effort = _entry(self.reasoning, "effort")
         if isinstance(effort, str):
-            told["reasoning_effort"] = effort
+            variables["reasoning_effort"] = effort
         for given, said in (
             (self.reasoning, _entry(self.reasoning, "enabled")),
             (self.thinking, ENABLED.get(_entry(self.thinking, "type"))),
         ):
             enabled = given if isinstance(given, bool) else said
             if isinstance(enabled, bool):
-                told |= {"enable_thinking": enabled, "thinking": enabled}
-        return told
+                variables |= {"enable_thinking": enabled, "thinking": enabled}
+        return variables
 
     def _budget(self) -> int | None:
         found = one_of(self, *BUDGETS)

@@ -63,11 +63,11 @@ def one_of(given: msgspec.Struct, *names: str) -> tuple[str, Any] | None:
 
     Raises InvalidRequest if it is given under two names with different values.
     """
-    told = [(name, value) for name in names if (value := getattr(given, name)) is not None]
-    if not told:
+    named = [(name, value) for name in names if (value := getattr(given, name)) is not None]
+    if not named:
         return None
-    first, value = told[0]
-    for name, other in told[1:]:
+    first, value = named[0]
+    for name, other in named[1:]:
         if other != value:
             raise InvalidRequest(
                 f"{first} and {name} are one field and have different values; send one of them",
@@ -209,8 +209,8 @@ def sampling(given: SamplingFields, **defaults: Number | None) -> SamplingParame
     """
     values: dict[str, Any] = {}
     for name, allowed in RANGES.items():
-        if (told := one_of(given, name, *OTHER_NAMES.get(name, ()))) is not None:
-            values[name] = allowed.checked(*told)
+        if (named := one_of(given, name, *OTHER_NAMES.get(name, ()))) is not None:
+            values[name] = allowed.checked(*named)
         elif name in defaults:
             values[name] = defaults[name]
     if given.dry_sequence_breakers is not None:

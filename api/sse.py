@@ -110,10 +110,10 @@ class EventStream:
     def __next__(self) -> bytes:
         """Wait for the next token and return its events, or a ping after a long silence."""
         while not (self._ended or self._closed):
-            told = self._generations.next_output(self._ping_seconds)
-            if told is None:
+            item = self._generations.next_output(self._ping_seconds)
+            if item is None:
                 return PING
-            index, output = told
+            index, output = item
             try:
                 events = self._write(index, output)
                 self._ended = self._write.ended

@@ -31,14 +31,14 @@ class TokenizeBody(msgspec.Struct, frozen=True):
 
     def parts(self) -> list[str | int]:
         """The texts and token ids. Raises InvalidRequest."""
-        told = one_of(self, "content", "prompt")
-        given = [] if told is None else told[1]
+        named = one_of(self, "content", "prompt")
+        given = [] if named is None else named[1]
         return [given] if isinstance(given, str) else given
 
     def adds_special(self) -> bool:
         """Whether BOS and EOS are added where the model wants them. Raises InvalidRequest."""
-        told = one_of(self, "add_special", "add_special_tokens")
-        return self.prompt is not None if told is None else told[1]
+        named = one_of(self, "add_special", "add_special_tokens")
+        return self.prompt is not None if named is None else named[1]
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
 """The jobs: convert a model, check and publish it, go back to an earlier version.
 
 Converting and publishing are two jobs, since Dagster notes every check of a run when the run is
-planned: of a file that cannot be converted all checks would stand as failed, in front of those
-of other models.
+planned: all checks of a file that cannot be converted would be shown as failed, in place of
+those of other models.
 """
 
 import dagster as dg

@@ -80,8 +80,8 @@ class ModelPreparation(dg.ConfigurableResource[None]):
         if (path := incoming.files.get(partition_key)) is not None:
             return path
         folder = self.settings.incoming_folder
-        told = "".join(f"; {each}" for each in incoming.ignored)
-        raise ModelNotFound(f"{partition_key}.gguf is no file in {folder}; put it there{told}")
+        ignored = "".join(f"; {each}" for each in incoming.ignored)
+        raise ModelNotFound(f"{partition_key}.gguf is no file in {folder}; put it there{ignored}")
 
     @contextmanager
     def machine(self) -> Iterator[None]:

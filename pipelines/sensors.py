@@ -59,7 +59,7 @@ def gguf_files(
     before = _cursor(context.cursor)
     incoming = preparation.incoming()
     after = Cursor(ticks=before.ticks + 1)
-    told = list(incoming.ignored)
+    reasons = list(incoming.ignored)
     requests: list[dg.RunRequest] = []
     for key, path in incoming.files.items():
         file = _look(path, before.files.get(key))
@@ -69,7 +69,7 @@ def gguf_files(
         if not file.unchanged_ticks or file.is_requested:
             continue
         if file.unchanged_ticks < PATIENCE_TICKS and _is_truncated(path):
-            told.append(f"{path.name!r} ends earlier than its header says; waiting for the rest")
+            reasons.append(f"{path.name!r} ends earlier than its header says; waiting for the rest")
             continue
         file.is_requested = True
         run_key = f"{key}@{file.modified_ns}#{after.ticks}"
@@ -81,13 +81,13 @@ def gguf_files(
             _retire(context, preparation.registry, Path(before.files[key].path))
         else:
             after.files[key] = msgspec.structs.replace(before.files[key], is_missing=True)
-    for each in told:
+    for each in reasons:
         context.log.info(each)
     known = set(context.instance.get_dynamic_partitions(PARTITIONS))
     new = sorted({str(request.partition_key) for request in requests} - known)
     return dg.SensorResult(
         run_requests=requests,
-        skip_reason=None if requests else "; ".join(told) or "nothing is new",
+        skip_reason=None if requests else "; ".join(reasons) or "nothing is new",
         dynamic_partitions_requests=[
             *([gguf_models.build_add_request(new)] if new else []),
             *([gguf_models.build_delete_request(sorted(known & set(gone)))] if gone else []),

@@ -73,7 +73,7 @@ def run_in_child(
     function: as "package.module:name"; only the child imports the module. It is called with the
     order, whose type is that of its first annotation, and with a function that takes its progress.
     `report` is called here with each progress, of the type `progress`, in their order. environment:
-    variables that the child has beside those of this process.
+    variables of the child, in addition to those of this process.
 
     An error of runtime.errors that the function raises is raised here. Where the child ends in any
     other way without an answer, or with a status other than 0, ChildDied says how. What it printed
@@ -165,7 +165,7 @@ def _child(
             _wait(process, GRACE_SECONDS)
             raise
         finally:
-            # Before its status is asked for: until then nobody else has its id.
+            # Before its status is collected: until then no other process has its id.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 

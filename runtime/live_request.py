@@ -18,7 +18,7 @@ class LiveRequest:
     sampler: Sampler
     thought_limit: ThoughtLimit | None
     end_tokens: frozenset[int]
-    """Tokens that end it, beside its stop_token_ids."""
+    """Tokens that end it, in addition to its stop_token_ids."""
 
     @classmethod
     def begin(

@@ -45,7 +45,7 @@ class FileState(NamedTuple):
         )
 
     def is_same_content(self, other: "FileState") -> bool:
-        """Whether it is the same file, not written to; links to it may have come and gone."""
+        """Whether it is the same file, not written to; the number of its links may have changed."""
         return self[:-1] == other[:-1]
 
 
@@ -53,7 +53,7 @@ class FileState(NamedTuple):
 class MappedFile:
     """A read-only map of a whole file, which is kept open.
 
-    The map is immutable as long as nobody writes to the file. The caller of `differs` owns `state`.
+    The map is immutable while the file is not written to. The caller of `differs` owns `state`.
     """
 
     path: Path
@@ -114,7 +114,7 @@ class MappedFile:
         return None if self.checksums is None else self.checksums.damaged(self.content)
 
     def close(self) -> None:
-        """Close the file; the map is freed when nobody uses `data` any more."""
+        """Close the file; the map is freed with the last reference to `data`."""
         self.file.close()
 
     def use_large_pages(self) -> None:

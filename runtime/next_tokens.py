@@ -60,7 +60,7 @@ def _goes_on(
 ) -> bool:
     """Add a row's next token; return whether the one after it can be sampled, too.
 
-    Raises the exception that stands in the token's place.
+    Raises `token` if it is an exception.
     """
     if isinstance(token, BaseException):
         raise token

@@ -14,7 +14,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def end_with_parent(number: signal.Signals = signal.SIGTERM, *, parent: int | None = None) -> None:
     """Make Linux send this process a signal when the thread that started it ends; see prctl(2).
 
-    Called by the child itself, be it between fork and exec. parent: its parent's process id, where
+    Called by the child itself, also between fork and exec. parent: its parent's process id, where
     that may have ended before this call; the signal then comes at once.
     """
     _libc.prctl(PR_SET_PDEATHSIG, int(number))
@@ -23,7 +23,7 @@ def end_with_parent(number: signal.Signals = signal.SIGTERM, *, parent: int | No
 
 
 def leave_on_sigterm() -> None:
-    """Let SIGTERM raise SystemExit in the main thread, so that what was begun is ended and tidied.
+    """Make SIGTERM raise SystemExit in the main thread, so that clean-up code runs.
 
     Call it there.
     """

@@ -53,7 +53,7 @@ class Sequence:
         self.generates = generates
         """Whether tokens are sampled after the prompt; otherwise it ends there."""
         self.to_score = self.prompt_length - 1 if scores_prompt else 0
-        """Number of tokens, from the first on, whose logits are needed, beside the sampled ones."""
+        """Number of first tokens whose logits are needed in addition to the sampled ones."""
         self.scored = 0
         """Number of them whose logits have been used."""
         self.computed = 0

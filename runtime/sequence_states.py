@@ -47,7 +47,7 @@ class SequenceStates:
         start = sequence.states.get(row.start, NO_SLOT)
         if start == NO_SLOT or slots.is_shared(start):
             written[row.end] = slots.take()
-        else:  # nobody else reads it
+        else:  # no other row reads it
             written[row.end] = sequence.states.pop(row.start)
         sequence.states |= written
         return replace(row, state_start=start, states=written)
@@ -87,7 +87,7 @@ class SequenceStates:
         """Raise AssertionError unless slots and sequences agree."""
         self._slots.check_integrity([slot for each in running for slot in each.states.values()])
         if any(each.computed and each.computed not in each.states for each in running):
-            raise AssertionError("a running sequence lacks the state that it goes on from")
+            raise AssertionError("a running sequence lacks the state that it continues from")
 
     def _publish(self, sequence: Sequence, position: int) -> None:
         """Make the state after this many tokens a snapshot, if one is wanted."""

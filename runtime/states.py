@@ -90,7 +90,7 @@ class StateSlots:
                 self._blank.append(slot)
 
     def forget(self, page_hash: PageHash) -> None:
-        """Let nobody find the snapshot of a hash any more; who holds it keeps it."""
+        """Make the snapshot of a hash unfindable; sequences that hold it keep it."""
         slot = self._known.pop(page_hash, None)
         if slot is not None:
             self._hashes[slot] = None
@@ -98,7 +98,7 @@ class StateSlots:
                 self._blank.append(slot)
 
     def drop(self, page_hash: PageHash) -> None:
-        """Forget the snapshot of a hash unless somebody holds it."""
+        """Forget the snapshot of a hash unless a sequence holds it."""
         slot = self._known.get(page_hash)
         if slot is not None and self._references[slot] == 0:
             self.forget(page_hash)
@@ -108,7 +108,7 @@ class StateSlots:
         return len(self._known) + len(self._reserved) < self.snapshot_count or self._evict()
 
     def _evict(self) -> bool:
-        """Forget the least recently used snapshot that nobody holds; whether there was one."""
+        """Forget the least recently used unheld snapshot; return whether there was one."""
         for page_hash, slot in self._known.items():
             if self._references[slot] == 0:
                 self.forget(page_hash)

@@ -29,10 +29,10 @@ class StepInputs:
     logit_rows: NDArray[np.int32]
     """[R]; indices into T of the tokens whose logits are needed."""
     state_starts: NDArray[np.int32] | None = None
-    """[B]; the slot of the state that a row goes on from, NO_SLOT at a sequence's beginning."""
+    """[B]; the slot of the state that a row continues from, NO_SLOT at a sequence's beginning."""
     state_slots: NDArray[np.int32] | None = None
     """[T]; the slot that the state after a token is written to, or NO_SLOT. Without these two row
-    b goes on in slot b."""
+    b continues in slot b."""
 
     def arrays(self, *, states: bool) -> dict[str, NDArray[np.int32]]:
         """Return each array by the name of the graph's input, with or without those of states."""

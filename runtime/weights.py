@@ -121,7 +121,7 @@ class Weights:
             self._checking.join()
 
     def close(self) -> None:
-        """Stop watching; the maps are freed when nobody uses them."""
+        """Stop watching; the maps are freed with the last reference to them."""
         self._closed.set()
         self.wait_until_compared()
         self._guard.close()

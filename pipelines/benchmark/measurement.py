@@ -117,7 +117,7 @@ def measure(
         calibrations = [Calibration.now(threads)]
         for block in range(blocks):
 
-            def told(title: str, done: int, parts: int, block: int = block) -> None:
+            def report(title: str, done: int, parts: int, block: int = block) -> None:
                 progress(f"block {block + 1}, {title}", block * parts + done, blocks * parts)
 
             forwards = block % 2 == 0
@@ -127,7 +127,7 @@ def measure(
                 tokenizer,
                 threads=threads,
                 plan=plan,
-                progress=told,
+                progress=report,
                 started_before=block > 0,
             )
             servers = result.servers if forwards else result.servers[::-1]

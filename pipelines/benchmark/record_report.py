@@ -30,9 +30,9 @@ def summary(record: Record) -> str:
     kinds = {kind.name: kind for kind in record.measurement.result.kinds()}
     if record.regressed:
         worst_first = sorted(record.regressed, key=_severity, reverse=True)
-        told = [described(each, kinds[each.figure]) for each in worst_first[:DESCRIBED]]
+        sentences = [described(each, kinds[each.figure]) for each in worst_first[:DESCRIBED]]
         others = [kinds[each.figure].title for each in worst_first[DESCRIBED:]]
-        text = "; ".join(told) + (f". Worse too: {'; '.join(others)}" if others else "")
+        text = "; ".join(sentences) + (f". Worse too: {'; '.join(others)}" if others else "")
     else:
         text = _of_no_regression(record)
     if record.accepted:

@@ -17,12 +17,12 @@ PREVIOUS = "previous"
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A version of a model, and the one that is measured beside it. Immutable."""
+    """A version of a model, and the one that it is compared with. Immutable."""
 
     model: str
     version: int
     folder: Path
-    """Where the version stands."""
+    """Folder of the version."""
     beside: int | None
     plan: Plan = BLOCK
     blocks: int = BLOCKS

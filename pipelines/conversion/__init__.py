@@ -1,1 +1,1 @@
-"""From a GGUF to a prepared folder: the graph, the manifest and the weights in their place."""
+"""Converts a GGUF to a prepared folder: the graph, the manifest and the weights."""

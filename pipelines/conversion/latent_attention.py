@@ -1,9 +1,9 @@
-"""Multi-head latent attention written with attention over pages (arXiv 2405.04434, section 2.1).
+"""Writes multi-head latent attention as attention over pages (arXiv 2405.04434, section 2.1).
 
-The rotated part of queries and keys stands in front of the plain one. Where the file has a matrix
-for keys and values of all heads, the pages hold those. Where it has one for each, the first acts
-on the queries: the pages hold the latent behind the shared part of the key, once for all heads, and
-the second makes of the mixed latents what the heads answer.
+The rotated part of queries and keys precedes the plain one. If the file has one matrix for keys and
+values of all heads, the pages hold keys and values. If it has one for each, the pages hold the
+shared part of the key and the latent, once for all heads: the key matrix is applied to the queries,
+and the value matrix to the output of attention.
 """
 
 from pipelines.conversion.architectures import LatentAttention
@@ -57,7 +57,7 @@ class LatentAttentionNodes:
         )
 
     def queries(self, hidden: str) -> tuple[str, str]:
-        """The plain and the rotated part of the queries, [T, heads, width] each."""
+        """Return the plain and the rotated part of the queries, [T, heads, width] each."""
         nodes, weights, block = self.nodes, self.weights, self.block
         query = hidden
         for index, linear in enumerate(weights.query):
@@ -74,7 +74,7 @@ class LatentAttentionNodes:
         return plain, rotated
 
     def joined_queries(self, rotated: str, plain: str) -> str:
-        """Queries as wide as the rows of the pages: [T, heads * head_dim]."""
+        """Return queries as wide as the rows of the pages: [T, heads * head_dim]."""
         joined = self.nodes.joined(f"{self.block}.attn_q_heads", rotated, plain, axis=2)
         return self.nodes.reshaped(f"{self.block}.attn_q", joined, -1)
 

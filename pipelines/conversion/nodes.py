@@ -16,7 +16,7 @@ Value = str | int | float
 def operator_node(
     kind: str, inputs: Mapping[str, str], outputs: Mapping[str, str], **attributes: Value
 ) -> NodeProto:
-    """A node of an operator of ours, called as its first output.
+    """Return a node of a custom operator, named as its first output.
 
     inputs, outputs: names of values by the names that the operator's schema has. Raises ValueError
     for what the schema does not allow.
@@ -54,7 +54,7 @@ class Nodes:
         self.initializers: dict[str, TensorProto] = {}
 
     def linear(self, name: str, linear: Linear, hidden: str) -> str:
-        """A product with a matrix, and its bias."""
+        """Write a product with a matrix, and its bias."""
         info = linear.weight
         inputs = {"x": hidden, "blocks": self.blocks(info)}
         product = name
@@ -83,14 +83,14 @@ class Nodes:
         return self.normed("RMSNorm", name, hidden, weight, residual)
 
     def normed(self, kind: str, name: str, hidden: str, weight: str, residual: str) -> str:
-        """RMSNorm or LayerNorm of hidden + residual; the sum is `name`.residual."""
+        """Write an RMSNorm or LayerNorm of hidden + residual; the sum is `name`.residual."""
         inputs = {"x": hidden, "weight": weight, "residual": residual}
         outputs = {"y": name, "sum": f"{name}.residual" if residual else ""}
         self.node(kind, inputs, outputs, epsilon=self.epsilon)
         return name
 
     def scaled(self, name: str, factor: float) -> str:
-        """`name` times a factor; the value itself where that is 1."""
+        """Write `name` times a factor; return the value itself if that is 1."""
         if factor == 1:
             return name
         return self.plain("Mul", f"{name}.scaled", name, self.number(factor))
@@ -116,12 +116,12 @@ class Nodes:
         self.nodes.append(helper.make_node("Split", [name, sizes], parts, parts[0], axis=axis))
 
     def joined(self, name: str, *parts: str, axis: int) -> str:
-        """Parts side by side."""
+        """Concatenate values along an axis."""
         self.nodes.append(helper.make_node("Concat", parts, [name], name, axis=axis))
         return name
 
     def reshaped(self, name: str, hidden: str, *widths: int) -> str:
-        """Tokens in rows of another shape."""
+        """Reshape the rows of tokens: [T, ...] to [T, *widths]."""
         shape = self.stored(f"{'_'.join(map(str, widths))}.shape", np.array([0, *widths], np.int64))
         return self.plain("Reshape", name, hidden, shape)
 
@@ -132,7 +132,7 @@ class Nodes:
         return self.plain("Reshape", name, hidden, stored)
 
     def repeated(self, name: str, hidden: str, heads: int) -> str:
-        """[T, 1, C] for each head: [T, heads, C]."""
+        """Repeat [T, 1, C] for each head: [T, heads, C]."""
         shape = self.stored(f"{heads}.heads", np.array([1, heads, 1], np.int64))
         return self.plain("Expand", name, hidden, shape)
 
@@ -144,27 +144,27 @@ class Nodes:
         return self.plain("Pad", name, hidden, pads)
 
     def cast(self, name: str, hidden: str) -> str:
-        """Integers as float32."""
+        """Convert integers to float32."""
         node = helper.make_node("Cast", [hidden], [name], name, to=TensorProto.FLOAT)
         self.nodes.append(node)
         return name
 
     def ones_like(self, name: str) -> str:
-        """Ones, as many as another value has numbers; like all values in between, float32."""
+        """Write ones in the shape of another value, float32."""
         one = self.number(1.0)
         return self.plain("Clip", f"{name}.ones", name, one, one)
 
     def plain(self, kind: str, name: str, *inputs: str) -> str:
-        """An operator of ONNX itself, without attributes."""
+        """Write an operator of ONNX itself, without attributes."""
         self.nodes.append(helper.make_node(kind, inputs, [name], name))
         return name
 
     def number(self, value: float) -> str:
-        """A scalar that the graph holds."""
+        """Return a scalar initializer."""
         return self.stored(f"number.{float(value)!r}", np.float32(value))
 
     def stored(self, name: str, values: np.ndarray | np.float32) -> str:
-        """A small initializer that conversion computes and the graph holds itself."""
+        """Return a small initializer that is stored in the graph itself."""
         if name not in self.initializers:
             self.initializers[name] = numpy_helper.from_array(np.asarray(values), name)
         return name
@@ -172,15 +172,15 @@ class Nodes:
     def node(
         self, kind: str, inputs: Mapping[str, str], outputs: Mapping[str, str], **attributes: Value
     ) -> None:
-        """Append an operator of ours: `operator_node`."""
+        """Append a custom operator: `operator_node`."""
         self.nodes.append(operator_node(kind, inputs, outputs, **attributes))
 
     def blocks(self, info: TensorInfo) -> str:
-        """A matrix as it is stored: uint8 [rows, row_bytes]."""
+        """Return the initializer of a matrix as it is stored: uint8 [rows, row_bytes]."""
         return self.external(info, TensorProto.UINT8, (info.rows, info.row_bytes))
 
     def vector(self, info: TensorInfo) -> str:
-        """A vector as it is stored: float32."""
+        """Return the initializer of a vector: float32."""
         return self.external(info, TensorProto.FLOAT, info.shape)
 
     def flat(self, info: TensorInfo) -> str:

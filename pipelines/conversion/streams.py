@@ -1,7 +1,7 @@
-"""Residual streams beside each other, as nodes (AltUp, arXiv 2301.13310; Gemma 3n).
+"""Writes parallel residual streams as nodes (AltUp, arXiv 2301.13310; Gemma 3n).
 
-The streams are [T, streams, C]. A layer predicts all of them from what they are, computes the
-first, and corrects all of them by how far that prediction was off.
+The streams are [T, streams, C]. A layer predicts the next value of each, computes the
+first, and corrects all of them by the error of that prediction.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from pipelines.conversion.nodes import Nodes
 
 
 class StreamNodes:
-    """Writes what is done to the streams. Used by one thread for one model."""
+    """Writes the operations on the streams. Used by one thread for one model."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class StreamNodes:
         width: int,
         norm: Callable[[str, Norm, str], str],
     ) -> None:
-        """`norm` writes a norm without a residual."""
+        """norm: writes a norm without a residual."""
         self.nodes = nodes
         self.streams = streams
         self.count = streams.count
@@ -30,7 +30,7 @@ class StreamNodes:
         self.norm = norm
 
     def of(self, hidden: str) -> str:
-        """The streams of an embedding."""
+        """Return the streams of an embedding."""
         nodes, others = self.nodes, self.count - 1
         repeated = nodes.joined("streams.repeated", *[hidden] * others, axis=1)
         added = self.as_long_as("streams.added", self.streams.projection, repeated, hidden)
@@ -38,7 +38,7 @@ class StreamNodes:
         return nodes.joined("streams", first, added, axis=1)
 
     def merged(self, streams: str) -> str:
-        """The mean of the streams, each brought back to the first."""
+        """Return the mean of the streams, each projected back to the first."""
         nodes, others = self.nodes, self.count - 1
         first, rest = self.parted("output", streams)
         flat = nodes.reshaped("output.rest.flat", rest, others * self.width)
@@ -52,7 +52,7 @@ class StreamNodes:
         return nodes.scaled(total, 1 / self.count)
 
     def as_long_as(self, name: str, weights: Linear, hidden: str, like: str) -> str:
-        """Streams of a product, each as long as `like` is."""
+        """Return the projected streams, each scaled to the Euclidean length of `like`."""
         nodes, others = self.nodes, self.count - 1
         product = nodes.grouped(f"{name}.product", weights, hidden, others)
         product = nodes.reshaped(f"{name}.streams", product, others, self.width)
@@ -62,18 +62,18 @@ class StreamNodes:
         return nodes.plain("Div", name, scaled, self.length(f"{name}.length", product))
 
     def length(self, name: str, streams: str) -> str:
-        """The Euclidean length of each row."""
+        """Return the Euclidean length of each row."""
         axis = self.nodes.stored("last.axis", np.array([-1], np.int64))
         return self.nodes.plain("ReduceL2", name, streams, axis)
 
     def parted(self, name: str, streams: str) -> tuple[str, str]:
-        """The first stream [T, C], and the others [T, streams - 1, C]."""
+        """Return the first stream [T, C] and the others [T, streams - 1, C]."""
         first, rest = f"{name}.first", f"{name}.rest"
         self.nodes.split(streams, (first, rest), (1, self.count - 1), axis=1)
         return self.nodes.reshaped(f"{first}.flat", first, self.width), rest
 
     def modalities(self, name: str, weights: StreamMixing, hidden: str) -> str:
-        """What the router makes of a stream, [T, streams]."""
+        """Return the router's coefficients of a stream, [T, streams]."""
         nodes = self.nodes
         normed = self.norm(f"{name}.norm", weights.router_norm, hidden)
         routed = nodes.linear(
@@ -82,7 +82,7 @@ class StreamNodes:
         return nodes.plain("Tanh", f"{name}.modalities", routed)
 
     def predicted(self, block: str, weights: StreamMixing, streams: str) -> tuple[str, str]:
-        """Predictions of all streams, and that of the first [T, C]."""
+        """Return predictions of all streams, and that of the first [T, C]."""
         nodes, name = self.nodes, f"{block}.altup_predict"
         first, _ = self.parted(f"{name}.before", streams)
         modalities = self.modalities(name, weights, first)
@@ -95,7 +95,7 @@ class StreamNodes:
     def corrected(
         self, block: str, weights: StreamMixing, predictions: str, active: str, computed: str
     ) -> str:
-        """All streams, by how far the computed one is from its prediction."""
+        """Return all streams, corrected by the error of the first one's prediction."""
         nodes, name = self.nodes, f"{block}.altup_correct"
         modalities = self.modalities(name, weights, computed)
         coefficients = nodes.linear(f"{name}.coefficients", weights.correction, modalities)
@@ -107,7 +107,7 @@ class StreamNodes:
         return nodes.plain("Add", name, change, predictions)
 
     def bypassed(self, block: str, weights: StreamMixing, normed: str) -> str:
-        """norm(right(left(x))) + x."""
+        """Return norm(right(left(x))) + x."""
         nodes, name = self.nodes, f"{block}.laurel"
         narrow = nodes.linear(f"{name}_l", weights.left, normed)
         wide = nodes.linear(f"{name}_r", weights.right, narrow)
@@ -116,7 +116,7 @@ class StreamNodes:
         )
 
     def with_input(self, block: str, streams: str, added: str) -> str:
-        """The streams with something added to all but the first."""
+        """Return the streams with `added` added to all but the first."""
         nodes, name = self.nodes, f"{block}.streams"
         first, rest = self.parted(name, streams)
         row = nodes.reshaped(f"{name}.input", added, 1, self.width)

@@ -19,8 +19,8 @@ def one_row(
 ) -> StepInputs:
     """A step over one sequence from position `start` on, with all its logits.
 
-    Its pages lie backwards in the pool, so that an ignored page table shows. Its state, where the
-    model has such, stands in the slot of its first page's number.
+    Its pages lie backwards in the pool, so that an ignored page table shows. Its state, if the
+    model has one, is in the slot of its first page's number.
     """
     backwards = np.arange(first_page + pages - 1, first_page - 1, -1, dtype=np.int32)
     return StepInputs(

@@ -26,14 +26,14 @@ def with_tools(
     If the template has no system message, they are put before the first message.
     """
     listed = "\n".join(finite_json(tool).decode() for tool in tools)
-    told = WORDS.format(tools=listed)
+    instructions = WORDS.format(tools=listed)
     made = [_as_text(message) for message in messages]
     if made and made[0].get("role") in ("system", "developer"):
-        return [{**made[0], "content": _joined(made[0].get("content"), told)}, *made[1:]]
+        return [{**made[0], "content": _joined(made[0].get("content"), instructions)}, *made[1:]]
     refuses = any(words in template.lower() for words in REFUSES_SYSTEM)
     if made and (refuses or "system" not in template):
-        return [{**made[0], "content": _joined(told, made[0].get("content"))}, *made[1:]]
-    return [{"role": "system", "content": told}, *made]
+        return [{**made[0], "content": _joined(instructions, made[0].get("content"))}, *made[1:]]
+    return [{"role": "system", "content": instructions}, *made]
 
 
 def _as_text(message: Mapping[str, Any]) -> Mapping[str, Any]:

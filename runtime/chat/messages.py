@@ -99,8 +99,8 @@ def _part(part: Any) -> dict[str, Any]:
         return {"type": "text", "text": part}
     kind = part.get("type") if isinstance(part, Mapping) else None
     if not isinstance(kind, str) or kind not in TEXT_PARTS:
-        told = repr(kind if kind is None else str(kind)[:MOST_SHOWN])
-        raise InvalidRequest(f"a message has a part of type {told}; only text is served")
+        shown = repr(kind if kind is None else str(kind)[:MOST_SHOWN])
+        raise InvalidRequest(f"a message has a part of type {shown}; only text is served")
     text = part.get(TEXT_PARTS[kind])
     if not isinstance(text, str):
         raise InvalidRequest(f"a message has a part of type {kind!r} whose text is missing")

@@ -167,9 +167,9 @@ class ChatTemplate:
     ) -> TemplateText:
         """Return the prompt as text.
 
-        `add_generation_prompt` lets the assistant speak next, `continue_final` lets it go on with
-        the last message, whose text then ends the prompt. `variables` are what else the template is
-        told, such as `tools` or `enable_thinking`. `watch` is called while it is rendered.
+        `add_generation_prompt` begins the assistant's answer; `continue_final` continues the last
+        message, whose text then ends the prompt. `variables` are further variables of the template,
+        such as `tools` or `enable_thinking`. `watch` is called while it is rendered.
 
         Raises InvalidRequest where the template refuses the messages, fails or wants too much, and
         what `watch` raises.
@@ -182,13 +182,13 @@ class ChatTemplate:
             messages = with_tools(messages, tools, chosen.source)
         try:
             with SANDBOX.rendering(watch) as budget:
-                told = for_template(messages, chosen.reads, budget)
-                mark = _mark_end(told) if continue_final else None
+                converted = for_template(messages, chosen.reads, budget)
+                mark = _mark_end(converted) if continue_final else None
                 given = {
                     "tools": None,
                     "documents": None,
                     **plain(variables or {}, budget),
-                    "messages": told,
+                    "messages": converted,
                     "add_generation_prompt": add_generation_prompt and not continue_final,
                     "bos_token": self._token_text(self._tokenizer.bos),
                     "eos_token": self._token_text(self._tokenizer.eos),

@@ -17,7 +17,7 @@ from runtime.gguf.values import TensorInfo
 
 PIECE = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE)
 NO_MODELS = re.compile(r"mmproj|imatrix", re.IGNORECASE)
-"""Names of the files that lie beside models and are none."""
+"""Names of files next to models that are no models."""
 AGAIN = "get all pieces again, from one place"
 
 

@@ -60,7 +60,7 @@ class StringArray(Sequence[str]):
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A value that nobody reads: an array of arrays, or text that is not UTF-8."""
+    """A value that is not read: an array of arrays, or text that is not UTF-8."""
 
     kind: str
 

@@ -99,7 +99,7 @@ class Registry(Catalog):
         return wanted
 
     def retire(self, name: str) -> None:
-        """Stop offering a model. Its versions stay, and servers that have loaded one go on."""
+        """Stop offering a model. Its versions stay, and servers that have loaded one continue."""
         with self._changing(name):
             self._clear_current(name)
             sync(self._home(name))

@@ -56,7 +56,7 @@ class PublishedModel:
             check_files(self.folder, self.manifest)
             check_content(self.folder, self.manifest)
         except BrokenModel as error:
-            raise _told(self.name, self.version, self.manifest, error) from None
+            raise _broken(self.name, self.version, self.manifest, error) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,12 @@ def read_version(name: str, folder: Path) -> PublishedModel | BrokenVersion | No
     except (ModelNotFound, BrokenModel) as error:
         if not os.path.lexists(folder):
             return None
-        told = _told(name, version, manifest, error)
-        return BrokenVersion(name, version, folder, told, manifest)
+        broken = _broken(name, version, manifest, error)
+        return BrokenVersion(name, version, folder, broken, manifest)
     return PublishedModel(name, version, folder, manifest)
 
 
-def _told(name: str, version: int, manifest: Manifest | None, error: Exception) -> BrokenModel:
+def _broken(name: str, version: int, manifest: Manifest | None, error: Exception) -> BrokenModel:
     source = "MODEL.gguf" if manifest is None else manifest.weights.path
     return BrokenModel(
         f"{name}@{version} cannot be loaded: {error}; `rocmforge prepare {source}` makes it anew, "

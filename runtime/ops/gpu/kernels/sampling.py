@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-# A token behind every other: its key is the lowest of those with a logit of -inf.
+# A token after all others: its key is the lowest of those with a logit of -inf.
 NO_TOKEN: tl.constexpr = tl.constexpr(0x7FFFFFFF)
 
 
