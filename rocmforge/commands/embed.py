@@ -8,11 +8,11 @@ import argparse
 import json
 import sys
 
-from rocmforge.options import SESSION, add_settings, settings_of
+from rocmforge.options import MODEL, SESSION, add_settings, settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to embed")
     parser.add_argument(
         "--stdin",

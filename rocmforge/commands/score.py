@@ -6,11 +6,11 @@ Row t of the logits, float32 [T, vocabulary], scores the token after tokens 0 to
 import argparse
 from pathlib import Path
 
-from rocmforge.options import SESSION, add_settings, settings_of
+from rocmforge.options import MODEL, SESSION, add_settings, settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a published name or a .gguf file")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument(
         "--tokens", metavar="T.npy", type=Path, required=True, help="integers [T]: the sequence"
     )

@@ -179,7 +179,7 @@ class HeaderReader:
     def _array(self, field: str, depth: int = 1) -> Value:
         kind = self._number(4, f"{field} element type")
         count = self._number(10, f"{field} length")
-        if count > MAX_ARRAY_LENGTH:
+        if count > MAX_ARRAY_LENGTH and kind not in SCALARS:  # numbers are not read one by one
             self._fail(field, f"has {count} elements, at most {MAX_ARRAY_LENGTH} are read")
         if kind == STRING:
             return self._strings(count, field)

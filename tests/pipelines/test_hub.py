@@ -1,5 +1,8 @@
 """Models by name: fetched from a server that speaks the Hub's protocol."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,3 +161,26 @@ def test_without_a_connection_the_cache_is_enough(fetch, monkeypatch: pytest.Mon
     path = fetch()
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert fetch() == path
+
+
+def test_a_server_fetches_prepares_and_serves_it(hub: Hub, settings: Settings) -> None:
+    command = [sys.executable, "-m", "rocmforge", "serve", f"hf:{REPO}", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--home", str(settings.home)], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        ready = next((line for line in server.stdout if line.startswith("Ready")), "")
+        server.send_signal(signal.SIGTERM)
+        server.stdout.read()
+    assert (server.returncode, ": tiny-Q4_K_M" in ready) == (0, True)
+
+
+def test_the_models_command_lists_what_was_fetched(
+    fetch,
+) -> None:
+    path = fetch()
+    command = [sys.executable, "-m", "rocmforge", "models", "--found"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (line,) = (line for line in listed.splitlines() if line.startswith("hf:"))
+    assert line.split()[0] == f"hf:{REPO}/tiny-Q4_K_M.gguf"
+    assert line.split()[-1] == str(path)

@@ -141,7 +141,8 @@ def test_every_cut_is_one_clear_error(tiny: Path, tmp_path: Path) -> None:
             "'tokenizer.ggml.pre' is not of type text",
         ),
         (header(values=1) + value("a", 9, struct.pack("<IQ", 4, 99)), "'a' runs past the end"),
-        (header(values=1) + value("a", 9, struct.pack("<IQ", 4, 1 << 40)), "'a' has 1099511627776"),
+        (header(values=1) + value("a", 9, struct.pack("<IQ", 8, 1 << 40)), "'a' has 1099511627776"),
+        (header(values=1) + value("a", 9, struct.pack("<IQ", 4, 1 << 40)), "'a' runs past the end"),
         (header(values=1) + value("a", 9, struct.pack("<IQ", 8, 99)), "'a' runs past the end"),
         (
             header(values=1) + value("a", 9, struct.pack("<IQQQ", 8, 2, 9, 0)),

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from api.discovery import Discovery
 from pipelines.conversion.convert import convert
 from pipelines.prepare import prepare
-from runtime.errors import GGUFError, PreparationError, TruncatedGGUF
+from runtime.errors import GGUFError, PreparationError, TruncatedGGUF, WeightsChanged
 from runtime.gguf import GGUFFile, gguf_at
 from runtime.manifest import Manifest
-from runtime.registry import Registry
+from runtime.registry import Catalog, Registry
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.source import Source
@@ -161,6 +162,49 @@ def test_a_damaged_piece_is_found(pieces: list[Path], settings: Settings) -> Non
     assert findings[placed] is Condition.DAMAGED
     with pytest.raises(PreparationError, match=r"00003-of-00003\.gguf has changed since"):
         Session(folder, settings=settings)
+
+
+def test_a_piece_that_is_written_to_stops_the_model(pieces: list[Path], settings: Settings) -> None:
+    folder = prepare(pieces[0], settings, lambda step: None)
+    session = Session(folder, settings=settings)
+    session.check()
+    placed = Manifest.read(folder).weights_paths(folder)[1]
+    placed.chmod(0o644)
+    with placed.open("r+b") as file:
+        file.truncate(64)
+    with pytest.raises(WeightsChanged, match="are no longer those that were loaded"):
+        session.check()
+
+
+def test_get_models_tells_the_size_of_all_pieces(pieces: list[Path], settings: Settings) -> None:
+    prepare(pieces[0], settings, lambda step: None)
+    (listed,) = Discovery(Catalog(settings))()
+    assert listed.size == sum(path.stat().st_size for path in pieces)
+    assert listed.metadata["split.count"] == 3
+
+
+def test_pieces_that_cannot_be_placed_stay_together_outside(
+    whole: Path, pieces: list[Path], settings: Settings, tmp_path: Path
+) -> None:
+    """A blob may have the name of another file of the folder."""
+    (tmp_path / "links").mkdir()
+    pieces[1] = pieces[1].rename(pieces[1].with_name("model.onnx"))
+    links = [tmp_path / "links" / f"tiny-{number:05}-of-00003.gguf" for number in (1, 2, 3)]
+    for link, piece in zip(links, pieces, strict=True):
+        link.symlink_to(piece)
+    folder = prepare(links[0], settings, lambda step: None)
+    manifest = Manifest.read(folder)
+    assert manifest.weights.stored_as == "outside"
+    assert manifest.weights_paths(folder) == tuple(pieces)
+    Session(folder, settings=settings).check()
+
+
+def test_pieces_in_several_folders_are_refused(pieces: list[Path], settings: Settings) -> None:
+    elsewhere = pieces[1].parent / "elsewhere"
+    elsewhere.mkdir()
+    pieces[1].symlink_to(pieces[1].rename(elsewhere / "piece"))
+    with pytest.raises(PreparationError, match="are in several folders; put them into one"):
+        prepare(pieces[0], settings, lambda step: None)
 
 
 def test_another_last_piece_makes_another_version(
