@@ -38,7 +38,7 @@ _PAGE_TABLE = Port(
     "page_table", "int32", "[B, P]", "column p: page of the row's positions from p * page_size on"
 )
 _STATE_STARTS = Port(
-    "state_starts", "int32", "[B]", "slot of the state that a row goes on from; -1: it begins"
+    "state_starts", "int32", "[B]", "slot of the state that a row continues from; -1: none"
 )
 _STATE_SLOTS = Port(
     "state_slots", "int32", "[T]", "slot that the state after a token is written to; -1: none"
@@ -291,7 +291,7 @@ _ALL = (
         'SSMs", 2024',
         (
             Port("x", "float32", "[T, H * D]", "values of the channels"),
-            Port("steps", "float32", "[T, H]", "how far time goes on, before softplus"),
+            Port("steps", "float32", "[T, H]", "time steps, before softplus"),
             Port("input", "float32", "[T, G * N]", "what channels write to their states"),
             Port("output", "float32", "[T, G * N]", "what they read from them"),
             Port("decay", "float32", "[H, 1 or N]", "below zero, for a head or each value"),

@@ -38,7 +38,7 @@ ort::Status* guard(const char* op, const Work& work) noexcept {
 }
 
 // A kernel and the inputs that never change. Where ONNX Runtime computes on a GPU none are noted:
-// kernels there take what they want of them when they are made.
+// kernels there read them when they are constructed.
 template <typename Kernel>
 struct Node {
   Kernel kernel;
