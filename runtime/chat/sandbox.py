@@ -14,15 +14,13 @@ from functools import lru_cache, wraps
 from typing import Any
 
 from jinja2 import nodes
-from jinja2.compiler import CodeGenerator, Frame, operators
 from jinja2.exceptions import SecurityError, TemplateError
-from jinja2.ext import Extension, loopcontrols
+from jinja2.ext import loopcontrols
 from jinja2.filters import FILTERS as JINJA_FILTERS
-from jinja2.parser import Parser
-from jinja2.runtime import BlockReference, Context, LoopContext, Macro, TemplateReference, Undefined
+from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.tests import TESTS as JINJA_TESTS
-from jinja2.utils import Cycler, Namespace
+from jinja2.utils import Namespace
 
 from runtime.chat import formatting, prices
 from runtime.chat.budget import (
@@ -37,38 +35,17 @@ from runtime.chat.budget import (
     entries,
 )
 from runtime.chat.filters import filters_of
+from runtime.chat.template_access import may_access
+from runtime.chat.template_code import GenerationTag, TrackingCodeGenerator, charge_tree
 from runtime.chat.text import NoText, TemplateText, joined
 from runtime.tokenizer import Watch, unwatched
 
+PASSED_WITH_CALLS = ("_loop_vars", "_block_vars")
+"""Arguments that Jinja passes with every call."""
 MAX_SPREAD = 100
 """Maximum number of arguments from `*`."""
 MAX_TIME_FORMAT_LENGTH = 256
 """Maximum length of a string from strftime."""
-
-METHODS_OF_TEXT = frozenset(
-    {
-        *("capitalize", "casefold", "lower", "swapcase", "title", "translate", "upper"),
-        *("center", "expandtabs", "ljust", "rjust", "zfill", "format", "format_map", "join"),
-        *("count", "endswith", "find", "index", "rfind", "rindex", "startswith", "replace"),
-        *("isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower"),
-        *("isnumeric", "isprintable", "isspace", "istitle", "isupper"),
-        *("lstrip", "removeprefix", "removesuffix", "rstrip", "strip"),
-        *("partition", "rpartition", "rsplit", "split", "splitlines"),
-    }
-)
-PUBLIC: tuple[tuple[type | tuple[type, ...], frozenset[str]], ...] = (
-    (str, METHODS_OF_TEXT),
-    (dict, frozenset({"copy", "fromkeys", "get", "items", "keys", "values"})),
-    ((list, tuple), frozenset({"count", "index", "grouper", "list"})),
-    (LoopContext, frozenset(name for name in vars(LoopContext) if not name.startswith("_"))),
-    (Cycler, frozenset({"current", "next", "reset"})),
-    (Macro, frozenset({"arguments", "caller", "catch_kwargs", "catch_varargs", "name"})),
-    (float, frozenset({"is_integer"})),
-)
-"""The attributes that a template may access, by type; none of other types."""
-
-OPEN = (Namespace, Undefined, BlockReference, TemplateReference)
-"""Values of which it may have all that Jinja's own sandbox gives."""
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
@@ -248,12 +225,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().getitem(obj, argument)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Whether a template may have an attribute."""
-        if not super().is_safe_attribute(obj, attr, value):
-            return False
-        if isinstance(obj, OPEN):
-            return True
-        return any(isinstance(obj, kind) and attr in names for kind, names in PUBLIC)
+        """Return whether a template may access an attribute."""
+        return super().is_safe_attribute(obj, attr, value) and may_access(obj, attr)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Return a str.format that records which text is the template's own."""
@@ -291,7 +264,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         args: tuple[Any, ...],
         named: dict[str, Any],
     ) -> Any:
-        given = {key: value for key, value in named.items() if key not in CONTEXT}
+        given = {key: value for key, value in named.items() if key not in PASSED_WITH_CALLS}
         price: prices.Price = prices.METHODS.get(name, prices.default)
         price(self.budget, owner, *args, **given)
         if name == "join" and args:
@@ -332,130 +305,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         filename: str | None,
         defer_init: bool = False,
     ) -> str:
-        for loop in source.find_all(nodes.For):
-            if loop.test is not None:  # entries that it leaves out run no block
-                paid = _calling("step", nodes.Const(_nodes_of(loop.test)))
-                loop.test = nodes.And(paid, loop.test).set_lineno(loop.lineno)
-        for call in source.find_all((nodes.Call, nodes.Filter, nodes.Test)):
-            assert isinstance(call, nodes.Call | nodes.Filter | nodes.Test)
-            if call.dyn_args is not None:
-                call.dyn_args = _calling("spread", call.dyn_args)
-            if call.dyn_kwargs is not None:
-                call.dyn_kwargs = _calling("spread", call.dyn_kwargs)
+        charge_tree(source)
         return super()._generate(source, name, filename, defer_init)
-
-
-CONTEXT = ("_loop_vars", "_block_vars")
-"""Arguments that Jinja passes with every call."""
-
-
-class TrackingCodeGenerator(CodeGenerator):
-    """Compiles literals as the template's own text, and charges each block."""
-
-    def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
-        block = list(nodes)
-        self.writeline(f"environment.step({sum(map(_nodes_of, block)) + 1})")
-        super().blockvisit(block, frame)
-
-    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
-        if isinstance(node, nodes.TemplateData):
-            return node.data
-        raise nodes.Impossible
-
-    def _output_const_repr(self, group: Iterable[Any]) -> str:
-        return f"environment.own({''.join(group)!r})"
-
-    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
-        self.write("environment.text(")
-
-    def visit_Const(self, node: nodes.Const, frame: Frame) -> None:
-        value = node.as_const(frame.eval_ctx)
-        if isinstance(value, str):
-            self.write(f"environment.own({str(value)!r})")
-        else:
-            super().visit_Const(node, frame)
-
-    def visit_TemplateData(self, node: nodes.TemplateData, frame: Frame) -> None:
-        self.write(f"environment.own({node.data!r})")
-
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
-        self.write("environment.concat((")
-        for part in node.nodes:
-            self.visit(part, frame)
-            self.write(", ")
-        self.write("))")
-
-    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
-        left = ""
-        self.write("(")
-        for place, operand in enumerate(node.ops):
-            self.write(" and environment.compare(" if place else "environment.compare(")
-            if place:
-                self.write(left)
-            else:
-                self._visit_looked_at(node.expr, frame)
-            self.write(f", {operators[operand.op]!r}, ")
-            if place < len(node.ops) - 1:  # a < b < c computes b once
-                left = self.temporary_identifier()
-                self.write(f"({left} := ")
-                self.visit(operand.expr, frame)
-                self.write("))")
-            else:
-                self._visit_looked_at(operand.expr, frame)
-                self.write(")")
-        self.write(")")
-
-    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
-        if not isinstance(node.arg, nodes.Slice):
-            self.write("environment.getitem(")
-            self.visit(node.node, frame)
-            self.write(", ")
-            self._visit_looked_at(node.arg, frame)
-            self.write(")")
-            return
-        self.write("environment.sliced(")
-        self.visit(node.node, frame)
-        for bound in (node.arg.start, node.arg.stop, node.arg.step):
-            self.write(", ")
-            if bound is None:
-                self.write("None")
-            else:
-                self.visit(bound, frame)
-        self.write(")")
-
-    def visit_ScopedEvalContextModifier(
-        self, node: nodes.ScopedEvalContextModifier, frame: Frame
-    ) -> None:
-        self.fail("autoescape is for HTML, which no prompt is", node.lineno)
-
-    def _visit_looked_at(self, node: nodes.Expr, frame: Frame) -> None:
-        """Visit an expression whose value is not printed."""
-        if isinstance(node, nodes.Const):
-            super().visit_Const(node, frame)
-        else:
-            self.visit(node, frame)
-
-
-class GenerationTag(Extension):
-    """`{% generation %}` marks an assistant's text for training; here only its content counts."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        """The content of the tag, with its own variables."""
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body).set_lineno(line)
-
-
-def _calling(name: str, argument: nodes.Expr) -> nodes.Expr:
-    """A call of a method of the environment."""
-    return nodes.Call(nodes.EnvironmentAttribute(name), [argument], [], None, None)
-
-
-def _nodes_of(node: nodes.Node) -> int:
-    """Nodes of a statement, without those of the blocks inside it."""
-    return 1 + sum(_nodes_of(child) for child in node.iter_child_nodes(exclude=("body", "else_")))
 
 
 def _between(separator: str, items: Iterable[Any]) -> Iterator[Any]:
