@@ -121,9 +121,7 @@ def _submit(
     sampling = wanted.sampling
     if sampling.top_k > model.engine.limits.vocabulary_size:
         sampling = replace(sampling, top_k=model.engine.limits.vocabulary_size)
-    if sampling.breaks_repetitions:
-        breakers = model.breakers.of(sampling.dry_sequence_breakers)
-        sampling = replace(sampling, breakers=breakers)
+    sampling = sampling.with_breakers(model.breakers)
     chat = wanted.options
     requests = []
     for prompt in wanted.prompts:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.errors import InvalidRequest, SettingsError
+from runtime.sampling_ranges import RANGES
 from runtime.setting_fields import description
 from runtime.settings import PREFIX, Settings, setting_fields
 
@@ -37,13 +38,8 @@ SERVER = (
     "weights_copy",
 )
 
-
-MORE_SAMPLING = {
-    "min_p": "minimum probability relative to the most likely token; default 0 (off)",
-    "repetition_penalty": "divisor of the logits of the last 64 tokens; default 1 (off)",
-    "presence_penalty": "subtracted from the logits of the last 64 tokens; default 0",
-    "frequency_penalty": "subtracted once per occurrence in the last 64 tokens; default 0",
-}
+REPEATED = ("dry_sequence_breakers", "stop_token_ids")
+"""Fields of which the command line takes one value at a time, under a name without s."""
 
 
 def add_name(parser: argparse.ArgumentParser) -> None:
@@ -91,38 +87,69 @@ def add_sampling(
 ) -> None:
     """Add the sampling options; `temperature` and `max_tokens` are the command's defaults."""
     parser.add_argument("--max-tokens", type=int, default=max_tokens, help=of)
-    parser.add_argument(
-        "--temperature",
-        type=float,
-        default=temperature,
-        help=f"0 is greedy; default {temperature}",
+    group = parser.add_argument_group("sampling", "as the fields of the API of these names")
+    defaults = {"temperature": temperature, "top_k": 50, "top_p": 0.9}
+    for name, allowed in RANGES.items():
+        default = f"; default {defaults[name]}" if name in defaults else ""
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=int if allowed.whole else float,
+            default=defaults.get(name),
+            metavar="N" if allowed.whole else "X",
+            help=allowed.meaning + default,
+        )
+    group.add_argument(
+        "--samplers", metavar="NAMES", help="those that act, in their order, with commas between"
     )
-    parser.add_argument(
-        "--top-k", type=int, default=50, help="sample from the K most likely tokens; default 50"
+    group.add_argument(
+        "--dry-sequence-breaker",
+        dest="dry_sequence_breakers",
+        action="append",
+        metavar="TEXT",
+        help="text beyond which no repetition reaches, in place of DRY's own; can be repeated",
     )
-    parser.add_argument(
-        "--top-p", type=float, default=0.9, help="and from this share of their mass; default 0.9"
+    group.add_argument(
+        "--logit-bias",
+        action="append",
+        metavar="TOKEN=X",
+        help="added to the logit of a token; can be repeated",
     )
-    for name in MORE_SAMPLING:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=MORE_SAMPLING[name])
-    parser.add_argument("--seed", type=int, help="makes sampling repeatable")
+    group.add_argument(
+        "--stop-token-id",
+        dest="stop_token_ids",
+        type=int,
+        action="append",
+        metavar="TOKEN",
+        help="a token that ends the answer; can be repeated",
+    )
 
 
 def sampling_of(options: argparse.Namespace) -> "SamplingParameters":
     """Return the sampling parameters. Raises SettingsError for one out of its range."""
-    from runtime.sampling import SamplingParameters
+    from api.schemas import SAMPLER_LETTERS, SamplingFields, sampling
 
     if options.max_tokens < 1:
         raise SettingsError("--max-tokens takes a whole number from 1")
-    more = {name: getattr(options, name) for name in MORE_SAMPLING}
+    given = {
+        name: getattr(options, name)
+        for name in SamplingFields.__struct_fields__
+        if hasattr(options, name)
+    }
+    if (names := options.samplers) is not None:
+        given["samplers"] = names if set(names) <= set(SAMPLER_LETTERS) else names.split(",")
+    if options.logit_bias:
+        given["logit_bias"] = dict(map(_bias, options.logit_bias))
     try:
-        return SamplingParameters(
-            temperature=options.temperature,
-            top_k=options.top_k,
-            top_p=options.top_p,
-            seed=options.seed,
-            **{name: value for name, value in more.items() if value is not None},
-        )
+        return sampling(SamplingFields(**given))
     except InvalidRequest as error:
-        option = (error.field or "").replace("_", "-")
-        raise SettingsError(f"--{option} does not fit: {error}") from None
+        option = (error.field or "").removesuffix("s") if error.field in REPEATED else error.field
+        raise SettingsError(f"--{(option or '').replace('_', '-')} does not fit: {error}") from None
+
+
+def _bias(given: str) -> tuple[str, float]:
+    """Return the token and number of TOKEN=X. Raises SettingsError."""
+    token, _, number = given.partition("=")
+    try:
+        return token, float(number)
+    except ValueError:
+        raise SettingsError(f"--logit-bias takes TOKEN=X, such as 5=-1.5, not {given}") from None

@@ -48,7 +48,8 @@ class LiveRequest:
         return cls(generation, sequence, sampler, limit, ends)
 
     def follow(self, token: int) -> None:
-        """Move the grammar and the thought limit on by a sampled token."""
+        """Take in the next token, whatever chose it: a draw, the grammar or the thought limit."""
+        self.sampler.accept(token)
         if self.sequence.matcher is not None:
             self.sequence.matcher.advance(token)
         if self.thought_limit is not None:

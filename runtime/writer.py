@@ -10,7 +10,7 @@ from runtime.engine import Engine
 from runtime.errors import RocmForgeError
 from runtime.generation import FinishReason
 from runtime.loading import load, tokenizer_cache
-from runtime.sampling import SamplingParameters
+from runtime.sampling import BreakerTable, SamplingParameters
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
 
@@ -19,10 +19,11 @@ LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A started engine and its tokenizer. Immutable."""
+    """A started engine, its tokenizer and the breakers in its vocabulary. Immutable."""
 
     engine: Engine
     tokenizer: Tokenizer
+    breakers: BreakerTable
 
     def write(
         self, prompt: Sequence[int], sampling: SamplingParameters, max_tokens: int
@@ -32,6 +33,7 @@ class Writer:
         Raises RocmForgeError if the generation failed.
         """
         decoder = StreamDecoder(self.tokenizer, continues=True)
+        sampling = sampling.with_breakers(self.breakers)
         generation = self.engine.submit(prompt, sampling, max_tokens)
         try:
             while True:
@@ -58,6 +60,6 @@ def writing(folder: Path, settings: Settings) -> Iterator[Writer]:
     engine = Engine(session, end_of_generation=tokenizer.end_of_generation, settings=settings)
     engine.start()
     try:
-        yield Writer(engine, tokenizer)
+        yield Writer(engine, tokenizer, BreakerTable(tokenizer))
     finally:
         engine.stop()

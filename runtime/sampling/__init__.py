@@ -7,14 +7,12 @@ from runtime.sampling.logprobs import TokenLogprobs, token_logprobs
 from runtime.sampling.parameters import (
     BIASES,
     COUNTS,
-    MAX_INTEGER,
     MIN_TEMPERATURE,
-    RANGES,
     SAMPLERS,
-    Range,
     SamplingParameters,
 )
 from runtime.sampling.sampler import Sampler, sample
+from runtime.sampling_ranges import MAX_INTEGER, RANGES, Range
 
 __all__ = [
     "BIASES",

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.sampling.parameters import MAX_INTEGER, MIN_TEMPERATURE, SamplingParameters
+from runtime.sampling.parameters import MIN_TEMPERATURE, SamplingParameters
+from runtime.sampling_ranges import MAX_INTEGER
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]

@@ -1,76 +1,16 @@
 """How a request picks its tokens: each field's type and range once, for every route and command."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from runtime.errors import InvalidRequest
-from runtime.sampling.breakers import NO_BREAKERS, SequenceBreakers
+from runtime.sampling.breakers import NO_BREAKERS, BreakerTable, SequenceBreakers
+from runtime.sampling_ranges import MAX_SHOWN, RANGES, Range
 
 MIN_TEMPERATURE = float(np.finfo(np.float32).tiny)
 """Float32's smallest normal number. Logits are divided in float32, where less may be zero."""
-MAX_INTEGER = 2**63 - 1
-MAX_SHOWN = 40
-"""Characters of a wrong value that are shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Values that a field may have, ends included. Immutable."""
-
-    least: float
-    most: float
-    whole: bool = False
-
-    def checked(self, name: str, value: float) -> float:
-        """Return the value; a whole number as an int, so 10.0 is 10. Raises InvalidRequest."""
-        if self.whole:
-            if (isinstance(value, float) and not math.isfinite(value)) or value != int(value):
-                raise InvalidRequest(
-                    f"{name} must be a whole number, not {_shown(value)}", field=name
-                )
-            if value < self.least:
-                raise InvalidRequest(
-                    f"{name} must be at least {self.least}, not {_shown(value)}", field=name
-                )
-            if value > self.most:
-                raise InvalidRequest(
-                    f"{name} must be at most {self.most}, not {_shown(value)}", field=name
-                )
-            return int(value)
-        if not self.least <= value <= self.most:
-            raise InvalidRequest(
-                f"{name} must be between {self.least} and {self.most}, not {_shown(value)}",
-                field=name,
-            )
-        return float(value)
-
-
-RANGES: Mapping[str, Range] = {
-    "temperature": Range(0.0, 2.0),
-    "dynatemp_range": Range(0.0, 2.0),
-    "dynatemp_exponent": Range(0.0, 10.0),
-    "top_k": Range(0, MAX_INTEGER, whole=True),
-    "top_p": Range(0.0, 1.0),
-    "min_p": Range(0.0, 1.0),
-    "typical_p": Range(0.0, 1.0),
-    "top_n_sigma": Range(-1.0, 100.0),
-    "xtc_probability": Range(0.0, 1.0),
-    "xtc_threshold": Range(0.0, 1.0),
-    "repetition_penalty": Range(0.01, 100.0),
-    "presence_penalty": Range(-2.0, 2.0),
-    "frequency_penalty": Range(-2.0, 2.0),
-    "repeat_last_n": Range(-1, 2**31 - 1, whole=True),
-    "dry_multiplier": Range(0.0, 100.0),
-    "dry_base": Range(1.0, 100.0),
-    "dry_allowed_length": Range(0, 2**31 - 1, whole=True),
-    "dry_penalty_last_n": Range(-1, 2**31 - 1, whole=True),
-    "min_tokens": Range(0, 2**31 - 1, whole=True),
-    "seed": Range(0, 2**64 - 1, whole=True),
-}
-"""Each number of SamplingParameters."""
 COUNTS: Mapping[str, Range] = {
     "n": Range(1, 128, whole=True),
     "best_of": Range(1, 128, whole=True),
@@ -184,6 +124,12 @@ class SamplingParameters:
         in_order = tuple(name for name in SAMPLERS if name in self.samplers)
         object.__setattr__(self, "in_default_order", self.samplers == in_order)
 
+    def with_breakers(self, table: BreakerTable) -> "SamplingParameters":
+        """Return the parameters with the tokens of their sequence breakers, if DRY is on."""
+        if not self.breaks_repetitions:
+            return self
+        return replace(self, breakers=table.of(self.dry_sequence_breakers))
+
     @property
     def penalizes(self) -> bool:
         """Whether tokens are penalized for having been said."""
@@ -241,7 +187,3 @@ def _check_order(samplers: tuple[str, ...]) -> None:
         raise InvalidRequest(
             "samplers must have penalties first and dry behind them", field="samplers"
         )
-
-
-def _shown(value: float) -> str:
-    return str(value)[:MAX_SHOWN]

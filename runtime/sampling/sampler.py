@@ -57,6 +57,7 @@ class Sampler:
         (token,) = sample([(self, logits, row)])
         if isinstance(token, BaseException):
             raise token
+        self.accept(token)
         return token
 
     def _chances(self) -> tuple[float, float]:
@@ -85,11 +86,4 @@ def sample(wanted: Sequence[tuple[Sampler, Logits, int]]) -> list[int | BaseExce
         tokens.append(begun if isinstance(begun, int) else 0)
     for index, token in zip(rows, drawn(list(rows.values())), strict=True):
         tokens[index] = token
-    for index, (sampler, _, _) in enumerate(wanted):
-        token = tokens[index]
-        if not isinstance(token, BaseException):
-            try:
-                sampler.accept(token)
-            except BaseException as problem:
-                tokens[index] = problem
     return tokens

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rocmforge.__main__ import main
+from rocmforge.__main__ import build_parser, main
+from rocmforge.options import sampling_of
 from runtime.device import gpu
+from runtime.sampling import RANGES
 from tests.models import write_tiny_llama
 
 
@@ -88,13 +90,43 @@ def test_what_cannot_be_scored_leaves_no_file(
 
 
 @pytest.mark.parametrize(
-    "option", [("--temperature", "5"), ("--max-tokens", "0"), ("--top-p", "2"), ("--seed", "-3")]
+    "option",
+    [
+        ("--temperature", "5"),
+        ("--max-tokens", "0"),
+        ("--top-p", "2"),
+        ("--seed", "-3"),
+        ("--dry-base", "0.5"),
+        ("--typical-p", "1.5"),
+        ("--samplers", "top_k,dice"),
+        ("--logit-bias", "5"),
+        ("--logit-bias", "5=900"),
+        ("--dry-sequence-breaker", "x" * 41),
+    ],
 )
 def test_sampling_out_of_range_is_wrong_usage(
     gguf: Path, home: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
 ) -> None:
     assert main(["generate", str(gguf), "hello", *option, "--home", str(home)]) == 2
     assert option[0] in capsys.readouterr().err
+
+
+def test_every_sampling_parameter_has_an_option() -> None:
+    given = {
+        name: str(max(allowed.least, 1 if allowed.whole else 0.5))
+        for name, allowed in RANGES.items()
+    }
+    words = [w for name, value in given.items() for w in (f"--{name.replace('_', '-')}", value)]
+    words += ["--samplers", "dry,top_p", "--dry-sequence-breaker", "a", "--logit-bias", "7=-2"]
+    words += ["--dry-sequence-breaker", "b", "--stop-token-id", "3"]
+    for command in ("generate", "chat"):
+        asked = [command, "model", *["text"] * (command == "generate"), *words]
+        found = sampling_of(build_parser().parse_args(asked))
+        assert found.samplers == ("dry", "top_p")
+        assert found.dry_sequence_breakers == ("a", "b")
+        assert (found.logit_bias, found.stop_token_ids) == (((7, -2.0),), frozenset({3}))
+        acting = [n for n in given if n.startswith("dry") or n in ("top_p", "min_tokens", "seed")]
+        assert {n: getattr(found, n) for n in acting} == {n: float(given[n]) for n in acting}
 
 
 @pytest.mark.parametrize("kept", [0, 100, 0.5], ids=["empty", "a header's start", "half"])

@@ -83,6 +83,46 @@ def _left(
     return left
 
 
+def shares(
+    logits: np.ndarray, wanted: SamplingParameters, said: list[int], generated: int = 0
+) -> np.ndarray:
+    """The probability of every token to be drawn next."""
+    changed = changed_logits(logits, said, wanted, generated, set())
+    probability = wanted.xtc_probability if wanted.leaves_out_likely else 0.0
+    found = np.zeros(len(changed))
+    for chance, weight in ((0.0, probability), (1.0, 1 - probability)):
+        if weight:
+            for token, share in kept(changed, wanted, chance):
+                found[token] += weight * share
+    return found
+
+
+def changed_logits(
+    logits: np.ndarray,
+    said: list[int],
+    wanted: SamplingParameters,
+    generated: int,
+    ends: set[int],
+) -> list[float]:
+    """The logits of a row after `said`, the last `generated` tokens of which are the answer."""
+    size = wanted.repeat_last_n
+    window = said if size < 0 else said[max(0, len(said) - size) :]
+    repeated = {}
+    if wanted.breaks_repetitions:
+        repeated = repetition_penalties(said, wanted)
+    changed = []
+    for token, value in enumerate(logits.tolist()):
+        if generated < wanted.min_tokens and token in ends | wanted.stop_token_ids:
+            value = -np.inf
+        value += dict(wanted.logit_bias).get(token, 0.0)
+        if count := window.count(token):
+            factor = wanted.repetition_penalty
+            value = value * factor if value <= 0 else value / factor
+            value -= count * wanted.frequency_penalty + wanted.presence_penalty
+        changed.append(value - repeated.get(token, 0.0))
+    return changed
+
+
 def repetition_penalties(said: list[int], wanted: SamplingParameters) -> dict[int, float]:
     """What DRY takes from logits after `said`, where there are no breakers."""
     last = wanted.dry_penalty_last_n
