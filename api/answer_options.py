@@ -6,7 +6,7 @@ from api.tool_calls import ToolUse
 
 
 class AnswerOptions(msgspec.Struct, frozen=True):
-    """How a request wants its answer to be parsed."""
+    """A request's options for parsing its answer."""
 
     tools: ToolUse = ToolUse()
     parse_reasoning: bool = True

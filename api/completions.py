@@ -33,7 +33,7 @@ WHOLE_CONTEXT = 2**31 - 1
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
-    """How a stream ends."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
 

@@ -54,7 +54,7 @@ class NoModel(RocmForgeError):
 
 
 class Answer(NamedTuple):
-    """How an error is reported: the HTTP status, and the `code` and `param` of OpenAI's dialect."""
+    """An error as it is reported: HTTP status, and the `code` and `param` of OpenAI's API."""
 
     status: int
     openai_code: str | None = None

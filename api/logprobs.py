@@ -19,7 +19,7 @@ class ShownLogprobs(msgspec.Struct, frozen=True):
     """A request's options for logprobs of its answer and its prompt."""
 
     answer: int | None = None
-    """How many of the likeliest tokens with each token; None for no logprobs."""
+    """Number of likeliest tokens with each token; None for no logprobs."""
     prompt: int | None = None
     """The same for each token of the prompt, in vLLM's shape."""
     echo: bool = False
@@ -29,7 +29,7 @@ class ShownLogprobs(msgspec.Struct, frozen=True):
 
     @property
     def of_prompt(self) -> int | None:
-        """How many of the likeliest tokens are needed for each token of the prompt."""
+        """Number of likeliest tokens needed for each token of the prompt."""
         counts = [self.prompt, self.answer if self.echo else None]
         return max((count for count in counts if count is not None), default=None)
 

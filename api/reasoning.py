@@ -36,7 +36,7 @@ class ReasoningBody(OpenAIBody, frozen=True, kw_only=True):
     """OpenRouter's: `enabled`, `effort`, `max_tokens` and `exclude`."""
 
     def options(self, tools: ToolUse) -> AnswerOptions:
-        """How the answer is to be read. Raises InvalidRequest naming the field that is wrong."""
+        """Return the options for reading the answer. Raises InvalidRequest naming a wrong field."""
         if self.reasoning_format not in (None, "none", "auto", "deepseek"):
             raise InvalidRequest(
                 'reasoning_format must be "auto", "deepseek" or "none"', field="reasoning_format"

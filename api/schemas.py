@@ -77,7 +77,7 @@ def one_of(given: msgspec.Struct, *names: str) -> tuple[str, Any] | None:
 
 
 class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
-    """How tokens are picked, on every route that generates; null means the default."""
+    """The sampling fields of every route that generates; null means the default."""
 
     temperature: Number | None = None
     top_k: Number | None = None
@@ -155,7 +155,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     choices: int = 1
     """Answers to each prompt."""
     top_logprobs: int | None = None
-    """How many of the likeliest tokens are recorded with each token; None for no logprobs."""
+    """Number of likeliest tokens recorded with each token; None for no logprobs."""
     prompt_top_logprobs: int | None = None
     """The same for each token of a prompt."""
     ignore_eos: bool = False
@@ -173,7 +173,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     grammar: Grammar | None = None
     """The grammar of the answer, after any reasoning."""
     options: AnswerOptions | None = None
-    """How a chat's answer is to be read."""
+    """Options for reading a chat's answer."""
 
     @property
     def prompt(self) -> Prompt:

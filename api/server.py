@@ -93,7 +93,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where the server answers."""
+        """URL of the server."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 

@@ -45,7 +45,7 @@ class Services:
     cache_statistics: Callable[[], CacheStatistics] = _no_cache
     """Counts of the tokenizer cache."""
     ping_seconds: float = PING_SECONDS
-    """How long a stream may be silent before it sends a comment."""
+    """Seconds that a stream may be silent before it sends a comment."""
 
     served: ServedModels = field(default_factory=ServedModels)
     requests: RequestLog = field(default_factory=RequestLog)

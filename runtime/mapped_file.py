@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from runtime.checksums import Checksums
 
 MAX_LOOKS = 5
-"""How often to read a file again that is written to while it is read."""
+"""Number of attempts to read a file that is written to meanwhile."""
 
 
 class FileState(NamedTuple):
-    """What the system reports of a file; a write changes this before the content."""
+    """A file's size and times from the system; a write changes them before the content."""
 
     device: int
     inode: int

@@ -20,7 +20,7 @@ MAX_KNOWN = 256
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What a file in one state contains. Immutable; can be sent to another process."""
+    """The content of a file in one state. Immutable; can be sent to another process."""
 
     state: FileState
     sha256: str
@@ -43,7 +43,7 @@ class SourceFile:
     def __init__(self, path: Path) -> None:
         """Look at the file, without opening it. Raises OSError."""
         self.path = path.resolve()
-        """Where the file itself is: a link of a model cache leads to a blob of another name."""
+        """Path of the file itself: a link of a model cache leads to a blob of another name."""
         self.state = FileState.at(self.path)
 
     @cached_property
@@ -90,7 +90,7 @@ class Source:
 
     @property
     def file_path(self) -> Path:
-        """Where the file, or the first piece, itself is."""
+        """Path of the file itself, or of the first piece."""
         return self.files[0].path
 
     @property

@@ -32,7 +32,7 @@ class Finding:
     file: Path
     condition: Condition
     details: str = ""
-    """What is wrong, in a few words."""
+    """The problem, in a few words."""
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:

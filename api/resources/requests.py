@@ -15,7 +15,7 @@ from runtime.errors import InvalidRequest
 from runtime.finite_json import finite_json
 
 CANCEL_SECONDS = 1.0
-"""How long an answer may wait for a cancelled request to end: a usual step takes less."""
+"""Seconds that an answer may wait for a cancelled request to end: a usual step takes less."""
 INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 

@@ -42,7 +42,7 @@ class TokenResource(ABC):
     """A POST that the tokenizer answers. It takes a slot, since its work may be as long."""
 
     body_type: type[msgspec.Struct] | None = None
-    """What its body is, where that is not the body of a completion."""
+    """Type of its body, if that is not a completion's."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

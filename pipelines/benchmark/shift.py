@@ -32,11 +32,11 @@ class Shift(msgspec.Struct, frozen=True):
     before: float
     """The middle of the nights before."""
     size: Interval
-    """How much higher the newest nights are; the interval is of their own noise."""
+    """The difference of the newest nights to those before; the interval is of their own noise."""
     allowed: float
     """Allowed shift: the figure's own limit, or that of chance, whichever is larger."""
     nights: int
-    """How many nights are the newest."""
+    """Number of the newest nights."""
 
     @property
     def is_worse(self) -> bool:

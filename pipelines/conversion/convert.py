@@ -96,14 +96,14 @@ def _weights(source: Source, contents: Sequence[Content], stored_as: StoredAs) -
 
 
 def graph_of(spec: ModelSpec, file: GGUFFile) -> onnx.ModelProto:
-    """The graph as it is run: built, then fused."""
+    """Return the graph as it is run: built, then fused."""
     model = build(spec, file)
     fuse(model)
     return model
 
 
 def pooled(spec: ModelSpec) -> Pooled | None:
-    """What a model gives that pools."""
+    """Return how the model pools rows into vectors; None if it gives logits."""
     if (pooling := spec.pooling) is None:
         return None
     return Pooled(
@@ -115,7 +115,7 @@ def pooled(spec: ModelSpec) -> Pooled | None:
 
 
 def block_formats(file: GGUFFile) -> dict[str, int]:
-    """Bytes of weights in each block format, the largest first."""
+    """Return the bytes of weights in each block format, the largest first."""
     sizes: Counter[str] = Counter()
     for info in file.tensors.values():
         sizes[info.format] += info.size
@@ -123,7 +123,7 @@ def block_formats(file: GGUFFile) -> dict[str, int]:
 
 
 def now() -> str:
-    """This moment as a manifest has it: ISO 8601, UTC."""
+    """Return the current time as a manifest has it: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -23,7 +23,7 @@ AGAIN = "get all pieces again, from one place"
 
 @dataclass(frozen=True, slots=True)
 class PieceName:
-    """What a piece's name says. Immutable."""
+    """The parts of a piece's name. Immutable."""
 
     stem: str
     """The model's name: what all its pieces share."""

@@ -81,7 +81,7 @@ class TensorInfo:
     size: int
     """Bytes."""
     piece: int = 0
-    """Which of the model's files it is in, from 0."""
+    """Index of the model's file that it is in, from 0."""
 
     @property
     def rows(self) -> int:

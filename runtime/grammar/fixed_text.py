@@ -108,7 +108,7 @@ def expect_short_text(length: int, field: str) -> None:
 
 
 def _class_end(pattern: str, at: int) -> int:
-    """Where a class of characters ends, with the classes inside it."""
+    """Return where a class of characters ends, with the classes inside it."""
     depth = 0
     while at < len(pattern):
         letter = pattern[at]

@@ -1,4 +1,4 @@
-"""How far the answer of one request has come in its grammar, and what may follow."""
+"""The state of a request's answer in its grammar, and the tokens that may follow."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Matcher:
     """The state of one request's grammar. Owned by one thread at a time."""
 
     def __init__(self, state: LLMatcher, vocabulary_size: int) -> None:
-        """Take llguidance's matcher for a vocabulary of so many tokens."""
+        """Own llguidance's matcher for a vocabulary of this many tokens."""
         self._state = state
         self._vocabulary_size = vocabulary_size
 
@@ -40,7 +40,7 @@ class Matcher:
             raise GrammarFailed("a token does not follow the grammar")
 
     def allowed_of(self, tokens: Sequence[int]) -> int:
-        """How many of these tokens, from the first on, the grammar allows to follow."""
+        """Return how many of these tokens, from the first on, the grammar allows."""
         return self._state.validate_tokens(list(tokens))
 
     def forced(self) -> tuple[int, ...]:
@@ -51,7 +51,7 @@ class Matcher:
         return tuple(self._state.compute_ff_tokens())
 
     def masks(self, guesses: Sequence[int] = ()) -> NDArray[np.bool_]:
-        """Which tokens may follow now, and after each of some guesses [1 + guesses, vocabulary].
+        """Return which tokens may follow, now and after each guess [1 + guesses, vocabulary].
 
         The state stays what it was. Raises GrammarFailed where the grammar takes too much work.
         """

@@ -61,7 +61,7 @@ PATTERNS: Mapping[str, str] = {
     "time": f"^{_TIME}$",
     "date-time": f"^(?:{_DATE})[Tt]{_TIME}$",
 }
-"""What stands for formats (RFC 3339) of which the compiler allows more: days that no month has."""
+"""Patterns of formats (RFC 3339) for which the compiler allows too much: days no month has."""
 
 SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
 LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")

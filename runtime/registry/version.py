@@ -67,7 +67,7 @@ class BrokenVersion:
     version: int
     folder: Path
     error: BrokenModel
-    """What is wrong and what to do about it."""
+    """The problem and what to do about it."""
     manifest: Manifest | None
     """None if the manifest itself cannot be read."""
 

@@ -1,4 +1,4 @@
-"""How a request picks its tokens: each field's type and range once, for every route and command."""
+"""The sampling parameters of a request: type and range of each, for all routes and commands."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -49,7 +49,7 @@ CHANGE_LOGITS = SAMPLERS[:2]
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """How a request picks its tokens. Immutable.
+    """The sampling parameters of a request. Immutable.
 
     Raises InvalidRequest naming the field that is out of range.
     """
@@ -83,7 +83,7 @@ class SamplingParameters:
     top_n_sigma: float = 0.0
     """Standard deviations below the largest logit within which tokens are kept; from 0 down off."""
     xtc_probability: float = 0.0
-    """How often the likely tokens but the last of them are left out."""
+    """Probability that all likely tokens but the last are dropped."""
     xtc_threshold: float = 0.1
     """The probability from which on a token counts as likely for that."""
     dry_multiplier: float = 0.0

@@ -1,4 +1,4 @@
-"""How byte-level BPE splits text into words before it merges: one row per name in a GGUF.
+"""Splits text into words before byte-level BPE merges: one row per name in a GGUF.
 
 The names are the values of `tokenizer.ggml.pre`: all that llama.cpp knows, except those of
 tokenizers that are no byte-pair encoders. The expressions are those of the models'

@@ -16,7 +16,7 @@ from runtime.tokenizer.splits import SPLIT_RULES, SplitRule
 BYTE_PAIR, GEMMA_4, SENTENCEPIECE, WORDPIECE, UNIGRAM = "gpt2", "gemma4", "llama", "bert", "t5"
 """Values of `tokenizer.ggml.model`."""
 SPACE = "▁"
-"""How SentencePiece writes a space inside a token."""
+"""The character that SentencePiece writes for a space inside a token."""
 FORMAT_VERSION = b"3"
 """Part of every digest: a new way to read a vocabulary must not use an old cache file."""
 NAMED_TEMPLATE = "tokenizer.chat_template."

@@ -36,7 +36,7 @@ def expect_model(file: GGUFFile) -> None:
 
 
 def _kind(file: GGUFFile) -> str | None:
-    """Which of ADVICE a file is; None for a model."""
+    """Return which key of ADVICE a file is; None for a model."""
     stated = {file.metadata.get("general.type"), file.metadata.get("general.architecture")}
     if stated & {"mmproj", "clip"}:
         return "mmproj"

@@ -91,7 +91,7 @@ def rotaries(
 
 
 def _rotated_layers(keys: Keys, architecture: Architecture, layers: int) -> list[bool]:
-    """Which layers are rotated, as the file or the family says."""
+    """Return whether each layer is rotated, as the file or the family states."""
     key = "attention.rope_pattern"
     if architecture.rotary_pattern and keys.value(key) is not None:
         return [bool(each) for each in keys.counts(key, None, layers)]
@@ -107,7 +107,7 @@ def _dimensions(
     windows: Sequence[int],
     slides: bool,
 ) -> int:
-    """How many values of a head are rotated in layers that slide, or do not."""
+    """Return how many values of a head are rotated, in sliding or in global layers."""
     dimensions = keys.count(key, default)
     widths = [each.width for each, window in zip(heads, windows, strict=True) if window]
     if not slides or not widths:

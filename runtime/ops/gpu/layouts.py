@@ -124,7 +124,7 @@ LAYOUTS = {layout.name: layout for layout in _LAYOUTS}
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """How a GGML format uses its layout. Immutable.
+    """The use of a layout by a GGML format. Immutable.
 
     table: 16 int8 values of the codes if the layout has a table; such a format has no zero.
     """
