@@ -2,7 +2,7 @@
 
 import falcon
 
-from api import errors
+from api import error_handlers
 from api.middleware import AccessLog, CrossOrigin
 from api.resources.chat import ChatCompletionsResource
 from api.resources.completions import CompletionsResource
@@ -24,13 +24,13 @@ from api.resources.traces import TracesResource
 from api.services import Services
 
 
-def create_app(services: Services) -> errors.Application:
+def create_app(services: Services) -> error_handlers.Application:
     """The WSGI application over the given services. Reads nothing else and starts nothing."""
-    app: errors.Application = falcon.App(media_type=falcon.MEDIA_JSON)
+    app: error_handlers.Application = falcon.App(media_type=falcon.MEDIA_JSON)
     app.req_options.strip_url_path_trailing_slash = True
     app.add_middleware(CrossOrigin())
     app.add_middleware(AccessLog())
-    errors.install(app)
+    error_handlers.install(app)
     app.add_route("/generate", GenerateResource(services))
     app.add_route("/generate/stream", GenerateStreamResource(services))
     app.add_route("/requests", RequestsResource(services))

@@ -1,26 +1,11 @@
-"""From exceptions to the documented error body: `{"error": "...", "status": "error"}`.
+"""The errors of requests: their codes, and the HTTP status that each is reported with."""
 
-Paths under /v1 have OpenAI's instead: `{"error": {"message", "type", "param", "code"}}`.
-"""
+from typing import NamedTuple
 
-import logging
-from typing import Any, NamedTuple
-
-import falcon
-import msgspec
-
-from runtime.errors import InvalidRequest, RocmForgeError
-from runtime.finite_json import finite_json
+from runtime.errors import RocmForgeError
 
 RETRY_AFTER_SECONDS = 1
-OPENAI_NAMES = ("v1", "chat", "completions", "responses", "embeddings")
-"""Path prefixes that clients of OpenAI's API use, also with a wrong base URL."""
-OPENAI_ROUTES = "/v1/chat/completions, /v1/completions and /v1/models"
 INTERNAL_ERROR = "the server failed to answer this request; its log says why"
-
-log = logging.getLogger("rocmforge.api")
-
-Application = falcon.App[falcon.Request, falcon.Response]
 
 
 class RequestNotFound(RocmForgeError):
@@ -100,98 +85,6 @@ def answer_of(code: str) -> Answer:
     return ANSWERS.get(code, ANSWERS["internal_error"])
 
 
-class OpenAIError(msgspec.Struct, frozen=True):
-    """An error as OpenAI's clients read it."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-    @classmethod
-    def of(cls, code: str, message: str, field: str | None = None) -> "OpenAIError":
-        """The error of a code; `field` is the one at fault."""
-        answer = answer_of(code)
-        param = answer.openai_param if field is None else field
-        return cls(message, answer.openai_type, param, answer.openai_code)
-
-
-class OpenAIErrorBody(msgspec.Struct, frozen=True):
-    """An answer, or an event of a stream, that is an error."""
-
-    error: OpenAIError
-
-
-def error_body(path: str, code: str, message: str, field: str | None = None) -> bytes:
-    """The JSON of an error, in the form that the path's clients know."""
-    if (path + "/").startswith("/v1/"):
-        return finite_json(OpenAIErrorBody(OpenAIError.of(code, message, field)))
-    return finite_json({"error": message, "status": "error"})
-
-
-def answer_error(
-    request: falcon.Request,
-    response: falcon.Response,
-    code: str,
-    message: str,
-    field: str | None = None,
-) -> None:
-    """Make the response an error; a 503 says when to try again."""
-    response.status = answer_of(code).status
-    response.content_type = falcon.MEDIA_JSON
-    response.data = error_body(request.path, code, message, field)
-    if response.status_code == 503:
-        response.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
-
-
-def on_known_error(
-    request: falcon.Request,
-    response: falcon.Response,
-    error: RocmForgeError,
-    parameters: dict[str, Any],
-) -> None:
-    """Answer an error that a user can cause or fix with its own sentence."""
-    field = error.field if isinstance(error, InvalidRequest) else None
-    answer_error(request, response, error.code, str(error), field)
-
-
-def on_http_error(
-    request: falcon.Request,
-    response: falcon.Response,
-    error: falcon.HTTPError,
-    parameters: dict[str, Any],
-) -> None:
-    """Answer errors of Falcon itself: unknown paths, wrong methods."""
-    if isinstance(error, falcon.HTTPNotFound):
-        message = f"there is nothing at {request.path}"
-        if any(name in request.path.split("/") for name in OPENAI_NAMES):
-            message += f"; of OpenAI's API there are {OPENAI_ROUTES}"
-    elif isinstance(error, falcon.HTTPMethodNotAllowed):
-        message = f"{request.path} does not answer {request.method}"
-    else:
-        message = error.description or error.title
-    response.set_headers(error.headers or {})
-    answer_error(request, response, code_of_status(error.status_code), message)
-
-
 def code_of_status(status: int) -> str:
     """The code of an error that has a status only."""
     return CODE_OF_STATUS.get(status, "invalid_request" if status < 500 else "internal_error")
-
-
-def on_unknown_error(
-    request: falcon.Request,
-    response: falcon.Response,
-    error: Exception,
-    parameters: dict[str, Any],
-) -> None:
-    """Answer a bug with a general message, and log the exception."""
-    log.error("unhandled error at %s %s", request.method, request.path, exc_info=error)
-    answer_error(request, response, "internal_error", INTERNAL_ERROR)
-
-
-def install(app: Application) -> None:
-    """Register the handlers, the most general first."""
-    app.add_error_handler(Exception, on_unknown_error)
-    app.add_error_handler(falcon.HTTPError, on_http_error)
-    app.add_error_handler(RocmForgeError, on_known_error)

@@ -14,7 +14,8 @@ from api import sse
 from api.active_request import ActiveRequest
 from api.answer_text import AnswerText
 from api.completions import OpenAIRequest, TokenDetails, Usage
-from api.errors import INTERNAL_ERROR, GenerationFailed, OpenAIError, OpenAIErrorBody
+from api.error_bodies import OpenAIError, OpenAIErrorBody
+from api.errors import INTERNAL_ERROR, GenerationFailed
 from api.generation_state import text_decoder
 from api.logprobs import LogprobShapes
 from runtime.finite_json import finite_json

@@ -12,7 +12,8 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
 
 from api.client import WATCH_CLIENT
-from api.errors import INTERNAL_ERROR, RETRY_AFTER_SECONDS, answer_of, error_body
+from api.error_bodies import error_body
+from api.errors import INTERNAL_ERROR, RETRY_AFTER_SECONDS, answer_of
 from api.request_body import LET_GO_OF_BODY
 from api.waitress_parser import Limits, Refusal, RequestParser
 

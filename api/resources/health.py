@@ -4,7 +4,7 @@ from typing import Any
 
 import falcon
 
-from api.errors import answer_error
+from api.error_handlers import answer_error
 from api.resources.readable import Readable
 from api.served_models import GpuMemory, ModelStatus, ServedModel
 from api.services import VERSION, Services

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.errors import ANSWERS, OpenAIError, answer_of, code_of_status
+from api.error_bodies import OpenAIError
+from api.errors import ANSWERS, answer_of, code_of_status
 from runtime.errors import ContextLengthExceeded, InvalidRequest, RocmForgeError
 from tests.api.conftest import Serve
 

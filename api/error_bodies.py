@@ -1,0 +1,94 @@
+"""The bodies of errors, in the form that the clients of each path know.
+
+Documented routes have `{"error": "...", "status": "error"}`; sources of the others: OpenAI's guide to
+error codes, Anthropic's page on errors, docs/api.md of Ollama.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from api.errors import answer_of
+from runtime.finite_json import finite_json
+
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    503: "overloaded_error",
+}
+"""Anthropic's `type` of an error by its status; of others it depends on whose fault it is."""
+
+
+class OpenAIError(msgspec.Struct, frozen=True):
+    """An error as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+    @classmethod
+    def of(cls, code: str, message: str, field: str | None = None) -> "OpenAIError":
+        """The error of a code; `field` is the one at fault."""
+        answer = answer_of(code)
+        param = answer.openai_param if field is None else field
+        return cls(message, answer.openai_type, param, answer.openai_code)
+
+
+class OpenAIErrorBody(msgspec.Struct, frozen=True):
+    """An answer, or an event of a stream, that is an error."""
+
+    error: OpenAIError
+
+
+class AnthropicError(msgspec.Struct, frozen=True):
+    """An error as Anthropic's clients read it."""
+
+    type: str
+    message: str
+
+    @classmethod
+    def of(cls, code: str, message: str) -> "AnthropicError":
+        """The error of a code."""
+        status = answer_of(code).status
+        other = "invalid_request_error" if status < 500 else "api_error"
+        return cls(ANTHROPIC_TYPES.get(status, other), message)
+
+
+class AnthropicErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer, or an event of a stream, that is an error."""
+
+    type: str = "error"
+    error: AnthropicError
+
+
+def _openai(code: str, message: str, field: str | None) -> object:
+    return OpenAIErrorBody(OpenAIError.of(code, message, field))
+
+
+def _anthropic(code: str, message: str, field: str | None) -> object:
+    return AnthropicErrorBody(error=AnthropicError.of(code, message))
+
+
+def _ollama(code: str, message: str, field: str | None) -> object:
+    return {"error": message}
+
+
+def _documented(code: str, message: str, field: str | None) -> object:
+    return {"error": message, "status": "error"}
+
+
+BODIES: tuple[tuple[str, Callable[[str, str, str | None], object]], ...] = (
+    ("/v1/messages/", _anthropic),
+    ("/v1/", _openai),
+    ("/api/", _ollama),
+    ("/", _documented),
+)
+"""The form of errors below each path, the deepest first."""
+
+
+def error_body(path: str, code: str, message: str, field: str | None = None) -> bytes:
+    """Return the JSON of an error, in the form that the path's clients know."""
+    form = next((form for prefix, form in BODIES if (path + "/").startswith(prefix)), _documented)
+    return finite_json(form(code, message, field))
