@@ -26,6 +26,11 @@ class AnswerText:
         return self._decoder.stopped
 
     @property
+    def found_stop(self) -> str | None:
+        """The stop string that was found."""
+        return self._decoder.found_stop
+
+    @property
     def finish_reason(self) -> FinishReason | None:
         """Why the text ends: at its stop, whatever ended the generation."""
         return FinishReason.STOP if self.stopped else self._generation.finish_reason

@@ -3,6 +3,8 @@
 import falcon
 
 from api import error_handlers
+from api.dialects.anthropic.resources import CountTokensResource, MessagesResource
+from api.dialects.ollama import resources as ollama
 from api.middleware import AccessLog, CrossOrigin
 from api.resources.chat import ChatCompletionsResource
 from api.resources.completions import CompletionsResource
@@ -43,6 +45,15 @@ def create_app(services: Services) -> error_handlers.Application:
     app.add_route("/traces", TracesResource(services))
     app.add_route("/v1/completions", CompletionsResource(services))
     app.add_route("/v1/chat/completions", ChatCompletionsResource(services))
+    app.add_route("/v1/messages", MessagesResource(services))
+    app.add_route("/v1/messages/count_tokens", CountTokensResource(services))
+    app.add_route("/api/chat", ollama.ChatResource(services))
+    app.add_route("/api/generate", ollama.GenerateResource(services))
+    app.add_route("/api/tags", ollama.TagsResource(services))
+    app.add_route("/api/ps", ollama.RunningResource(services))
+    app.add_route("/api/show", ollama.ShowResource(services))
+    app.add_route("/api/pull", ollama.PullResource(services))
+    app.add_route("/api/version", ollama.VersionResource())
     app.add_route("/v1/completions/render", RenderCompletionResource(services))
     app.add_route("/v1/chat/completions/render", RenderChatResource(services))
     app.add_route("/tokenize", TokenizeResource(services))

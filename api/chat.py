@@ -10,6 +10,7 @@ from typing import Any, Self
 import msgspec
 
 from api.completions import WHOLE_CONTEXT, OpenAIRequest, Usage
+from api.known_fields import unknown_fields
 from api.reasoning import ReasoningBody
 from api.request_body import decode
 from api.schemas import Conversation, Number, one_of
@@ -93,10 +94,15 @@ class ChatRequest(OpenAIRequest, frozen=True):
     def parse(cls, body: bytes) -> Self:
         """Read a request body. Raises InvalidRequest naming the field that does not fit."""
         given = decode(body, ChatBody)
+        return cls.of_body(given, unknown_fields(body, given.__struct_fields__))
+
+    @classmethod
+    def of_body(cls, given: ChatBody, unknown: tuple[str, ...]) -> Self:
+        """Check a body, of which `unknown` fields were ignored. Raises InvalidRequest likewise."""
         tools = ToolUse.of(given.tools, given.tool_choice, given.parallel_tool_calls)
         options = given.options(tools)
         conversation = given.conversation(tools)
-        made = cls.of(given, body, (conversation,), given.limit(WHOLE_CONTEXT))
+        made = cls.of(given, unknown, (conversation,), given.limit(WHOLE_CONTEXT))
         generate = msgspec.structs.replace(made.generate, options=options)
         return msgspec.structs.replace(made, generate=generate)
 

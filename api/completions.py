@@ -155,17 +155,19 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
     def of(
         cls,
         given: OpenAIBody,
-        body: bytes,
+        unknown: tuple[str, ...],
         prompts: tuple[Prompt, ...],
         max_tokens: int,
         *,
         parse_special: bool = True,
     ) -> Self:
-        """The request of a body. Raises InvalidRequest naming the field that does not fit."""
+        """The request of a body, of which `unknown` fields were ignored.
+
+        Raises InvalidRequest naming the field that does not fit.
+        """
         given.check()
         shown = given.shown()
         n, made = given.choices()
-        unknown = unknown_fields(body, given.__struct_fields__)
         seed, top_k = given.seed, given.top_k
         given = msgspec.structs.replace(
             given,
@@ -203,7 +205,7 @@ class CompletionRequest(OpenAIRequest, frozen=True):
         given = decode(body, CompletionBody)
         made = cls.of(
             given,
-            body,
+            unknown_fields(body, given.__struct_fields__),
             _prompts(given.prompt),
             given.limit(DEFAULT_MAX_TOKENS),
             parse_special=given.parse_special is not False,

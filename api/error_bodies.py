@@ -1,7 +1,7 @@
 """The bodies of errors, in the form that the clients of each path know.
 
-Documented routes have `{"error": "...", "status": "error"}`; sources of the others: OpenAI's guide to
-error codes, Anthropic's page on errors, docs/api.md of Ollama.
+Documented routes have `{"error": "...", "status": "error"}`. Sources of the others: OpenAI's guide
+to error codes, Anthropic's page on errors, docs/api.md of Ollama.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Answers a request that failed: from an exception to the error body that its path's clients know."""
+"""Answers a request that failed: exceptions become the error bodies that clients know."""
 
 import logging
 from typing import Any

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn, TypeAlias
 
-from api.errors import Application
+from api.error_handlers import Application
 from api.served_models import ServedModel
 from api.server import LOOK_SECONDS, Server
 from api.services import Services

@@ -15,6 +15,7 @@ from runtime.background import start_once
 from runtime.engine import Engine
 from runtime.errors import EngineUnavailable
 from runtime.grammar import GrammarCompiler
+from runtime.manifest import Manifest
 from runtime.sampling import BreakerTable
 from runtime.statistics import EngineStatistics
 from runtime.tokenizer import Tokenizer
@@ -62,6 +63,8 @@ class ServedModel:
     """Its published version, if it has one."""
     chat_template: str | None = None
     """Chat template that replaces those of its file."""
+    manifest: Manifest | None = None
+    """Description of its prepared folder."""
 
     def __post_init__(self) -> None:
         """Create what depends on the tokenizer."""

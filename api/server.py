@@ -12,7 +12,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
-from api.errors import Application
+from api.error_handlers import Application
 from api.slots import GenerationSlots, answered_at_once, reserved_threads
 from api.waitress_bodies import BodyMemory
 from api.waitress_channel import Channel

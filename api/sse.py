@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import falcon
 import msgspec
@@ -32,12 +32,22 @@ class TokenEvent(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None
 
 
-def event_bytes(event: msgspec.Struct) -> bytes:
+def event_bytes(event: msgspec.Struct | dict[str, Any]) -> bytes:
     r"""Return the event as one `data:` line. JSON escapes newlines, here also non-ASCII text."""
-    encoded = finite_json(event)
-    if not encoded.isascii():
-        encoded = json.dumps(msgspec.json.decode(encoded), separators=(",", ":")).encode()
-    return b"data: " + encoded + b"\n\n"
+    return b"data: " + ascii_json(event) + b"\n\n"
+
+
+def named_event(name: str, event: msgspec.Struct | dict[str, Any]) -> bytes:
+    """Return the event with an `event:` line before it."""
+    return b"event: " + name.encode() + b"\n" + event_bytes(event)
+
+
+def ascii_json(value: msgspec.Struct | dict[str, Any]) -> bytes:
+    """Return JSON that no cut of its bytes splits a character of."""
+    encoded = finite_json(value)
+    if encoded.isascii():
+        return encoded
+    return json.dumps(msgspec.json.decode(encoded), separators=(",", ":")).encode()
 
 
 class TokenEvents:
@@ -95,11 +105,13 @@ class EventStream:
         write: EventWriter,
         *,
         ping_seconds: float,
+        ping: bytes | None = PING,
         on_close: Callable[[], None],
     ) -> None:
         self._generations = generations
         self._write = write
         self._ping_seconds = ping_seconds
+        self._ping = ping
         self._on_close = on_close
         self._ended = False
         self._closed = False
@@ -112,7 +124,9 @@ class EventStream:
         while not (self._ended or self._closed):
             item = self._generations.next_output(self._ping_seconds)
             if item is None:
-                return PING
+                if self._ping is None:
+                    continue
+                return self._ping
             index, output = item
             try:
                 events = self._write(index, output)
@@ -140,13 +154,22 @@ def answer_stream(
     write: EventWriter,
     *,
     ping_seconds: float,
+    content_type: str = CONTENT_TYPE,
+    ping: bytes | None = PING,
 ) -> None:
-    """Make the response the stream of a request's events; the stream closes the request."""
+    """Make the response the stream of a request's events; the stream closes the request.
+
+    `ping`: what a silent stream sends; None for nothing.
+    """
     request.context.access.outlives_responder = True
-    response.content_type = CONTENT_TYPE
+    response.content_type = content_type
     response.set_header("Cache-Control", "no-cache")
     # Proxies such as nginx would otherwise collect the events.
     response.set_header("X-Accel-Buffering", "no")
     response.stream = EventStream(
-        active.generations, write, ping_seconds=ping_seconds, on_close=active.close
+        active.generations,
+        write,
+        ping_seconds=ping_seconds,
+        ping=ping,
+        on_close=active.close,
     )

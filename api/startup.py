@@ -73,6 +73,7 @@ def serve_model(
             version=version_number(folder),
             cpu_reason=session.device.reason,
             chat_template=template,
+            manifest=session.manifest,
         )
 
     def loaded() -> ServedModel:

@@ -45,6 +45,15 @@ class StreamDecoder:
         return self._matcher is not None and self._matcher.matched
 
     @property
+    def found_stop(self) -> str | None:
+        """The stop that was found, as given."""
+        if self._matcher is None or not self._matcher.matched:
+            return None
+        return next(
+            stop for stop in self.stops if tuple(self._symbols(stop)) == self._matcher.found
+        )
+
+    @property
     def whole(self) -> bool:
         """Whether the last character has all its bytes."""
         return not self._decoder.getstate()[0]

@@ -29,6 +29,8 @@ class StopMatcher:
         """Symbols that may begin a stop."""
         self.matched = False
         """Whether a stop was found; from then on no text passes."""
+        self.found: tuple[Symbol, ...] = ()
+        """The stop that was found."""
 
     def feed(self, symbols: Iterable[Symbol]) -> str:
         """Add symbols and return the text that is certainly before any stop."""
@@ -40,6 +42,7 @@ class StopMatcher:
             self._state = self._after(self._state, symbol)
             if length := self._found[self._state]:
                 self.matched = True
+                self.found = tuple(held[-length:])
                 del held[-length:]
                 return self._released(len(held))
         return self._released(len(held) - self._depth[self._state])

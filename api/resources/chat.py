@@ -64,9 +64,14 @@ class ChatReader(ChoiceReader):
 
     def take(self, output: TokenOutput) -> None:
         """Add an output of an answer that is not streamed."""
+        self.additions(output)
+
+    def additions(self, output: TokenOutput) -> list[Addition]:
+        """Add an output and return what it adds to the answer."""
         before = self.text.token_count
-        self._add(self.text.add(output), ended=output.finish_reason is not None)
+        added = self._add(self.text.add(output), ended=output.finish_reason is not None)
         self._logprobs += self.added_logprobs(before)
+        return added
 
     def whole(self) -> ChatChoice:
         """Return the whole answer."""
@@ -81,7 +86,7 @@ class ChatReader(ChoiceReader):
             index=self.index,
             message=message,
             logprobs=self._taken_logprobs(),
-            finish_reason=self._reason,
+            finish_reason=self.reason,
         )
 
     def chunks(self, output: TokenOutput) -> Iterator[ChunkChoice]:
@@ -98,7 +103,7 @@ class ChatReader(ChoiceReader):
         for added in self._add(text, ended=ended):
             yield self._choice(_delta(added), None)
         if ended:
-            yield self._choice(Delta(), self._reason)
+            yield self._choice(Delta(), self.reason)
 
     def _add(self, text: str, *, ended: bool) -> list[Addition]:
         was_complete = self.answer.complete
@@ -108,7 +113,8 @@ class ChatReader(ChoiceReader):
         return added
 
     @property
-    def _reason(self) -> str | None:
+    def reason(self) -> str | None:
+        """Why the answer ends, in OpenAI's words."""
         reason = self.finish_reason
         called = self.answer.calls and not self.answer.named
         return TOOL_CALLS if called and reason == FinishReason.STOP else reason

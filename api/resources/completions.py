@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import falcon
 import msgspec
@@ -22,6 +22,15 @@ from api.request_body import read_json_body
 from api.services import Services
 from runtime.generation import FinishReason, TokenOutput
 from runtime.sampling import TokenLogprobs
+
+
+class ResponseWriter(Protocol):
+    """Writes the answer of a request."""
+
+    def respond(
+        self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float
+    ) -> None:
+        """Make the response the whole answer or its stream; either closes the request."""
 
 
 class OpenAIResource(ABC):
@@ -47,7 +56,7 @@ class OpenAIResource(ABC):
     @abstractmethod
     def _writer(
         self, active: ActiveRequest, wanted: OpenAIRequest, request_id: str
-    ) -> OpenAIWriter[Any]:
+    ) -> ResponseWriter:
         """Return the writer of the answer."""
 
 

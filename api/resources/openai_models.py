@@ -1,5 +1,7 @@
 """GET /v1/models and GET /v1/models/{name} of OpenAI's API."""
 
+from datetime import UTC, datetime
+
 import falcon
 import msgspec
 
@@ -20,11 +22,15 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
-    """A model, as GET /v1/models lists it."""
+    """A model as GET /v1/models lists it: OpenAI's fields, and Anthropic's beside them."""
 
     id: str
     object: str = "model"
+    type: str = "model"
+    display_name: str
     created: int
+    created_at: str
+    """The same moment, as RFC 3339."""
     owned_by: str = "rocmforge"
     max_model_len: int
     """Maximum tokens of a request, prompt and answer together; vLLM's name."""
@@ -36,6 +42,9 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
     object: str = "list"
     data: tuple[ModelObject, ...]
+    has_more: bool = False
+    first_id: str | None
+    last_id: str | None
 
 
 class OpenAIModelsResource(Readable):
@@ -48,7 +57,8 @@ class OpenAIModelsResource(Readable):
         """List it."""
         model = self._services.served.model
         listed = () if model is None else (_describe(model),)
-        resp.data = finite_json(ModelList(data=listed))
+        first = listed[0].id if listed else None
+        resp.data = finite_json(ModelList(data=listed, first_id=first, last_id=first))
 
 
 class OpenAIModelResource(Readable):
@@ -68,7 +78,9 @@ def _describe(model: ServedModel) -> ModelObject:
     engine = model.engine
     return ModelObject(
         id=model.name,
+        display_name=model.name,
         created=model.loaded_at,
+        created_at=datetime.fromtimestamp(model.loaded_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         max_model_len=engine.limits.context_length,
         meta=ModelFigures(
             n_ctx=engine.limits.context_length,

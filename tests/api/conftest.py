@@ -1,6 +1,7 @@
 """Servers of the tiny model."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from runtime.engine import Engine
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
+from tests.api.saying import END, TEMPLATE, Says, saying
 from tests.api.serving import Serving
 from tests.held_session import HeldSession
 
@@ -62,3 +64,18 @@ def serve(prepared: Path, tokenizer: Tokenizer, settings: Settings) -> Iterator[
 def serving(serve: Serve) -> Serving:
     """One server with the defaults of these tests; its model never ends of its own accord."""
     return serve()
+
+
+@pytest.fixture
+def says(serve: Serve) -> Says:
+    """Servers whose model answers with a text, and then ends."""
+
+    def start(text: str, template: str = TEMPLATE) -> Serving:
+        serving = serve(end_of_generation=frozenset({END}))
+        model = replace(serving.model, chat_template=template)
+        serving.services.served.load(lambda: model)
+        tokens = serving.model.tokenizer.encode(text, add_special=False)
+        serving.session.fault = saying([*tokens, END])
+        return serving
+
+    return start

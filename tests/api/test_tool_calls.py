@@ -1,30 +1,19 @@
 """Chats with tools and reasoning over HTTP: a real engine whose tokens a test has written."""
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import openai
 import pytest
 
-from runtime.sampling.logits import Logits, StepLogits
-from runtime.step import StepInputs
-from tests.api.conftest import Serve
+from tests.api.saying import TEMPLATE, Says, saying
 from tests.api.serving import SECONDS, Serving
 
-TEMPLATE = (
-    "{#<tool_call>#}{% if tools %}T{% endif %}{{ messages[-1].content }}"
-    "{% if open is defined %}<think>{% endif %}"
-)
-"""Short, and of the Hermes format."""
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOLS: Any = [{"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}]
 NAMED: Any = {"type": "function", "function": {"name": "weather"}}
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
-END = 2
 
 
 def tool(city: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -34,39 +23,6 @@ def tool(city: dict[str, Any], **more: Any) -> dict[str, Any]:
         "type": "function",
         "function": {"name": "weather", "parameters": parameters, **more},
     }
-
-
-def saying(tokens: list[int]) -> Callable[[StepInputs, Callable[[StepInputs], Logits]], Logits]:
-    """Steps whose likeliest tokens are these, for the one request there is."""
-    first: list[int] = []
-
-    def step(inputs: StepInputs, compute: Callable[[StepInputs], Logits]) -> Logits:
-        logits = compute(inputs)
-        assert isinstance(logits, StepLogits)
-        values = np.zeros_like(logits.values)
-        for row, token in enumerate(inputs.logit_rows):
-            place = int(inputs.positions[token])
-            first[:] = first or [place]
-            said = place - first[0]
-            values[row, tokens[said] if said < len(tokens) else END] = 1
-        return StepLogits(values)
-
-    return step
-
-
-@pytest.fixture
-def says(serve: Serve) -> Callable[..., Serving]:
-    """Servers whose model answers with a text, and then ends."""
-
-    def start(text: str, template: str = TEMPLATE) -> Serving:
-        serving = serve(end_of_generation=frozenset({END}))
-        model = replace(serving.model, chat_template=template)
-        serving.services.served.load(lambda: model)
-        tokens = serving.model.tokenizer.encode(text, add_special=False)
-        serving.session.fault = saying([*tokens, END])
-        return serving
-
-    return start
 
 
 def chat(serving: Serving, **fields: Any) -> dict[str, Any]:
@@ -81,7 +37,7 @@ def client(serving: Serving) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{serving.url}/v1", api_key="none", timeout=SECONDS)
 
 
-def test_a_call_is_given_as_openai_has_it(says: Callable[..., Serving]) -> None:
+def test_a_call_is_given_as_openai_has_it(says: Says) -> None:
     choice = chat(says(f"I look.\n{CALL}"), tools=TOOLS)["choices"][0]
     (call,) = choice["message"].pop("tool_calls")
     assert choice["message"] == {"content": "I look.", "role": "assistant"}
@@ -91,12 +47,12 @@ def test_a_call_is_given_as_openai_has_it(says: Callable[..., Serving]) -> None:
     assert call["id"].startswith("call_")
 
 
-def test_an_answer_of_calls_alone_has_no_content(says: Callable[..., Serving]) -> None:
+def test_an_answer_of_calls_alone_has_no_content(says: Says) -> None:
     message = chat(says(CALL), tools=TOOLS)["choices"][0]["message"]
     assert message["content"] is None
 
 
-def test_openai_s_client_gets_calls_whole_and_streamed(says: Callable[..., Serving]) -> None:
+def test_openai_s_client_gets_calls_whole_and_streamed(says: Says) -> None:
     serving = says(f"<think>\nhm\n</think>\n\nI look.\n{CALL}\n{CALL}")
     made = client(serving).chat.completions
     whole = made.create(model="tiny", messages=MESSAGES, tools=TOOLS, temperature=0)
@@ -117,7 +73,7 @@ def test_openai_s_client_gets_calls_whole_and_streamed(says: Callable[..., Servi
     assert json.loads(call.function.arguments) == {"city": "Rome"}
 
 
-def test_a_stream_has_thoughts_text_and_calls_in_their_order(says: Callable[..., Serving]) -> None:
+def test_a_stream_has_thoughts_text_and_calls_in_their_order(says: Says) -> None:
     serving = says(f"<think>\nhm\n</think>\n\nI look.\n{CALL}")
     body = {"messages": MESSAGES, "temperature": 0, "tools": TOOLS, "stream": True}
     response = serving.post("/v1/chat/completions", json=body, stream=True)
@@ -137,7 +93,7 @@ def test_a_stream_has_thoughts_text_and_calls_in_their_order(says: Callable[...,
     assert choices[-1]["finish_reason"] == "tool_calls"
 
 
-def test_a_streamed_call_that_breaks_is_given_as_text_too(says: Callable[..., Serving]) -> None:
+def test_a_streamed_call_that_breaks_is_given_as_text_too(says: Says) -> None:
     broken = CALL.replace("}}", "}")
     serving = says(f"{broken}\n{CALL}")
     body = {"messages": MESSAGES, "temperature": 0, "tools": TOOLS, "stream": True}
@@ -150,7 +106,7 @@ def test_a_streamed_call_that_breaks_is_given_as_text_too(says: Callable[..., Se
     assert json.loads(whole) == {"city": "Rome"}
 
 
-def test_one_call_ends_the_answer_where_no_more_are_wanted(says: Callable[..., Serving]) -> None:
+def test_one_call_ends_the_answer_where_no_more_are_wanted(says: Says) -> None:
     serving = says(f"{CALL}\n{CALL}")
     choice = chat(serving, tools=TOOLS, parallel_tool_calls=False)["choices"][0]
     assert len(choice["message"]["tool_calls"]) == 1
@@ -161,20 +117,20 @@ def test_one_call_ends_the_answer_where_no_more_are_wanted(says: Callable[..., S
 
 
 @pytest.mark.parametrize("fields", [{}, {"tools": TOOLS, "tool_choice": "none"}, {"tools": []}])
-def test_without_tools_a_call_is_text(says: Callable[..., Serving], fields: dict[str, Any]) -> None:
+def test_without_tools_a_call_is_text(says: Says, fields: dict[str, Any]) -> None:
     choice = chat(says(CALL), **fields)["choices"][0]
     assert choice["message"] == {"content": CALL, "role": "assistant"}
     assert choice["finish_reason"] == "stop"
 
 
-def test_a_broken_call_is_text(says: Callable[..., Serving]) -> None:
+def test_a_broken_call_is_text(says: Says) -> None:
     broken = CALL.replace("}}", "}")
     choice = chat(says(broken), tools=TOOLS)["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == (broken, "stop")
 
 
 def test_reasoning_is_parted_counted_and_can_be_left_where_it_is(
-    says: Callable[..., Serving],
+    says: Says,
 ) -> None:
     text = "<think>\nhm\n</think>\n\nHi"
     serving = says(text)
@@ -192,7 +148,7 @@ def test_reasoning_is_parted_counted_and_can_be_left_where_it_is(
     assert message == {"content": "Hi", "role": "assistant"}
 
 
-def test_a_thought_that_the_prompt_begins_is_one(says: Callable[..., Serving]) -> None:
+def test_a_thought_that_the_prompt_begins_is_one(says: Says) -> None:
     serving = says("hm\n</think>\n\nHi")
     message = chat(serving, chat_template_kwargs={"open": True})["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == ("Hi", "hm")
@@ -200,7 +156,7 @@ def test_a_thought_that_the_prompt_begins_is_one(says: Callable[..., Serving]) -
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_forced_answer_ends_where_a_call_is_repeated(
-    says: Callable[..., Serving], stream: bool
+    says: Says, stream: bool
 ) -> None:
     oslo = CALL.replace("Rome", "Oslo")
     serving = says("\n".join([CALL, oslo, oslo, CALL]))
@@ -239,7 +195,7 @@ OTHER = {"type": "function", "function": {"name": "time"}}
     "template", [TEMPLATE, TEMPLATE.replace("<tool_call>", "[TOOL_CALLS]"), "{{ tools }}", "none"]
 )
 def test_a_forced_call_is_valid_whatever_the_model_would_say(
-    says: Callable[..., Serving], template: str, choice: Any, reason: str, stream: bool
+    says: Says, template: str, choice: Any, reason: str, stream: bool
 ) -> None:
     serving = says("Hello there, I will not call anything.", template)
     tools = [CITIES] if choice == "required" else [CITIES, OTHER]
@@ -264,7 +220,7 @@ def test_a_forced_call_is_valid_whatever_the_model_would_say(
     assert not whole.choices[0].message.content
 
 
-def test_a_thought_before_a_forced_call_is_the_model_s_own(says: Callable[..., Serving]) -> None:
+def test_a_thought_before_a_forced_call_is_the_model_s_own(says: Says) -> None:
     text = "<think>\nhm, <tool_call> {\n</think>\n\nI say no."
     serving = says(text, TEMPLATE.replace("{#", "{#</think>"))
     message = chat(serving, tools=[CITIES], tool_choice="required")["choices"][0]["message"]
@@ -273,7 +229,7 @@ def test_a_thought_before_a_forced_call_is_the_model_s_own(says: Callable[..., S
     assert message["content"] is None
 
 
-def test_a_strict_tool_s_calls_are_valid_and_text_stays_free(says: Callable[..., Serving]) -> None:
+def test_a_strict_tool_s_calls_are_valid_and_text_stays_free(says: Says) -> None:
     strict = tool({"enum": ["Oslo"]}, strict=True)
     message = chat(says(f"I look.\n{CALL}"), tools=[strict])["choices"][0]["message"]
     assert message["content"] == "I look."
@@ -283,7 +239,7 @@ def test_a_strict_tool_s_calls_are_valid_and_text_stays_free(says: Callable[...,
 
 
 def test_a_form_allows_calls_beside_it_and_begins_behind_the_thought(
-    says: Callable[..., Serving],
+    says: Says,
 ) -> None:
     template = TEMPLATE.replace("{#", "{#</think>")
     thought = "<think>\nhm 7 {\n</think>\n\n"
@@ -306,9 +262,7 @@ def test_a_form_allows_calls_beside_it_and_begins_behind_the_thought(
         {"reasoning": {"max_tokens": 4}},
     ],
 )
-def test_a_thought_ends_when_its_budget_is_spent(
-    says: Callable[..., Serving], fields: dict[str, Any]
-) -> None:
+def test_a_thought_ends_when_its_budget_is_spent(says: Says, fields: dict[str, Any]) -> None:
     serving = says("<think>\n" + "é hm " * 30)
     answer = chat(serving, max_tokens=60, **fields)
     message = answer["choices"][0]["message"]
@@ -322,7 +276,7 @@ def test_a_thought_ends_when_its_budget_is_spent(
 
 
 def test_a_budget_of_no_tokens_ends_a_thought_that_the_prompt_began(
-    says: Callable[..., Serving],
+    says: Says,
 ) -> None:
     serving = says("hm " * 30)
     asked: Any = {"chat_template_kwargs": {"open": True}, "max_tokens": 40, "reasoning_budget": 0}

@@ -1,0 +1,106 @@
+"""The one answer of a chat, whole or as events, in whatever form a dialect gives it."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import falcon
+
+from api import sse
+from api.active_request import ActiveRequest
+from api.answer_options import AnswerOptions
+from api.chat_answer import Addition
+from api.completions import OpenAIRequest
+from api.errors import INTERNAL_ERROR, GenerationFailed
+from api.resources.chat import ChatReader
+from runtime.finite_json import finite_json
+from runtime.generation import TokenOutput
+
+
+class TurnWriter(ABC):
+    """Writes the answer of a request with one prompt and one choice. Owned by one thread."""
+
+    content_type = sse.CONTENT_TYPE
+    """Media type of a stream."""
+    ping: bytes | None = sse.PING
+    """What an idle stream sends; None for nothing."""
+
+    def __init__(self, active: ActiveRequest, wanted: OpenAIRequest) -> None:
+        self._active = active
+        self._wanted = wanted
+        options = wanted.generate.options or AnswerOptions()
+        self._reader = ChatReader(active, wanted, 0, options)
+        self._begun = False
+        self.ended = False
+        """Whether the last events of a stream were made."""
+
+    def respond(
+        self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float
+    ) -> None:
+        """Make the response the whole answer or its stream; either closes the request."""
+        if self._wanted.stream:
+            sse.answer_stream(
+                request,
+                response,
+                self._active,
+                self,
+                ping_seconds=ping_seconds,
+                content_type=self.content_type,
+                ping=self.ping,
+            )
+            return
+        try:
+            response.data = finite_json(self._answer())
+        finally:
+            self._active.close()
+
+    def _answer(self) -> Any:
+        """Wait for the end and return the whole answer. Raises GenerationFailed."""
+        generation = self._active.generation
+        if not self._wanted.generate.stops:
+            # Nothing is to be decided before the end, so this thread need not wake for each token.
+            generation.wait()
+        while (output := generation.next_output()) is not None:
+            self._reader.additions(output)
+            if output.finish_reason is not None:
+                break
+        if self._reader.text.failure is not None:
+            raise GenerationFailed(self._reader.text.failure)
+        return self._whole()
+
+    def __call__(self, index: int, output: TokenOutput) -> bytes:
+        """Return the events of one output; the last output has the end's, too."""
+        events = b""
+        if not self._begun:
+            self._begun = True
+            events = self._begin()
+        for added in self._reader.additions(output):
+            events += self._add(added)
+        if output.finish_reason is None:
+            return events
+        self.ended = True
+        failure = self._reader.text.failure
+        return events + (self._end() if failure is None else self._failed(failure))
+
+    def failure(self) -> bytes:
+        """Return the end of a stream whose text cannot be made."""
+        return self._failed(INTERNAL_ERROR)
+
+    @abstractmethod
+    def _whole(self) -> Any:
+        """Return the answer that is not streamed."""
+
+    def _begin(self) -> bytes:
+        """Return the events before the first token's."""
+        return b""
+
+    @abstractmethod
+    def _add(self, added: Addition) -> bytes:
+        """Return the events of an addition."""
+
+    @abstractmethod
+    def _end(self) -> bytes:
+        """Return the last events."""
+
+    @abstractmethod
+    def _failed(self, message: str) -> bytes:
+        """Return the last events of an answer that cannot be completed."""
