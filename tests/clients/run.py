@@ -38,6 +38,8 @@ class Client:
 CLIENTS = (
     Client("openai, Python", "openai", "with_openai.py"),
     Client("openai, JavaScript", "npm:openai", "with_openai.mjs"),
+    Client("anthropic, Python", "anthropic", "with_anthropic.py"),
+    Client("ollama, Python", "ollama", "with_ollama.py"),
     Client("litellm", "litellm", "with_litellm.py"),
     Client("langchain-openai, Python", "langchain-openai", "with_langchain.py"),
     Client("@langchain/openai, JavaScript", "npm:@langchain/openai", "with_langchain.mjs"),
