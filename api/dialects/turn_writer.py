@@ -56,7 +56,7 @@ class TurnWriter(ABC):
     def _answer(self) -> Any:
         """Wait for the end and return the whole answer. Raises GenerationFailed."""
         generation = self._active.generation
-        if not self._wanted.generate.stops:
+        if not self._wanted.generate.stops and not self._reader.may_finish:
             # Nothing is to be decided before the end, so this thread need not wake for each token.
             generation.wait()
         while (output := generation.next_output()) is not None:

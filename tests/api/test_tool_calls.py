@@ -155,9 +155,7 @@ def test_a_thought_that_the_prompt_begins_is_one(says: Says) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_forced_answer_ends_where_a_call_is_repeated(
-    says: Says, stream: bool
-) -> None:
+def test_a_forced_answer_ends_where_a_call_is_repeated(says: Says, stream: bool) -> None:
     oslo = CALL.replace("Rome", "Oslo")
     serving = says("\n".join([CALL, oslo, oslo, CALL]))
     body = {"messages": MESSAGES, "temperature": 0, "tools": TOOLS, "tool_choice": "required"}

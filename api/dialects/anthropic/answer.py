@@ -15,7 +15,7 @@ from api.dialects.turn_writer import TurnWriter
 from api.error_bodies import AnthropicError, AnthropicErrorBody
 from api.errors import GenerationFailed
 from api.resources.chat import TOOL_CALLS
-from api.tool_calls import ToolCall
+from api.tool_calls import ToolCall, ToolCallDelta
 from runtime.generation import FinishReason
 
 
@@ -68,9 +68,7 @@ class MessagesWriter(TurnWriter):
 
     def _add(self, added: Addition) -> bytes:
         if added.call is not None:
-            call = {**_tool_use(added.call), "input": {}}
-            delta = {"type": "input_json_delta", "partial_json": added.call.function.arguments}
-            return self._close() + self._start("tool_use", call) + self._delta(delta)
+            return self._add_call(added.call)
         if added.reasoning:
             block = {"type": "thinking", "thinking": "", "signature": ""}
             delta = {"type": "thinking_delta", "thinking": added.reasoning}
@@ -79,6 +77,22 @@ class MessagesWriter(TurnWriter):
             delta = {"type": "text_delta", "text": added.content}
         before = b"" if self._open == block["type"] else self._close()
         return before + self._start(block["type"], block) + self._delta(delta)
+
+    def _add_call(self, call: ToolCallDelta) -> bytes:
+        """Return the events of the beginning of a call, or of what follows of its arguments."""
+        events = b""
+        if call.function.name is not msgspec.UNSET:
+            block: dict[str, Any] = {
+                "type": "tool_use",
+                "id": call.id,
+                "name": call.function.name,
+                "input": {},
+            }
+            events = self._close() + self._start("tool_use", block)
+        if call.function.arguments:
+            delta = {"type": "input_json_delta", "partial_json": call.function.arguments}
+            events += self._delta(delta)
+        return events
 
     def _end(self) -> bytes:
         reason, sequence = self._stop()

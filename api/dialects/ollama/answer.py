@@ -30,17 +30,24 @@ class OllamaWriter(TurnWriter):
         super().__init__(active, wanted)
         self._chat = chat
         self._calls = 0
+        """Calls that were written: each is written whole."""
 
     def _whole(self) -> dict[str, Any]:
         answer = self._reader.answer
         return self._object(answer.content, answer.reasoning, answer.calls) | self._figures()
 
     def _add(self, added: Addition) -> bytes:
-        calls = () if added.call is None else (added.call,)
-        return _line(self._object(added.content, added.reasoning, calls))
+        if added.call is not None:
+            return self._complete_calls()
+        return self._complete_calls() + _line(self._object(added.content, added.reasoning, ()))
 
     def _end(self) -> bytes:
-        return _line(self._object("", "", ()) | self._figures())
+        return self._complete_calls() + _line(self._object("", "", ()) | self._figures())
+
+    def _complete_calls(self) -> bytes:
+        """Return the lines of calls that have been completed since the last."""
+        calls = self._reader.answer.calls[self._calls :]
+        return b"".join(_line(self._object("", "", (call,))) for call in calls)
 
     def _failed(self, message: str) -> bytes:
         return _line({"error": message})
