@@ -3,6 +3,7 @@
 import json
 import threading
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -323,8 +324,11 @@ def test_the_served_model_may_be_named_and_no_other(serving: Serving) -> None:
 def test_the_served_model_is_listed(serve: Serve, serving: Serving) -> None:
     listed = serving.get("/v1/models").json()
     (model,) = listed["data"]
-    assert listed == {"object": "list", "data": [model]}
-    assert list(model) == ["id", "object", "created", "owned_by", "max_model_len", "meta"]
+    of_anthropic = {"has_more": False, "first_id": "tiny", "last_id": "tiny"}
+    assert listed == {"object": "list", "data": [model], **of_anthropic}
+    assert {"id", "object", "created", "owned_by", "max_model_len", "meta"} < set(model)
+    assert (model["type"], model["display_name"]) == ("model", "tiny")
+    assert datetime.fromisoformat(model["created_at"]).timestamp() == model["created"]
     assert (model["id"], model["object"]) == ("tiny", "model")
     assert serving.get("/v1/models/tiny").json() == model
     assert serving.get("/v1/models/").json() == listed
@@ -333,7 +337,7 @@ def test_the_served_model_is_listed(serve: Serve, serving: Serving) -> None:
         assert response.status_code == 404
         assert response.json()["error"]["type"] == "invalid_request_error"
     empty = serve(with_model=False)
-    assert empty.get("/v1/models").json() == {"object": "list", "data": []}
+    assert empty.get("/v1/models").json()["data"] == []
     assert empty.get("/v1/models/tiny").status_code == 500
     assert complete(empty).json()["error"]["type"] == "server_error"
 
