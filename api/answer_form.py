@@ -17,6 +17,7 @@ from runtime.grammar import (
     answer_grammar,
     arguments_schema,
     fitting_calls,
+    unfitting,
 )
 from runtime.thought_limit import ThoughtLimit
 
@@ -68,8 +69,9 @@ class ChatForm:
                 format = HERMES
             elif offered.strict and written is not own:
                 raise InvalidRequest(
-                    f"the calls of this model ({format.name}) cannot be held to a strict schema of "
-                    "these tools; leave strict out, or force a call with tool_choice",
+                    f"the calls of this model ({format.name}) cannot be held to a strict schema "
+                    f"of these tools, for {unfitting(own, schemas)}; leave strict or the keyword "
+                    "out, or force a call with tool_choice",
                     field="tools",
                 )
             if written is own or offered.forced:

@@ -14,6 +14,8 @@ from runtime.chat.answer_formats import HERMES, ToolFormat
 NAME = "{name}"
 ARGUMENTS = "{arguments}"
 KEY = "{key}"
+IS_TEXT = "{is_text}"
+"""Placeholder of whether an argument is a text: true or false."""
 INDEX = "{index}"
 """Placeholder of a number that distinguishes the calls of an answer."""
 
@@ -80,6 +82,19 @@ WRITTEN: Mapping[str, tuple[Written, ...]] = {
             between="",
             after="<｜tool▁calls▁end｜>",
         ),
+    ),
+    "deepseek-dsml": tuple(
+        TaggedCalls(
+            '<｜DSML｜invoke name="{name}">\n',
+            '<｜DSML｜parameter name="{key}" string="{is_text}">',
+            "</｜DSML｜parameter>",
+            gap="\n",
+            end="</｜DSML｜invoke>",
+            before=f"<｜DSML｜{block}>\n",
+            after=f"\n</｜DSML｜{block}>",
+            signs=f"{block}>",
+        )
+        for block in ("function_calls", "tool_calls")
     ),
     "kimi": (
         JsonCalls(

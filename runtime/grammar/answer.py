@@ -5,7 +5,7 @@ Marks that are control tokens of the model stand as tokens in it, all others as 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from runtime.chat.answer_formats import ReasoningFormat, ToolFormat
 from runtime.chat.tool_call_writers import (
     ARGUMENTS,
     INDEX,
+    IS_TEXT,
     KEY,
     NAME,
     TaggedCalls,
@@ -31,6 +32,8 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 GAP = r"GAP: /[ \t\r\n]{0,8}/"
 """White space after reasoning."""
 PLACES = re.compile(f"({re.escape(NAME)}|{re.escape(ARGUMENTS)}|{re.escape(INDEX)})")
+SLASH = re.compile(r"\\.|/|\n", re.DOTALL)
+"""A slash or a line end in a regular expression, or anything escaped."""
 NUMBER = "NUMBER: /[0-9]{1,2}/"
 TEXT = "TEXT: /(?s:.*)/"
 PLAIN_TEXT = r"PLAIN: /([^{\[ \t\r\n](?s:.*))?/"
@@ -62,15 +65,24 @@ class Calls:
 
 def fitting_calls(written: Written | None, schemas: Mapping[str, Mapping[str, Any]]) -> Written:
     """Return how these tools' calls can be written: generically if the model's own form cannot."""
-    if written is None or not all(map(PLAIN_NAME.fullmatch, schemas)):
+    if written is None or unfitting(written, schemas) is not None:
         return generic_calls()
+    return written
+
+
+def unfitting(written: Written | None, schemas: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return what these tools' calls cannot be written for in a form, or None if they can."""
+    if written is None:
+        return "the form of its calls"
+    if not all(map(PLAIN_NAME.fullmatch, schemas)):
+        return "the name of a tool"
     if isinstance(written, TaggedCalls):
         try:
             for schema in schemas.values():
                 tagged_values(schema)
-        except NoTaggedValue:
-            return generic_calls()
-    return written
+        except NoTaggedValue as found:
+            return str(found)
+    return None
 
 
 def answer_grammar(
@@ -173,7 +185,7 @@ class _Builder:
         pieces: list[_Piece] = [written.call.replace(NAME, name)]
         for key, value in tagged_values(schema).items():
             argument: list[_Piece] = [
-                written.argument.replace(KEY, key),
+                written.argument.replace(KEY, key).replace(IS_TEXT, str(value.is_text).lower()),
                 _Expression(self._value(value, written.argument_end)),
                 written.gap,
             ]
@@ -187,10 +199,28 @@ class _Builder:
         """Return the rule of a value in tags, including the end tag."""
         if value.texts is not None:
             return f"({' | '.join(map(self._literal, value.texts))}) {self._literal(end)}"
+        if value.patterns:
+            return self._matching(value.patterns, end)
         if value.schema is None:
             return self._up_to(end)
         inner = Grammar.json_schema(value.schema, field="tools")
         return f"{self._subgrammar(inner)} {self._literal(end)}"
+
+    def _matching(self, patterns: Sequence[str], end: str) -> str:
+        """Return the rule of a text that matches patterns, with the end tag, which it has not.
+
+        Line ends next to tags are none of a value's, so it neither begins nor ends with one.
+        """
+        excluded = (rf"(?s:.*){quoted(end)}(?s:.*)", r"\n(?s:.*)", r"(?s:.*)\n")
+        terms = [_regex(pattern) for pattern in patterns]
+        text = " & ".join([*terms, *(f"~{_regex(pattern)}" for pattern in excluded)])
+        name = f"VALUE{len(self.rules)}"
+        if all(isinstance(part, str) for part in self._parts(end)):
+            # One terminal, lest a text go on where the tag begins.
+            self.rules[f"{name}: ({text}) {self._literal(end)}"] = None
+            return name
+        self.rules[f"{name}: {text}"] = None
+        return f"{name} {self._literal(end)}"
 
     def _one_of(self, name: str, alternatives: "list[list[_Piece]]") -> str:
         """The name of a rule that is one of these."""
@@ -250,6 +280,15 @@ class _Expression:
 
 
 _Piece: TypeAlias = str | _Expression
+
+
+def _regex(pattern: str) -> str:
+    """Return a regular expression in Lark, between slashes."""
+    return f"/{SLASH.sub(_escaped, pattern)}/"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return {"/": r"\/", "\n": r"\n"}.get(found[0], found[0])
 
 
 def _opened(pieces: list[_Piece], by: str) -> list[_Piece]:

@@ -1,6 +1,7 @@
 """Answers whose calls a grammar makes: in every format the parser reads valid calls from them."""
 
 import json
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +33,7 @@ from runtime.grammar import (
     fitting_calls,
 )
 from runtime.grammar.answer import MAX_CALLS
+from runtime.grammar.tagged_values import NoTaggedValue, tagged_values
 from runtime.tokenizer import Tokenizer
 from tests.runtime.schema_suite import fits, walked
 
@@ -167,12 +169,64 @@ def test_a_name_or_schema_that_a_format_cannot_write_is_called_in_the_generic_fo
     assert fitting_calls(mistral, SCHEMAS) is mistral
     assert fitting_calls(mistral, {"a b": {}}) is generic
     assert fitting_calls(None, SCHEMAS) is generic
-    for value in (
-        {"type": "string", "pattern": "a"},
-        {"type": ["string", "integer"]},
-        {"$ref": "#"},
-    ):
-        assert fitting_calls(tagged, {"f": {"properties": {"a": value}}}) is generic
+    assert fitting_calls(tagged, {"f": {"properties": {"a": {"$ref": "#"}}}}) is generic
+
+
+ZIP = {"type": "string", "pattern": "^[0-9]{5}$"}
+NAMES: dict[str, Any] = {"$defs": {"Name": {"enum": ["a", "b"]}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "allowed", "refused"),
+    [
+        (ZIP, ["12345"], ["1234", "123456", "a2345", "\n12345"]),
+        ({"type": "string", "pattern": "a/+b"}, ["a//b", "xa/by\nz"], ["ab", "a/b</parameter>"]),
+        ({"type": "string", "pattern": "^(?:x|yy)$"}, ["x", "yy"], ["xyy", "y"]),
+        ({"type": "string", "minLength": 2, "maxLength": 3}, ["ab", 'é"\\'], ["a", "abcd", "ab\n"]),
+        ({"type": "string", "minLength": 1}, ["a b"], [""]),
+        ({"type": "string", "format": "date"}, ["2024-02-29"], ["2023-02-29", "soon"]),
+        ({"const": "x y"}, ["x y"], ["x", "x y "]),
+        ({"anyOf": [{"enum": ["a"]}, {"type": "null"}]}, ["a", "null"], ["b", ""]),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, ["7", "null"], ["a", "7.5"]),
+        ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, ["7", "a b"], ["a</parameter>"]),
+        ({"type": ["string", "integer"]}, ["7", "a"], ["a</parameter>"]),
+        ({"$ref": "#/$defs/Name"}, ["a", "b"], ["c"]),
+    ],
+)
+def test_a_text_in_tags_is_held_to_its_schema(
+    compiler, tokenizer, schema: dict[str, Any], allowed: list[str], refused: list[str]
+) -> None:
+    parameters = {"type": "object", "properties": {"v": schema}, "required": ["v"], **NAMES}
+    asked = Calls({"f": parameters}, WRITTEN["qwen-coder"][0], FORMATS["qwen-coder"], True, True)
+    assert fitting_calls(asked.written, asked.schemas) is asked.written
+    for text in (*allowed, *refused):
+        call = (
+            f"<tool_call>\n<function=f>\n<parameter=v>\n{text}</parameter>\n"
+            "</function>\n</tool_call>"
+        )
+        assert allows(compiler, tokenizer, call, calls=asked) is (text in allowed), text
+        if text in allowed:
+            parser = AnswerParser(AnswerForm(THINK, FORMATS["qwen-coder"], {"f": parameters}))
+            (read,) = parser.feed(call) + parser.flush()
+            assert isinstance(read, Call)
+            jsonschema.validate(json.loads(read.arguments), parameters)
+
+
+@pytest.mark.parametrize(
+    ("schema", "keyword"),
+    [
+        ({"type": "string", "format": "email"}, "format"),
+        ({"type": "string", "pattern": "^a|b$"}, "pattern"),
+        ({"type": "string", "enum": ["a"], "minLength": 2}, "enum"),
+        ({"enum": ["a", 1]}, "enum"),
+        ({"type": ["string", "integer"], "minimum": 3}, "minimum"),
+        ({"allOf": [{}]}, "allOf"),
+        ({"$ref": "#/$defs/Other"}, "$ref"),
+    ],
+)
+def test_a_keyword_that_no_tags_hold_is_named(schema: dict[str, Any], keyword: str) -> None:
+    with pytest.raises(NoTaggedValue, match=f"keyword {re.escape(keyword)}"):
+        tagged_values({"properties": {"v": schema}})
 
 
 def test_a_text_in_tags_is_anything_but_the_tag_that_ends_it(compiler, tokenizer) -> None:
