@@ -20,6 +20,8 @@ VARIABLES_OF_OTHERS = {"ollama_models": "OLLAMA_MODELS", "llama_cache": "LLAMA_C
 NO_SETTINGS = frozenset({"ROCMFORGE_IMAGE"})
 """Variables of this prefix that others read: the container image of runs on Kubernetes."""
 
+OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")
+"""Where Ollama's own service keeps its models."""
 MAX_SECONDS = 31_536_000.0
 """A year. Durations are converted to integers, which infinity cannot be."""
 MAX_COUNT = 2**31 - 1
@@ -208,6 +210,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def incoming_folder(self) -> Path:
         """Folder of GGUF files that Dagster prepares."""
         return self.gguf_folder or self.home / "gguf"
+
+    @property
+    def ollama_folders(self) -> tuple[Path, ...]:
+        """Folders of Ollama's models: a user's, and its service's."""
+        if self.ollama_models is not None:
+            return (self.ollama_models,)
+        return Path.home() / ".ollama" / "models", OLLAMA_SERVICE
+
+    @property
+    def lmstudio_folders(self) -> tuple[Path, ...]:
+        """Folders of LM Studio's models: of its releases of today, and of earlier ones."""
+        if self.lmstudio_models is not None:
+            return (self.lmstudio_models,)
+        return Path.home() / ".lmstudio" / "models", Path.home() / ".cache" / "lm-studio" / "models"
+
+    @property
+    def llama_folder(self) -> Path:
+        """Folder of what llama.cpp has fetched."""
+        return self.llama_cache or platformdirs.user_cache_path("llama.cpp")
 
     @property
     def cache_folder(self) -> Path:

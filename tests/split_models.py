@@ -6,14 +6,17 @@ from typing import Any
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
 
-def split(path: Path, count: int, *, folder: Path | None = None) -> list[Path]:
+def split(
+    path: Path, count: int, *, folder: Path | None = None, first_is_empty: bool = False
+) -> list[Path]:
     """Write a model's pieces beside it, or into a folder, and return their paths.
 
-    The metadata is in the first, and the tensors are divided evenly in their order.
+    The metadata is in the first, and the tensors are divided evenly in their order, over all pieces
+    or all but the first.
     """
     reader = GGUFReader(path)
     architecture = str(reader.fields["general.architecture"].contents())
-    size = -(-len(reader.tensors) // count)
+    size = -(-len(reader.tensors) // (count - first_is_empty))
     written = []
     for number in range(count):
         name = f"{path.stem}-{number + 1:05}-of-{count:05}.gguf"
@@ -26,7 +29,8 @@ def split(path: Path, count: int, *, folder: Path | None = None) -> list[Path]:
         writer.add_uint16("split.no", number)
         writer.add_uint16("split.count", count)
         writer.add_int32("split.tensors.count", len(reader.tensors))
-        for tensor in reader.tensors[number * size : (number + 1) * size]:
+        at = (number - first_is_empty) * size
+        for tensor in reader.tensors[max(at, 0) : max(at + size, 0)]:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

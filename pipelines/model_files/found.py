@@ -14,8 +14,6 @@ from runtime.files import is_file, read_file
 from runtime.gguf import model_stem
 from runtime.settings import Settings
 
-OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")
-"""Where Ollama's own service keeps its models."""
 OLLAMA_HOST, OLLAMA_LIBRARY = "registry.ollama.ai", "library"
 OLLAMA_MODEL = "application/vnd.ollama.image.model"
 MAX_MANIFEST_BYTES = 1 << 20
@@ -40,28 +38,10 @@ class FoundModel:
 
 def found_models(settings: Settings) -> list[FoundModel]:
     """Return the models of all programs; what cannot be read is left out."""
-    home = Path.home()
-    ollama = (
-        [settings.ollama_models]
-        if settings.ollama_models
-        else [
-            home / ".ollama" / "models",
-            OLLAMA_SERVICE,
-        ]
-    )
-    studio = (
-        [settings.lmstudio_models]
-        if settings.lmstudio_models
-        else [
-            home / ".lmstudio" / "models",
-            home / ".cache" / "lm-studio" / "models",
-        ]
-    )
-    llama = [settings.llama_cache or home / ".cache" / "llama.cpp"]
     return [
-        *(each for folder in ollama for each in _of_ollama(folder)),
-        *(each for folder in studio for each in _in_folder("lmstudio", folder)),
-        *(each for folder in llama for each in _in_folder("llamacpp", folder)),
+        *(each for folder in settings.ollama_folders for each in _of_ollama(folder)),
+        *(each for folder in settings.lmstudio_folders for each in _in_folder("lmstudio", folder)),
+        *_in_folder("llamacpp", settings.llama_folder),
     ]
 
 

@@ -44,6 +44,12 @@ def test_the_first_piece_opens_the_whole_model(whole: Path, pieces: list[Path]) 
         assert np.array_equal(several.data(name), one.data(name))
 
 
+def test_the_first_piece_may_hold_metadata_alone(whole: Path, tmp_path: Path) -> None:
+    several = GGUFFile.open(split(whole, 3, folder=tmp_path, first_is_empty=True)[0])
+    assert {info.piece for info in several.tensors.values()} == {1, 2}
+    assert several.tensors.keys() == GGUFFile.open(whole).tensors.keys()
+
+
 def test_a_folder_names_its_only_model(pieces: list[Path]) -> None:
     folder = pieces[0].parent
     (folder / "mmproj-tiny.gguf").touch()
