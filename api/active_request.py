@@ -84,6 +84,7 @@ def begin(
         entry.prompt = str(wanted.prompt if len(wanted.prompts) == 1 else wanted.prompts)
     entry.ignored_fields = wanted.unknown
     expect_served(wanted.model, model)
+    model.expect_text()
     answers = len(wanted.prompts) * wanted.choices
     if answers > model.engine.capacity:
         raise InvalidRequest(

@@ -8,6 +8,7 @@ from api.dialects.ollama import resources as ollama
 from api.middleware import AccessLog, CrossOrigin
 from api.resources.chat import ChatCompletionsResource
 from api.resources.completions import CompletionsResource
+from api.resources.embeddings import EmbeddingsResource, RerankResource, ScoreResource
 from api.resources.generate import GenerateResource, GenerateStreamResource
 from api.resources.health import HealthResource, ReadyResource
 from api.resources.metrics import MetricsResource
@@ -54,6 +55,11 @@ def create_app(services: Services) -> error_handlers.Application:
     app.add_route("/api/show", ollama.ShowResource(services))
     app.add_route("/api/pull", ollama.PullResource(services))
     app.add_route("/api/version", ollama.VersionResource())
+    app.add_route("/v1/embeddings", EmbeddingsResource(services))
+    for path in ("/v1/rerank", "/rerank"):
+        app.add_route(path, RerankResource(services))
+    for path in ("/v1/score", "/score"):
+        app.add_route(path, ScoreResource(services))
     app.add_route("/v1/completions/render", RenderCompletionResource(services))
     app.add_route("/v1/chat/completions/render", RenderChatResource(services))
     app.add_route("/tokenize", TokenizeResource(services))

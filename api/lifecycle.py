@@ -110,7 +110,7 @@ def _load(
     try:
         model = services.served.load(load)
         if services.draining.is_set():
-            model.engine.stop()
+            model.stop()
             return
         log.info("ready: %s", model.label)
         if ready is not None:

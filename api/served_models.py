@@ -12,6 +12,7 @@ from typing import Protocol
 
 from api.errors import NoModel, UnknownModel
 from runtime.background import start_once
+from runtime.embedding_engine import EmbeddingEngine
 from runtime.engine import Engine
 from runtime.errors import EngineUnavailable
 from runtime.grammar import GrammarCompiler
@@ -65,6 +66,8 @@ class ServedModel:
     """Chat template that replaces those of its file."""
     manifest: Manifest | None = None
     """Description of its prepared folder."""
+    embedding: EmbeddingEngine | None = None
+    """Computes vectors, of a model that gives these instead of text."""
 
     def __post_init__(self) -> None:
         """Create what depends on the tokenizer."""
@@ -75,6 +78,18 @@ class ServedModel:
     def label(self) -> str:
         """Name and version, for people."""
         return self.name if self.version is None else f"{self.name}@{self.version}"
+
+    def stop(self, drain_seconds: float = 0.0) -> bool:
+        """Stop the engines as `Engine.stop` does; vectors that are asked for are computed first."""
+        has_stopped = self.engine.stop(drain_seconds)
+        if self.embedding is not None:
+            self.embedding.stop()
+        return has_stopped
+
+    def expect_text(self) -> None:
+        """Raise InvalidRequest for a model that generates no text."""
+        if self.embedding is not None:
+            self.embedding.manifest.expect_text()
 
 
 class ModelStatus(StrEnum):
@@ -154,7 +169,7 @@ class ServedModels:
 
     def stop(self) -> bool:
         """Stop every engine; running requests fail. Returns False if an engine does not end."""
-        return all([model.engine.stop() for model in self._state.loaded])
+        return all([model.stop() for model in self._state.loaded])
 
     def statistics(self) -> list[EngineStatistics]:
         """Return the counts of each engine, and the sum of the stopped ones."""
@@ -162,7 +177,7 @@ class ServedModels:
         return [*state.past, *(model.engine.statistics() for model in state.loaded)]
 
     def _drain(self, model: ServedModel) -> None:
-        model.engine.stop(drain_seconds=math.inf)
+        model.stop(drain_seconds=math.inf)
         counted = model.engine.statistics().of_the_past()
         with self._changing:
             state = self._state

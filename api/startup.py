@@ -12,6 +12,7 @@ from api.services import Services
 from api.takeover import LOOK_SECONDS, Takeover
 from runtime.background import BackgroundLoop
 from runtime.chat import source_of
+from runtime.embedding_engine import EmbeddingEngine
 from runtime.engine import Engine
 from runtime.loading import load, tokenizer_cache
 from runtime.malloc_arenas import limit_arenas
@@ -23,6 +24,19 @@ Ready after {seconds:.1f} s: {name}. Try
 
   curl {url}/generate -H 'Content-Type: application/json' \\
     -d '{{"prompt": "The capital of France is", "max_tokens": 20, "temperature": 0}}'
+"""
+
+
+EMBEDDING_EXAMPLE = """\
+Ready after {seconds:.1f} s: {name}. Try
+
+  curl {url}/v1/embeddings -H 'Content-Type: application/json' -d '{{"input": "A text"}}'
+"""
+SCORING_EXAMPLE = """\
+Ready after {seconds:.1f} s: {name}. Try
+
+  curl {url}/v1/rerank -H 'Content-Type: application/json' \\
+    -d '{{"query": "Where is Rome?", "documents": ["In Italy.", "In the fridge."]}}'
 """
 
 
@@ -65,12 +79,17 @@ def serve_model(
             request_ids=services.request_ids,
         )
         engine.start()
+        embedding = None
+        if session.manifest.pooled is not None:
+            embedding = EmbeddingEngine(session, settings)
+            embedding.start()
         return ServedModel(
             session.manifest.name,
             engine,
             tokenizer,
             session.gpu_memory,
             version=version_number(folder),
+            embedding=embedding,
             cpu_reason=session.device.reason,
             chat_template=template,
             manifest=session.manifest,
@@ -99,6 +118,13 @@ def serve_model(
 
     def ready(served: ServedModel) -> None:
         seconds = time.perf_counter() - began
-        say(EXAMPLE.format(seconds=seconds, name=served.label, url=address[0]))
+        say(_example(served).format(seconds=seconds, name=served.label, url=address[0]))
 
     serve(create_app(services), services, load=loaded, announce=announce, ready=ready)
+
+
+def _example(served: ServedModel) -> str:
+    """Return a request that the model answers."""
+    if served.embedding is None:
+        return EXAMPLE
+    return SCORING_EXAMPLE if served.embedding.pooled.scores else EMBEDDING_EXAMPLE

@@ -1,5 +1,6 @@
 """Computes embeddings of texts: steps over whole texts, whose rows are pooled."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -144,6 +145,14 @@ def normalized(vector: Vector, dimensions: int | None = None) -> Vector:
     length = float(np.sqrt(np.square(kept).sum())) or 1.0
     result: Vector = (kept / length).astype(np.float32)
     return result
+
+
+def relevance(scores: Vector) -> float:
+    """Return how well a pair fits, 0 to 1: the share of the first class, or a single's sigmoid."""
+    first = float(scores[0])
+    if len(scores) > 1:
+        return first
+    return 1 / (1 + math.exp(-first)) if first >= 0 else 1 - 1 / (1 + math.exp(first))
 
 
 def expect_dimensions(dimensions: int | None, pooled: Pooled) -> None:

@@ -55,7 +55,6 @@ class Engine:
         request_ids: Iterator[int] | None = None,
     ) -> None:
         """Own a session. `request_ids` generates request ids: engines may share it."""
-        session.manifest.expect_text()
         self._settings = settings
         self._core = EngineCore(
             session, end_of_generation=end_of_generation, settings=settings, observer=observer

@@ -191,9 +191,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Raise InvalidRequest for a model that gives vectors or scores instead of text."""
         if self.pooled is not None:
             gives = "scores" if self.pooled.scores else "vectors"
+            route = "/v1/rerank" if self.pooled.scores else "/v1/embeddings"
             raise InvalidRequest(
                 f"{self.name} gives {gives} of texts and generates none; take a model that "
-                "does, or send texts to `rocmforge embed`"
+                f"does, or send texts to `rocmforge embed` or {route}"
             )
 
     def weights_path(self, folder: Path) -> Path:

@@ -57,6 +57,7 @@ class Writer:
 def writing(folder: Path, settings: Settings) -> Iterator[Writer]:
     """Yield a running prepared model."""
     session, tokenizer = load(folder, settings, tokenizer_cache(settings))
+    session.manifest.expect_text()
     engine = Engine(session, end_of_generation=tokenizer.end_of_generation, settings=settings)
     engine.start()
     try:

@@ -34,6 +34,8 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     owned_by: str = "rocmforge"
     max_model_len: int
     """Maximum tokens of a request, prompt and answer together; vLLM's name."""
+    task: str
+    """What it does: generate, embed or score."""
     meta: ModelFigures
 
 
@@ -81,6 +83,7 @@ def _describe(model: ServedModel) -> ModelObject:
         display_name=model.name,
         created=model.loaded_at,
         created_at=datetime.fromtimestamp(model.loaded_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        task=_task(model),
         max_model_len=engine.limits.context_length,
         meta=ModelFigures(
             n_ctx=engine.limits.context_length,
@@ -88,3 +91,10 @@ def _describe(model: ServedModel) -> ModelObject:
             n_vocab=engine.limits.vocabulary_size,
         ),
     )
+
+
+def _task(model: ServedModel) -> str:
+    """Return what the model does: generate, embed or score."""
+    if model.embedding is None:
+        return "generate"
+    return "score" if model.embedding.pooled.scores else "embed"

@@ -17,7 +17,7 @@ from pipelines.validation.logits import check_logits
 from pipelines.validation.outcome import CheckFailed, Outcome
 from pipelines.validation.perplexity import check_perplexity
 from pipelines.validation.round_trip import check_tokenizer
-from pipelines.validation.served import check_served
+from pipelines.validation.served import check_served, check_served_vectors
 from pipelines.validation.structure import check_structure
 from pipelines.validation.subject import Subject
 from pipelines.validation.vectors import check_ids, check_same_vectors, check_vectors, no_text
@@ -48,7 +48,7 @@ CHECKS = {
     "determinism": Check(
         "Computing the same beside other requests", check_determinism, check_same_vectors
     ),
-    "served": Check("Asking a server of the model", check_served, no_text),
+    "served": Check("Asking a server of the model", check_served, check_served_vectors),
 }
 
 

@@ -5,8 +5,14 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipelines.validation.outcome import CheckFailed, Outcome
-from pipelines.validation.subject import Subject
+from pipelines.validation.steps import one_row
+from pipelines.validation.subject import PROMPT, Subject
+from pipelines.validation.vectors import pooled
+from runtime.embedding import normalized, relevance
 from runtime.errors import ServerNotStarted
 from runtime.server_process import Capacity, rocmforge, started
 
@@ -43,6 +49,37 @@ def check_served(subject: Subject) -> Outcome:
         f"a server answers {whole['text']!r}",
         {"start_seconds": server.start_seconds},
     )
+
+
+def check_served_vectors(subject: Subject) -> Outcome:
+    """Check that a server process gives the vector of the prompt, or the score of a pair."""
+    assert subject.spec.pooling is not None
+    candidate = rocmforge(str(subject.folder), subject.settings, "")
+    capacity = Capacity(streams=1, tokens_per_stream=len(subject.prompt))
+    scores = subject.spec.pooling.classifier is not None
+    try:
+        with started(candidate, capacity) as server:
+            expected: float | NDArray[np.float32]
+            if scores:
+                body = {"text_1": PROMPT, "text_2": PROMPT}
+                given = json.loads(_post(server.url, "/v1/score", body))["data"][0]["score"]
+                pair = subject.tokenizer.encode_pair(PROMPT, PROMPT)
+                expected = relevance(_vector(subject, pair))
+            else:
+                answer = json.loads(_post(server.url, "/v1/embeddings", {"input": subject.prompt}))
+                given = answer["data"][0]["embedding"]
+                expected = normalized(_vector(subject, subject.prompt))
+    except ServerNotStarted as error:
+        raise CheckFailed(str(error)) from None
+    if not np.array_equal(np.array(given, np.float32), np.array(expected, np.float32)):
+        raise CheckFailed("a server gives another vector or score of the prompt than a session")
+    kind = "score" if scores else "vector"
+    return Outcome(f"a server gives the same {kind}", {"start_seconds": server.start_seconds})
+
+
+def _vector(subject: Subject, tokens: list[int]) -> NDArray[np.float32]:
+    """The vector of a text, as a session computes it."""
+    return pooled(subject, subject.session.run(one_row(tokens, pages=subject.pages)))
 
 
 def _until_end(tokens: list[int], ends: frozenset[int]) -> list[int]:

@@ -17,8 +17,8 @@ bits costs up to 0.03; vectors at this distance have a cosine of 0.995."""
 
 def check_vectors(subject: Subject) -> Outcome:
     """The vector of a text is the exact model's, and so is each operator."""
-    exact = _pooled(subject, subject.exact_prompt_logits)
-    computed = _pooled(subject, subject.session.run(one_row(subject.prompt)).copy())
+    exact = pooled(subject, subject.exact_prompt_logits)
+    computed = pooled(subject, subject.session.run(one_row(subject.prompt)).copy())
     if not (np.isfinite(exact).all() and np.isfinite(computed).all()):
         raise CheckFailed("the vector of a text is not finite")
     worst = max(subject.operators, key=lambda each: each.alone)
@@ -85,7 +85,8 @@ def no_text(subject: Subject) -> Outcome:
     return Outcome("the model gives vectors and writes no text")
 
 
-def _pooled(subject: Subject, found: NDArray[np.float32]) -> NDArray[np.float32]:
+def pooled(subject: Subject, found: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the vector [width] of rows [T, width] of a text."""
     assert subject.spec.pooling is not None
     kind = subject.spec.pooling.kind
     return mean(found) if kind == "mean" else found[0] if kind == "cls" else found[-1]

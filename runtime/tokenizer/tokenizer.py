@@ -150,6 +150,30 @@ class Tokenizer:
         self._begin(tokens)
         return tokens
 
+    def encode_pair(self, query: str, document: str) -> list[int]:
+        """Return the tokens of a query and a document, as a model that scores pairs reads them.
+
+        Written by the file's template "rerank" if it has one; only the template itself can name
+        control tokens. Else BOS, the query, an end, the document and an end; where texts end with
+        EOS and the model has a separator too, it follows the first EOS.
+        """
+        vocabulary = self._vocabulary
+        if (template := self.chat_templates.get("rerank")) is not None:
+            given = {"{query}": well_formed(query), "{document}": well_formed(document)}
+            text, own = "", list[tuple[int, int]]()
+            for part in re.split(r"(\{query\}|\{document\})", template):
+                if part not in given and part:
+                    own.append((len(text), len(text) + len(part)))
+                text += given.get(part, part)
+            return self.encode_prompt(text, own)
+        tokens = self.encode(query)
+        if vocabulary.add_eos and vocabulary.separator is not None:
+            tokens.append(vocabulary.separator)
+        after = self.encode(document)
+        if vocabulary.add_bos and after[:1] == [vocabulary.bos]:
+            after = after[1:]
+        return tokens + after
+
     def least_tokens(self, characters: int) -> int:
         """Return a lower bound of the number of tokens of a text with this many characters."""
         return 0 if self._longest_token is None else characters // self._longest_token

@@ -326,7 +326,7 @@ def test_the_served_model_is_listed(serve: Serve, serving: Serving) -> None:
     (model,) = listed["data"]
     of_anthropic = {"has_more": False, "first_id": "tiny", "last_id": "tiny"}
     assert listed == {"object": "list", "data": [model], **of_anthropic}
-    assert {"id", "object", "created", "owned_by", "max_model_len", "meta"} < set(model)
+    assert {"id", "object", "created", "owned_by", "max_model_len", "task", "meta"} < set(model)
     assert (model["type"], model["display_name"]) == ("model", "tiny")
     assert datetime.fromisoformat(model["created_at"]).timestamp() == model["created"]
     assert (model["id"], model["object"]) == ("tiny", "model")

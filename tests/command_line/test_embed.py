@@ -12,39 +12,40 @@ from tests.tiny_encoders import TINY_ENCODERS
 from tests.tiny_models import TINY_MODELS, write_tiny_model
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ROCMFORGE_HOME", str(tmp_path / "home"))
-    return tmp_path
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
 
 
-def tiny(folder: Path, name: str) -> str:
-    models = {**TINY_ENCODERS, **TINY_MODELS}
-    return str(write_tiny_model(folder / f"{name}.gguf", models[name]))
+def command(home: Path, name: str, of: str, *rest: str) -> list[str]:
+    """Return a command's arguments with a model, which is prepared once for all tests."""
+    models, path = {**TINY_ENCODERS, **TINY_MODELS}, home / f"{name}.gguf"
+    if not path.exists():
+        write_tiny_model(path, models[name])
+    return [of, str(path), *rest, "--home", str(home)]
 
 
-def embedded(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict]:
-    assert main(["embed", *arguments]) == 0
+def embedded(home: Path, name: str, capsys: pytest.CaptureFixture[str], *rest: str) -> list[dict]:
+    assert main(command(home, name, "embed", *rest)) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def test_each_text_has_a_vector_of_length_one(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = tiny(home, "bert-mean")
     monkeypatch.setattr("sys.stdin", io.StringIO('"two\\nlines"\n\n"hello"\n'))
-    lines = embedded(capsys, model, "hello", "--stdin")
+    lines = embedded(home, "bert", capsys, "hello", "--stdin")
     assert [line["index"] for line in lines] == [0, 1, 2]
     vectors = np.array([line["embedding"] for line in lines])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     assert lines[0]["embedding"] == lines[2]["embedding"]
-    (short,) = embedded(capsys, model, "hello", "--dimensions", "8")
+    (short,) = embedded(home, "bert", capsys, "hello", "--dimensions", "8")
     expected = vectors[0, :8] / np.linalg.norm(vectors[0, :8])
     np.testing.assert_allclose(short["embedding"], expected, rtol=1e-5)
 
 
 def test_a_reranker_gives_scores(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (line,) = embedded(capsys, tiny(home, "qwen3-reranker"), "a question and a document")
+    (line,) = embedded(home, "qwen3-reranker", capsys, "a question and a document")
     assert sum(line["scores"]) == pytest.approx(1)
 
 
@@ -61,6 +62,6 @@ def test_a_reranker_gives_scores(home: Path, capsys: pytest.CaptureFixture[str])
 def test_says_why_it_cannot(
     home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    command, name, *rest = arguments
-    assert main([command, tiny(home, name), *rest]) == 1
+    of, name, *rest = arguments
+    assert main(command(home, name, of, *rest)) == 1
     assert message in capsys.readouterr().err
