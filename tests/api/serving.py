@@ -1,10 +1,13 @@
 """A tiny model served for a test, with a hold on its engine's steps."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import requests
 
 from api.served_models import ServedModel
@@ -43,6 +46,22 @@ class Serving:
 
     def pages_used(self) -> int:
         return self.model.engine.statistics().pages_used
+
+    @contextmanager
+    def awaiting_aborts(self, count: int) -> Iterator[None]:
+        """Ends when, since it began, the engine has been told so often to abort a request."""
+        engine, told = self.model.engine, threading.Semaphore(0)
+        abort = engine.abort
+
+        def tell(request_id: int) -> None:
+            abort(request_id)
+            told.release()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "abort", tell)
+            yield
+            for _ in range(count):
+                assert told.acquire(timeout=SECONDS), "no request was aborted"
 
 
 def eventually(condition: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from tests.api.conftest import Serve
+from tests.api.raw_http import RawConnection, post
 from tests.api.serving import Serving, eventually
 
 PROMPTS = ["hello", "the world", "and hello"]
@@ -155,7 +156,8 @@ def test_cancelling_one_answer_ends_them_all(serving: Serving, stream: bool) -> 
     eventually(lambda: len(serving.get("/requests").json()["requests"]) == 6)
     last = serving.get("/requests").json()["requests"][-1]["request_id"]
     cancelling = threading.Thread(target=lambda: serving.post(f"/cancel/{last}"))
-    cancelling.start()
+    with serving.awaiting_aborts(6):
+        cancelling.start()
     serving.session.let_go()
     client.join()
     cancelling.join()
@@ -169,8 +171,9 @@ def test_cancelling_one_answer_ends_them_all(serving: Serving, stream: bool) -> 
 def test_a_client_that_goes_ends_all_its_answers(serving: Serving) -> None:
     serving.session.hold()
     body = {**GREEDY, "n": 2, "max_tokens": 200, "stream": True}
-    response = serving.post("/v1/completions", json=body, stream=True)
-    response.close()
+    with serving.awaiting_aborts(6), RawConnection(serving) as connection:
+        connection.send(post(json.dumps(body).encode(), path="/v1/completions"))
+        eventually(lambda: len(serving.services.requests.running()) == 6)
     serving.session.let_go()
     eventually(lambda: serving.model.engine.statistics().cancelled == 6)
     assert serving.pages_used() == 0

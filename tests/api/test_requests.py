@@ -95,10 +95,10 @@ def test_cancelling_waits_for_a_step_that_ends_soon(
     cancel = threading.Thread(
         target=lambda: answers.append(serving.post(f"/cancel/{entry.generation.request_id}"))
     )
-    cancel.start()
-    while client.is_alive():  # a step at a time, so that it does not end by itself before
-        serving.session.allow(1)
-        client.join(0.01)
+    with serving.awaiting_aborts(1):
+        cancel.start()
+    serving.session.let_go()
+    client.join()
     cancel.join()
     assert answers[0].json()["finish_reason"] == "cancelled"
 

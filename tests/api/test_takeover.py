@@ -120,10 +120,10 @@ def test_a_request_of_the_model_before_can_be_cancelled(serving: Serving, succes
     cancel = threading.Thread(
         target=lambda: answers.append(serving.post(f"/cancel/{entry.generation.request_id}").json())
     )
-    cancel.start()
-    while client.is_alive():  # a step at a time, so that it does not end by itself before
-        serving.session.allow(1)
-        client.join(0.05)
+    with serving.awaiting_aborts(1):
+        cancel.start()
+    serving.session.let_go()
+    client.join()
     cancel.join()
     assert [answer["finish_reason"] for answer in answers] == ["cancelled", "cancelled"]
 
