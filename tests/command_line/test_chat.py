@@ -14,6 +14,9 @@ from rocmforge.__main__ import main
 from tests.models import byte_level_vocabulary, write_tiny_llama
 
 GREEDY = ("--temperature", "0", "--max-tokens", "8")
+SECONDS = 60.0
+SYS_READ = 0
+"""The system call's number on x86-64."""
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +93,18 @@ def test_an_interrupt_at_the_prompt_ends_it_cleanly(model: Path, home: Path) -> 
     process.stdin.write("hello\n")
     process.stdin.flush()
     assert process.stdout.readline()
-    time.sleep(0.5)  # it waits for the next line now
+    deadline = time.monotonic() + SECONDS
+    while not waits_for_input(process.pid):
+        assert time.monotonic() < deadline, "it never asked for the next line"
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=SECONDS)
     assert (process.returncode, "Traceback" in errors) == (0, False)
+
+
+def waits_for_input(pid: int) -> bool:
+    """Whether a process's main thread is within read(0, ..)."""
+    return Path(f"/proc/{pid}/syscall").read_text().startswith(f"{SYS_READ} 0x0 ")
 
 
 def test_a_template_of_ones_own_makes_the_prompts(talk: Talk, tmp_path: Path) -> None:

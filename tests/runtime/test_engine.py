@@ -75,6 +75,17 @@ def ended(generation: Generation) -> tuple[int, ...]:
     return generation.tokens
 
 
+def expect_preemption_to_change_no_token(start: Start) -> None:
+    """Eight requests in a cache that holds two or three of them get the tokens of a roomy one."""
+    roomy = start()
+    expected = [ended(roomy.submit(p, GREEDY, 40)) for p in prompts(8, shortest=20)]
+    tight = start(cache_tokens=160, page_size=8)
+    together = [tight.submit(p, GREEDY, 40) for p in prompts(8, shortest=20)]
+    assert [ended(generation) for generation in together] == expected
+    assert tight.statistics().preemptions > 0
+    assert tight.statistics().pages_used == 0
+
+
 def outputs(generation: Generation) -> list[int | None]:
     seen = []
     while True:
@@ -117,13 +128,7 @@ def test_a_seeded_request_repeats_itself_alone_and_in_company(start) -> None:
 
 
 def test_preemption_and_recomputation_change_no_token(start) -> None:
-    roomy = start()
-    expected = [ended(roomy.submit(p, GREEDY, 40)) for p in prompts(8, shortest=20)]
-    tight = start(cache_tokens=160, page_size=8)
-    together = [tight.submit(p, GREEDY, 40) for p in prompts(8, shortest=20)]
-    assert [ended(generation) for generation in together] == expected
-    assert tight.statistics().preemptions > 0
-    assert tight.statistics().pages_used == 0
+    expect_preemption_to_change_no_token(start)
 
 
 def test_a_cached_prefix_changes_no_token(start) -> None:

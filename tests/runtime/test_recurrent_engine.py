@@ -10,7 +10,13 @@ from pipelines.conversion.convert import convert
 from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
 from runtime.source import Source
-from tests.runtime.test_engine import GREEDY, Start, ended, prompts
+from tests.runtime.test_engine import (
+    GREEDY,
+    Start,
+    ended,
+    expect_preemption_to_change_no_token,
+    prompts,
+)
 from tests.tiny_models import TINY_MODELS, TinyModel, write_tiny_model
 
 RECURRENT = [name for name, tiny in TINY_MODELS.items() if tiny.recurrent is not None]
@@ -74,13 +80,7 @@ def test_the_size_of_the_chunks_changes_no_token(start, budget: int) -> None:
 
 
 def test_preemption_and_recomputation_change_no_token(start) -> None:
-    roomy = start()
-    expected = [ended(roomy.submit(p, GREEDY, 40)) for p in prompts(8, shortest=20)]
-    tight = start(cache_tokens=160, page_size=8)
-    together = [tight.submit(p, GREEDY, 40) for p in prompts(8, shortest=20)]
-    assert [ended(generation) for generation in together] == expected
-    assert tight.statistics().preemptions > 0
-    assert tight.statistics().pages_used == 0
+    expect_preemption_to_change_no_token(start)
 
 
 def test_a_known_beginning_is_not_computed_again_and_changes_no_token(start) -> None:
