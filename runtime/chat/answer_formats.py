@@ -5,7 +5,7 @@ The marks are those that the families' own templates write; a row applies if the
 contains all of its `signs`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtime.chat import tool_call_parsers as parsers
 from runtime.chat.tool_call_parsers import Reader
@@ -79,6 +79,12 @@ REASONING_FORMATS = (
         dropped=("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
         heads=("<|START_RESPONSE|>", "<|START_TEXT|>"),
     ),
+    ReasoningFormat(
+        "<|open|>think<|sep|>",
+        "<|close|>think<|sep|>",
+        signs="<|end_of_msg|>",
+        dropped=("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>message<|sep|>"),
+    ),
     ReasoningFormat("[THINK]", "[/THINK]"),
     ReasoningFormat("<seed:think>", "</seed:think>"),
     ReasoningFormat("<mm:think>", "</mm:think>"),
@@ -100,6 +106,15 @@ HERMES = ToolFormat(
 
 BARE = ToolFormat("json", (), (), (), parsers.known_objects, sections=("<|python_tag|>",))
 """A JSON object with the tool's name, and nothing around it."""
+
+LFM2 = ToolFormat(
+    "lfm2",
+    ("<|tool_call_start|>",),
+    ("<|tool_call_start|>",),
+    ("<|tool_call_end|>",),
+    parsers.first_of(parsers.python_calls, parsers.objects),
+    in_json=False,
+)
 
 TOOL_FORMATS = (
     ToolFormat(
@@ -165,6 +180,42 @@ TOOL_FORMATS = (
         ),
         inner=("[ARGS]", "[CALL_ID]"),
         short_ids=True,
+    ),
+    ToolFormat(
+        "minimax-m3",
+        ("]<]minimax[>[", "<tool_call>"),
+        ("]<]minimax[>[<tool_call>",),
+        ("]<]minimax[>[</tool_call>",),
+        parsers.nested("]<]minimax[>["),
+        inner=("]<]minimax[>[",),
+        in_json=False,
+    ),
+    ToolFormat(
+        "kimi-k3",
+        ("<|open|>", "<|close|>", "<|end_of_msg|>"),
+        ("<|open|>tools<|sep|>",),
+        ("<|close|>tools<|sep|>",),
+        parsers.tagged(
+            r'<\|open\|>call tool="(?P<name>[^"]*)"[^<]*<\|sep\|>',
+            r"<\|close\|>call<\|sep\|>",
+            r'<\|open\|>argument key="(?P<key>[^"]*)"(?: type="(?P<text>[^"]*)")?<\|sep\|>',
+            r"<\|close\|>argument<\|sep\|>",
+        ),
+        inner=("<|open|>", "<|close|>", "<|sep|>"),
+        in_json=False,
+    ),
+    ToolFormat(
+        "muse",
+        ("<atem:function_calls>",),
+        ("<atem:function_calls>",),
+        ("</atem:function_calls>",),
+        parsers.tagged(
+            r'<atem:invoke name="(?P<name>[^"]*)">',
+            "</atem:invoke>",
+            r'<atem:parameter name="(?P<key>[^"]*)">',
+            "</atem:parameter>",
+        ),
+        in_json=False,
     ),
     ToolFormat(
         "minimax",
@@ -251,6 +302,7 @@ TOOL_FORMATS = (
             "$",
             r'<param name="(?P<key>[^">]*)">',
             "</param>",
+            cdata=True,
         ),
         in_json=False,
         complete=False,
@@ -298,14 +350,9 @@ TOOL_FORMATS = (
         sections=("<|tool_calls|>", "<|calls|>"),
         inner=("<|tool_call:name|>", "<|tool_call:args|>"),
     ),
-    ToolFormat(
-        "lfm2",
-        ("<|tool_call_start|>",),
-        ("<|tool_call_start|>",),
-        ("<|tool_call_end|>",),
-        parsers.first_of(parsers.python_calls, parsers.objects),
-        in_json=False,
-    ),
+    LFM2,
+    replace(LFM2, signs=("<|tool_list_start|>",)),
+    replace(LFM2, signs=("List of tools: [",)),
     ToolFormat(
         "nemotron",
         ("<TOOLCALL>",),
@@ -331,20 +378,20 @@ TOOL_FORMATS = (
     ToolFormat("granite", ("<|tool_call|>",), ("<|tool_call|>",), (), parsers.objects),
     ToolFormat("functools", ("functools[",), ("functools[",), (), parsers.rest_of_array),
     ToolFormat(
-        "gigachat-role",
-        ("function call<|role_sep|>",),
-        ("function call<|role_sep|>",),
-        ("<|message_sep|>",),
-        parsers.objects,
-        sections=("<|message_sep|>",),
-        inner=("<|role_sep|>",),
-    ),
-    ToolFormat(
         "gigachat",
         ("<|function_call|>",),
         ("<|function_call|>",),
         ("<|message_sep|>",),
         parsers.objects,
+    ),
+    ToolFormat(
+        "gigachat-role",
+        ("function call", "<|role_sep|>", "<|message_sep|>"),
+        ("function call<|role_sep|>",),
+        ("<|message_sep|>",),
+        parsers.objects,
+        sections=("<|message_sep|>",),
+        inner=("<|role_sep|>",),
     ),
 )
 """The first whose words are all in the template; BARE if none."""

@@ -3,17 +3,23 @@
 import ast
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from runtime.chat.written_values import (
+    json_decoder,
+    parsed_json,
+    plain_value,
+    python_value,
+    typed,
+)
 from runtime.tokenizer import well_formed
 
 NAMES = ("name", "tool_name", "function")
 """Names under which formats have a tool's name in JSON."""
 ARGUMENTS = ("arguments", "parameters", "args", "input")
-MAX_LITERAL_LENGTH = 10_000
-"""Characters of a value in Python's writing, which some templates teach."""
+CDATA, CDATA_END = "<![CDATA[", "]]>"
 MAX_DEPTH = 100
 
 Tools: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -37,7 +43,7 @@ Reader: TypeAlias = Callable[[str, Tools], list[Call] | None]
 
 def objects(text: str, tools: Tools) -> list[Call] | None:
     """Parse calls as JSON objects, in sequence or in an array."""
-    decoder = _decoder()
+    decoder = json_decoder()
     found: list[Call] = []
     place = _skip(text, 0)
     while place < len(text):
@@ -67,7 +73,7 @@ def rest_of_array(text: str, tools: Tools) -> list[Call] | None:
 
 def keyed_objects(text: str, tools: Tools) -> list[Call] | None:
     """Calls as JSON objects of one key, the tool's name, whose value is the arguments."""
-    value = _json(text)
+    value = parsed_json(text)
     found: list[Call] = []
     for each in value if isinstance(value, list) else [value]:
         if not isinstance(each, dict) or len(each) != 1:
@@ -95,7 +101,7 @@ class Named:
         match = self.head.fullmatch(before.strip())
         if self.fenced:
             after = after.rstrip().removesuffix("```")
-        arguments = _json(after) if found and match else None
+        arguments = parsed_json(after) if found and match else None
         if match is None or not isinstance(arguments, dict):
             return None
         return [_call(match["name"], arguments, match.groupdict().get("id"))]
@@ -106,11 +112,12 @@ def named(head: str, separator: str, *, fenced: bool = False) -> Named:
     return Named(re.compile(head), separator, fenced)
 
 
-def tagged(call: str, call_end: str, key: str, value_end: str) -> Reader:
+def tagged(call: str, call_end: str, key: str, value_end: str, *, cdata: bool = False) -> Reader:
     """Return a reader of calls whose arguments are in tags of their own.
 
     Patterns: the opening of a call with its group `name`, its end, the opening of an argument with
     its group `key` (and `text`, where the tag says that it is a text), and the argument's end.
+    `cdata`: a text may stand between XML's marks of one.
     """
     opening, ending = re.compile(rf"\s*{call}"), re.compile(rf"\s*{call_end}")
     argument, closing = re.compile(rf"\s*{key}"), re.compile(value_end)
@@ -126,13 +133,17 @@ def tagged(call: str, call_end: str, key: str, value_end: str) -> Reader:
             name = begun["name"].strip()
             arguments: dict[str, Any] = {}
             while (begun := argument.match(text, place)) is not None:
-                ended = closing.search(text, begun.end())
+                is_marked = cdata and text.startswith(CDATA, begun.end())
+                from_place = text.find(CDATA_END, begun.end()) if is_marked else begun.end()
+                ended = closing.search(text, from_place) if from_place >= 0 else None
                 if ended is None:
                     return None
                 value = text[begun.end() : ended.start()]
-                is_text = begun.groupdict().get("text") == "true"
+                if is_marked:
+                    value = value.removeprefix(CDATA).rstrip().removesuffix(CDATA_END)
+                is_text = is_marked or begun.groupdict().get("text") in ("true", "string")
                 schema = _schema(tools, name, begun["key"])
-                arguments[begun["key"]] = value if is_text else _typed(_unwrapped(value), schema)
+                arguments[begun["key"]] = value if is_text else typed(_unwrapped(value), schema)
                 place = ended.end()
             if (ended := ending.match(text, place)) is None:
                 return None
@@ -154,6 +165,75 @@ class FirstOf:
         return next(filter(None, (reader(text, tools) for reader in self.readers)), None)
 
 
+def nested(separator: str) -> Reader:
+    """Return a reader of XML in which a separator stands in front of every tag.
+
+    An argument is an element, an entry of an object one within it, and items are `item`s.
+    """
+    tag = re.compile(r"<(?P<end>/?)(?P<name>[^>]*)>(?P<text>.*)", re.DOTALL)
+    head = re.compile(r'invoke name="(?P<name>[^"]*)"')
+
+    def read(text: str, tools: Tools) -> list[Call] | None:
+        before, *pieces = text.split(separator)
+        root = _Element("")
+        open_elements = [root]
+        for piece in pieces:
+            found = tag.fullmatch(piece)
+            if found is None or len(open_elements) > MAX_DEPTH:
+                return None
+            if not found["end"]:
+                inner = _Element(found["name"], found["text"])
+                open_elements[-1].inner.append(inner)
+                open_elements.append(inner)
+            elif open_elements.pop().name.partition(" ")[0] != found["name"] or (
+                not open_elements or found["text"].strip()
+            ):
+                return None
+        if before.strip() or open_elements != [root]:
+            return None
+        calls = []
+        for each in root.inner:
+            named = head.fullmatch(each.name)
+            if named is None or each.text.strip():
+                return None
+            schema = tools.get(named["name"], {})
+            arguments = {one.name: one.value(_inner(schema, one.name)) for one in each.inner}
+            calls.append(_call(named["name"], arguments))
+        return calls or None
+
+    return read
+
+
+@dataclass(slots=True)
+class _Element:
+    """An element of XML. Owned by one call."""
+
+    name: str
+    text: str = ""
+    inner: list["_Element"] = field(default_factory=list)
+
+    def value(self, schema: Any) -> Any:
+        """The value of an argument with a schema."""
+        kind = schema.get("type") if isinstance(schema, Mapping) else None
+        if not self.inner:
+            if kind in ("array", "object") and not self.text.strip():
+                return [] if kind == "array" else {}
+            return typed(self.text, schema)
+        if kind != "object" and all(each.name == "item" for each in self.inner):
+            return [each.value(_inner(schema, None)) for each in self.inner]
+        return {each.name: each.value(_inner(schema, each.name)) for each in self.inner}
+
+
+def _inner(schema: Any, key: str | None) -> Any:
+    """The schema of an entry of a value, or of its items."""
+    if not isinstance(schema, Mapping):
+        return None
+    entries = schema.get("properties")
+    if key is None:
+        return schema.get("items")
+    return entries.get(key) if isinstance(entries, Mapping) else None
+
+
 def first_of(*readers: Reader) -> FirstOf:
     """Return a reader that tries each of these."""
     return FirstOf(readers)
@@ -170,7 +250,7 @@ def python_calls(text: str, tools: Tools) -> list[Call] | None:
                 return None
             if any(each.arg is None for each in node.keywords):
                 return None
-            given = {str(each.arg): _python_value(each.value) for each in node.keywords}
+            given = {str(each.arg): python_value(each.value) for each in node.keywords}
             found.append(_call(ast.unparse(node.func), given))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -220,7 +300,7 @@ def _braced_value(text: str, place: int, level: int) -> tuple[Any, int]:
     plain = match.group().strip() if match else ""
     if match is None or not plain:
         raise ValueError("a value is missing")
-    return _plain_value(plain), match.end()
+    return plain_value(plain), match.end()
 
 
 def _braced_entries(text: str, place: int, level: int) -> tuple[dict[str, Any], int]:
@@ -250,32 +330,6 @@ def _spaces(text: str, place: int) -> int:
     return place
 
 
-def _plain_value(text: str) -> Any:
-    if text in ("None", "True", "False"):
-        return {"None": None, "True": True, "False": False}[text]
-    value = _json(text)
-    return text if value is None and text != "null" else value
-
-
-def _python_value(node: ast.expr) -> Any:
-    """A literal; true, false and null are taken as JSON has them. Raises ValueError."""
-    match node:
-        case ast.Name(id="true" | "false" | "null"):
-            return {"true": True, "false": False, "null": None}[node.id]
-        case ast.List() | ast.Tuple():
-            return [_python_value(each) for each in node.elts]
-        case ast.Dict():
-            return {
-                str(_python_value(key)): _python_value(value)
-                for key, value in zip(node.keys, node.values, strict=True)
-                if key is not None
-            }
-    value = ast.literal_eval(node)
-    if not isinstance(value, str | int | float | bool | None):
-        raise ValueError("no value of JSON")
-    return value
-
-
 def _of_object(value: Any) -> Call | None:
     if not isinstance(value, dict):
         return None
@@ -284,7 +338,7 @@ def _of_object(value: Any) -> Call | None:
     name = next((value[key] for key in NAMES if isinstance(value.get(key), str)), None)
     given: Any = next((value[key] for key in ARGUMENTS if value.get(key) is not None), {})
     if isinstance(given, str):
-        given = _json(given) if given.strip() else {}
+        given = parsed_json(given) if given.strip() else {}
     return _call(name, given) if name and isinstance(given, dict) else None
 
 
@@ -299,52 +353,6 @@ def _schema(tools: Tools, name: str, key: str) -> Any:
     return properties.get(key) if isinstance(properties, Mapping) else None
 
 
-def _typed(text: str, schema: Any) -> Any:
-    """Convert a value written without a type by its schema, or by its form if there is none."""
-    kinds = set(_kinds(schema))
-    value = _value(text)
-    if value is None and text.strip() not in ("null", "None"):
-        return text
-    if not kinds:
-        return text if isinstance(value, str) else value
-    if "string" in kinds and (isinstance(value, str) or _kind(value) not in kinds):
-        return text
-    return value
-
-
-def _kinds(schema: Any) -> Iterator[str]:
-    if not isinstance(schema, Mapping):
-        return
-    kind = schema.get("type")
-    yield from kind if isinstance(kind, list) else [kind] if isinstance(kind, str) else []
-    yield from (_kind(value) for value in _listed(schema.get("enum")))
-    for name in ("anyOf", "oneOf"):
-        for each in _listed(schema.get(name)):
-            yield from _kinds(each)
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _kind(value: Any) -> str:
-    kinds = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array"}
-    return "null" if value is None else kinds.get(type(value), "object")
-
-
-def _value(text: str) -> Any:
-    """Parse a value in JSON's or Python's notation; None if it is in neither."""
-    value = _json(text)
-    if value is None and len(text) <= MAX_LITERAL_LENGTH and text.strip()[:1] in tuple("[{("):
-        try:
-            return _python_value(ast.parse(text.strip(), mode="eval").body)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
-    if value is None and text.strip() in ("True", "False"):
-        return text.strip() == "True"
-    return value
-
-
 def _unwrapped(text: str) -> str:
     """Return a value without the line ends next to its tags."""
     return text.removeprefix("\n").removesuffix("\n")
@@ -354,19 +362,3 @@ def _skip(text: str, place: int) -> int:
     while place < len(text) and (text[place].isspace() or text[place] in ",;"):
         place += 1
     return place
-
-
-def _json(text: str) -> Any:
-    """Parse a JSON value; None if the text is none."""
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _decoder() -> json.JSONDecoder:
-    return json.JSONDecoder(parse_constant=_no_constant)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")

@@ -79,6 +79,21 @@ CASES: dict[str, str] = {
     + tags('<parameter name="KEY">', "</parameter>\n")
     + '</invoke>\n<invoke name="g">\n<parameter name="a">b</parameter></invoke>\n'
     "</minimax:tool_call>",
+    "minimax-m3": "]<]minimax[>[<tool_call>\n"
+    ']<]minimax[>[<invoke name="f">]<]minimax[>[<a>1 "x" \\ é]<]minimax[>[</a>'
+    "]<]minimax[>[<n>3]<]minimax[>[</n>]<]minimax[>[<o>]<]minimax[>[<k>]<]minimax[>[<item>1"
+    "]<]minimax[>[</item>]<]minimax[>[<item>null]<]minimax[>[</item>]<]minimax[>[<item>true"
+    "]<]minimax[>[</item>]<]minimax[>[</k>]<]minimax[>[</o>]<]minimax[>[</invoke>\n"
+    ']<]minimax[>[<invoke name="g">]<]minimax[>[</invoke>\n]<]minimax[>[</tool_call>',
+    "kimi-k3": '<|open|>tools<|sep|><|open|>call tool="f" index="1"<|sep|>'
+    + tags('<|open|>argument key="KEY" type="object"<|sep|>', "<|close|>argument<|sep|>")
+    + '<|close|>call<|sep|><|open|>call tool="g" index="2"<|sep|>'
+    '<|open|>argument key="a" type="string"<|sep|>7<|close|>argument<|sep|>'
+    "<|close|>call<|sep|><|close|>tools<|sep|>",
+    "muse": '<atem:function_calls>\n<atem:invoke name="f">\n'
+    + tags('<atem:parameter name="KEY">', "</atem:parameter>\n")
+    + "</atem:invoke>\n</atem:function_calls><atem:function_calls>\n"
+    '<atem:invoke name="g">\n</atem:invoke>\n</atem:function_calls>',
     "tool-calls": f'<tool_calls>\n{{"name": "f", "arguments": {JSON}}}\n'
     '{"name": "g", "arguments": {}}\n</tool_calls>',
     "kimi": "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0"
@@ -103,7 +118,7 @@ CASES: dict[str, str] = {
     "function-tags": f'<function=f>{JSON}</function><function=g>{{"a": "</function>"}}</function>',
     "minicpm": '<function name="f">'
     + tags('<param name="KEY">', "</param>")
-    + '</function>\n<function name="g"></function>',
+    + '</function>\n<function name="g"><param name="a"><![CDATA[</param> 7]]></param></function>',
     "functools": f'functools[{{"name": "f", "arguments": {JSON}}}, {{"name": "g"}}]',
     "gigachat": f'<|function_call|>{{"name": "f", "arguments": {JSON}}}<|message_sep|>'
     '<|function_call|>{"name": "g"}<|message_sep|>',
