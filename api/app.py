@@ -5,6 +5,7 @@ import falcon
 from api import error_handlers
 from api.dialects.anthropic.resources import CountTokensResource, MessagesResource
 from api.dialects.ollama import resources as ollama
+from api.dialects.ollama.embedding import EmbedResource
 from api.middleware import AccessLog, CrossOrigin
 from api.resources.chat import ChatCompletionsResource
 from api.resources.completions import CompletionsResource
@@ -50,6 +51,7 @@ def create_app(services: Services) -> error_handlers.Application:
     app.add_route("/v1/messages/count_tokens", CountTokensResource(services))
     app.add_route("/api/chat", ollama.ChatResource(services))
     app.add_route("/api/generate", ollama.GenerateResource(services))
+    app.add_route("/api/embed", EmbedResource(services))
     app.add_route("/api/tags", ollama.TagsResource(services))
     app.add_route("/api/ps", ollama.RunningResource(services))
     app.add_route("/api/show", ollama.ShowResource(services))

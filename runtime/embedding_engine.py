@@ -53,7 +53,7 @@ class EmbeddingEngine:
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         """Requests to add, or None to stop behind them."""
         self._submitting = threading.Lock()
-        self._accepting = False
+        self._accepting = True
         self._thread: threading.Thread | None = None
 
     @property
@@ -67,8 +67,7 @@ class EmbeddingEngine:
         return self._embedder.context_length
 
     def start(self) -> None:
-        """Start the engine's thread."""
-        self._accepting = True
+        """Start the engine's thread, which computes what was submitted before, too."""
         self._thread = threading.Thread(target=self._run, name="embedding", daemon=True)
         self._thread.start()
 
@@ -84,7 +83,7 @@ class EmbeddingEngine:
         """Queue the texts of one request.
 
         Raises InvalidRequest or ContextLengthExceeded for a text that cannot be computed, and
-        EngineUnavailable while the engine does not run. The future raises what a step raised.
+        EngineUnavailable after `stop`. The future raises what a step raised.
         """
         for text in texts:
             self._embedder.check(text)

@@ -49,10 +49,15 @@ class VectorResource(ABC):
         fields = unknown_fields(content, self.body_type.__struct_fields__)
         req.context.access.ignored_fields = fields
         model = services.model_for_new_work()
-        expect_served(body.model, model)
+        expect_served(self._model_name(body), model)
         with services.slots.taken():
             asked = Asked(model, Client(req))
             resp.data = finite_json(self._answer(body, asked, req.context.access.x_request_id))
+
+    def _model_name(self, body: Any) -> str | None:
+        """Return the name of the model that a body asks, if it has one."""
+        name: str | None = body.model
+        return name
 
     @abstractmethod
     def _answer(self, body: Any, asked: "Asked", name: str) -> Any:
@@ -81,8 +86,10 @@ class Asked:
             raise InvalidRequest(f"{self.model.name} answers on {other}, not on this route")
         return engine
 
-    def tokens_of(self, texts: Sequence[Given], engine: EmbeddingEngine) -> list[Tokens]:
-        """Return the tokens of texts.
+    def tokens_of(
+        self, texts: Sequence[Given], engine: EmbeddingEngine, *, cut: bool = False
+    ) -> list[Tokens]:
+        """Return the tokens of texts; with `cut` no more than the context, the last one kept.
 
         Raises ContextLengthExceeded as soon as one is certain to be too long, and ClientGone where
         the client has disconnected.
@@ -90,10 +97,16 @@ class Asked:
 
         def watch(tokens: int) -> None:
             self._client.expect_waiting()
-            _expect_short(tokens, engine)
+            if not cut:
+                _expect_short(tokens, engine)
 
-        encode = self.model.tokenizer.encode
-        return [encode(each, watch=watch) if isinstance(each, str) else each for each in texts]
+        encode, most = self.model.tokenizer.encode, engine.context_length
+        found: list[Tokens] = [
+            encode(each, watch=watch) if isinstance(each, str) else each for each in texts
+        ]
+        if not cut:
+            return found
+        return [each if len(each) <= most else [*each[: most - 1], each[-1]] for each in found]
 
     def vectors(self, engine: EmbeddingEngine, texts: Sequence[Tokens]) -> list[Vector]:
         """Return the vectors of texts, when they are computed."""

@@ -119,6 +119,16 @@ def test_openais_client_embeds(served: Callable[[str], str]) -> None:
     assert client.models.retrieve("tiny").task == "embed"
 
 
+def test_ollamas_route_cuts_long_texts(embed: Post) -> None:
+    (vector,) = vectors(embed("/v1/embeddings", input="hello"))
+    answer = embed("/api/embed", model="tiny:latest", input=["hello", "x" * 300]).json()
+    np.testing.assert_array_equal(answer["embeddings"][0], vector)
+    assert answer["prompt_eval_count"] == 256 + 1
+    refused = embed("/api/embed", input="x" * 300, truncate=False)
+    assert refused.status_code == 400
+    assert "maximum context length" in refused.json()["error"]
+
+
 def test_requests_at_once_have_the_vectors_they_have_alone(embed: Post) -> None:
     texts = [["hello " * (1 + 3 * i), "the world", f"number {i}"] * 5 for i in range(6)]
     alone = [vectors(embed("/v1/embeddings", input=each)) for each in texts]
