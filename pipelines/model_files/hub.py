@@ -233,29 +233,35 @@ def _complete(
     # Where the file itself is, perhaps on another host, no token is needed.
     token = get_token() if metadata.location == url else None
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    with partial.open("ab") as target:
+    with _room(partial, file), partial.open("ab") as target:
         size = target.tell()
         if metadata.size is not None and size > metadata.size:
             target.truncate(0)
             size = 0
-        report(f"Fetching {file} ({_scaled(metadata.size or 0)})" + (" again" if size else ""))
+        report(f"Fetching {file} ({_scaled(metadata.size or 0)})")
         if size and size == metadata.size:
             return
-        try:
-            http_get(
-                metadata.location,
-                target,
-                resume_size=size,
-                headers=headers,
-                expected_size=metadata.size,
-                tqdm_class=_reporting(file, report),
-            )
-        except HTTPError:
-            raise
-        except OSError as error:
-            raise DownloadError(
-                f"{file} is not fetched to {partial.parent}: {error}; what is there is kept"
-            ) from None
+        http_get(
+            metadata.location,
+            target,
+            resume_size=size,
+            headers=headers,
+            expected_size=metadata.size,
+            tqdm_class=_reporting(file, report),
+        )
+
+
+@contextmanager
+def _room(partial: Path, file: str) -> Iterator[None]:
+    """Turn what the file system refuses into a DownloadError."""
+    try:
+        yield
+    except HTTPError:
+        raise
+    except OSError as error:
+        raise DownloadError(
+            f"{file} is not fetched to {partial.parent}: {error}; what is there is kept"
+        ) from None
 
 
 def _reporting(file: str, report: Report) -> type[tqdm]:

@@ -10,8 +10,8 @@ from runtime.gguf import PieceName, models_among
 
 HUB = "hf"
 PROGRAMS = ("ollama", "lmstudio", "llamacpp")
-DEFAULT_QUANT = "Q4_K_M"
-"""What llama.cpp's -hf takes too; without one, the first file."""
+DEFAULT_QUANTS = ("Q4_K_M", "Q8_0")
+"""What llama.cpp's -hf takes too, in this order; without them, the first file."""
 PART = r"[\w.-]+"
 HUB_NAME = re.compile(
     rf"{HUB}:(?P<repo>{PART}/{PART})(?:@(?P<revision>[^:/@]+))?"
@@ -62,15 +62,14 @@ def chosen(files: Iterable[str], quant: str | None) -> str | None:
     """Return the model among paths that has this quantization; None if there is none.
 
     As llama.cpp chooses: upper and lower case are the same, and without a quant it is Q4_K_M, else
-    the first. Of several the one with the shortest path is taken: Q4_K_M before UD-Q4_K_M.
+    Q8_0, else the first. Of several the shortest path is taken: Q4_K_M before UD-Q4_K_M.
     """
     models = models_of(files)
-    wanted = re.escape(DEFAULT_QUANT if quant is None else quant)
-    pattern = re.compile(rf"(?<![A-Za-z0-9]){wanted}(?=[./-])", re.IGNORECASE)
-    fitting = sorted(filter(pattern.search, models), key=lambda path: (len(path), path))
-    if not fitting and quant is None:
-        fitting = models
-    return fitting[0] if fitting else None
+    for wanted in DEFAULT_QUANTS if quant is None else (quant,):
+        pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(wanted)}(?=[./-])", re.IGNORECASE)
+        if fitting := [path for path in models if pattern.search(path)]:
+            return min(fitting, key=lambda path: (len(path), path))
+    return models[0] if models and quant is None else None
 
 
 def with_pieces(model: str) -> list[str]:

@@ -16,8 +16,8 @@ from runtime.gguf.header import Header
 from runtime.gguf.values import TensorInfo
 
 PIECE = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE)
-NO_MODELS = re.compile(r"mmproj|imatrix", re.IGNORECASE)
-"""Names of files next to models that are no models."""
+NO_MODELS = re.compile(r"(?i:mmproj|imatrix)|(?:^|-)(?:mtp|eagle3|dflash|dspark)-")
+"""In the names of files next to models that are no models: projectors, drafting heads."""
 AGAIN = "get all pieces again, from one place"
 
 

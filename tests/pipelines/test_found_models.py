@@ -131,7 +131,10 @@ def test_a_quant_is_chosen_as_llama_cpp_does(quant: str | None, model: str | Non
 
 
 def test_without_a_quant_and_the_usual_one_the_first_is_taken() -> None:
-    assert chosen(["b-Q8_0.gguf", "a-Q8_0.gguf", "a-mmproj.gguf"], None) == "a-Q8_0.gguf"
+    files = ["b-Q8_0.gguf", "a-Q5_0.gguf", "a-mmproj.gguf", "mtp-a-Q4_K_M.gguf"]
+    assert chosen(files, None) == "b-Q8_0.gguf"
+    assert chosen(files[1:], None) == "a-Q5_0.gguf"
+    assert chosen(files[2:], None) is None
 
 
 def test_a_name_of_the_hub_has_repository_revision_and_quant_or_file() -> None:

@@ -1,5 +1,6 @@
 """Models by name: fetched from a server that speaks the Hub's protocol."""
 
+import resource
 import signal
 import subprocess
 import sys
@@ -96,6 +97,22 @@ def test_a_command_goes_on_where_an_earlier_one_ended(hub: Hub, large: bytes, fe
     hub.requests.clear()
     assert fetch().read_bytes() == large
     assert hub.ranges() == [f"bytes={DOWNLOAD_CHUNK_SIZE}-"]
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told_and_what_is_there_is_kept(
+    hub: Hub, large: bytes, fetch
+) -> None:
+    """A limit of a file's size stands for the disk."""
+    hub.cut = None
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(large) - 1000, limits[1]))
+    try:
+        with pytest.raises(DownloadError, match="File too large; what is there is kept"):
+            fetch()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert fetch().read_bytes() == large
+    assert hub.ranges()[-1] is not None
 
 
 def test_wrong_bytes_are_not_kept(hub: Hub, fetch, tmp_path: Path) -> None:
