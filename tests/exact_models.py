@@ -6,7 +6,16 @@ from dataclasses import replace
 import numpy as np
 
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS
-from tests.tiny_model import DeltaNet, Latent, Recurrent, StateSpace, TinyModel, Value, Varied
+from tests.tiny_model import (
+    DeltaNet,
+    Latent,
+    Recurrent,
+    Selective,
+    StateSpace,
+    TinyModel,
+    Value,
+    Varied,
+)
 from tests.tiny_models import TINY_MODELS
 
 WIDTH = 256
@@ -49,7 +58,7 @@ def exact_model(name: str, format: str) -> TinyModel:
     embedding_gain = next(
         (gain for family, gain in SCALED_EMBEDDINGS.items() if name.startswith(family)), 4.0
     )
-    few_columns: Mapping[str, str] = {"attn_k_b": FALLBACK}
+    few_columns: Mapping[str, str] = {"attn_k_b": FALLBACK, "ssm_dt": FALLBACK}
     return replace(
         tiny,
         embedding=WIDTH,
@@ -78,6 +87,8 @@ def _recurrent(tiny: TinyModel) -> Recurrent | None:
         return replace(tiny.recurrent, heads=WIDTH // 64, key_heads=2, head_dim=64)
     if isinstance(tiny.recurrent, StateSpace):
         return replace(tiny.recurrent, state_size=64)
+    if isinstance(tiny.recurrent, Selective):
+        return replace(tiny.recurrent, rank=32)
     return tiny.recurrent
 
 
@@ -129,7 +140,7 @@ def _metadata(tiny: TinyModel) -> dict[str, Value]:
         changed["embedding_length_per_layer_input"] = WIDTH
     if "moe_latent_size" in changed:
         changed["moe_latent_size"] = WIDTH
-    if "feed_forward_length" in changed:
+    if changed.get("feed_forward_length"):
         changed["feed_forward_length"] = 2 * WIDTH
     return changed
 

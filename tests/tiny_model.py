@@ -179,11 +179,7 @@ class ShortConvolution:
 
     def keys(self, model: TinyModel) -> dict[str, Value]:
         """What stands in the file's metadata."""
-        heads = [
-            0 if layer in model.recurrent_layers else model.kv_heads
-            for layer in range(model.layers)
-        ]
-        return {"shortconv.l_cache": self.taps, "attention.head_count_kv": heads}
+        return {"shortconv.l_cache": self.taps, "attention.head_count_kv": _kv_heads(model)}
 
     def write(self, writing: "_Writing", block: str) -> None:
         """Write the tensors of one block."""
@@ -254,10 +250,7 @@ class StateSpace:
             "ssm.group_count": self.groups,
         }
         if not model.beside_attention:
-            without = {*model.recurrent_layers, *model.feed_forward_layers}
-            keys["attention.head_count_kv"] = [
-                0 if layer in without else model.kv_heads for layer in range(model.layers)
-            ]
+            keys["attention.head_count_kv"] = _kv_heads(model)
         if model.one_part:
             keys["feed_forward_length"] = [
                 model.feed_forward if layer in model.feed_forward_layers else 0
@@ -281,7 +274,52 @@ class StateSpace:
         writing.matrix(f"{block}.ssm_out", width, inner)
 
 
-Recurrent = ShortConvolution | DeltaNet | StateSpace
+@dataclass(frozen=True, kw_only=True)
+class Selective:
+    """Mamba with twice the model's width."""
+
+    state_size: int = 16
+    rank: int = 8
+    taps: int = 4
+    norms: bool = False
+
+    def keys(self, model: TinyModel) -> dict[str, Value]:
+        """What stands in the file's metadata."""
+        keys: dict[str, Value] = {
+            "ssm.conv_kernel": self.taps,
+            "ssm.inner_size": 2 * model.embedding,
+            "ssm.state_size": self.state_size,
+            "ssm.time_step_rank": self.rank,
+            "attention.head_count_kv": _kv_heads(model),
+        }
+        return keys
+
+    def write(self, writing: "_Writing", block: str) -> None:
+        """Write the tensors of one block."""
+        width, inner = writing.model.embedding, 2 * writing.model.embedding
+        writing.matrix(f"{block}.ssm_in", 2 * inner, width)
+        writing.table(f"{block}.ssm_conv1d.weight", inner, self.taps)
+        writing.vector(f"{block}.ssm_conv1d.bias", inner, mean=0.0)
+        writing.matrix(f"{block}.ssm_x", self.rank + 2 * self.state_size, inner)
+        writing.matrix(f"{block}.ssm_dt", inner, self.rank)
+        writing.vector(f"{block}.ssm_dt.bias", inner, mean=0.0)
+        if self.norms:
+            for name, size in (("dt", self.rank), ("b", self.state_size), ("c", self.state_size)):
+                writing.vector(f"{block}.ssm_{name}_norm.weight", size, mean=1.0)
+        # All below zero: a state that grows would drown everything else.
+        decay = np.exp(writing.random.standard_normal((inner, self.state_size), np.float32))
+        writing.writer.add_tensor(f"{block}.ssm_a", -decay)
+        writing.vector(f"{block}.ssm_d", inner, mean=1.0)
+        writing.matrix(f"{block}.ssm_out", width, inner)
+
+
+def _kv_heads(model: TinyModel) -> Sequence[int]:
+    """Key-value heads of each layer."""
+    without = {*model.recurrent_layers, *model.feed_forward_layers}
+    return [0 if layer in without else model.kv_heads for layer in range(model.layers)]
+
+
+Recurrent = ShortConvolution | DeltaNet | StateSpace | Selective
 
 
 def write_tiny_model(path: Path, model: TinyModel, *, seed: int = 0) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 from tests.tiny_model import QKV, Value
 from tests.tiny_model import DeltaNet as DeltaNet
 from tests.tiny_model import Latent as Latent
+from tests.tiny_model import Selective as Selective
 from tests.tiny_model import ShortConvolution as ShortConvolution
 from tests.tiny_model import StateSpace as StateSpace
 from tests.tiny_model import TinyModel as TinyModel
@@ -50,6 +51,7 @@ INDEXER: Mapping[str, Value] = {
     "attention.indexer.key_length": 64,
     "attention.indexer.top_k": 1024,
 }
+WITHOUT_ATTENTION: Mapping[str, Value] = {"attention.head_count": 0, "feed_forward_length": 0}
 LONG_SHORT = {"rope_factors_long.weight": 9.0, "rope_factors_short.weight": 1.5}
 
 TINY_MODELS: Mapping[str, TinyModel] = {
@@ -434,6 +436,41 @@ TINY_MODELS: Mapping[str, TinyModel] = {
         recurrent=StateSpace(groups=2),
         recurrent_layers=(0, 1, 2),
         beside_attention=True,
+    ),
+    "mamba2": TinyModel(
+        architecture="mamba2",
+        norms=("attn_norm",),
+        one_part=True,
+        recurrent=StateSpace(groups=2),
+        recurrent_layers=(0, 1, 2),
+        metadata=WITHOUT_ATTENTION,
+    ),
+    "mamba": TinyModel(
+        architecture="mamba",
+        norms=("attn_norm",),
+        one_part=True,
+        recurrent=Selective(),
+        recurrent_layers=(0, 1, 2),
+        metadata=WITHOUT_ATTENTION,
+    ),
+    "mamba-norm": TinyModel(
+        architecture="mamba",
+        norms=("attn_norm",),
+        one_part=True,
+        recurrent=Selective(),
+        recurrent_layers=(0, 1, 2),
+        tied=False,
+        metadata={**WITHOUT_ATTENTION, "ssm.dt_b_c_rms": True},
+    ),
+    "jamba": TinyModel(
+        architecture="jamba",
+        layers=4,
+        recurrent=Selective(norms=True),
+        recurrent_layers=(0, 1, 3),
+        experts=8,
+        dense=1,
+        tied=False,
+        gain=1.0,
     ),
     "hunyuan-dense": TinyModel(architecture="hunyuan-dense", head_dim=32, query_key_norm="head"),
     "hunyuan_vl": TinyModel(

@@ -25,6 +25,8 @@ from runtime.gguf import GGUFFile, TensorInfo
 from runtime.interface import (
     LOGIT_ROWS,
     LOGITS,
+    PAGE_POOL,
+    PAGE_POOL_OUT,
     POSITIONS,
     STATE_POOL,
     STATE_POOL_OUT,
@@ -75,6 +77,8 @@ class _Builder(Nodes):
         for index, layer in enumerate(spec.layers):
             hidden, residual = self.layer(index, layer, hidden, residual, parts)
         self.head(hidden, residual)
+        if not spec.attention_layers:
+            self.plain("Identity", PAGE_POOL_OUT, PAGE_POOL)
         layout = page_layout(spec)
         graph = helper.make_graph(
             self.nodes,

@@ -6,6 +6,7 @@ from pipelines.conversion.architectures import (
     DeltaNet,
     Layer,
     Recurrence,
+    Selection,
     ShortConvolution,
     StateSpace,
 )
@@ -129,12 +130,19 @@ def _alpha_beta(nodes: Nodes, block: str, weights: DeltaNet, hidden: str) -> tup
 def _state_space(nodes: Nodes, states: States, block: str, weights: StateSpace, hidden: str) -> str:
     width, by_group = weights.width, weights.groups * weights.state_size
     projected = nodes.linear(f"{block}.ssm_in", weights.projection, hidden)
-    gate, mixed, steps = (f"{block}.ssm_{each}" for each in ("gate", "mixed", "steps"))
-    nodes.split(projected, (gate, mixed, steps), (width, width + 2 * by_group, weights.heads))
+    gate, mixed, steps, *parts = (
+        f"{block}.ssm_{each}" for each in ("gate", "mixed", "steps", "x", "b", "c")
+    )
+    if weights.selection is None:
+        nodes.split(projected, (gate, mixed, steps), (width, width + 2 * by_group, weights.heads))
+    else:
+        nodes.split(projected, (mixed, gate), (width, width))
     name = f"{block}.conv"
     convolved = _convolution(nodes, states, name, weights.taps, mixed, "silu", weights.taps_bias)
-    parts = tuple(f"{block}.ssm_{each}" for each in "xbc")
-    nodes.split(convolved, parts, (width, by_group, by_group))
+    if weights.selection is None:
+        nodes.split(convolved, tuple(parts), (width, by_group, by_group))
+    else:
+        parts = [convolved, *_selected(nodes, block, weights.selection, steps, convolved)]
     name = f"{block}.scan"
     inputs, outputs, offset = states.next(name, width * weights.state_size)
     nodes.node(
@@ -144,7 +152,7 @@ def _state_space(nodes: Nodes, states: States, block: str, weights: StateSpace, 
             "steps": steps,
             "decay": nodes.vector(weights.decay),
             "skip": nodes.flat(weights.skip),
-            "step_bias": nodes.vector(weights.step_bias),
+            "step_bias": nodes.vector(weights.step_bias) if weights.step_bias is not None else "",
             **inputs,
         },
         {"y": name, **outputs},
@@ -159,8 +167,27 @@ def _state_space(nodes: Nodes, states: States, block: str, weights: StateSpace, 
         return gated
     if weights.groups == 1:
         return nodes.rms_norm(f"{block}.ssm_norm", gated, nodes.flat(weights.norm))
-    ones = nodes.stored(
-        f"{width // weights.groups}.ones", np.ones(width // weights.groups, np.float32)
-    )
+    ones = _ones(nodes, width // weights.groups)
     normed = nodes.rms_norm(f"{block}.ssm_norm", gated, ones)
     return nodes.plain("Mul", f"{block}.ssm_normed", normed, nodes.flat(weights.norm))
+
+
+def _selected(
+    nodes: Nodes, block: str, weights: Selection, steps: str, channels: str
+) -> tuple[str, str]:
+    """Input and output of the states; the steps are written as `steps`."""
+    names = ("dt", "b", "c")
+    parts = [f"{block}.ssm_{each}" for each in names]
+    rank = weights.steps.weight.columns
+    states = (weights.projection.weight.rows - rank) // 2
+    selected = nodes.linear(f"{block}.ssm_x", weights.projection, channels)
+    nodes.split(selected, tuple(parts), (rank, states, states))
+    for index, norm in enumerate(weights.norms):
+        factors = _ones(nodes, (rank, states)[index > 0]) if norm is None else nodes.vector(norm)
+        parts[index] = nodes.rms_norm(f"{parts[index]}_norm", parts[index], factors)
+    nodes.linear(steps, weights.steps, parts[0])
+    return parts[1], parts[2]
+
+
+def _ones(nodes: Nodes, count: int) -> str:
+    return nodes.stored(f"{count}.ones", np.ones(count, np.float32))

@@ -103,12 +103,12 @@ def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any], too_large: str) -> NDA
     """Zeros that take memory only where they are touched. Raises DeviceError(too_large)."""
     size = math.prod(shape) * dtype.itemsize
     try:
-        memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory = mmap.mmap(-1, max(size, mmap.PAGESIZE), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError):
         raise DeviceError(too_large) from None
     with contextlib.suppress(OSError):  # a kernel without large pages
         memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, dtype).reshape(shape)
+    return np.frombuffer(memory, dtype)[: math.prod(shape)].reshape(shape)
 
 
 def pool_bytes(shape: PoolShape) -> int:

@@ -39,10 +39,10 @@ def test_another_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_every_reason_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vocabulary = byte_level_vocabulary(pre="unheard-of")
-    path = write_tiny_llama(tmp_path / "tiny.gguf", architecture="mamba", vocabulary=vocabulary)
+    path = write_tiny_llama(tmp_path / "tiny.gguf", architecture="t5", vocabulary=vocabulary)
     facts = inspected(path, capsys)
     assert facts["Supported"] == "no"
-    assert "architecture 'mamba' is not supported" in facts["reasons"]
+    assert "architecture 't5' is not supported" in facts["reasons"]
     assert "unheard-of" in facts["reasons"]
 
 

@@ -200,7 +200,7 @@ def test_what_a_family_does_not_use_is_refused(
 @pytest.mark.parametrize(
     ("variant", "named"),
     [
-        ({"architecture": "mamba"}, "architecture 'mamba'"),
+        ({"architecture": "t5"}, "architecture 't5'"),
         ({"format": "Q8_1"}, "block format Q8_1"),
         ({"metadata": {"llama.expert_count": 8}}, "llama.expert_count is 8"),
         ({"metadata": {"llama.logit_scale": 0.5}}, "llama.logit_scale is 0.5"),

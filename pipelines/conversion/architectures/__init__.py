@@ -17,6 +17,7 @@ from pipelines.conversion.architectures.spec import Pooling as Pooling
 from pipelines.conversion.architectures.spec import QueryTemperature as QueryTemperature
 from pipelines.conversion.architectures.spec import Recurrence as Recurrence
 from pipelines.conversion.architectures.spec import Rotary as Rotary
+from pipelines.conversion.architectures.spec import Selection as Selection
 from pipelines.conversion.architectures.spec import ShortConvolution as ShortConvolution
 from pipelines.conversion.architectures.spec import StateSpace as StateSpace
 from pipelines.conversion.architectures.spec import StreamMixing as StreamMixing

@@ -278,7 +278,7 @@ class _Reader:
     def attention_scale(self, layers: int, heads: Heads) -> float:
         """By default 1 / sqrt(width of a head)."""
         power = -1.0 if self.architecture.attention_by_width else -0.5
-        default: float = self.architecture.attention_scale or heads.width**power
+        default: float = self.architecture.attention_scale or max(1, heads.width) ** power
         if layers == self.architecture.scaled_by_width_at:
             default = (self.width // heads.count) ** -0.5
         return self.scale(self.architecture.attention_scale_key, default)

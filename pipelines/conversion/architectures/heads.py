@@ -20,6 +20,8 @@ def heads_of_layers(
     windows: sliding window of each layer, 0 for global attention. width: embedding_length.
     """
     layers = len(windows)
+    if architecture.recurrent_layers == "all":
+        return (Heads(0, 0, 0, 0),) * layers
     if architecture.layered:
         counts = keys.counts("attention.head_count", None, layers)
     else:

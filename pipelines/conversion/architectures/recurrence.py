@@ -8,9 +8,11 @@ from pipelines.conversion.architectures.spec import (
     DeltaNet,
     Linear,
     Recurrence,
+    Selection,
     ShortConvolution,
     StateSpace,
 )
+from runtime.gguf import TensorInfo
 
 ATTENTION_INTERVAL = 4
 """Where a file does not say otherwise."""
@@ -49,6 +51,8 @@ def recurrence_of(
         return _short_convolution(keys, tensors, block, width)
     if architecture.recurrence == "mamba2":
         return _state_space(keys, tensors, block, width)
+    if architecture.recurrence == "mamba":
+        return _selective(keys, tensors, block, width)
     return _delta_net(keys, tensors, architecture, block, width)
 
 
@@ -121,9 +125,41 @@ def _state_space(keys: Keys, tensors: Tensors, block: str, width: int) -> StateS
         decay=tensors.table(f"{block}.ssm_a", heads, 1),
         skip=tensors.table(f"{block}.ssm_d", heads, 1),
         step_bias=tensors.vector(f"{block}.ssm_dt.bias", heads),
+        selection=None,
         norm=norm,
         heads=heads,
         groups=groups,
+        state_size=states,
+        width=inner,
+        output=tensors.linear(f"{block}.ssm_out", width, inner),
+    )
+
+
+def _selective(keys: Keys, tensors: Tensors, block: str, width: int) -> StateSpace:
+    inner, states = keys.count("ssm.inner_size"), keys.count("ssm.state_size")
+    taps, rank = keys.count("ssm.conv_kernel"), keys.count("ssm.time_step_rank")
+    names = [f"{block}.ssm_{each}_norm.weight" for each in ("dt", "b", "c")]
+    norms: tuple[TensorInfo | None, ...] = ()
+    if all(name in tensors for name in names):
+        sizes = (rank, states, states)
+        norms = tuple(map(tensors.vector, names, sizes))
+    elif keys.flag("ssm.dt_b_c_rms", False):
+        norms = (None,) * 3
+    return StateSpace(
+        projection=tensors.linear(f"{block}.ssm_in", 2 * inner, width),
+        taps=tensors.table(f"{block}.ssm_conv1d.weight", inner, taps),
+        taps_bias=tensors.vector(f"{block}.ssm_conv1d.bias", inner),
+        decay=tensors.table(f"{block}.ssm_a", inner, states),
+        skip=tensors.vector(f"{block}.ssm_d", inner),
+        step_bias=None,
+        selection=Selection(
+            projection=tensors.linear(f"{block}.ssm_x", rank + 2 * states, inner),
+            steps=tensors.linear(f"{block}.ssm_dt", inner, rank),
+            norms=norms,
+        ),
+        norm=None,
+        heads=inner,
+        groups=1,
         state_size=states,
         width=inner,
         output=tensors.linear(f"{block}.ssm_out", width, inner),

@@ -94,4 +94,26 @@ RECURRENT = (
         recurrent_layers="beside_attention",
         reads=frozenset({"attention.scale"}),
     ),
+    Architecture(
+        name="mamba2",
+        rotary_style="none",
+        feed_forward_norm="attn_norm",
+        recurrence="mamba2",
+        recurrent_layers="all",
+        one_part=True,
+    ),
+    Architecture(
+        name="mamba",
+        rotary_style="none",
+        feed_forward_norm="attn_norm",
+        recurrence="mamba",
+        recurrent_layers="all",
+        one_part=True,
+    ),
+    Architecture(
+        name="jamba",
+        rotary_style="none",
+        experts=Routing(renormalized=False),
+        recurrence="mamba",
+    ),
 )

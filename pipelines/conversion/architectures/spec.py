@@ -144,11 +144,23 @@ class DeltaNet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What Mamba makes of its convolved channels: their steps, and the states' input and output."""
+
+    projection: Linear
+    """To what the steps are made of, the input and the output, in that order."""
+    steps: Linear
+    norms: tuple[TensorInfo | None, ...]
+    """Of the three; None: without weights. Empty: none is normalized."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateSpace:
-    """Mamba-2 (arXiv 2405.21060): heads of channels, each channel with a state.
+    """Mamba-2 (arXiv 2405.21060) or Mamba (2312.00752): channels with a state each.
 
     The projection gives the gate, what is convolved (the channels, and each group's input and
-    output of their states), and the steps of the heads.
+    output of their states), and the steps of the heads. In Mamba each channel is a head; the
+    projection gives channels and gate only, and a selection the rest.
     """
 
     projection: Linear
@@ -156,9 +168,11 @@ class StateSpace:
     """[convolved columns, taps]"""
     taps_bias: TensorInfo | None
     decay: TensorInfo
-    """[heads, 1]"""
+    """[heads, 1], or in Mamba [heads, state_size]"""
     skip: TensorInfo
-    step_bias: TensorInfo
+    step_bias: TensorInfo | None
+    """Beside that of a selection."""
+    selection: Selection | None
     norm: TensorInfo | None
     """[groups, channels of a group]: of the gated outputs."""
     heads: int
@@ -377,7 +391,7 @@ class Layer:
 
 PARTS = (
     *(Linear, Norm, FeedForward, Experts, ExpertSelection, LatentAttention),
-    *(ShortConvolution, DeltaNet, StateSpace),
+    *(ShortConvolution, DeltaNet, StateSpace, Selection),
     Pooling,
     *(LayerEmbedding, LayerInput, Streams, StreamMixing),
 )
