@@ -6,6 +6,7 @@ from api import error_handlers
 from api.dialects.anthropic.resources import CountTokensResource, MessagesResource
 from api.dialects.ollama import resources as ollama
 from api.dialects.ollama.embedding import EmbedResource
+from api.dialects.responses.resources import ResponseResource, ResponsesResource
 from api.middleware import AccessLog, CrossOrigin
 from api.resources.chat import ChatCompletionsResource
 from api.resources.completions import CompletionsResource
@@ -47,6 +48,8 @@ def create_app(services: Services) -> error_handlers.Application:
     app.add_route("/traces", TracesResource(services))
     app.add_route("/v1/completions", CompletionsResource(services))
     app.add_route("/v1/chat/completions", ChatCompletionsResource(services))
+    app.add_route("/v1/responses", ResponsesResource(services))
+    app.add_route("/v1/responses/{name}", ResponseResource(services))
     app.add_route("/v1/messages", MessagesResource(services))
     app.add_route("/v1/messages/count_tokens", CountTokensResource(services))
     app.add_route("/api/chat", ollama.ChatResource(services))

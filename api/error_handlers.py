@@ -11,7 +11,9 @@ from runtime.errors import InvalidRequest, RocmForgeError
 
 OPENAI_NAMES = ("v1", "chat", "completions", "responses", "embeddings")
 """Path prefixes that clients of OpenAI's API use, also with a wrong base URL."""
-OPENAI_ROUTES = "/v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models"
+OPENAI_ROUTES = (
+    "/v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings and /v1/models"
+)
 
 log = logging.getLogger("rocmforge.api")
 

@@ -14,6 +14,12 @@ class RequestNotFound(RocmForgeError):
     code = "request_not_found"
 
 
+class ResponseNotFound(RocmForgeError):
+    """No response of the Responses API has this id, or it ended too long ago."""
+
+    code = "response_not_found"
+
+
 class UnknownModel(RocmForgeError):
     """The requested model is not the served one."""
 
@@ -57,6 +63,7 @@ ANSWERS: dict[str, Answer] = {
     "context_length_exceeded": Answer(400, "context_length_exceeded"),
     "not_found": Answer(404),
     "request_not_found": Answer(404, "request_not_found"),
+    "response_not_found": Answer(404, "response_not_found"),
     "unknown_model": Answer(404, "model_not_found", "model"),
     "method_not_allowed": Answer(405),
     "request_timeout": Answer(408, "request_timeout"),

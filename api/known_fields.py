@@ -18,6 +18,7 @@ HARMLESS = frozenset(
     {
         # Metadata: it never changes an answer.
         *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
+        *("context_management", "inference_geo"),
         *("prompt_cache_retention", "request_id", "priority", "cache_salt", "session_id"),
         # How a server computes, where every way gives the same answer.
         *("cache_prompt", "n_cache_reuse", "id_slot", "slot_id", "keep_alive", "num_ctx", "n_ctx"),
@@ -57,8 +58,13 @@ UNSERVED: Mapping[str, tuple[Any, ...]] = {
     "max_new_tokens": (-1,),
     "n_predict": (-1,),
     "num_predict": (-1,),
-    # OpenAI
+    # OpenAI and Anthropic
+    "container": (),
+    "mcp_servers": (),
     "audio": (),
+    "background": (),
+    "conversation": (),
+    "max_tool_calls": (),
     "function_call": ("none", "auto"),
     "functions": (),
     "modalities": (["text"],),

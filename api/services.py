@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from api.request_log import RequestLog
+from api.response_store import ResponseStore
 from api.schemas import DiscoveredModel
 from api.served_models import ServedModel, ServedModels
 from api.slots import GenerationSlots
@@ -49,6 +50,8 @@ class Services:
 
     served: ServedModels = field(default_factory=ServedModels)
     requests: RequestLog = field(default_factory=RequestLog)
+    responses: ResponseStore = field(default_factory=ResponseStore)
+    """Responses that later requests may continue."""
     traces: TraceRing = field(default_factory=TraceRing)
     request_ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     """Shared by all engines, so that an id belongs to one request only."""

@@ -117,7 +117,10 @@ def test_an_unknown_path_is_404(serving: Serving, path: str) -> None:
 def test_a_client_of_openai_is_told_which_routes_there_are(serving: Serving, path: str) -> None:
     answer = serving.post(path, json={})
     check_error(answer, 404)
-    assert "/v1/chat/completions, /v1/completions and /v1/models" in answer.text
+    assert (
+        "/v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings and /v1/models"
+        in answer.text
+    )
     assert "/v1/chat/completions" not in serving.get("/nothing").text
 
 

@@ -155,6 +155,32 @@ def completions() -> None:
     assert "".join(piece.choices[0].text for piece in pieces)
 
 
+def responses() -> None:
+    first = client.responses.create(model=MODEL, input=QUESTION, max_output_tokens=ENOUGH)
+    assert first.output_text
+    second = client.responses.create(
+        model=MODEL,
+        input="Are you sure?",
+        previous_response_id=first.id,
+        max_output_tokens=ENOUGH,
+    )
+    assert second.output_text
+    assert second.usage is not None
+    assert second.usage.input_tokens > len(first.output_text.split())
+
+
+def responses_streamed() -> None:
+    with client.responses.stream(model=MODEL, input=QUESTION, max_output_tokens=ENOUGH) as events:
+        pieces = [event.delta for event in events if event.type == "response.output_text.delta"]
+        response = events.get_final_response()
+    assert "".join(pieces) == response.output_text
+
+
+def responses_parsed() -> None:
+    response = client.responses.parse(model=MODEL, input=QUESTION, text_format=Answer)
+    assert isinstance(response.output_parsed, Answer)
+
+
 def logprobs() -> None:
     completion = client.chat.completions.create(
         model=MODEL,
