@@ -107,13 +107,13 @@ def test_a_chunked_body_is_read_and_limited(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/status", "/v10", "/v1", "/v1/", "/v1//models", "/v1/embeddings"]
+    "path", ["/", "/nothing", "/status", "/v10", "/v1", "/v1/", "/v1//models", "/v1/images"]
 )
 def test_an_unknown_path_is_404(serving: Serving, path: str) -> None:
     check_error(serving.get(path), 404)
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/v1/v1/models", "/chat/completions"])
+@pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/v1/models", "/chat/completions"])
 def test_a_client_of_openai_is_told_which_routes_there_are(serving: Serving, path: str) -> None:
     answer = serving.post(path, json={})
     check_error(answer, 404)
