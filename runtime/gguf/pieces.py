@@ -5,6 +5,7 @@ llama.cpp's gguf-split names them NAME-00001-of-00003.gguf; the keys `split.no` 
 holds the metadata.
 """
 
+import mmap
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -65,6 +66,8 @@ def pieces_of(path: Path) -> tuple[Path, ...]:
             return (given,)
     pieces = tuple(path.with_name(each) for each in name.names())
     if missing := [each.name for each in pieces if not is_file(each)]:
+        if name.number == 1 and _is_whole(path):
+            return (path,)
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise TruncatedGGUF(
             f"{path.parent}: {missing[0]}{more} of the {name.count} pieces of {name.stem} "
@@ -73,6 +76,16 @@ def pieces_of(path: Path) -> tuple[Path, ...]:
     if name.number > 1:
         raise GGUFError(f"{path} is piece {name.number} of {name.count}; name {pieces[0]}")
     return pieces
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a file is by its header a whole model, such as one that was merged."""
+    try:
+        with path.open("rb") as file:
+            header = Header.read(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError, GGUFError):
+        return False
+    return (header.integer("split.count") or 1) == 1
 
 
 def gguf_at(path: Path) -> Path | None:

@@ -124,6 +124,11 @@ def test_a_piece_under_a_name_of_its_own_says_what_to_call_it(pieces: list[Path]
         GGUFFile.open(alone)
 
 
+def test_a_merged_model_may_keep_the_name_of_its_first_piece(whole: Path) -> None:
+    merged = whole.rename(whole.with_name("tiny-00001-of-00003.gguf"))
+    assert GGUFFile.open(merged).paths == (merged,)
+
+
 def test_one_of_one_is_a_whole_model(whole: Path) -> None:
     alone = whole.rename(whole.with_name("tiny-00001-of-00001.gguf"))
     assert GGUFFile.open(alone).paths == (alone,)
