@@ -1,5 +1,6 @@
 """The parts of one chat answer: text, reasoning and tool calls."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from api.served_models import ServedModel
 from api.tool_calls import CalledFunction, FunctionDelta, ToolCall, ToolCallDelta, tool_call
 from runtime.chat.answer_parser import AnswerParser, Said, Thought
 from runtime.chat.tool_call_parsers import Call
+
+BETWEEN_PARTS = re.compile(r'("(?:[^"\\]|\\.)*"?)|\s+', re.DOTALL)
+"""White space between parts of JSON, or a string."""
 
 
 class Addition(msgspec.Struct, frozen=True):
@@ -102,10 +106,7 @@ class ChatAnswer:
     def _complete(self, part: Call) -> Iterator[ToolCallDelta]:
         """Take a complete call and yield what the stream does not have of it."""
         given, self._given = self._given, None
-        if (
-            self._may_repeat(part.name, part.arguments)
-            and part.arguments == self.calls[-1].function.arguments
-        ):
+        if self._options.tools.forced and self._repeated(part):
             self._repeats = True
             return
         call = tool_call(part, short_id=self._short_ids)
@@ -138,21 +139,30 @@ class ChatAnswer:
             yield _more(self._given.index, more)
 
     def _repeated(self, part: Call) -> bool:
-        """Whether a call is the one before it once more."""
+        """Whether a call is the one before it once more, white space aside."""
         last = self.calls[-1].function if self.calls else None
-        return last == CalledFunction(part.name, part.arguments)
+        return (
+            last is not None
+            and last.name == part.name
+            and _squeezed(last.arguments) == _squeezed(part.arguments)
+        )
 
     def _may_repeat(self, name: str, arguments: str) -> bool:
         """Whether a forced call is so far what the one before it is."""
         if not self.calls or not self._options.tools.forced:
             return False
         last = self.calls[-1].function
-        return name == last.name and last.arguments.startswith(arguments)
+        return name == last.name and _squeezed(last.arguments).startswith(_squeezed(arguments))
 
     def _first_delta(self, call: ToolCall) -> ToolCallDelta:
         index, self._next_index = self._next_index, self._next_index + 1
         function = FunctionDelta(arguments=call.function.arguments, name=call.function.name)
         return ToolCallDelta(index=index, id=call.id, type=call.type, function=function)
+
+
+def _squeezed(arguments: str) -> str:
+    """Return JSON, or its beginning, without white space between its parts."""
+    return BETWEEN_PARTS.sub(r"\1", arguments)
 
 
 def _more(index: int, arguments: str) -> ToolCallDelta:

@@ -19,6 +19,8 @@ from runtime.tokenizer import well_formed
 NAMES = ("name", "tool_name", "function")
 """Names under which formats have a tool's name in JSON."""
 ARGUMENTS = ("arguments", "parameters", "args", "input")
+QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+"""A text in Python's notation, in which models write line ends as they are."""
 CDATA, CDATA_END = "<![CDATA[", "]]>"
 MAX_DEPTH = 100
 
@@ -242,7 +244,8 @@ def first_of(*readers: Reader) -> FirstOf:
 def python_calls(text: str, tools: Tools) -> list[Call] | None:
     """Calls in Python's writing: `[name(key="value", ...), ...]`."""
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        source = QUOTED.sub(lambda found: found[0].replace("\n", "\\n"), text.strip())
+        tree = ast.parse(source, mode="eval").body
         nodes = tree.elts if isinstance(tree, ast.List) else [tree]
         found: list[Call] = []
         for node in nodes:

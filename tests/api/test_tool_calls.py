@@ -157,7 +157,8 @@ def test_a_thought_that_the_prompt_begins_is_one(says: Says) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_forced_answer_ends_where_a_call_is_repeated(says: Says, stream: bool) -> None:
     oslo = CALL.replace("Rome", "Oslo")
-    serving = says("\n".join([CALL, oslo, oslo, CALL]))
+    again = oslo.replace('": ', '":\n')
+    serving = says("\n".join([CALL, oslo, again, CALL]))
     body = {"messages": MESSAGES, "temperature": 0, "tools": TOOLS, "tool_choice": "required"}
     response = serving.post("/v1/chat/completions", json={**body, "stream": stream})
     if not stream:

@@ -246,6 +246,14 @@ def test_a_broken_call_is_text(name: str, text: str) -> None:
     assert parts(form(name), text) == [Said(text)]
 
 
+def test_a_text_in_python_s_notation_may_have_line_ends() -> None:
+    text = "<|tool_call_start|>[\nf(a='x\n\\'\"y\"'),\ng(a=\"it's\n\")]<|tool_call_end|>"
+    found = [
+        json.loads(part.arguments) for part in parts(form("lfm2"), text) if isinstance(part, Call)
+    ]
+    assert found == [{"a": 'x\n\'"y"'}, {"a": "it's\n"}]
+
+
 def test_a_broken_call_does_not_hide_the_next_one() -> None:
     broken = "<tool_call>{]</tool_call>"
     good = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
