@@ -7,6 +7,7 @@ import numpy as np
 
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS
 from tests.tiny_model import (
+    DeltaAttention,
     DeltaNet,
     Latent,
     Recurrent,
@@ -58,7 +59,7 @@ def exact_model(name: str, format: str) -> TinyModel:
     embedding_gain = next(
         (gain for family, gain in SCALED_EMBEDDINGS.items() if name.startswith(family)), 4.0
     )
-    few_columns: Mapping[str, str] = {"attn_k_b": FALLBACK, "ssm_dt": FALLBACK}
+    few_columns = dict.fromkeys(("attn_k_b", "ssm_dt", "ssm_f_b", "ssm_g_b"), FALLBACK)
     return replace(
         tiny,
         embedding=WIDTH,
@@ -87,6 +88,8 @@ def _recurrent(tiny: TinyModel) -> Recurrent | None:
         return replace(tiny.recurrent, heads=WIDTH // 64, key_heads=2, head_dim=64)
     if isinstance(tiny.recurrent, StateSpace):
         return replace(tiny.recurrent, state_size=64)
+    if isinstance(tiny.recurrent, DeltaAttention):
+        return replace(tiny.recurrent, head_dim=64)
     if isinstance(tiny.recurrent, Selective):
         return replace(tiny.recurrent, rank=32)
     return tiny.recurrent

@@ -313,13 +313,46 @@ class Selective:
         writing.matrix(f"{block}.ssm_out", width, inner)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeltaAttention:
+    """The layers of Kimi Linear without attention."""
+
+    head_dim: int = 16
+    taps: int = 4
+
+    def keys(self, model: TinyModel) -> dict[str, Value]:
+        """What stands in the file's metadata."""
+        heads = [min(each, 1) for each in _kv_heads(model)]
+        return {
+            "ssm.conv_kernel": self.taps,
+            "kda.head_dim": self.head_dim,
+            "attention.head_count_kv": heads,
+        }
+
+    def write(self, writing: "_Writing", block: str) -> None:
+        """Write the tensors of one block."""
+        width, values = writing.model.embedding, writing.model.heads * self.head_dim
+        for part in "qkv":
+            writing.matrix(f"{block}.attn_{part}", values, width)
+            writing.table(f"{block}.ssm_conv1d_{part}.weight", 1, values, 1, self.taps)
+        for part in "fg":
+            writing.matrix(f"{block}.ssm_{part}_a", self.head_dim, width)
+            writing.matrix(f"{block}.ssm_{part}_b", values, self.head_dim)
+        writing.matrix(f"{block}.ssm_beta", writing.model.heads, width)
+        decay = np.exp(writing.random.standard_normal((1, 1, writing.model.heads, 1), np.float32))
+        writing.writer.add_tensor(f"{block}.ssm_a", -decay)
+        writing.vector(f"{block}.ssm_dt.bias", values, mean=0.0)
+        writing.vector(f"{block}.ssm_norm.weight", self.head_dim, mean=1.0)
+        writing.matrix(f"{block}.attn_output", width, values)
+
+
 def _kv_heads(model: TinyModel) -> Sequence[int]:
     """Key-value heads of each layer."""
     without = {*model.recurrent_layers, *model.feed_forward_layers}
     return [0 if layer in without else model.kv_heads for layer in range(model.layers)]
 
 
-Recurrent = ShortConvolution | DeltaNet | StateSpace | Selective
+Recurrent = ShortConvolution | DeltaNet | DeltaAttention | StateSpace | Selective
 
 
 def write_tiny_model(path: Path, model: TinyModel, *, seed: int = 0) -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tests.tiny_model import QKV, Value
+from tests.tiny_model import DeltaAttention as DeltaAttention
 from tests.tiny_model import DeltaNet as DeltaNet
 from tests.tiny_model import Latent as Latent
 from tests.tiny_model import Selective as Selective
@@ -471,6 +472,25 @@ TINY_MODELS: Mapping[str, TinyModel] = {
         dense=1,
         tied=False,
         gain=1.0,
+    ),
+    "kimi-linear": TinyModel(
+        architecture="kimi-linear",
+        latent=Latent(),
+        recurrent=DeltaAttention(),
+        recurrent_layers=(0, 2),
+        experts=8,
+        dense=1,
+        selection_bias=True,
+        shared=96,
+        shared_gate=False,
+        tied=False,
+        gain=1.0,
+        metadata={
+            "leading_dense_block_count": 1,
+            "expert_shared_count": 1,
+            "expert_gating_func": 2,
+            "expert_weights_scale": 2.5,
+        },
     ),
     "hunyuan-dense": TinyModel(architecture="hunyuan-dense", head_dim=32, query_key_norm="head"),
     "hunyuan_vl": TinyModel(

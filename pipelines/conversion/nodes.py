@@ -183,13 +183,12 @@ class Nodes:
         """Return the initializer of a vector: float32."""
         return self.external(info, TensorProto.FLOAT, info.shape)
 
-    def flat(self, info: TensorInfo) -> str:
-        """The values of a stored array, one after the other."""
-        name = f"{info.name}.flat"
-        if len(info.shape) == 1:
+    def shaped(self, info: TensorInfo, *shape: int) -> str:
+        """Return a float32 array of the GGUF in another shape; one length may be -1."""
+        if len(info.shape) == len(shape):
             return self.vector(info)
-        shape = self.stored("flat.shape", np.array([-1], np.int64))
-        return self.plain("Reshape", name, self.vector(info), shape)
+        wanted = self.stored(f"{'_'.join(map(str, shape))}.stored", np.array(shape, np.int64))
+        return self.plain("Reshape", f"{info.name}.shaped", self.vector(info), wanted)
 
     def external(self, info: TensorInfo, kind: int, shape: tuple[int, ...]) -> str:
         """Return the initializer for a tensor of the GGUF; it is created once."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from pipelines.conversion.architectures import (
+    DeltaAttention,
     DeltaNet,
     Layer,
     Recurrence,
@@ -19,6 +20,8 @@ def state_writers(layer: Layer) -> int:
     """How many nodes of a layer have a state."""
     if layer.recurrence is None:
         return 0
+    if isinstance(layer.recurrence, DeltaAttention):
+        return len(layer.recurrence.taps) + 1
     return 1 if isinstance(layer.recurrence, ShortConvolution) else 2
 
 
@@ -30,6 +33,8 @@ def recurrence_nodes(
         mixed = _short_convolution(nodes, states, block, weights, hidden)
     elif isinstance(weights, StateSpace):
         mixed = _state_space(nodes, states, block, weights, hidden)
+    elif isinstance(weights, DeltaAttention):
+        mixed = _delta_attention(nodes, states, block, weights, hidden)
     else:
         mixed = _delta_net(nodes, states, block, weights, hidden)
     return nodes.linear(f"{block}.recurrence_output", weights.output, mixed)
@@ -44,13 +49,14 @@ def _convolution(
     activation: str = "",
     bias: TensorInfo | None = None,
 ) -> str:
-    channels, count = taps.shape
+    count = taps.shape[-1]
+    channels = taps.rows * taps.columns // count
     inputs, outputs, offset = states.next(name, channels * (count - 1))
     nodes.node(
         "CausalConvolution",
         {
             "x": hidden,
-            "weight": nodes.vector(taps),
+            "weight": nodes.shaped(taps, channels, count),
             "bias": nodes.vector(bias) if bias is not None else "",
             **inputs,
         },
@@ -110,6 +116,46 @@ def _delta_net(nodes: Nodes, states: States, block: str, weights: DeltaNet, hidd
     return f"{block}.delta_gated"
 
 
+def _delta_attention(
+    nodes: Nodes, states: States, block: str, weights: DeltaAttention, hidden: str
+) -> str:
+    convolved: list[str] = []
+    for part, linear, taps in zip("qkv", weights.projections, weights.taps, strict=True):
+        projected = nodes.linear(f"{block}.attn_{part}", linear, hidden)
+        name = f"{block}.conv_{part}"
+        convolved.append(_convolution(nodes, states, name, taps, projected, "silu"))
+    alpha, gate = (
+        nodes.linear(f"{name}_b", outer, nodes.linear(f"{name}_a", inner, hidden))
+        for name, (inner, outer) in (
+            (f"{block}.ssm_f", weights.alpha),
+            (f"{block}.ssm_g", weights.gate),
+        )
+    )
+    name = f"{block}.delta"
+    inputs, outputs, offset = states.next(name, weights.heads * weights.head_dim**2)
+    nodes.node(
+        "GatedDeltaNet",
+        {
+            "x": nodes.joined(f"{block}.conv", *convolved, axis=1),
+            "alpha": alpha,
+            "beta": nodes.linear(f"{block}.ssm_beta", weights.beta, hidden),
+            "decay": nodes.shaped(weights.decay, -1),
+            "step_bias": nodes.vector(weights.step_bias),
+            **inputs,
+        },
+        {"y": name, **outputs},
+        offset=offset,
+        heads=weights.heads,
+        key_heads=weights.heads,
+        head_dim=weights.head_dim,
+        epsilon=nodes.epsilon,
+        interleaved=0,
+    )
+    normed = nodes.rms_norm(f"{block}.ssm_norm", name, nodes.vector(weights.norm))
+    opened = nodes.plain("Sigmoid", f"{block}.ssm_g_open", gate)
+    return nodes.plain("Mul", f"{block}.delta_gated", normed, opened)
+
+
 def _alpha_beta(nodes: Nodes, block: str, weights: DeltaNet, hidden: str) -> tuple[str, str]:
     """Of each head, as two values [T, heads]."""
     alpha, beta = f"{block}.ssm_alpha", f"{block}.ssm_beta"
@@ -151,7 +197,7 @@ def _state_space(nodes: Nodes, states: States, block: str, weights: StateSpace, 
             **dict(zip(("x", "input", "output"), parts, strict=True)),
             "steps": steps,
             "decay": nodes.vector(weights.decay),
-            "skip": nodes.flat(weights.skip),
+            "skip": nodes.shaped(weights.skip, -1),
             "step_bias": nodes.vector(weights.step_bias) if weights.step_bias is not None else "",
             **inputs,
         },
@@ -166,10 +212,10 @@ def _state_space(nodes: Nodes, states: States, block: str, weights: StateSpace, 
     if weights.norm is None:
         return gated
     if weights.groups == 1:
-        return nodes.rms_norm(f"{block}.ssm_norm", gated, nodes.flat(weights.norm))
+        return nodes.rms_norm(f"{block}.ssm_norm", gated, nodes.shaped(weights.norm, -1))
     ones = _ones(nodes, width // weights.groups)
     normed = nodes.rms_norm(f"{block}.ssm_norm", gated, ones)
-    return nodes.plain("Mul", f"{block}.ssm_normed", normed, nodes.flat(weights.norm))
+    return nodes.plain("Mul", f"{block}.ssm_normed", normed, nodes.shaped(weights.norm, -1))
 
 
 def _selected(

@@ -1,6 +1,7 @@
 """Describes a GGUF as a frozen ModelSpec: one declarative row per family, the rest inferred."""
 
 from pipelines.conversion.architectures.describe import describe as describe
+from pipelines.conversion.architectures.spec import DeltaAttention as DeltaAttention
 from pipelines.conversion.architectures.spec import DeltaNet as DeltaNet
 from pipelines.conversion.architectures.spec import Experts as Experts
 from pipelines.conversion.architectures.spec import ExpertSelection as ExpertSelection

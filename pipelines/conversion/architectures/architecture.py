@@ -89,7 +89,9 @@ class Architecture:
     tokens as it selects, so that it would select all."""
     query_gate: bool = False
     """Whether heads' outputs are gated by rows of `attn_q`, after the rows of each head's query."""
-    recurrence: Literal["none", "short_convolution", "delta_net", "mamba", "mamba2"] = "none"
+    recurrence: Literal[
+        "none", "short_convolution", "delta_net", "delta_attention", "mamba", "mamba2"
+    ] = "none"
     """The recurrent layer that replaces attention in some layers."""
     recurrent_layers: Literal["headless", "named", "all", "beside_attention"] = "headless"
     """Which layers are recurrent. headless: those without key-value heads; named: those that the

@@ -28,7 +28,11 @@ def heads_of_layers(
         counts = (keys.count("attention.head_count"),) * layers
     if latent is not None:
         head_dim = latent.head_dim
-        return (Heads(counts[0], latent.kv_heads, head_dim, latent.value),) * layers
+        kv_counts = (latent.kv_heads,) * layers
+        if architecture.recurrence != "none":
+            stated = keys.counts("attention.head_count_kv", None, layers)
+            kv_counts = tuple(latent.kv_heads if each else 0 for each in stated)
+        return tuple(Heads(counts[0], kv, head_dim, latent.value) for kv in kv_counts)
     kv_counts = _kv_counts(keys, architecture, counts)
     default = max(1, width // max(*counts, 1))
     key = keys.count("attention.key_length", default)

@@ -5,6 +5,7 @@ import numpy as np
 from pipelines.conversion.architectures.architecture import Architecture
 from pipelines.conversion.architectures.directory import Keys, Tensors
 from pipelines.conversion.architectures.spec import (
+    DeltaAttention,
     DeltaNet,
     Linear,
     Recurrence,
@@ -53,6 +54,8 @@ def recurrence_of(
         return _state_space(keys, tensors, block, width)
     if architecture.recurrence == "mamba":
         return _selective(keys, tensors, block, width)
+    if architecture.recurrence == "delta_attention":
+        return _delta_attention(keys, tensors, block, width)
     return _delta_net(keys, tensors, architecture, block, width)
 
 
@@ -97,6 +100,36 @@ def _delta_net(
         head_dim=head_dim,
         is_interleaved=architecture.interleaved_heads,
         output=tensors.linear(f"{block}.ssm_out", width, values),
+    )
+
+
+def _delta_attention(keys: Keys, tensors: Tensors, block: str, width: int) -> DeltaAttention:
+    heads, head_dim = keys.count("attention.head_count"), keys.count("kda.head_dim")
+    values, taps = heads * head_dim, keys.count("ssm.conv_kernel")
+
+    def table(name: str, rows: int, columns: int) -> TensorInfo:
+        # Converters write axes of one value, and quantizers leave out the first.
+        shapes = {4: (1, rows, 1, columns), 3: (rows, 1, columns)}
+        if columns == 1:
+            shapes = {4: (1, 1, rows, 1), 3: (1, rows, 1)}
+        return tensors.table(name, *shapes.get(tensors.rank(name), (rows, columns)))
+
+    def narrowed(name: str) -> tuple[Linear, Linear]:
+        first = tensors.linear(f"{block}.ssm_{name}_a", head_dim, width)
+        return first, tensors.linear(f"{block}.ssm_{name}_b", values, head_dim)
+
+    return DeltaAttention(
+        projections=tuple(tensors.linear(f"{block}.attn_{each}", values, width) for each in "qkv"),
+        taps=tuple(table(f"{block}.ssm_conv1d_{each}.weight", values, taps) for each in "qkv"),
+        alpha=narrowed("f"),
+        beta=tensors.linear(f"{block}.ssm_beta", heads, width),
+        gate=narrowed("g"),
+        decay=table(f"{block}.ssm_a", heads, 1),
+        step_bias=tensors.vector(f"{block}.ssm_dt.bias", values),
+        norm=tensors.vector(f"{block}.ssm_norm.weight", head_dim),
+        heads=heads,
+        head_dim=head_dim,
+        output=tensors.linear(f"{block}.attn_output", width, values),
     )
 
 

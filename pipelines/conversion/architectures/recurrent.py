@@ -116,4 +116,12 @@ RECURRENT = (
         experts=Routing(renormalized=False),
         recurrence="mamba",
     ),
+    Architecture(
+        name="kimi-linear",
+        rotary_style="none",
+        latent_attention=True,
+        latent_magnitude=False,
+        experts=Routing(gating=None),
+        recurrence="delta_attention",
+    ),
 )

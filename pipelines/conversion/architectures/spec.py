@@ -144,6 +144,35 @@ class DeltaNet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaAttention:
+    """A delta net whose state has a gate for each row (Kimi Team, "Kimi Linear", 2025)."""
+
+    projections: tuple[Linear, ...]
+    """To queries, keys and values, before convolution and activation."""
+    taps: tuple[TensorInfo, ...]
+    """Of the three, with [columns, taps] values each."""
+    alpha: tuple[Linear, Linear]
+    """Project to alpha of each row, the first to fewer values."""
+    beta: Linear
+    gate: tuple[Linear, Linear]
+    """Project to the gate of the normed outputs, the first to fewer values."""
+    decay: TensorInfo
+    """A value for each head."""
+    step_bias: TensorInfo
+    norm: TensorInfo
+    """[width of a head]: of the outputs."""
+    heads: int
+    head_dim: int
+    output: Linear
+
+    @property
+    def state_values(self) -> int:
+        """Values of the state: the inputs of the convolutions and a matrix for each head."""
+        kept = sum(each.shape[-1] - 1 for each in self.taps)
+        return kept * self.heads * self.head_dim + self.heads * self.head_dim**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """What Mamba makes of its convolved channels: their steps, and the states' input and output."""
 
@@ -189,7 +218,7 @@ class StateSpace:
         return convolved * (taps - 1) + self.width * self.state_size
 
 
-Recurrence: TypeAlias = ShortConvolution | DeltaNet | StateSpace
+Recurrence: TypeAlias = ShortConvolution | DeltaNet | DeltaAttention | StateSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +420,7 @@ class Layer:
 
 PARTS = (
     *(Linear, Norm, FeedForward, Experts, ExpertSelection, LatentAttention),
-    *(ShortConvolution, DeltaNet, StateSpace, Selection),
+    *(ShortConvolution, DeltaNet, DeltaAttention, StateSpace, Selection),
     Pooling,
     *(LayerEmbedding, LayerInput, Streams, StreamMixing),
 )
