@@ -22,6 +22,7 @@ SERVER = (
     "threads",
     "cache_tokens",
     "state_snapshot_bytes",
+    "logprobs_bytes",
     "gpu_memory_utilization",
     "page_size",
     "token_budget",

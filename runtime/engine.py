@@ -14,6 +14,7 @@ from runtime.engine_core import EngineCore, EngineObserver, StepRunner
 from runtime.errors import EngineUnavailable, QueueFull, WeightsChanged
 from runtime.generation import Choice, EngineRequest, FinishReason, Generation, Generations
 from runtime.grammar import Matcher
+from runtime.logprobs_memory import LogprobsMemory
 from runtime.request_limits import RequestLimits
 from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
@@ -64,6 +65,7 @@ class Engine:
             trained_context_length=session.manifest.context_length,
             cache_tokens=self._core.cache_tokens,
         )
+        self._logprobs_memory = LogprobsMemory(settings.logprobs_bytes)
         self._request_ids = itertools.count(1) if request_ids is None else request_ids
         self._inbox: queue.SimpleQueue[Generation | _Ending | None] = queue.SimpleQueue()
         """Requests to add, requests to end, or None to wake up."""
@@ -167,6 +169,7 @@ class Engine:
                     "which is all that --max-queue-length allows; try again later"
                 )
             generations = self._generations(requests)
+            self._logprobs_memory.take(generations.each)
             for generation in generations.each:
                 self._core.recorder.request_submitted()
                 self._inbox.put(generation)

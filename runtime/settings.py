@@ -120,6 +120,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             most=2**40,
         ),
     ] = 512 * 1024 * 1024
+    logprobs_bytes: Annotated[
+        int,
+        _count(
+            "memory in bytes for the logprobs of all requests, each with as many tokens as it may "
+            "get; more are refused",
+            least=0,
+            most=2**40,
+        ),
+    ] = 256 * 1024 * 1024
     gpu_memory_utilization: Annotated[
         float,
         Meta(gt=0, le=1, description="fraction of a GPU's memory for weights and KV cache"),

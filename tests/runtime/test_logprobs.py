@@ -1,5 +1,7 @@
 """Logprobs of generated tokens and of prompts, against their definition in NumPy."""
 
+import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from runtime.engine import Engine
-from runtime.errors import ContextLengthExceeded
+from runtime.errors import ContextLengthExceeded, InvalidRequest, QueueFull
 from runtime.generation import EngineRequest, FinishReason, Generation
+from runtime.logprobs_memory import most_bytes
 from runtime.sampling import SamplingParameters, StepLogits, TokenLogprobs, token_logprobs
 from runtime.scoring import score
 from runtime.session import Session
@@ -211,3 +214,42 @@ def test_requests_that_do_not_ask_have_none(start: Start) -> None:
     asking, plain = read(engine, PROMPT[:20], 5), engine.submit(PROMPT[:20], GREEDY, 5)
     assert ended(plain).tokens == ended(asking).tokens
     assert (plain.logprobs, plain.prompt_logprobs) == ([], [])
+
+
+def test_the_logprobs_of_all_requests_have_a_bound(start: Start) -> None:
+    """Each counts with all it may come to, until its client is done with it."""
+    asking = EngineRequest(tuple(PROMPT), GREEDY, 50, top_logprobs=20)
+    one = 50 * (400 + 20 * 16)
+    engine = start(logprobs_bytes=2 * one)
+    with pytest.raises(InvalidRequest, match="--logprobs-bytes") as refused:
+        engine.submit_all((asking,) * 3)
+    assert refused.value.field == "logprobs"
+    held = engine.submit_all((asking,) * 2)
+    for generation in held.each:
+        ended(generation)
+    with pytest.raises(QueueFull, match="--logprobs-bytes"):
+        engine.submit_all((asking,))
+    ended(engine.submit(PROMPT, GREEDY, 50))  # which asks for none
+    del held, generation
+    gc.collect()
+    ended(engine.submit_all((asking,)).each[0])
+
+
+def test_no_request_takes_more_than_it_counts(start: Start) -> None:
+    """Of as many likely tokens as can be asked for, and of none."""
+    for likely in (0, 20):
+        request = EngineRequest(
+            tuple(PROMPT), GREEDY, 20, top_logprobs=likely, prompt_top_logprobs=likely
+        )
+        generation = ended(start().submit_all((request,)).each[0])
+        arrays = [(t.top_tokens, t.top_logprobs) for t in generation.logprobs]
+        arrays += [(t.top_tokens, t.top_logprobs) for t in generation.prompt_logprobs]
+        entries = [*generation.logprobs, *generation.prompt_logprobs]
+        assert len(entries) == 20 + len(PROMPT) - 1
+        own = sum(
+            sys.getsizeof(e) + sum(map(sys.getsizeof, (e.logprob, e.rank, e.token)))
+            for e in entries
+        )
+        assert own + sum(sys.getsizeof(each) for pair in arrays for each in pair) <= most_bytes(
+            generation
+        )
