@@ -17,7 +17,7 @@ from tests.api.serving import SECONDS, Serving
 
 JSON = {"Content-Type": "application/json"}
 REQUEST = {"prompt": "hello", "max_tokens": 1, "temperature": 0}
-PARAMETERS = {"{request_id}": "1", "{name:path}": "tiny"}
+PARAMETERS = {"{request_id}": "1", "{name:path}": "tiny", "{name}": "resp_1"}
 
 
 def paths_of_get() -> list[str]:
@@ -37,6 +37,7 @@ def paths_of_get() -> list[str]:
 @pytest.mark.parametrize("path", paths_of_get())
 def test_head_answers_as_get_does_without_a_body(serving: Serving, path: str) -> None:
     assert serving.generate(max_tokens=1).ok
+    serving.services.responses.add("resp_1", {"id": "resp_1"}, (), 0)
     with requests.Session() as session:
         answered = session.head(serving.url + path, timeout=SECONDS)
         got = session.get(serving.url + path, timeout=SECONDS)
