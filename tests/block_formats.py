@@ -2,7 +2,9 @@
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-from gguf.quants import dequantize, quantize
+from gguf.quants import quantize
+
+from runtime.gguf.dequantize import dequantize
 
 PLAIN_FORMATS = ["F32", "F16", "BF16"]
 
@@ -30,6 +32,8 @@ UNITS = {
     "IQ3_S": [0],
     "IQ1_S": [0],
     "IQ1_M": [],
+    "NVFP4": [],
+    "Q1_0": [0],
 }
 INTEGER_FORMATS = list(UNITS)
 QUANTIZED = {
@@ -64,6 +68,8 @@ def raw_weights(
         blocks[:, :, at : at + 2] = units.view(np.uint8).reshape(rows, -1, 2)
     if block_format == "MXFP4":
         blocks[:, :, 0] = random.integers(124, 132, (rows, columns // size))
+    if block_format == "NVFP4":
+        blocks[:, :, :4] = random.integers(40, 72, (rows, columns // size, 4))
     if block_format == "IQ1_M":
         _set_scattered_units(blocks, 0.25)
     return blocks.reshape(rows, -1)
@@ -88,6 +94,9 @@ def weights(
     ratio = deviation / float(dequantize(blocks, kind).std())
     if block_format == "IQ1_M":
         _set_scattered_units(each, 0.25 * ratio)
+    if block_format == "NVFP4":
+        scales = each[:, :4].astype(np.int32) + 8 * round(np.log2(ratio))  # of their exponents
+        each[:, :4] = np.clip(scales, 0, 126)
     for at in UNITS[block_format]:
         units = each[:, at : at + 2].copy().view(np.float16) * np.float16(ratio)
         each[:, at : at + 2] = units.view(np.uint8)

@@ -11,10 +11,10 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType
-from gguf.quants import dequantize
 
 from runtime.errors import GGUFError, TruncatedGGUF, UnsupportedModel
 from runtime.files import open_at_once
+from runtime.gguf.dequantize import dequantize
 from runtime.gguf.header import Header
 from runtime.gguf.pieces import joined, pieces_of
 from runtime.gguf.values import TensorInfo, Value
@@ -88,9 +88,9 @@ class GGUFFile:
         return stored.reshape(info.rows, info.row_bytes)
 
     def dequantize(self, name: str) -> npt.NDArray[np.float32]:
-        """Return a tensor's weights as float32, dequantized by gguf.quants, the reference.
+        """Return a tensor's weights as float32, by the definitions of the gguf package.
 
-        Raises UnsupportedModel for a format that gguf.quants does not define.
+        Raises UnsupportedModel for a format without a definition.
         """
         info = self._tensor(name)
         try:

@@ -126,13 +126,15 @@ LAYOUTS = {layout.name: layout for layout in _LAYOUTS}
 class BlockFormat:
     """The use of a layout by a GGML format. Immutable.
 
-    table: 16 int8 values of the codes if the layout has a table; such a format has no zero.
+    table: 16 int8 values of the codes if the layout has a table; such a format has no zero;
+    is_decoded: its weights stand in the plane of a plain layout as the numbers they are.
     """
 
     layout: Layout
     zero: int = 0
     unit_factor: float = 1.0
     table: tuple[int, ...] = ()
+    is_decoded: bool = False
 
     @property
     def table_words(self) -> tuple[int, int]:
@@ -180,5 +182,8 @@ BLOCK_FORMATS = {
     "IQ3_S": BlockFormat(LAYOUTS["iq4_xs"], table=_mirrored((1, 3, 5, 7, 9, 11, 13, 15))),
     "IQ1_S": BlockFormat(LAYOUTS["iq4_xs"], unit_factor=0.125, table=_ONE_BIT),
     "IQ1_M": BlockFormat(LAYOUTS["iq2_s"], unit_factor=0.125, table=_ONE_BIT),
+    # Decoded: float16 has all values of these.
+    "NVFP4": BlockFormat(LAYOUTS["f16"], is_decoded=True),
+    "Q1_0": BlockFormat(LAYOUTS["f16"], is_decoded=True),
 }
 """The GGML block formats that the kernels multiply."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-from gguf.quants import dequantize
 from numpy.typing import NDArray
 
+from runtime.gguf.dequantize import dequantize
 from runtime.ops.gpu.layouts import BLOCK_FORMATS, PART_COLUMNS
 
 Bytes = NDArray[np.uint8]
@@ -53,6 +53,9 @@ def pack(format: str, blocks: Bytes) -> Planes:
     """Convert uint8 [rows, row_bytes] of a GGML format to planes."""
     layout, rows = BLOCK_FORMATS[format].layout, len(blocks)
     nothing = np.zeros((rows, 0), np.uint8)
+    if BLOCK_FORMATS[format].is_decoded:
+        values = np.asarray(dequantize(blocks, GGMLQuantizationType[format]), np.float16)
+        return Planes(values.reshape(rows, -1).view(np.uint8), nothing, nothing, nothing)
     if layout.is_plain:
         return Planes(np.ascontiguousarray(blocks), nothing, nothing, nothing)
     block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[format]][1]
@@ -78,7 +81,7 @@ def unpack(format: str, planes: Planes, columns: int) -> Float32:
     block_format = BLOCK_FORMATS[format]
     layout, rows = block_format.layout, len(planes.codes)
     if layout.is_plain:
-        kind = GGMLQuantizationType[format]
+        kind = GGMLQuantizationType["F16" if block_format.is_decoded else format]
         if format == "F32":
             return planes.codes.view(np.float32)
         return np.asarray(dequantize(planes.codes, kind), np.float32).reshape(rows, columns)

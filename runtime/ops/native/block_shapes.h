@@ -32,8 +32,10 @@ enum class BlockFormat {
   iq3_s,
   iq1_s,
   iq1_m,
+  nvfp4,
+  q1_0,
 };
-constexpr int block_format_count = 25;
+constexpr int block_format_count = 27;
 
 struct BlockShape {
   BlockFormat format;
@@ -68,6 +70,8 @@ constexpr BlockShape block_shapes[block_format_count] = {
     {BlockFormat::iq3_s, "IQ3_S", 256, 110},
     {BlockFormat::iq1_s, "IQ1_S", 256, 50},
     {BlockFormat::iq1_m, "IQ1_M", 256, 56},
+    {BlockFormat::nvfp4, "NVFP4", 64, 36},
+    {BlockFormat::q1_0, "Q1_0", 128, 18},
 };
 
 constexpr const BlockShape& block_shape(BlockFormat format) {

@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-from gguf.quants import dequantize
+
+from runtime.gguf.dequantize import dequantize
 
 Float32 = npt.NDArray[np.float32]
 Float16 = npt.NDArray[np.float16]

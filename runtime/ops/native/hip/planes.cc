@@ -18,6 +18,8 @@ const char* variant(BlockFormat format) {
     case BlockFormat::f32:
       return "f32";
     case BlockFormat::f16:
+    case BlockFormat::nvfp4:
+    case BlockFormat::q1_0:
       return "f16";
     case BlockFormat::bf16:
       return "bf16";
@@ -59,6 +61,31 @@ const char* variant(BlockFormat format) {
       break;
   }
   return "iq2_s";
+}
+
+// Formats whose weights are float16 in the planes, which has all of their values.
+template <typename Format>
+constexpr bool is_decoded = Format::shape.format == BlockFormat::nvfp4 ||
+                            Format::shape.format == BlockFormat::q1_0;
+
+template <typename Format>
+void decode_row(const uint8_t* block, int64_t columns, uint8_t* plane) {
+  auto* to = reinterpret_cast<Half*>(plane);
+  constexpr int parts = Format::shape.columns / part_columns;
+  constexpr int64_t some = part_columns / Format::scales;
+  for (int64_t at = 0; at < columns; at += Format::shape.columns, block += Format::shape.bytes) {
+    const float unit = float_of_half(Format::unit(block)) * Format::unit_factor;
+    for (int part = 0; part < parts; ++part) {
+      uint8_t codes[part_columns];
+      Format::codes(block, part, codes);
+      for (int64_t i = 0; i < part_columns; ++i) {
+        const int sub = Format::sub_scale(block, part, static_cast<int>(i / some));
+        const int value = Format::table_value(codes[i]) - Format::zero_point;
+        *to++ = half_of_float(unit * scalar::sub_value<Format>(sub) *
+                                      static_cast<float>(value));
+      }
+    }
+  }
 }
 
 // How a format stands in the planes of its variant, which may have more than the format itself:
@@ -132,6 +159,10 @@ void split_row(const uint8_t* block, int64_t columns, uint8_t* const planes[plan
 template <typename Format>
 PlaneLayout layout_of(int64_t columns) {
   using Of = Planes<Format>;
+  if constexpr (is_decoded<Format>) {
+    const int64_t bytes = columns * int64_t{sizeof(Half)};
+    return {variant(Format::shape.format), {bytes, 0, 0, 0}, {}, 1.0f, 0};
+  }
   const int64_t parts = columns / part_columns, blocks = columns / Format::shape.columns;
   PlaneLayout layout{variant(Format::shape.format),
                      {parts * Of::code_bytes, parts * Of::high_bytes, parts * Of::sub_bytes,
@@ -173,7 +204,14 @@ void split_into_planes(BlockFormat format, const uint8_t* blocks, int64_t rows, 
     for (int i = 0; i < plane_count; ++i) of_row[i] = planes[i] + row * layout.row_bytes[i];
     const uint8_t* from = blocks + row * row_bytes;
     with_format(
-        format, [&]<typename Format>() { split_row<Format>(from, columns, of_row); },
+        format,
+        [&]<typename Format>() {
+          if constexpr (is_decoded<Format>) {
+            decode_row<Format>(from, columns, of_row[0]);
+          } else {
+            split_row<Format>(from, columns, of_row);
+          }
+        },
         [&]<typename Format>() {
           std::memcpy(of_row[0], from, static_cast<size_t>(layout.row_bytes[0]));
         });

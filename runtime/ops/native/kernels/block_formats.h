@@ -8,14 +8,15 @@ namespace rocmforge::ROCMFORGE_LAYER {
 
 // What a format says of itself, and what most say.
 struct IntegerFormat {
-  static constexpr int low_bits = 4;   // bits of a packed code: 2, 4 or 8,
+  static constexpr int low_bits = 4;   // bits of a packed code: 1, 2, 4 or 8,
   static constexpr int high_bits = 0;  // and 1 or 2 more on top
   static constexpr bool is_signed = false;
   static constexpr bool has_table = false;  // packed codes are indices of `table`, 16 values
   static constexpr int zero_point = 0;
   static constexpr int scales = 1;  // per part: 1, or 2 of 16 columns each
   static constexpr bool has_minimum = false;
-  static constexpr bool has_sub_scales = false;  // int8, else the unit is the scale
+  static constexpr bool has_sub_scales = false;  // int8, else the unit is the scale,
+  static constexpr bool small_floats = false;    // or numbers of 4 exponent and 3 mantissa bits
   static constexpr float unit_factor = 1;        // a power of two
   static constexpr bool bfloat_units = false;    // else float16
 
@@ -246,6 +247,42 @@ struct MXFP4 : IntegerFormat {
   }
 };
 
+// Four scales of 4 exponent and 3 mantissa bits, then 16 codes as MXFP4's behind each other.
+struct NVFP4 : MXFP4 {
+  static constexpr BlockShape shape = block_shape(BlockFormat::nvfp4);
+  static constexpr int scales = 2;
+  static constexpr bool has_sub_scales = true;
+  static constexpr bool small_floats = true;
+  static constexpr float unit_factor = 128;  // of the exponents, and half for the doubled codes
+  static constexpr bool bfloat_units = false;
+
+  static void codes(const uint8_t* block, int part, uint8_t* codes) {
+    for (int i = 0; i < 32; ++i) {
+      const uint8_t byte = block[4 + part * 16 + i / 16 * 8 + i % 8];
+      codes[i] = i / 8 % 2 == 0 ? byte & 15 : byte >> 4;
+    }
+  }
+  static Half unit(const uint8_t*) { return 0x3c00; }
+  // The sign is not read, and the largest number without one stands for 0.
+  static int sub_scale(const uint8_t* block, int part, int half) {
+    const int stored = block[2 * part + half];
+    return stored == 0x7f ? 0 : stored & 0x7f;
+  }
+};
+
+// d, then a sign of each of 128 columns.
+struct Q1_0 : IntegerFormat {
+  static constexpr BlockShape shape = block_shape(BlockFormat::q1_0);
+  static constexpr int low_bits = 1;
+  static constexpr bool has_table = true;
+  static constexpr int zero_point = 1;
+
+  static constexpr int table_value(int index) { return index == 0 ? 0 : 2; }
+  static void codes(const uint8_t* block, int part, uint8_t* codes) {
+    for (int i = 0; i < 32; ++i) codes[i] = block[2 + 4 * part + i / 8] >> i % 8 & 1;
+  }
+};
+
 // Five codes of three values in a byte: 32 bytes, 16 bytes, then 4 of four; d.
 struct TQ1_0 : IntegerFormat {
   static constexpr BlockShape shape = block_shape(BlockFormat::tq1_0);
@@ -281,6 +318,13 @@ struct TQ2_0 : IntegerFormat {
   }
   static Half unit(const uint8_t* block) { return half_at(block + 64); }
 };
+
+// A sub-scale as it is stored, as a number: the bits of a small float are those of a float16.
+template <typename Format>
+inline float sub_value(int stored) {
+  if constexpr (Format::small_floats) return float_of_half(static_cast<Half>(stored << 7));
+  return static_cast<float>(stored);
+}
 
 // Formats that are plain numbers: `load` reads `lanes` of them as float32.
 struct PlainF32 {

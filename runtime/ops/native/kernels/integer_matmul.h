@@ -91,7 +91,7 @@ struct UnpackedPanel {
       for (int half = 0; half < Format::scales; ++half) {
         float scale = unit, minimum = minimum_unit;
         if constexpr (Format::has_sub_scales) {
-          scale *= static_cast<float>(Format::sub_scale(block, part, half));
+          scale *= sub_value<Format>(Format::sub_scale(block, part, half));
           minimum *= static_cast<float>(Format::sub_minimum(block, part, half));
         }
         to.values()[half * lanes + lane] = scale;

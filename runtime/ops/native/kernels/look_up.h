@@ -30,7 +30,7 @@ inline void look_up_blocks(const uint8_t* block, int64_t columns, float* out) {
       for (int half = 0; half < Format::scales; ++half, at += some) {
         float scale = unit, lift = minimum;
         if constexpr (Format::has_sub_scales) {
-          scale *= static_cast<float>(Format::sub_scale(block, part, half));
+          scale *= sub_value<Format>(Format::sub_scale(block, part, half));
           lift *= static_cast<float>(Format::sub_minimum(block, part, half));
         }
         scale_codes<Format>(codes + half * some, some, scale, lift, out + at);
@@ -72,7 +72,7 @@ inline void look_up_packed_row(const uint8_t* block, int64_t lane, int64_t colum
       for (int half = 0; half < Format::scales; ++half, at += some) {
         float scale = unit, lift = minimum;
         if constexpr (Format::has_sub_scales) {
-          scale *= subs[half * lanes];
+          scale *= sub_value<Format>(subs[half * lanes]);
           if constexpr (Format::has_minimum) lift *= subs[(Format::scales + half) * lanes];
         }
         scale_codes<Format>(codes + half * some, some, scale, lift, out + at);

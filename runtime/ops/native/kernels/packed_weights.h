@@ -117,7 +117,13 @@ struct PackedPart {
 
  private:
   F32 sub_values(int index) const {
-    return load_int8(reinterpret_cast<const int8_t*>(part) + Block::code_bytes + index * lanes);
+    const uint8_t* stored = part + Block::code_bytes + index * lanes;
+    if constexpr (Format::small_floats) {
+      Half halves[lanes];
+      for (int i = 0; i < lanes; ++i) halves[i] = static_cast<Half>(stored[i] << 7);
+      return load_half(halves);
+    }
+    return load_int8(reinterpret_cast<const int8_t*>(stored));
   }
 };
 

@@ -53,6 +53,10 @@ inline auto with_format(BlockFormat format, IntegerUse integer, PlainUse plain) 
       return integer.template operator()<IQ1_S>();
     case BlockFormat::iq1_m:
       return integer.template operator()<IQ1_M>();
+    case BlockFormat::nvfp4:
+      return integer.template operator()<NVFP4>();
+    case BlockFormat::q1_0:
+      return integer.template operator()<Q1_0>();
     case BlockFormat::f16:
       return plain.template operator()<PlainF16>();
     case BlockFormat::bf16:

@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 #include <sstream>
+#include <string_view>
 
 #include "../scratch.h"
 #include "../work_units.h"
@@ -12,25 +13,15 @@
 namespace rocmforge {
 namespace {
 
-constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5, selection = 8;
+constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5, selection = 8,
+                 first_scale = 9;
 constexpr float clamp_limit = 7.0f, clamp_slope = 1.702f;
 
-// gate' / (1 + exp(-1.702 gate')) * (up' + 1), with gate' at most 7 and up' within -7..7.
-void clamped_silu(const float* gate, const float* up, int64_t count, float* y) {
-  for (int64_t i = 0; i < count; ++i) {
-    const float g = std::min(gate[i], clamp_limit);
-    const float u = std::clamp(up[i], -clamp_limit, clamp_limit);
-    y[i] = g / (1.0f + std::exp(-clamp_slope * g)) * (u + 1.0f);
-  }
+void multiply_row(float* row, int64_t count, float factor) {
+  for (int64_t i = 0; i < count; ++i) row[i] *= factor;
 }
 
-// The square of up where that is positive, else 0; there is no gate.
-void relu_squared(const float*, const float* up, int64_t count, float* y) {
-  for (int64_t i = 0; i < count; ++i) {
-    const float positive = std::max(up[i], 0.0f);
-    y[i] = positive * positive;
-  }
-}
+float silu(float x) { return x / (1.0f + std::exp(-x)); }
 
 // Products by how many rows they have: those of as many are computed together.
 using ProductsByRows = std::map<int64_t, std::vector<Product>>;
@@ -44,27 +35,59 @@ void multiply_all(const Context& context, const ProductsByRows& products) {
 MixtureOfExperts::MixtureOfExperts(const Attributes& attributes)
     : columns_(attributes.integer("columns", 1)),
       hidden_(attributes.integer("hidden", 1)),
-      choice_(attributes) {
+      choice_(attributes),
+      limit_(attributes.real_or("limit", 0.0f)) {
   std::istringstream formats(attributes.text("formats"));
   std::string format;
   std::vector<std::string> names;
   while (formats >> format) names.push_back(format);
   const std::string activation = attributes.text("activation");
-  is_gated_ = activation != "relu_squared";
-  // Without a gate its place is taken by up's format, and nothing is computed with it.
-  if (!is_gated_ && names.size() + 1 == matrix_count) names.insert(names.begin(), names.front());
-  if (names.size() != matrix_count) {
-    attributes.fail("formats", is_gated_ ? "must name three matrices" : "must name two matrices");
+  constexpr std::string_view known[] = {"silu", "gelu",        "clamped_silu",  "relu_squared",
+                                        "relu", "capped_silu", "silu_of_capped"};
+  const auto* place = std::find(std::begin(known), std::end(known), activation);
+  if (place == std::end(known)) attributes.fail("activation", "'" + activation + "' is unknown");
+  kind_ = static_cast<Kind>(place - std::begin(known));
+  is_gated_ = kind_ != Kind::relu_squared;
+  if (!is_gated_ && names.size() == matrix_count) {
+    attributes.fail("formats", "must name two matrices");
   }
+  is_fused_ = is_gated_ && names.size() + 1 == matrix_count;
+  // Where gates have no matrix of their own, up's format stands in the place of theirs.
+  if (names.size() + 1 == matrix_count) names.insert(names.begin(), names.front());
+  if (names.size() != matrix_count) attributes.fail("formats", "must name three matrices, or two");
   for (const std::string& each : names) {
     weights_.emplace_back(attributes, each, weights_.size() < 2 ? columns_ : hidden_);
   }
-  if (activation == "silu") {
-    activation_ = &KernelTable::silu;
-  } else if (activation == "gelu") {
-    activation_ = &KernelTable::gelu;
-  } else if (is_gated_ && activation != "clamped_silu") {
-    attributes.fail("activation", "'" + activation + "' is unknown");
+}
+
+void MixtureOfExperts::activate(float* gate, const float* up, int64_t count) const {
+  if (kind_ == Kind::silu) return kernels().silu(gate, up, count, gate);
+  if (kind_ == Kind::gelu) return kernels().gelu(gate, up, count, gate);
+  const auto each = [=](auto activated) {
+    for (int64_t i = 0; i < count; ++i) gate[i] = activated(gate[i], up[i]);
+  };
+  const float limit = limit_;
+  switch (kind_) {
+    case Kind::clamped_silu:
+      return each([](float gate, float up) {
+        const float g = std::min(gate, clamp_limit), u = std::clamp(up, -clamp_limit, clamp_limit);
+        return g / (1.0f + std::exp(-clamp_slope * g)) * (u + 1.0f);
+      });
+    case Kind::relu_squared:
+      return each([](float, float up) {
+        const float positive = std::max(up, 0.0f);
+        return positive * positive;
+      });
+    case Kind::relu:
+      return each([](float gate, float up) { return std::max(gate, 0.0f) * up; });
+    case Kind::capped_silu:
+      return each([=](float gate, float up) {
+        return std::min(silu(gate), limit) * std::clamp(up, -limit, limit);
+      });
+    default:
+      return each([=](float gate, float up) {
+        return silu(std::min(gate, limit)) * std::clamp(up, -limit, limit);
+      });
   }
 }
 
@@ -72,7 +95,8 @@ MixtureOfExperts::Routing MixtureOfExperts::route(const float* router, const flo
                                                   int64_t tokens, int64_t experts) const {
   const int64_t used = choice_.used(), slots = tokens * used;
   Routing routing{std::vector<float>(slots), std::vector<int64_t>(slots),
-                  std::vector<int64_t>(slots), std::vector<int64_t>(experts + 1)};
+                  std::vector<int64_t>(slots), std::vector<int64_t>(slots),
+                  std::vector<int64_t>(experts + 1)};
   std::vector<int64_t> chosen(slots);
   Choice::Memory memory(experts);
   for (int64_t t = 0; t < tokens; ++t) {
@@ -87,6 +111,7 @@ MixtureOfExperts::Routing MixtureOfExperts::route(const float* router, const flo
     const int64_t place = next[chosen[slot]]++;
     routing.place[slot] = place;
     routing.token[place] = slot / used;
+    routing.expert[place] = chosen[slot];
   }
   return routing;
 }
@@ -101,11 +126,18 @@ void MixtureOfExperts::compute(const Context& context) const {
   const int64_t outputs[] = {hidden_, hidden_, columns_};
   WeightRows matrices[matrix_count];
   const float* biases[matrix_count];
+  const float* scales[matrix_count] = {};
   for (size_t i = is_gated_ ? 0 : 1; i < matrix_count; ++i) {
-    matrices[i] = weights_[i].rows(context, first_matrix + i);
-    weights_[i].expect_parts(context, inputs[first_matrix + i].name, matrices[i], experts,
-                             outputs[i]);
+    const bool is_half = is_fused_ && i < 2;
+    const size_t input = first_matrix + (is_half ? 1 : i);
+    matrices[i] = weights_[i].rows(context, input);
+    weights_[i].expect_parts(context, inputs[input].name, matrices[i],
+                             is_half ? 2 * experts : experts, outputs[i]);
     biases[i] = context.input<float>(first_bias + i, {experts, outputs[i]}).data;
+    scales[i] = context.input<float>(first_scale + i, {experts}).data;
+    if (biases[i] != nullptr && scales[i] != nullptr) {
+      context.fail(inputs[first_scale + i].name, "is given beside a bias");
+    }
   }
   float* y = context.output<float>(0, {tokens, columns_});
   if (tokens == 0) return;
@@ -126,11 +158,13 @@ void MixtureOfExperts::compute(const Context& context) const {
   };
   const auto product = [&](size_t i, int64_t expert, const float* from, const QuantizedRows& codes,
                            float* to) {
-    const int64_t row = expert * outputs[i], place = routing.first_place[expert];
+    const int64_t place = routing.first_place[expert];
+    const auto half = static_cast<int64_t>(i);
+    const int64_t row = is_fused_ && i < 2 ? (2 * expert + half) * hidden_ : expert * outputs[i];
     Product product(weights_[i], matrices[i], row, outputs[i]);
     product.args.x = from + place * weights_[i].columns;
     product.args.quantized = codes.from(place);
-    product.args.bias = biases[i] == nullptr ? nullptr : biases[i] + row;
+    product.args.bias = biases[i] == nullptr ? nullptr : biases[i] + expert * outputs[i];
     product.args.y = to + place * outputs[i];
     return product;
   };
@@ -154,15 +188,17 @@ void MixtureOfExperts::compute(const Context& context) const {
     table.quantize(gathered + begin * columns_, columns_, begin, end - begin, quantized);
   });
   multiply_all(context, inner);
-  const auto activate = activation_ != nullptr ? table.*activation_
-                        : is_gated_            ? clamped_silu
-                                               : relu_squared;
   constexpr int64_t work_of_exponential = 8;
   const WorkUnits gating(slots, hidden_ * work_of_exponential, interleaved_rows);
   context.parallel_for(gating.count(), [&](int64_t unit) {
     const int64_t begin = gating.begin(unit), end = gating.end(unit);
     float* some = gate + begin * hidden_;
-    activate(some, up + begin * hidden_, (end - begin) * hidden_, some);
+    for (int64_t place = begin; place < end; ++place) {
+      const int64_t expert = routing.expert[place];
+      if (scales[0] != nullptr) multiply_row(gate + place * hidden_, hidden_, scales[0][expert]);
+      if (scales[1] != nullptr) multiply_row(up + place * hidden_, hidden_, scales[1][expert]);
+    }
+    activate(some, up + begin * hidden_, (end - begin) * hidden_);
     if (rounds(2)) table.quantize(some, hidden_, begin, end - begin, quantized_hidden);
   });
   multiply_all(context, outer);
@@ -172,8 +208,10 @@ void MixtureOfExperts::compute(const Context& context) const {
       float* sum = y + t * columns_;
       std::fill_n(sum, columns_, 0.0f);
       for (int64_t slot = t * used; slot < (t + 1) * used; ++slot) {
-        const float* answer = answers + routing.place[slot] * columns_;
-        const float share = routing.shares[slot];
+        const int64_t place = routing.place[slot];
+        const float* answer = answers + place * columns_;
+        const float scale = scales[2] == nullptr ? 1.0f : scales[2][routing.expert[place]];
+        const float share = routing.shares[slot] * scale;
         for (int64_t i = 0; i < columns_; ++i) sum[i] += share * answer[i];
       }
     }

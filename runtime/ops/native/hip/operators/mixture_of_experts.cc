@@ -5,7 +5,7 @@
 namespace rocmforge::hip {
 namespace {
 
-constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5, selection_bias = 8;
+constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5, selection_bias = 8, first_scale = 9;
 constexpr int64_t most_experts = 512;
 
 int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
@@ -29,7 +29,10 @@ MixtureOfExperts::MixtureOfExperts(const Attributes& attributes)
   std::istringstream formats(attributes.text("formats"));
   std::string format;
   for (size_t i = 0; i < matrix_count; ++i) {
-    if (!(formats >> format)) attributes.fail("formats", "must name three matrices");
+    if (!(formats >> format)) {
+      attributes.fail("formats", "must name three matrices: one of gate and up in one is not "
+                                 "supported on a GPU");
+    }
     const size_t input = first_matrix + i;
     matrices_.emplace_back(
         uploaded(attributes, name, input, inputs[input], format, i < 2 ? columns_ : hidden_));
@@ -64,6 +67,11 @@ void MixtureOfExperts::compute(const Context& context) const {
       context.fail(inputs[first_matrix + i].name, "does not have the rows of every expert");
     }
     biases[i] = context.input<float>(first_bias + i, {experts, outputs[i]}).data;
+  }
+  for (size_t i = first_scale; i < first_scale + matrix_count; ++i) {
+    if (context.input<float>(i, {experts}).data != nullptr) {
+      context.fail(inputs[i].name, "is not supported on a GPU");
+    }
   }
   float* y = context.output<float>(0, {tokens, columns_});
   if (tokens == 0) return;

@@ -1,0 +1,27 @@
+"""Dequantizes weights as the gguf package does, and in the formats that it only names."""
+
+from typing import Any
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
+from numpy.typing import NDArray
+
+
+def dequantize(data: NDArray[Any], kind: GGMLQuantizationType) -> NDArray[np.float32]:
+    """uint8 [..., row_bytes] (or the plain numbers) -> float32 [..., columns].
+
+    Raises NotImplementedError for a format without a definition.
+    """
+    if kind == GGMLQuantizationType.Q1_0:
+        return _signs(np.asarray(data, np.uint8), GGML_QUANT_SIZES[kind][1])
+    values: NDArray[np.float32] = quants.dequantize(data, kind)
+    return values
+
+
+def _signs(data: NDArray[np.uint8], block_bytes: int) -> NDArray[np.float32]:
+    """Q1_0: a float16 d, then 128 bits, of which 1 means d and 0 means -d (ggml-quants.c)."""
+    blocks = data.reshape(-1, block_bytes)
+    units = np.ascontiguousarray(blocks[:, :2]).view(np.float16).astype(np.float32)
+    bits = np.unpackbits(blocks[:, 2:], axis=-1, bitorder="little")
+    values = np.where(bits == 1, units, -units)
+    return values.reshape(*data.shape[:-1], -1)
