@@ -124,6 +124,8 @@ def _layout(file: GGUFFile) -> list[_PackedMatrix]:
         if len(tensor.shape) not in (2, 3):
             continue
         matrices = tensor.shape[0] if len(tensor.shape) == 3 else 1
+        if tensor.name.endswith("ffn_gate_up_exps.weight"):
+            matrices *= 2  # each expert's up projection begins in the middle of its rows
         shape = packed_shape(tensor.format, tensor.rows, tensor.columns, matrices=matrices)
         if shape is not None:
             layout.append(_PackedMatrix(tensor, layout[-1].aligned_end if layout else 0, shape))

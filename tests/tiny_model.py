@@ -82,6 +82,8 @@ class TinyModel:
     """Matrices with a factor."""
     indexer: bool = False
     """Keys are selected."""
+    block_indexer: bool = False
+    """Blocks of keys are selected, in layers with experts."""
     experts: int = 0
     used: int = 3
     """Experts that answer for a token."""
@@ -542,6 +544,10 @@ class _Writing:
         self.matrix(f"{block}.attn_output", model.embedding, heads * value)
         if model.inner_norms:
             self.vector(f"{block}.attn_sub_norm.weight", heads * value, mean=1.0)
+        if model.block_indexer and index >= model.dense:
+            for name, count in (("q", 2), ("k", 1)):
+                self.matrix(f"{block}.indexer.{name}_proj", 64 * count, model.embedding)
+                self.vector(f"{block}.indexer.{name}_norm.weight", 64, mean=1.0)
         if model.attention_gate:
             of_gate = heads if model.attention_gate == "head" else heads * value
             self.matrix(f"{block}.attn_gate", of_gate, model.embedding)
@@ -585,7 +591,13 @@ class _Writing:
             if name == "ffn_down":
                 shape, of_shared = shape[::-1], of_shared[::-1]
             rows, columns = shape
-            self.matrix(f"{block}.{name}_exps", model.experts * rows, columns, stack=model.experts)
+            if "ffn_gate_up_exps" in model.fused and name != "ffn_down":
+                each, rows = "ffn_gate_up_exps", 2 * rows if name == "ffn_gate" else 0
+            else:
+                each = f"{name}_exps"
+            if rows:
+                matrices = model.experts
+                self.matrix(f"{block}.{each}", matrices * rows, columns, stack=matrices)
             if model.shared:
                 self.matrix(f"{block}.{name}_shexp", *of_shared)
         if model.latent_experts:
@@ -624,7 +636,7 @@ class _Writing:
             stored = stored.reshape(stack, rows // stack, -1)
         self.writer.add_tensor(f"{name}.weight", stored, raw_dtype=kind)
         if last in self.model.scales:
-            self.vector(f"{name}.scale", 1, mean=1.0)
+            self.vector(f"{name}.scale", stack or 1, mean=1.0)
         if last in self.model.biases:
             self.vector(f"{name}.bias", rows, mean=0.0, stack=stack)
 

@@ -204,7 +204,10 @@ class AttentionNodes:
         """Return the heads' outputs, each value or each head times the sigmoid of its gate."""
         nodes, heads = self.nodes, layer.heads.count
         gate = nodes.linear(f"{block}.attn_gate", weights, hidden)
-        gate = nodes.plain("Sigmoid", f"{gate}_open", gate)
+        if self.spec.gate_function == "softplus":
+            gate = nodes.softplus(f"{gate}_open", gate)
+        else:
+            gate = nodes.plain("Sigmoid", f"{gate}_open", gate)
         if weights.weight.rows != heads:
             return nodes.plain("Mul", f"{gate}_answers", attended, gate)
         by_head = nodes.reshaped(f"{attended}.by_head", attended, heads, -1)

@@ -5,6 +5,9 @@ import numpy as np
 from pipelines.conversion.architectures import Experts, FeedForward, Linear, ModelSpec, Xielu
 from pipelines.conversion.nodes import Nodes
 
+CLAMP_LIMIT, CLAMP_SLOPE = 7.0, 1.702
+"""Of gpt-oss's activation."""
+
 
 class FeedForwardNodes:
     """Writes the feed-forward of one block after the other. Used by one thread for one model."""
@@ -13,12 +16,15 @@ class FeedForwardNodes:
         self.nodes = nodes
         self.spec = spec
 
-    def of(self, block: str, weights: FeedForward | Experts, hidden: str) -> str:
-        """Write a block's feed-forward of a normed input; return its output [T, C], scaled."""
+    def of(self, block: str, weights: FeedForward | Experts, hidden: str, stream: str) -> str:
+        """Write a block's feed-forward of a normed input; return its output [T, C], scaled.
+
+        stream: the residual stream before the block.
+        """
         if isinstance(weights, FeedForward):
             fed = self.dense(f"{block}.ffn", weights, hidden)
         else:
-            fed = self.experts(f"{block}.ffn", weights, hidden)
+            fed = self.experts(f"{block}.ffn", weights, hidden, stream)
         return self.nodes.scaled(fed, self.spec.residual_scale)
 
     def dense(self, name: str, weights: FeedForward, hidden: str, cutoff: float = 0.0) -> str:
@@ -38,16 +44,36 @@ class FeedForwardNodes:
         opened = gate
         if cutoff:
             opened = self.above_cutoff(gate, weights.down.weight.columns, cutoff)
-        self.nodes.node(
-            "GatedActivation",
-            {"gate": opened, "up": up},
-            {"y": gated},
-            activation=self.spec.activation,
-        )
+        if weights.activation is not None:
+            self.bounded(gated, weights, opened, up)
+        else:
+            self.nodes.node(
+                "GatedActivation",
+                {"gate": opened, "up": up},
+                {"y": gated},
+                activation=self.spec.activation,
+            )
         if weights.norm is not None:
             norm = self.nodes.vector(weights.norm)
             gated = self.nodes.rms_norm(f"{name}_sub_norm", gated, norm)
         return self.nodes.linear(f"{name}_down", weights.down, gated)
+
+    def bounded(self, name: str, weights: FeedForward, gate: str, up: str) -> str:
+        """Write an activation whose operands are bounded: see MixtureOfExperts for the formulas."""
+        nodes, is_clamped = self.nodes, weights.activation == "clamped_silu"
+        limit = CLAMP_LIMIT if is_clamped else weights.limit
+        most = nodes.number(limit)
+        up = nodes.plain("Clip", f"{up}.bounded", up, nodes.number(-limit), most)
+        if weights.activation != "capped_silu":
+            gate = nodes.plain("Min", f"{gate}.bounded", gate, most)
+        slope = CLAMP_SLOPE if is_clamped else 1.0
+        share = nodes.plain("Sigmoid", f"{gate}.share", nodes.scaled(gate, slope))
+        opened = nodes.plain("Mul", f"{gate}.opened", gate, share)
+        if weights.activation == "capped_silu":
+            opened = nodes.plain("Min", f"{gate}.capped", opened, most)
+        if is_clamped:
+            up = nodes.plain("Add", f"{up}.raised", up, nodes.number(1.0))
+        return nodes.plain("Mul", name, opened, up)
 
     def ungated(self, name: str, weights: FeedForward, hidden: str) -> str:
         """Write a feed-forward without a gate."""
@@ -106,9 +132,10 @@ class FeedForwardNodes:
             "Relu", f"{gate}.opened", self.nodes.plain("Sub", f"{gate}.above", gate, bound)
         )
 
-    def experts(self, name: str, weights: Experts, hidden: str) -> str:
+    def experts(self, name: str, weights: Experts, hidden: str, stream: str) -> str:
         """Write the selected experts, plus the shared one if there is one."""
-        router = self.nodes.linear(f"{name}_router", weights.router, hidden)
+        judged = stream if weights.reads_stream else hidden
+        router = self.nodes.linear(f"{name}_router", weights.router, judged)
         matrices = {"up": weights.up, "down": weights.down}
         if weights.gate is not None:
             matrices = {"gate": weights.gate, **matrices}
@@ -120,6 +147,9 @@ class FeedForwardNodes:
         inputs |= {port: self.nodes.blocks(each.weight) for port, each in matrices.items()}
         vectors = {f"{port}_bias": each.bias for port, each in matrices.items()}
         vectors["selection_bias"] = selection.selection_bias
+        vectors |= {f"{port}_scale": each.scale for port, each in matrices.items()}
+        if weights.gate is None and weights.activation != "relu_squared":
+            vectors["gate_scale"] = weights.up.scale
         inputs |= {port: self.nodes.vector(each) for port, each in vectors.items() if each}
         fed = f"{name}_experts"
         self.nodes.node(
@@ -136,6 +166,7 @@ class FeedForwardNodes:
             groups_used=selection.groups_used,
             scale=selection.scale,
             activation=weights.activation,
+            limit=weights.limit,
         )
         if weights.latent is not None:
             fed = self.nodes.linear(f"{name}_wide", weights.latent[1], fed)

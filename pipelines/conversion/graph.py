@@ -166,23 +166,23 @@ class _Builder(Nodes):
         if self.spec.is_parallel:
             if layer.feed_forward_norm is not None:
                 normed, _ = self.norm(f"{block}.ffn_input", layer.feed_forward_norm, residual, "")
-            fed = self.feed_forward.of(block, layer.feed_forward, normed)
+            fed = self.feed_forward.of(block, layer.feed_forward, normed, before)
             return self.plain("Add", f"{block}.parallel", attended, fed), residual
         if layer.attention_output_norm is not None:
             attended, _ = self.norm(
-                f"{block}.post_attention_norm", layer.attention_output_norm, attended, ""
+                f"{block}.attn_output_norm", layer.attention_output_norm, attended, ""
             )
         normed, residual = self.norm(
             f"{block}.ffn_input", layer.feed_forward_norm, attended, residual
         )
         if self.spec.normalizes_stream:
             residual = normed
-        fed = self.feed_forward.of(block, layer.feed_forward, normed)
+        fed = self.feed_forward.of(block, layer.feed_forward, normed, before)
         if layer.feed_forward_output_norm is not None:
-            fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
+            fed, _ = self.norm(f"{block}.ffn_output_norm", layer.feed_forward_output_norm, fed, "")
         if layer.beside is not None:
             normed, _ = self.norm(f"{block}.ffn_norm_exps", layer.beside_norm, before, "")
-            beside = self.feed_forward.experts(f"{block}.ffn_beside", layer.beside, normed)
+            beside = self.feed_forward.experts(f"{block}.ffn_beside", layer.beside, normed, before)
             fed = self.plain("Add", f"{block}.ffn_both", fed, beside)
         if layer.stream_norm is not None:
             total = self.plain("Add", f"{block}.fed", fed, residual)
@@ -224,13 +224,13 @@ class _Builder(Nodes):
         bypass = streams.bypassed(block, mixing, normed)
         attended = self.attended(block, layer, normed)
         attended, _ = self.norm(
-            f"{block}.post_attention_norm", layer.attention_output_norm, attended, ""
+            f"{block}.attn_output_norm", layer.attention_output_norm, attended, ""
         )
         attended = self.plain("Add", f"{block}.attended", attended, active)
         both = self.scaled(self.plain("Add", f"{block}.bypassed", attended, bypass), 2**-0.5)
         normed, _ = self.norm(f"{block}.ffn_input", layer.feed_forward_norm, both, "")
         fed = self.feed_forward.dense(f"{block}.ffn", layer.feed_forward, normed, mixing.cutoff)
-        fed, _ = self.norm(f"{block}.post_ffw_norm", layer.feed_forward_output_norm, fed, "")
+        fed, _ = self.norm(f"{block}.ffn_output_norm", layer.feed_forward_output_norm, fed, "")
         computed = self.plain("Add", f"{block}.computed", fed, both)
         corrected = streams.corrected(block, mixing, predictions, active, computed)
         first, _ = streams.parted(f"{block}.corrected", corrected)

@@ -95,6 +95,26 @@ class Nodes:
             return name
         return self.plain("Mul", f"{name}.scaled", name, self.number(factor))
 
+    def softplus(self, name: str, hidden: str) -> str:
+        """Write ln(1 + e^x), with the same bits for a value in any company.
+
+        It is max(x, 0) + 2 atanh(z), with z = e / (2 + e) and e = exp(-|x|): the series of atanh
+        is exact enough after its eighth term, since z is at most a third.
+        """
+        power = self.plain("Neg", f"{name}.below", self.plain("Abs", f"{name}.size", hidden))
+        power = self.plain("Exp", f"{name}.power", power)
+        sum_ = self.plain("Add", f"{name}.sum", power, self.number(2.0))
+        ratio = self.plain("Div", f"{name}.ratio", power, sum_)
+        square = self.plain("Mul", f"{name}.square", ratio, ratio)
+        series = self.plain("Mul", f"{name}.15", square, self.number(2 / 15))
+        for term in (13, 11, 9, 7, 5, 3, 1):
+            factor = self.number(2 / term)
+            series = self.plain("Add", f"{name}.{term}.sum", series, factor)
+            times = square if term > 1 else ratio
+            series = self.plain("Mul", f"{name}.{term}", series, times)
+        positive = self.plain("Relu", f"{name}.positive", hidden)
+        return self.plain("Add", name, positive, series)
+
     def grouped(self, name: str, linear: Linear, hidden: str, groups: int) -> str:
         """Write a product of each group of columns with its own matrix of `linear`."""
         info = linear.weight

@@ -23,7 +23,10 @@ _FORMAT = Attribute("format", str, "GGML block format of the matrix, such as Q4_
 _COLUMNS = Attribute("columns", int, "columns of the matrix: whole blocks", minimum=1)
 _EPSILON = Attribute("epsilon", float, "added to the variance")
 _ACTIVATIONS = ("silu", "gelu")
-_EXPERT_ACTIVATIONS = (*_ACTIVATIONS, "clamped_silu", "relu_squared")
+_EXPERT_ACTIVATIONS = (
+    *_ACTIVATIONS,
+    *("clamped_silu", "relu_squared", "relu", "capped_silu", "silu_of_capped"),
+)
 _HEADS = (
     Attribute("layer", int, "the layer's index in the pool", minimum=0),
     Attribute("heads", int, "H, a multiple of G", minimum=1),
@@ -328,7 +331,12 @@ _ALL = (
         "logits) + selection_bias; with groups, only from the `groups_used` groups with the "
         "largest sum of their best two. A share is the probability, renormalized over the selected "
         "experts if `renormalize`, times scale. clamped_silu(g, u) = g / (1 + exp(-1.702 g)) * "
-        "(u + 1) with g at most 7 and u within -7 to 7; relu_squared(u) = max(u, 0)^2 has no gate.",
+        "(u + 1) with g at most 7 and u within -7 to 7; relu(g, u) = max(g, 0) * u; "
+        "relu_squared(u) = max(u, 0)^2 has no gate. With u within plus or minus `limit`, "
+        "capped_silu is silu(g) at most limit, and silu_of_capped silu(g at most limit), both "
+        "times u. Where another activation has no `gate`, `up` holds it: F rows of gate before F "
+        "of up, for each expert. Scales are factors of what the matrices give; a matrix has a "
+        "bias or a scale.",
         'Shazeer et al., "Outrageously Large Neural Networks", 2017; Mixtral (Jiang et al., '
         "2024); DeepSeek-V3 (arXiv 2412.19437), section 2.1.2; gpt-oss model card, 2025",
         (
@@ -341,6 +349,9 @@ _ALL = (
             _bias("up_bias", "[E, F]", "bias of the up projections"),
             _bias("down_bias", "[E, C]", "bias of the down projections"),
             _bias("selection_bias", "[E]", "added to the probabilities for the selection only"),
+            _bias("gate_scale", "[E]", "factor of the gate projections"),
+            _bias("up_scale", "[E]", "factor of the up projections"),
+            _bias("down_scale", "[E]", "factor of the down projections"),
         ),
         (Port("y", "float32", "[T, C]", "the sum"),),
         (
@@ -354,6 +365,7 @@ _ALL = (
             Attribute("groups", int, "number of equal groups of experts", 1, minimum=1),
             Attribute("groups_used", int, "number of groups selected per token", 1, minimum=1),
             Attribute("scale", float, "factor of the shares", 1.0),
+            Attribute("limit", float, "of the capped activations", 0.0),
         ),
     ),
 )

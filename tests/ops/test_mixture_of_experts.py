@@ -53,6 +53,9 @@ def answer(library: Library, inputs: dict[str, Any], threads: int = 1, **kept: A
         {"renormalize": 0, "scale": 2.5},
         {"activation": "gelu", "used": 1},
         {"activation": "clamped_silu", "used": EXPERTS},
+        {"activation": "relu"},
+        {"activation": "capped_silu", "limit": 0.5},
+        {"activation": "silu_of_capped", "limit": 0.5},
         {"gating": "sigmoid", "scale": 2.5},
         {"gating": "sigmoid", "renormalize": 0},
         {"groups": 3, "groups_used": 2},
@@ -88,6 +91,34 @@ def test_experts_without_gates_square_what_is_positive(
         for name, each in inputs.items()
     }
     np.testing.assert_array_equal(answer(library, alone, **kept)[0], got[3])
+
+
+@pytest.mark.parametrize("block_format", ["F32", "Q8_0"])
+def test_gate_and_up_in_one_matrix_give_the_same_bits(
+    library: Library, random: np.random.Generator, block_format: str
+) -> None:
+    apart, kept = inputs_of(random, 9, block_format), attributes_of(block_format)
+    parts = [apart[name].reshape(EXPERTS, HIDDEN, -1) for name in ("gate", "up")]
+    together = np.concatenate(parts, axis=1).reshape(2 * EXPERTS * HIDDEN, -1)
+    inputs = {**apart, "gate": None, "up": together}
+    fused = {**kept, "formats": f"{block_format} {block_format}"}
+    got = answer(library, inputs, **fused)
+    np.testing.assert_array_equal(got, answer(library, apart, **kept))
+    np.testing.assert_array_equal(
+        mixture_of_experts(**inputs, **fused), mixture_of_experts(**apart, **kept)
+    )
+
+
+def test_scales_are_factors_of_each_experts_matrices(
+    library: Library, random: np.random.Generator
+) -> None:
+    inputs, kept = inputs_of(random, 9, "F32"), attributes_of("F32")
+    inputs["selection_bias"] = None
+    for name in ("gate", "up", "down"):
+        inputs[f"{name}_scale"] = random.uniform(0.5, 2.0, EXPERTS).astype(np.float32)
+    expected = mixture_of_experts(**inputs, **kept)
+    got = answer(library, inputs, **kept)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("block_format", ["F16", "Q4_1", "Q8_0"])

@@ -18,7 +18,11 @@ class Routing:
     """How logits become probabilities; None: the file states it, and the groups of experts."""
     default_gating: Literal["softmax", "sigmoid"] | None = None
     """`gating` if the file does not state it; None: sigmoid if there is a selection bias."""
-    activation: Literal["silu", "gelu", "clamped_silu", "relu_squared"] = "silu"
+    activation: Literal["silu", "gelu", "clamped_silu", "relu_squared", "relu"] = "silu"
+    capped: Literal["none", "capped_silu", "silu_of_capped"] = "none"
+    """The activation in layers for which the file has a limit, `swiglu_clamp_exp`."""
+    reads_stream: bool = False
+    """The router reads the residual stream before the block."""
     blend: float = 1.0
     """Factor of the sum of the experts and of what is added to them (`beside`)."""
     beside: Literal["shared", "dense", "block"] = "shared"
@@ -56,7 +60,7 @@ class Architecture:
     """The norm of the blocks; stated: chosen by which epsilon key the file has."""
     norm_weights: bool = True
     """Whether norms have weights."""
-    activation: Literal["silu", "gelu", "relu_squared", "xielu"] = "silu"
+    activation: Literal["silu", "gelu", "relu_squared", "xielu", "clamped_silu"] = "silu"
     query_key_norm: Literal["none", "before", "after"] = "none"
     """Whether queries and keys are normalized, before or after their rotation."""
     query_key_norm_optional: bool = False
@@ -78,6 +82,8 @@ class Architecture:
     """Tensor names of the norms of the outputs."""
     value_norm: bool = False
     """Whether values are normalized, without weights; without `attn_v` the keys are the values."""
+    gate_function: Literal["sigmoid", "softplus"] = "sigmoid"
+    """What opens the gates of the heads' answers."""
     attention_gate: bool = False
     """Whether the heads' outputs are gated by `attn_gate`."""
     latent_attention: bool = False
@@ -123,6 +129,8 @@ class Architecture:
     window_period: int | None = None
     """Default period of layers: the last of each period has global attention, the others a sliding
     window; None if the family has no sliding layers."""
+    window_always: int = 0
+    """The window in place of any that a file has."""
     window_first: bool = False
     """Whether the first layer of each period is the global one."""
     window_ignored: bool = False

@@ -1,15 +1,12 @@
 """Reads the tensors of each block of a file into a Layer."""
 
-import numpy as np
-
-from pipelines.conversion.architectures.architecture import Architecture, Routing
+from pipelines.conversion.architectures.architecture import Architecture
 from pipelines.conversion.architectures.directory import Keys, Tensors
-from pipelines.conversion.architectures.expert_selection import expert_selection
+from pipelines.conversion.architectures.feed_forward import FeedForwards
 from pipelines.conversion.architectures.latent import LatentShape
 from pipelines.conversion.architectures.recurrence import recurrence_of
 from pipelines.conversion.architectures.spec import (
     Experts,
-    FeedForward,
     Heads,
     LatentAttention,
     Layer,
@@ -19,7 +16,6 @@ from pipelines.conversion.architectures.spec import (
     Recurrence,
     Rotary,
     StreamMixing,
-    Xielu,
 )
 from runtime.gguf import TensorInfo
 
@@ -49,6 +45,7 @@ class Blocks:
         self.layers = layers
         self.latent = latent
         self.is_parallel = is_parallel
+        self.feed_forwards = FeedForwards(architecture, keys, tensors, width=width, layers=layers)
 
     def layer(
         self, index: int, heads: Heads, rotary: Rotary, window: int, *, shares_from: int
@@ -69,12 +66,12 @@ class Blocks:
             reads_pages_of = shares_from - (2 if window else 1)
         before, after = row.norms != "after", row.norms in ("after", "both")
         attention_norm, feed_forward_norm = self.input_norms(block)
-        feed_forward = None if row.one_part else self.feed_forward_or_experts(block)
+        feed_forward = None if row.one_part else self.feed_forwards.of(block)
         stream_norm = self.norm(f"{block}.{row.stream_norm}") if row.stream_norm else None
         beside_norm = beside = None
         if isinstance(feed_forward, Experts) and row.experts and row.experts.beside == "block":
             beside_norm, beside = self.norm(f"{block}.ffn_norm_exps"), feed_forward
-            feed_forward = self.feed_forward(block, "", self.width)
+            feed_forward = self.feed_forwards.dense(block, "", self.width)
         return Layer(
             heads=heads,
             attention_norm=attention_norm if before else None,
@@ -120,7 +117,7 @@ class Blocks:
         """Return a block of a feed-forward alone, or after a matrix that replaces attention."""
         row = self.architecture
         has_matrix = heads.count > 0 and not row.one_part
-        is_empty = self.hidden(block) == 0
+        is_empty = self.feed_forwards.hidden(block) == 0
         if is_empty and has_matrix:
             self.keys.refuse("feed_forward_length", "is 0 in a layer that attends")
         return Layer(
@@ -135,7 +132,7 @@ class Blocks:
             else None,
             attention_output_norm=None,
             feed_forward_norm=None if is_empty else self.norm(f"{block}.{row.feed_forward_norm}"),
-            feed_forward=None if is_empty else self.feed_forward_or_experts(block),
+            feed_forward=None if is_empty else self.feed_forwards.of(block),
             feed_forward_output_norm=None,
             rotary=rotary,
             window=0,
@@ -156,7 +153,7 @@ class Blocks:
             attention_output=None,
             attention_output_norm=None,
             feed_forward_norm=None if one_part else feed_forward_norm,
-            feed_forward=None if one_part else self.feed_forward_or_experts(block),
+            feed_forward=None if one_part else self.feed_forwards.of(block),
             feed_forward_output_norm=None,
             rotary=rotary,
             window=0,
@@ -172,7 +169,7 @@ class Blocks:
             return Norm(None)
         weight, bias = f"{name}.weight", f"{name}.bias"
         if weight not in self.tensors and name in self.tensors:
-            weight = name  # the second norm of Falcon-H1
+            weight = name  # in Falcon-H1 and PLaMo 3
         return Norm(
             self.tensors.vector(weight, self.width),
             self.tensors.vector(bias, self.width) if bias in self.tensors else None,
@@ -303,105 +300,3 @@ class Blocks:
         if self.architecture.value_norm and f"{block}.attn_v.weight" not in self.tensors:
             return queries, keys
         return queries, keys, self.tensors.linear(f"{block}.attn_v", value, self.width)
-
-    def feed_forward_or_experts(self, block: str) -> FeedForward | Experts:
-        """Return what the block's tensors are; a family with experts may have dense layers."""
-        routing = self.architecture.experts
-        if routing is not None:
-            self.keys.value("leading_dense_block_count")  # known from the tensors
-        if routing is None or f"{block}.ffn_gate_inp.weight" not in self.tensors:
-            return self.feed_forward(block, "", self.hidden(block))
-        tensors, width = self.tensors, self.width
-        selection = expert_selection(self.keys, tensors, block, routing)
-        count = selection.experts
-        hidden = tensors.rows_of(f"{block}.ffn_up_exps.weight")
-        latent = self.expert_latent(block)
-        inner = latent[0].weight.rows if latent is not None else width
-        shared = shared_gate = None
-        if routing.beside == "dense" and f"{block}.ffn_up.weight" in tensors:
-            shared = self.feed_forward(block, "", self.hidden(block))
-        elif f"{block}.ffn_up_shexp.weight" in tensors:
-            rows = tensors.rows_of(f"{block}.ffn_up_shexp.weight")
-            shared = self.feed_forward(block, "_shexp", rows)
-            if f"{block}.ffn_gate_inp_shexp.weight" in tensors:
-                shared_gate = tensors.vector(f"{block}.ffn_gate_inp_shexp.weight", width)
-        return Experts(
-            router=tensors.linear(f"{block}.ffn_gate_inp", count, width),
-            gate=tensors.stacked(f"{block}.ffn_gate_exps", count, hidden, inner)
-            if self.architecture.gated
-            else None,
-            up=tensors.stacked(f"{block}.ffn_up_exps", count, hidden, inner),
-            down=tensors.stacked(f"{block}.ffn_down_exps", count, inner, hidden),
-            selection=selection,
-            activation=routing.activation,
-            scales_input=self.scales_input(routing, selection.used),
-            shared=shared,
-            blend=1.0 if shared is None else routing.blend,
-            latent=latent,
-            shared_gate=shared_gate,
-        )
-
-    def expert_latent(self, block: str) -> tuple[Linear, Linear] | None:
-        """Return the matrices before and after experts that are narrower than the model."""
-        down, up = f"{block}.ffn_latent_down", f"{block}.ffn_latent_up"
-        if f"{down}.weight" not in self.tensors:
-            return None
-        rows = self.tensors.rows_of(f"{down}.weight")
-        return (
-            self.tensors.linear(down, rows, self.width),
-            self.tensors.linear(up, self.width, rows),
-        )
-
-    def scales_input(self, routing: Routing, used: int) -> bool:
-        """Return whether an expert's weight scales its input; only with one expert per token."""
-        if routing.scales_input and used != 1:
-            self.keys.refuse("expert_used_count", f"is {used}, supported is 1")
-        return routing.scales_input
-
-    def hidden(self, block: str) -> int:
-        """Return the hidden width of a dense feed-forward; 0 if the block has none."""
-        if self.architecture.layered:
-            index = int(block.removeprefix("blk."))
-            return self.keys.counts("feed_forward_length", None, self.layers)[index]
-        if self.architecture.feed_forward_length:
-            return self.keys.count("feed_forward_length")
-        return self.tensors.rows_of(f"{block}.ffn_up.weight")
-
-    def feed_forward(self, block: str, suffix: str, hidden: int) -> FeedForward:
-        """Return gate, up and down; gate and up may be fused, and some families have no gate."""
-        gate_up: tuple[Linear, ...]
-        row = self.architecture
-        if hidden == 0:
-            self.keys.refuse("feed_forward_length", "is 0 in a layer that attends")
-        if not row.gated:
-            gate_up = (self.tensors.linear(f"{block}.ffn_up{suffix}", hidden, self.width),)
-        elif row.fused_gate_up:
-            gate_up = (self.tensors.linear(f"{block}.ffn_up{suffix}", 2 * hidden, self.width),)
-        else:
-            gate_up = (
-                self.tensors.linear(f"{block}.ffn_gate{suffix}", hidden, self.width),
-                self.tensors.linear(f"{block}.ffn_up{suffix}", hidden, self.width),
-            )
-        return FeedForward(
-            gate_up,
-            self.tensors.linear(f"{block}.ffn_down{suffix}", self.width, hidden),
-            is_gated=row.gated,
-            norm=self.tensors.vector(f"{block}.ffn_sub_norm.weight", hidden)
-            if row.inner_norms
-            else None,
-            xielu=self.xielu(block) if row.activation == "xielu" else None,
-        )
-
-    def xielu(self, block: str) -> Xielu:
-        """Return the parameters of a layer's xIELU activation."""
-        layer = int(block.removeprefix("blk."))
-        positive, negative, linear, epsilon = (
-            self.keys.numbers(f"xielu.{name}", self.layers)[layer]
-            for name in ("alpha_p", "alpha_n", "beta", "eps")
-        )
-        return Xielu(softplus(positive), linear + softplus(negative), linear, epsilon)
-
-
-def softplus(x: float) -> float:
-    """Return ln(1 + e^x)."""
-    return float(np.logaddexp(0.0, x))

@@ -197,6 +197,17 @@ DENSE = (
         window_period=1,
     ),
     Architecture(
+        name="plamo3",
+        layered=True,
+        rotary_style="neox",
+        norms="both",
+        query_key_norm="before",
+        fused_gate_up=True,
+        window_period=8,
+        window_base=10000.0,
+        window_scaled=False,
+    ),
+    Architecture(
         name="minicpm3",
         rotary_style="neox",
         latent_attention=True,

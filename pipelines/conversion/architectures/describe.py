@@ -117,6 +117,7 @@ class _Reader:
             is_parallel=is_parallel,
             norm_follows_rotary=row.query_key_norm == "after",
             normalizes_values=row.value_norm,
+            gate_function=row.gate_function,
             value_scale=self.scale("attention.value_scale"),
             attention_scale=scale,
             attention_softcap=self.softcap("attn_logit_softcapping", row.attention_softcap),
@@ -289,7 +290,8 @@ class _Reader:
         if length < 2:
             self.keys.refuse("context_length", f"is {length}, which has no place for an answer")
         if self.architecture.indexed:
-            return min(length, self.keys.count("attention.indexer.top_k"))
+            blocks = self.keys.count("attention.indexer.top_k")
+            return min(length, blocks * self.keys.count("attention.indexer.block_size", 1))
         chunk = self.architecture.chunk
         return min(length, chunk) if chunk else length
 

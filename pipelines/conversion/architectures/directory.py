@@ -237,6 +237,10 @@ class Tensors:
         if weight.shape != (count, rows, columns):
             self._fail_shape(weight, f"({count}, {rows}, {columns})")
         self._expect_format(weight)
+        self.leave_out_tensor(f"{name}.input_scale")
+        scale = f"{name}.scale"
+        if scale in self:
+            return Linear(weight, None, self.vector(scale, count))
         if f"{name}.bias" not in self:
             return Linear(weight, None)
         bias = self._take(f"{name}.bias")

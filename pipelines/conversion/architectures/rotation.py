@@ -23,6 +23,7 @@ def windows(keys: Keys, architecture: Architecture, layers: int) -> tuple[int, .
     if architecture.window_period is None:
         return (0,) * layers
     window = keys.number("attention.sliding_window", architecture.window or 0)
+    window = architecture.window_always if window and architecture.window_always else window
     if window < 0 or window != int(window) or window > np.iinfo(np.int32).max:
         keys.fail("attention.sliding_window", f"is {window:g}, no number of positions")
     slides = _sliding_layers(keys, architecture, layers)

@@ -243,6 +243,10 @@ class FeedForward:
     """Of the input of `down`."""
     xielu: Xielu | None = None
     """The activation of this layer, in place of the model's."""
+    activation: Literal["clamped_silu", "capped_silu", "silu_of_capped"] | None = None
+    """Another in place of the model's."""
+    limit: float = 0.0
+    """Of the capped activations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,11 +273,18 @@ class Experts:
 
     router: Linear
     gate: Linear | None
+    """None: without a gate, or `up` has each expert's gate before its own rows."""
     up: Linear
     down: Linear
     """Matrices [experts, rows, columns] and biases [experts, rows]."""
     selection: ExpertSelection
-    activation: Literal["silu", "gelu", "clamped_silu", "relu_squared"]
+    activation: Literal[
+        "silu", "gelu", "clamped_silu", "relu_squared", "relu", "capped_silu", "silu_of_capped"
+    ]
+    limit: float
+    """Of the capped activations."""
+    reads_stream: bool
+    """Whether the router reads the residual stream before the block instead of the input."""
     latent: tuple[Linear, Linear] | None
     """Projections to the narrower input of the experts, and back from their output."""
     shared: FeedForward | None
@@ -459,6 +470,8 @@ class ModelSpec:
     """Whether queries and keys are normalized after their rotation."""
     normalizes_values: bool
     """Whether values are normalized, without weights."""
+    gate_function: Literal["sigmoid", "softplus"]
+    """What opens the gates of attention's outputs."""
     value_scale: float
     """Factor of the heads' outputs."""
     attention_scale: float
@@ -470,7 +483,7 @@ class ModelSpec:
     query_temperature: QueryTemperature | None
     clamp: float
     """Queries, keys and values stay within plus and minus this; 0 for no bounds."""
-    activation: Literal["silu", "gelu", "relu_squared", "xielu"]
+    activation: Literal["silu", "gelu", "relu_squared", "xielu", "clamped_silu"]
     embedding_scale: float
     residual_scale: float
     """Factor of what attention and feed-forward add to the residual stream."""

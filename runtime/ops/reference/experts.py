@@ -13,7 +13,9 @@ CLAMP_LIMIT = 7.0
 CLAMP_SLOPE = 1.702
 MIN_SUM = np.float32(2**-14)
 
-ExpertActivation = Literal["silu", "gelu", "clamped_silu", "relu_squared"]
+ExpertActivation = Literal[
+    "silu", "gelu", "clamped_silu", "relu_squared", "relu", "capped_silu", "silu_of_capped"
+]
 
 
 def mixture_of_experts(
@@ -26,6 +28,9 @@ def mixture_of_experts(
     up_bias: Float32 | None = None,
     down_bias: Float32 | None = None,
     selection_bias: Float32 | None = None,
+    gate_scale: Float32 | None = None,
+    up_scale: Float32 | None = None,
+    down_scale: Float32 | None = None,
     *,
     columns: int,
     hidden: int,
@@ -37,6 +42,7 @@ def mixture_of_experts(
     groups: int = 1,
     groups_used: int = 1,
     scale: float = 1.0,
+    limit: float = 0.0,
     weights: Callable[[Bytes, str, int], Float32] = dequantize_rows,
 ) -> Float32:
     """float32 [T, C], logits [T, E] -> float32 [T, C]: the weighted sum of the best experts.
@@ -44,10 +50,16 @@ def mixture_of_experts(
     gate and up are uint8 [E * F, row_bytes], down [E * C, row_bytes]: the matrices of the experts,
     concatenated; biases float32 [E, F], [E, F], [E, C]; C = columns, F = hidden. For each token the
     `used` experts that `choose` returns compute down(activation(gate(x), up(x))), or without gates
-    down(activation(up(x))), times their shares.
+    down(activation(up(x))), times their shares. Where only the gates' matrix is missing, `up` holds
+    them before each expert's own rows. Scales [E] are factors of what the matrices give.
     Shazeer et al., "Outrageously Large Neural Networks", 2017.
     """
+    if gate is None and activation != "relu_squared":
+        halves = up.reshape(-1, 2, hidden, up.shape[1])
+        gate, up = (halves[:, half].reshape(-1, up.shape[1]) for half in (0, 1))
+        formats = f"{formats.split()[0]} {formats}"
     rows = (hidden, hidden, columns)
+    scales = (gate_scale, up_scale, down_scale)
     names = formats.split() if gate is not None else ["", *formats.split()]
     kinds = tuple(zip(names, (columns, columns, hidden), strict=True))
 
@@ -56,6 +68,8 @@ def mixture_of_experts(
     ) -> Float32:
         some = slice(expert * rows[which], (expert + 1) * rows[which])
         y: Float32 = values @ weights(blocks[some], *kinds[which]).T
+        if (factors := scales[which]) is not None:
+            y = y * factors[expert]
         return y if bias is None else y + bias[expert]
 
     output = np.zeros(x.shape, np.float32)
@@ -73,7 +87,7 @@ def mixture_of_experts(
             values = x[token : token + 1]
             raised = linear(1, expert, values, up, up_bias)
             opened = raised if gate is None else linear(0, expert, values, gate, gate_bias)
-            gated = expert_activation(opened, raised, activation=activation)
+            gated = expert_activation(opened, raised, activation=activation, limit=limit)
             output[token] += share * linear(2, expert, gated, down, down_bias)[0]
     return output
 
@@ -118,12 +132,24 @@ def choose(
     return chosen, odds[chosen] / whole
 
 
-def expert_activation(gate: Float32, up: Float32, *, activation: ExpertActivation) -> Float32:
+def expert_activation(
+    gate: Float32, up: Float32, *, activation: ExpertActivation, limit: float = 0.0
+) -> Float32:
     """float32 [T, F], [T, F] -> [T, F]: `gated_activation`, or one that only experts have.
 
     clamped_silu is g / (1 + exp(-1.702 g)) * (u + 1) with g = min(gate, 7) and u = up clipped to
-    -7..7 (OpenAI, gpt-oss model card, 2025); relu_squared is max(up, 0)^2.
+    -7..7 (OpenAI, gpt-oss model card, 2025); relu_squared is max(up, 0)^2, relu max(gate, 0) * up.
+    capped_silu is silu(gate) at most limit, silu_of_capped silu(gate at most limit), both times up
+    clipped to -limit..limit (Step 3.5 and DeepSeek-V4).
     """
+    if activation == "relu":
+        return np.maximum(gate, 0) * up
+    if activation == "capped_silu":
+        opened = gated_activation(gate, np.ones_like(up), activation="silu")
+        return np.minimum(opened, np.float32(limit)) * np.clip(up, -limit, limit)
+    if activation == "silu_of_capped":
+        bounded = np.minimum(gate, np.float32(limit))
+        return gated_activation(bounded, np.clip(up, -limit, limit), activation="silu")
     if activation == "relu_squared":
         squared: Float32 = np.maximum(up, 0) ** 2
         return squared
