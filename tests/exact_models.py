@@ -6,18 +6,16 @@ from dataclasses import replace
 import numpy as np
 
 from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS
-from tests.tiny_model import (
+from tests.tiny_model import Latent, TinyModel, Varied
+from tests.tiny_models import TINY_MODELS
+from tests.tiny_recurrences import (
     DeltaAttention,
     DeltaNet,
-    Latent,
     Recurrent,
     Selective,
     StateSpace,
-    TinyModel,
     Value,
-    Varied,
 )
-from tests.tiny_models import TINY_MODELS
 
 WIDTH = 256
 """Columns of every matrix, so that all formats have whole blocks."""

@@ -5,16 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from tests.tiny_model import QKV, Value
-from tests.tiny_model import DeltaAttention as DeltaAttention
-from tests.tiny_model import DeltaNet as DeltaNet
+from tests.tiny_model import QKV
 from tests.tiny_model import Latent as Latent
-from tests.tiny_model import Selective as Selective
-from tests.tiny_model import ShortConvolution as ShortConvolution
-from tests.tiny_model import StateSpace as StateSpace
 from tests.tiny_model import TinyModel as TinyModel
 from tests.tiny_model import Varied as Varied
 from tests.tiny_model import write_tiny_model as write_tiny_model
+from tests.tiny_recurrences import DeltaAttention as DeltaAttention
+from tests.tiny_recurrences import DeltaNet as DeltaNet
+from tests.tiny_recurrences import Selective as Selective
+from tests.tiny_recurrences import ShortConvolution as ShortConvolution
+from tests.tiny_recurrences import StateSpace as StateSpace
+from tests.tiny_recurrences import Value
 
 BOTH_NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
 AFTER_NORMS = ("post_attention_norm", "post_ffw_norm")

@@ -1,5 +1,6 @@
 """Every architecture computes what llama.cpp computes, at once and step by step."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,8 @@ from tests.tiny_models import (
     GOLDEN_ROWS,
     GOLDEN_TOKENS,
     TINY_MODELS,
+    DeltaAttention,
+    StateSpace,
     golden_tokens,
     write_tiny_model,
 )
@@ -88,6 +91,19 @@ def test_sessions_compute_it_at_once_and_step_by_step(
     parts = [model.run(step(tokens[:33])).copy()]
     parts += [model.run(step([tokens[at]], at)).copy() for at in range(33, len(tokens))]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("name", ["granitehybrid", "kimi-linear"])
+def test_axes_of_one_value_may_be_left_out(tmp_path: Path, name: str) -> None:
+    tiny = TINY_MODELS[name]
+    assert isinstance(tiny.recurrent, StateSpace | DeltaAttention)
+    short = replace(tiny, recurrent=replace(tiny.recurrent, has_short_shapes=True))
+    path = write_tiny_model(tmp_path / f"{name}.gguf", short)
+    file = GGUFFile.open(path)
+    layout = page_layout(describe(file))
+    graph = graph_of(describe(file), file)
+    exact = ReferenceModel(graph, [path], layout, pages=PAGES, page_size=PAGE_SIZE)
+    assert golden_error(exact.run(step(golden_tokens())), name) < ROUNDED
 
 
 def test_every_supported_architecture_has_golden_logits() -> None:
