@@ -55,7 +55,22 @@ class TaggedCalls:
     signs: str = ""
 
 
-Written: TypeAlias = JsonCalls | TaggedCalls
+@dataclass(frozen=True, slots=True)
+class BracedCalls:
+    """Calls with arguments in Gemma's notation. Immutable."""
+
+    call: str
+    """Start of a call, with a placeholder for its name."""
+    quote: str
+    """Mark around a text; no text may contain it."""
+    end: str
+    before: str = ""
+    between: str | None = ""
+    after: str = ""
+    signs: str = ""
+
+
+Written: TypeAlias = JsonCalls | TaggedCalls | BracedCalls
 
 _OBJECT = '{"name": "{name}", "arguments": {arguments}}'
 
@@ -152,6 +167,10 @@ WRITTEN: Mapping[str, tuple[Written, ...]] = {
     "functools": (JsonCalls(_OBJECT, before="functools[", between=", ", after="]"),),
     "gigachat": (JsonCalls(f"<|function_call|>{_OBJECT}", between=None),),
     "gigachat-role": (JsonCalls(f"function call<|role_sep|>\n{_OBJECT}", between=None),),
+    "gemma": (BracedCalls("<|tool_call>call:{name}{", '<|"|>', "}<tool_call|>"),),
+    "function-gemma": (
+        BracedCalls("<start_function_call>call:{name}{", "<escape>", "}<end_function_call>"),
+    ),
     "qwen-coder": (
         TaggedCalls(
             "<tool_call>\n<function={name}>\n",

@@ -16,10 +16,12 @@ from runtime.chat.tool_call_writers import (
     IS_TEXT,
     KEY,
     NAME,
+    BracedCalls,
     TaggedCalls,
     Written,
     generic_calls,
 )
+from runtime.grammar.braced_values import BracedValues
 from runtime.grammar.grammar import Grammar, quoted
 from runtime.grammar.tagged_values import NoTaggedValue, TaggedValue, tagged_values
 from runtime.tokenizer import Tokenizer
@@ -82,6 +84,12 @@ def unfitting(written: Written | None, schemas: Mapping[str, Mapping[str, Any]])
                 tagged_values(schema)
         except NoTaggedValue as found:
             return str(found)
+    if isinstance(written, BracedCalls):
+        try:
+            for schema in schemas.values():
+                BracedValues(_NoRules(), written.quote, schema).entries()
+        except NoTaggedValue as found:
+            return str(found)
     return None
 
 
@@ -132,14 +140,14 @@ class _Builder:
         if thinking is None:
             return ""
         format = thinking.format
-        ended = f"{self._up_to(format.end)} {self._rule(GAP)} {self._literal(format.joint)}"
-        return ended if thinking.begun else f"({self._literal(format.start)} {ended})?"
+        ended = f"{self._up_to(format.end)} {self._rule(GAP)} {self.literal(format.joint)}"
+        return ended if thinking.begun else f"({self.literal(format.start)} {ended})?"
 
     def _heads(self, thinking: Thinking | None) -> str:
         """Return the prefix of an answer that is no call, if the model's tokens have one."""
         heads = thinking.format.heads if thinking is not None else ()
         known = [head for head in heads if isinstance(self._parts(head)[0], int)]
-        return f"({' | '.join(map(self._literal, known))})" if known else ""
+        return f"({' | '.join(map(self.literal, known))})" if known else ""
 
     def _among_text(self, calls: Calls, made: str) -> str:
         """Return the rule of text with calls, each after a mark used for nothing else."""
@@ -161,12 +169,15 @@ class _Builder:
         if calls.parallel and written.between is not None:
             again = self._one_of("further", [[written.between, *body] for body in bodies])
             expression += f" {again}{{0,{MAX_CALLS - 1}}}"
-        return f"{expression} {self._literal(written.after)}"
+        return f"{expression} {self.literal(written.after)}"
 
     def _call(self, written: Written, name: str, schema: Mapping[str, Any]) -> "list[_Piece]":
         """The pieces of a call of one tool."""
         if isinstance(written, TaggedCalls):
             return self._tagged_call(written, name, schema)
+        if isinstance(written, BracedCalls):
+            entries = BracedValues(self, written.quote, schema).entries()
+            return [written.call.replace(NAME, name), _Expression(entries), written.end]
         shown = json.dumps(name, ensure_ascii=False)[1:-1]
         pieces: list[_Piece] = []
         for part in PLACES.split(written.call):
@@ -186,7 +197,7 @@ class _Builder:
         for key, value in tagged_values(schema).items():
             argument: list[_Piece] = [
                 written.argument.replace(KEY, key).replace(IS_TEXT, str(value.is_text).lower()),
-                _Expression(self._value(value, written.argument_end)),
+                _Expression(self.value(value, written.argument_end)),
                 written.gap,
             ]
             if value.required:
@@ -195,16 +206,22 @@ class _Builder:
                 pieces.append(_Expression(f"({self._expression(argument)})?"))
         return [*pieces, written.end]
 
-    def _value(self, value: TaggedValue, end: str) -> str:
+    def value(self, value: TaggedValue, end: str) -> str:
         """Return the rule of a value in tags, including the end tag."""
         if value.texts is not None:
-            return f"({' | '.join(map(self._literal, value.texts))}) {self._literal(end)}"
+            return f"({' | '.join(map(self.literal, value.texts))}) {self.literal(end)}"
         if value.patterns:
             return self._matching(value.patterns, end)
         if value.schema is None:
             return self._up_to(end)
         inner = Grammar.json_schema(value.schema, field="tools")
-        return f"{self._subgrammar(inner)} {self._literal(end)}"
+        return f"{self._subgrammar(inner)} {self.literal(end)}"
+
+    def rule(self, name: str, body: str) -> str:
+        """Return the name of a new rule."""
+        name = f"{name}{len(self.rules)}"
+        self.rules[f"{name}: {body}"] = None
+        return name
 
     def _matching(self, patterns: Sequence[str], end: str) -> str:
         """Return the rule of a text that matches patterns, with the end tag, which it has not.
@@ -217,10 +234,10 @@ class _Builder:
         name = f"VALUE{len(self.rules)}"
         if all(isinstance(part, str) for part in self._parts(end)):
             # One terminal, lest a text go on where the tag begins.
-            self.rules[f"{name}: ({text}) {self._literal(end)}"] = None
+            self.rules[f"{name}: ({text}) {self.literal(end)}"] = None
             return name
         self.rules[f"{name}: {text}"] = None
-        return f"{name} {self._literal(end)}"
+        return f"{name} {self.literal(end)}"
 
     def _one_of(self, name: str, alternatives: "list[list[_Piece]]") -> str:
         """The name of a rule that is one of these."""
@@ -237,9 +254,9 @@ class _Builder:
             if isinstance(piece, str):
                 text += piece
             else:
-                written += [self._literal(text), piece.lark]
+                written += [self.literal(text), piece.lark]
                 text = ""
-        return " ".join([*written, self._literal(text)])
+        return " ".join([*written, self.literal(text)])
 
     def _subgrammar(self, grammar: Grammar) -> str:
         """Return the name of another grammar within a rule."""
@@ -255,9 +272,10 @@ class _Builder:
             name = f"up_to{len(self.rules)}"
             self.rules[f"{name}[lazy]: /(?s:.*){quoted(end)}/"] = None
             return name
-        return f"{self._rule(TEXT)} {self._literal(end)}"
+        return f"{self._rule(TEXT)} {self.literal(end)}"
 
-    def _literal(self, text: str) -> str:
+    def literal(self, text: str) -> str:
+        """Return a text in Lark, control tokens as such."""
         return " ".join(
             f"<[{part}]>" if isinstance(part, int) else json.dumps(part, ensure_ascii=False)
             for part in self._parts(text)
@@ -270,6 +288,19 @@ class _Builder:
         """The name of a rule, which is written once."""
         self.rules[rule] = None
         return rule.partition(":")[0]
+
+
+class _NoRules:
+    """Rules of a grammar that nobody needs: whether a schema can be expressed. Immutable."""
+
+    def literal(self, text: str) -> str:
+        return text
+
+    def value(self, value: TaggedValue, end: str) -> str:
+        return end
+
+    def rule(self, name: str, body: str) -> str:
+        return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A text in tags has no quotes, so what it is depends on its schema alone.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from runtime.grammar.fixed_text import expect_short_pattern
@@ -21,6 +22,9 @@ NOT_TEXT = frozenset({"integer", "number", "boolean", "array", "object", "null"}
 KEY = re.compile(r"[A-Za-z0-9_.-]+")
 DEFINED = "#/$defs/"
 MAX_REFERENCES = 16
+MAX_NESTED = 4
+"""Alternatives within alternatives."""
+MAX_CHOICES = 256
 INNER_ANCHOR = re.compile(r"(?<!\\)[$^]|\\[bBAzZ]")
 
 
@@ -70,25 +74,32 @@ def tagged_values(schema: Mapping[str, Any]) -> dict[str, TaggedValue]:
 def _value(key: str, schema: Any, *, required: bool, shared: Mapping[str, Any]) -> TaggedValue:
     if not KEY.fullmatch(key):
         raise NoTaggedValue("the name of an argument")
-    schema = _resolved(key, schema, shared)
-    choices = list(_choices(key, schema, shared))
-    if all(_kinds(choice) <= NOT_TEXT for choice in choices):
+    schema = resolved(key, schema, shared)
+    found = choices(key, schema, shared)
+    if all(kinds(choice) <= NOT_TEXT for choice in found):
         return TaggedValue(required, schema={**schema, **shared})
-    texts = [text for choice in choices for text in _texts(key, choice)]
-    if texts and all(_is_limited(choice) for choice in choices):
+    texts = [text for choice in found for text in _texts(key, choice)]
+    if texts and all(_is_limited(choice) for choice in found):
         return TaggedValue(required, texts=tuple(dict.fromkeys(texts)))
-    if len(choices) == 1:
-        return TaggedValue(required, patterns=_patterns(key, choices[0]))
+    if len(found) == 1:
+        return tagged_value(key, found[0], required=required)
     # A text beside other types: each text is a value of one of them.
-    free = any("string" in _kinds(each) and not _held(each) - {"type"} for each in choices)
-    if not free or any(_held(each) - {"type"} for each in choices):
-        names = sorted({name for each in choices for name in _held(each) - {"type"}})
+    free = any("string" in kinds(each) and not _held(each) - {"type"} for each in found)
+    if not free or any(_held(each) - {"type"} for each in found):
+        names = sorted({name for each in found for name in _held(each) - {"type"}})
         raise NoTaggedValue(f"the keyword {(names or ['type'])[0]} of {key}, beside other types")
     return TaggedValue(required)
 
 
-def _resolved(key: str, schema: Any, shared: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a schema in the place of a reference to it."""
+def tagged_value(key: str, schema: Mapping[str, Any], *, required: bool = True) -> TaggedValue:
+    """The value of a schema of texts alone. Raises NoTaggedValue."""
+    if texts := _texts(key, schema):
+        return TaggedValue(required, texts=tuple(dict.fromkeys(texts)))
+    return TaggedValue(required, patterns=_patterns(key, schema))
+
+
+def resolved(key: str, schema: Any, shared: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a schema in the place of a reference to it. Raises NoTaggedValue."""
     for _ in range(MAX_REFERENCES):
         if schema is True:
             return {}
@@ -105,16 +116,24 @@ def _resolved(key: str, schema: Any, shared: Mapping[str, Any]) -> Mapping[str, 
     raise NoTaggedValue(f"the keyword $ref of {key}")
 
 
+def choices(key: str, schema: Mapping[str, Any], shared: Mapping[str, Any]) -> list[Any]:
+    """Return the alternatives of a schema, each of one type. Raises NoTaggedValue."""
+    found = list(islice(_choices(key, schema, shared, MAX_NESTED), MAX_CHOICES + 1))
+    if len(found) > MAX_CHOICES:
+        raise NoTaggedValue(f"the keyword anyOf of {key}, which has too many schemas")
+    return found
+
+
 def _choices(
-    key: str, schema: Mapping[str, Any], shared: Mapping[str, Any]
+    key: str, schema: Mapping[str, Any], shared: Mapping[str, Any], depth: int
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the alternatives of a schema, each of one type."""
     for name in ("anyOf", "oneOf"):
         if name in schema:
-            if _held(schema) != {name} or not isinstance(schema[name], list):
+            inner = schema[name]
+            if _held(schema) != {name} or not isinstance(inner, list) or not inner or not depth:
                 raise NoTaggedValue(f"the keyword {name} of {key}")
-            for each in schema[name]:
-                yield from _choices(key, _resolved(key, each, shared), shared)
+            for each in inner:
+                yield from _choices(key, resolved(key, each, shared), shared, depth - 1)
             return
     kind = schema.get("type")
     if isinstance(kind, list) and len(kind) > 1:
@@ -127,7 +146,7 @@ def _held(schema: Mapping[str, Any]) -> set[str]:
     return set(schema) - NOTES
 
 
-def _kinds(schema: Mapping[str, Any]) -> set[str]:
+def kinds(schema: Mapping[str, Any]) -> set[str]:
     """Types of a schema's values; a text is possible where it says none."""
     kind = schema.get("type")
     if kind is None and "const" not in schema and "enum" not in schema:

@@ -31,6 +31,7 @@ from runtime.grammar import (
     answer_grammar,
     arguments_schema,
     fitting_calls,
+    unfitting,
 )
 from runtime.grammar.answer import MAX_CALLS
 from runtime.grammar.tagged_values import NoTaggedValue, tagged_values
@@ -210,6 +211,78 @@ def test_a_text_in_tags_is_held_to_its_schema(
             (read,) = parser.feed(call) + parser.flush()
             assert isinstance(read, Call)
             jsonschema.validate(json.loads(read.arguments), parameters)
+
+
+PLACE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "b": {"type": "string", "maxLength": 3},
+        "a": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "c": {"type": "array", "items": {"$ref": "#/$defs/Name"}, "maxItems": 2},
+        "d": {"type": "object", "properties": {"x": {"type": "boolean"}}, "required": ["x"]},
+    },
+    "required": ["b"],
+    **NAMES,
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        ('b:<|"|>x}<|"|>', True),
+        ('a:7,b:<|"|>x<|"|>,c:[<|"|>a<|"|>,<|"|>b<|"|>],d:{x:true}', True),
+        ('a:null,b:<|"|><|"|>,c:[]', True),
+        ('b:<|"|>x<|"|>,d:{x:false}', True),
+        ("a:7", False),
+        (',b:<|"|>x<|"|>', False),
+        ('b:<|"|>x<|"|>,', False),
+        ('b:<|"|>abcd<|"|>', False),
+        ('b:<|"|>x<|"|>,c:[<|"|>c<|"|>]', False),
+        ('b:<|"|>x<|"|>,d:{}', False),
+        ('b:<|"|>x<|"|>a:7', False),
+    ],
+)
+def test_gemma_s_arguments_are_held_to_their_schema(
+    compiler, tokenizer, arguments: str, allowed: bool
+) -> None:
+    asked = Calls({"f": PLACE}, WRITTEN["gemma"][0], FORMATS["gemma"], True, True)
+    assert fitting_calls(asked.written, asked.schemas) is asked.written
+    text = f"<|tool_call>call:f{{{arguments}}}<tool_call|>"
+    assert allows(compiler, tokenizer, text, calls=asked) is allowed
+    if allowed:
+        parser = AnswerParser(AnswerForm(THINK, FORMATS["gemma"], {"f": PLACE}))
+        (read,) = parser.feed(text) + parser.flush()
+        assert isinstance(read, Call)
+        jsonschema.validate(json.loads(read.arguments), PLACE)
+
+
+def test_references_that_grow_or_never_end_are_refused() -> None:
+    many = {f"D{n}": {"anyOf": [{"$ref": f"#/$defs/D{n + 1}"}] * 9} for n in range(20)}
+    wide = {
+        f"D{n}": {
+            "type": "object",
+            "properties": {key: {"$ref": f"#/$defs/D{n + 1}"} for key in "abcdef"},
+        }
+        for n in range(20)
+    }
+    endless = {"D0": {"anyOf": [{"$ref": "#/$defs/D0"}, {"type": "string"}]}}
+    for defined in (many, wide, endless):
+        schema = {"properties": {"v": {"$ref": "#/$defs/D0"}}, "$defs": defined}
+        assert unfitting(WRITTEN["gemma"][0], {"f": schema}) is not None
+    for defined in (many, endless):
+        schema = {"properties": {"v": {"$ref": "#/$defs/D0"}}, "$defs": defined}
+        assert unfitting(WRITTEN["qwen-coder"][0], {"f": schema}) is not None
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "object"}, {"type": "array"}, {"type": "string", "format": "email"}]
+)
+def test_what_gemma_s_notation_cannot_hold_is_called_in_the_generic_form(
+    schema: dict[str, Any],
+) -> None:
+    schemas = {"f": {"type": "object", "properties": {"v": schema}}}
+    assert fitting_calls(WRITTEN["gemma"][0], schemas) is WRITTEN["hermes"][0]
+    assert "keyword" in (unfitting(WRITTEN["gemma"][0], schemas) or "")
 
 
 @pytest.mark.parametrize(
