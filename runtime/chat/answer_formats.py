@@ -85,6 +85,13 @@ REASONING_FORMATS = (
         signs="<|end_of_msg|>",
         dropped=("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>message<|sep|>"),
     ),
+    ReasoningFormat(
+        "to=self<|message|>",
+        "<|eom|>",
+        signs="<atem:function_calls>",
+        anywhere=True,
+        dropped=("<|start|>assistant", "<|message|>", "<|eom|>", "<|eot|>"),
+    ),
     ReasoningFormat("[THINK]", "[/THINK]"),
     ReasoningFormat("<seed:think>", "</seed:think>"),
     ReasoningFormat("<mm:think>", "</mm:think>"),

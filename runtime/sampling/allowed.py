@@ -60,12 +60,14 @@ class AllowedLogits:
         masks = [self._masks.get(row) for row in rows]
         if all(mask is None for mask in masks):
             return self._logits.best(rows, count)
-        # Twice as many, as some are left out.
-        tokens, values = self._logits.best(rows, 2 * count)
+        # Some more, as some are left out.
+        tokens, values = self._logits.best(rows, count + count // 4 + 1)
         allowed = np.ones(tokens.shape, bool)
         for index, mask in enumerate(masks):
             if mask is not None:
                 allowed[index] = mask[tokens[index]]
+        if allowed[:, :count].all():
+            return tokens[:, :count], values[:, :count]
         order = np.argsort(~allowed, axis=1, kind="stable")[:, :count]
         tokens = np.take_along_axis(tokens, order, axis=1)
         left_out = ~np.take_along_axis(allowed, order, axis=1)

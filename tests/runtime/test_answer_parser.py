@@ -246,6 +246,22 @@ def test_a_broken_call_is_text(name: str, text: str) -> None:
     assert parts(form(name), text) == [Said(text)]
 
 
+def test_muse_s_messages_to_itself_are_thoughts() -> None:
+    muse = reasoning_format("<atem:function_calls>")
+    answer = AnswerForm(muse, FORMATS["muse"], KNOWN)
+    begin = " to=self<|message|>hm<|eom|><|start|>assistant"
+    assert parts(answer, begin + "<|message|>Hi") == [Thought("hm"), Said("Hi")]
+
+
+def test_kimi_k3_s_parts_are_thoughts_and_text() -> None:
+    answer = AnswerForm(reasoning_format("<|end_of_msg|>"), FORMATS["kimi-k3"], KNOWN, True)
+    thought = "hm<|close|>think<|sep|><|open|>response<|sep|>"
+    text = f"{thought}Hi<|close|>response<|sep|><|close|>message<|sep|>"
+    assert parts(answer, text) == [Thought("hm"), Said("Hi")]
+    called = parts(answer, f"{thought}<|close|>response<|sep|>{CASES['kimi-k3']}")
+    assert [type(part) for part in called] == [Thought, Call, Call]
+
+
 def test_a_text_in_python_s_notation_may_have_line_ends() -> None:
     text = "<|tool_call_start|>[\nf(a='x\n\\'\"y\"'),\ng(a=\"it's\n\")]<|tool_call_end|>"
     found = [
