@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,13 +50,14 @@ class Stopped(BaseException):
 
 
 class Stop:
-    """Lets a file operation of this process fail, and every one after it, as a kill does.
+    """Lets a file operation of its own thread fail, and every one after it, as a kill does.
 
     Python's audit hooks cannot be removed, so there is one of them, which mostly does nothing.
     """
 
     def __init__(self) -> None:
         self._left: int | None = None
+        self._thread = threading.get_ident()
         sys.addaudithook(self._hook)
 
     @contextmanager
@@ -68,7 +70,7 @@ class Stop:
             self._left = None
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._left is None:
+        if self._left is None or threading.get_ident() != self._thread:
             return
         writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
         if event in CHANGES or writes:
