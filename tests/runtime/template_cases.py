@@ -2,7 +2,7 @@
 
 The templates stand in llama.cpp's source, which pip downloads once into the cache folder. Ours must
 give what transformers gives, but for differences of which the reason is known. `--document FILE`
-writes the table of them.
+writes the table of them. Tool calls that a template writes must be read again.
 """
 
 import argparse
@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from runtime.chat import ChatTemplate
+from runtime.chat.generic_tools import WORDS
 from runtime.errors import InvalidRequest
 from runtime.settings import Settings
 from tests.llama_cpp_source import REQUIREMENT, fetch
 from tests.runtime.chat_attacks import TokenizerOf
 from tests.runtime.conversations import CONVERSATIONS, Conversation
+from tests.runtime.template_calls import LEFT_OUT, LOST, READ, REFUSED, RoundTrip, round_trips
 from tests.runtime.transformers_chat import NOW, rendered
 
 TEMPLATES = "vendor/llama.cpp/models/templates/"
@@ -34,6 +36,9 @@ LISTED = "transformers prints the list of parts; ours their text"
 DROPPED = "transformers leaves out the text of parts; ours has it"
 NOTHING = "transformers prints None or null for a content of null; ours nothing"
 ESCAPED = "transformers escapes text for HTML, a slip of the template; ours does not"
+KINDS = (READ, REFUSED, LEFT_OUT, LOST)
+"""Of tool calls."""
+DESCRIBED = "the template knows no tools; ours describes them in words"
 WRONG = (OURS_FAILS, UNKNOWN)
 
 
@@ -80,6 +85,8 @@ def _kind(conversation: str, ours: str, theirs: str) -> str:
     """How the two prompts differ."""
     if ours == theirs:
         return EQUAL
+    if WORDS.partition("\n")[0] in ours:
+        return DESCRIBED
     if "&lt;" in theirs and "&lt;" not in ours:
         return ESCAPED
     if conversation == "parts" and "Hithere" in ours:
@@ -91,7 +98,7 @@ def _kind(conversation: str, ours: str, theirs: str) -> str:
     return UNKNOWN
 
 
-def document(found: list[Outcome]) -> str:
+def document(found: list[Outcome], calls: list[RoundTrip]) -> str:
     """The page of the outcomes."""
     counts = Counter(outcome.kind for outcome in found)
     templates = len({outcome.template for outcome in found})
@@ -124,28 +131,54 @@ def document(found: list[Outcome]) -> str:
             "|---|---|---|",
             *(f"| {one.template} | {one.conversation} | {one.kind} |" for one in differing),
             "",
+            "## Tool calls",
+            "",
+            "One and two calls in the history are written by each template and read again by the",
+            "parser of answers:",
+            "",
+            "| Histories | Count |",
+            "|---|---:|",
+            *(f"| {kind} | {sum(one.kind == kind for one in calls)} |" for kind in KINDS),
+            "",
+            "| Template | Format | Calls | Not read, because |",
+            "|---|---|---:|---|",
+            *(
+                f"| {one.template} | {one.format} | {one.calls} | {one.kind} |"
+                for one in calls
+                if one.kind != READ
+            ),
+            "",
         ]
     )
 
 
 def main() -> None:
-    """Print what was found; the exit status is 1 where a prompt differs without a known reason."""
+    """Print what was found.
+
+    The exit status is 1 where a prompt differs without a known reason, or a call is not read.
+    """
     parser = argparse.ArgumentParser(prog="make templates")
     parser.add_argument("--document", type=Path, metavar="FILE", help="write the page of it")
     options = parser.parse_args()
     folder = Settings.from_environment().cache_folder / "chat-templates"
-    found = list(outcomes(fetch(folder, TEMPLATES)))
+    templates = fetch(folder, TEMPLATES)
+    found, calls = list(outcomes(templates)), list(round_trips(templates))
     table = Table("prompts", "", show_edge=False)
     for kind, count in Counter(outcome.kind for outcome in found).most_common():
         table.add_row(kind, str(count))
+    for kind, count in Counter(f"calls: {one.kind}" for one in calls).most_common():
+        table.add_row(kind, str(count))
     Console(width=100).print(table)
+    lost = [one for one in calls if one.kind == LOST]
+    for each in lost:
+        print(f"{each.template}, {each.calls} calls: {each.answer!r}", file=sys.stderr)
     for one in found:
         if one.kind in WRONG:
             told = f"{one.template}, {one.conversation}: {one.kind}"
             print(f"{told}\n  ours:   {one.ours!r}\n  theirs: {one.theirs!r}", file=sys.stderr)
     if options.document is not None:
-        options.document.write_text(document(found))
-    sys.exit(any(one.kind in WRONG for one in found))
+        options.document.write_text(document(found, calls))
+    sys.exit(bool(lost) or any(one.kind in WRONG for one in found))
 
 
 if __name__ == "__main__":
