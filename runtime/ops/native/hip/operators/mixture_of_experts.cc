@@ -10,10 +10,26 @@ constexpr int64_t most_experts = 512;
 
 int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
+// The attributes, where the kernels compute what they ask for.
+const Attributes& supported(const Attributes& attributes) {
+  const std::string activation = attributes.text("activation");
+  for (const char* known : {"relu", "relu_squared", "capped_silu", "silu_of_capped"}) {
+    if (activation == known) {
+      attributes.fail("activation", "'" + activation + "' is none that the GPU kernels compute");
+    }
+  }
+  for (size_t i = first_scale; i < first_scale + matrix_count; ++i) {
+    if (attributes.constant(i).data != nullptr) {
+      attributes.fail("formats", "have scales of experts, which the GPU kernels do not read");
+    }
+  }
+  return attributes;
+}
+
 }  // namespace
 
 MixtureOfExperts::MixtureOfExperts(const Attributes& attributes)
-    : columns_(attributes.integer("columns", 1)),
+    : columns_(supported(attributes).integer("columns", 1)),
       hidden_(attributes.integer("hidden", 1)),
       used_(attributes.integer("used", 1)),
       is_sigmoid_(attributes.text_or("gating", "softmax") == "sigmoid"),
@@ -30,8 +46,7 @@ MixtureOfExperts::MixtureOfExperts(const Attributes& attributes)
   std::string format;
   for (size_t i = 0; i < matrix_count; ++i) {
     if (!(formats >> format)) {
-      attributes.fail("formats", "must name three matrices: one of gate and up in one is not "
-                                 "supported on a GPU");
+      attributes.fail("formats", "must be three: the GPU kernels read gate and up apart");
     }
     const size_t input = first_matrix + i;
     matrices_.emplace_back(
