@@ -18,6 +18,8 @@ from pipelines.benchmark.operator_profile import markdown, profile_model
 from pipelines.benchmark.plot import plot_benchmark, plot_growth
 from pipelines.benchmark.results import BenchmarkResult, saved_path, write_json
 from pipelines.benchmark.run import Progress as Report
+from pipelines.benchmark.sampling import markdown as sampling_report
+from pipelines.benchmark.sampling import measure_sampling
 from pipelines.benchmark.structured import markdown as structured_report
 from pipelines.benchmark.structured import measure_structured
 from pipelines.benchmark.task import expect_judgeable
@@ -115,6 +117,17 @@ def structured(model: str, settings: Settings, *, save: Path | None) -> None:
     path = save or saved_path(settings, result.model, f"structured-{result.started_at}")
     write_json(result, path)
     print(structured_report(result))
+    print(f"Saved as {path}")
+
+
+def sampling(model: str, settings: Settings, *, save: Path | None) -> None:
+    """Print what sampling costs, and save it."""
+    folder = prepared(model, settings)
+    with shown() as progress:
+        result = measure_sampling(folder, settings, progress)
+    path = save or saved_path(settings, result.model, f"sampling-{result.started_at}")
+    write_json(result, path)
+    print(sampling_report(result))
     print(f"Saved as {path}")
 
 

@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead: what a JSON schema costs at 8 streams, beside the same without it",
     )
     parser.add_argument(
+        "--sampling",
+        action="store_true",
+        help="instead: what sampling costs, beside the step whose logits it takes",
+    )
+    parser.add_argument(
         "--against",
         metavar="VERSION",
         help="instead: compare with a version: previous, a number, or baseline (past results)",
@@ -60,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 WHAT_ELSE_FITS = {
     "profile": {"save"},
     "structured": {"save"},
+    "sampling": {"save"},
     "growth": {"peers", "save", "plot"},
     "against": {"quick", "accept"},
     None: {"peers", "prompt_lookup", "quick", "save", "plot"},
@@ -72,6 +78,7 @@ CHOICES = (
     "growth",
     "profile",
     "structured",
+    "sampling",
     "against",
     "accept",
     "save",
@@ -97,7 +104,7 @@ def expect_fitting(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from pipelines.benchmark.workloads import QUICK, Plan
-    from rocmforge.benchmarking import bench, grow, judge, profile, structured
+    from rocmforge.benchmarking import bench, grow, judge, profile, sampling, structured
     from runtime.processes import leave_on_sigterm
 
     expect_fitting(options)
@@ -108,6 +115,8 @@ def run(options: argparse.Namespace) -> None:
         profile(options.model, settings, save=options.save)
     elif options.structured:
         structured(options.model, settings, save=options.save)
+    elif options.sampling:
+        sampling(options.model, settings, save=options.save)
     elif options.growth:
         grow(options.model, settings, peers=options.peers, save=options.save, plot=options.plot)
     elif options.against is not None:

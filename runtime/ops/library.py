@@ -45,6 +45,15 @@ def native_library() -> ctypes.CDLL:
         ctypes.POINTER(ctypes.c_uint32),
     ]
     library.rocmforge_add_checksum.restype = None
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.rocmforge_summarize_logits.argtypes = [pointer, number, number, *([pointer] * 3)]
+    library.rocmforge_summarize_logits.restype = None
+    library.rocmforge_find_likeliest.argtypes = [
+        *(pointer, pointer, number, pointer, number, number, pointer, pointer),
+    ]
+    library.rocmforge_find_likeliest.restype = None
+    library.rocmforge_find_moments.argtypes = [pointer, number, pointer]
+    library.rocmforge_find_moments.restype = None
     library.rocmforge_guard_range.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t]
     library.rocmforge_guard_faults.argtypes = [ctypes.c_int]
     library.rocmforge_guard_faults.restype = ctypes.c_int64

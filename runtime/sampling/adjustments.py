@@ -129,10 +129,11 @@ class _Counts:
 class Changes:
     """The changed logits of one row. Immutable.
 
-    tokens int64 [N], ascending; values float32 [N]: their logits after the changes.
+    tokens int64 [N], ascending; own, values float32 [N]: their logits before and after.
     """
 
     tokens: NDArray[np.int64]
+    own: NDArray[np.float32]
     values: NDArray[np.float32]
 
     def applied(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -143,7 +144,7 @@ class Changes:
         return logits
 
 
-UNCHANGED = Changes(np.empty(0, np.int64), np.empty(0, np.float32))
+UNCHANGED = Changes(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))
 
 
 def changes(
@@ -173,10 +174,10 @@ def changes(
     of, tokens = np.divmod(found, vocabulary_size)
     ends = np.searchsorted(of, np.arange(len(rows) + 1))
     spans = [slice(*pair) for pair in itertools.pairwise(ends.tolist())]
-    logits = _joined([own(row, tokens[span]) for row, span in enumerate(spans)], np.float32)
+    before = _joined([own(row, tokens[span]) for row, span in enumerate(spans)], np.float32)
     numbers = np.array([PENALTIES(parameters) for parameters, _ in rows], np.float32)[of].T
-    logits = penalized(logits + added, counts, *numbers) - taken
-    return [Changes(tokens[span], logits[span]) for span in spans]
+    after = penalized(before + added, counts, *numbers) - taken
+    return [Changes(tokens[span], before[span], after[span]) for span in spans]
 
 
 def penalized(

@@ -53,7 +53,7 @@ class AllowedLogits:
         return values if mask is None else np.where(mask[tokens], values, np.float32(-np.inf))
 
     def best(self, rows: Sequence[int], count: int) -> Best:
-        """The `count` largest allowed logits of rows, which are named in ascending order.
+        """The `count` largest allowed logits of rows, any of them more than once.
 
         Where fewer are allowed, they are followed by logits of minus infinity.
         """

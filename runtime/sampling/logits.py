@@ -1,14 +1,15 @@
 """Logits of a step, fetched as a sampler needs them."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-COLUMN = 64
-"""Logits of which one maximum is kept."""
+from runtime.ops.library import native_library
+
+BLOCK = 64
+"""Logits of which one maximum is kept, as in runtime/ops/native."""
 
 Best = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Tokens and logits [R, K] of the largest of each row, largest first, lower ids first."""
@@ -36,7 +37,7 @@ class Logits(Protocol):
         """The logits of some tokens of a row."""
 
     def best(self, rows: Sequence[int], count: int) -> Best:
-        """The `count` largest of rows, which are named in ascending order; all if there are fewer.
+        """The `count` largest of rows, any of them more than once; all if there are fewer.
 
         Each row has a finite maximum.
         """
@@ -49,12 +50,18 @@ class StepLogits:
     """
 
     def __init__(self, values: NDArray[np.float32]) -> None:
-        self.values = values
-        likeliest = values.argmax(axis=1)
+        self.values = np.ascontiguousarray(values)
+        rows, size = values.shape
+        likeliest, finite = np.empty(rows, np.int64), np.empty(rows, np.bool_)
+        self._maxima = np.empty((rows, -(-size // BLOCK)), np.float32)
+        native_library().rocmforge_summarize_logits(
+            *(self.values.ctypes.data, rows, size),
+            *(self._maxima.ctypes.data, likeliest.ctypes.data, finite.ctypes.data),
+        )
         self.likeliest: list[int] = likeliest.tolist()
-        """The token of each row's largest logit, the lowest where several are; NaN is largest."""
-        self.finite: list[bool] = np.isfinite(values[np.arange(len(values)), likeliest]).tolist()
-        """Whether each row has a finite maximum."""
+        """The token of each row's largest logit, the lowest where several are."""
+        self.finite: list[bool] = finite.tolist()
+        """Whether each row has a finite maximum, and no logit that is no number."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -73,39 +80,21 @@ class StepLogits:
         return values
 
     def best(self, rows: Sequence[int], count: int) -> Best:
-        """The `count` largest of rows, which are named in ascending order; all if there are fewer.
+        """The `count` largest of rows, any of them more than once; all if there are fewer.
 
-        The count-th largest of a row's column maxima is a bound that `count` logits reach and few
-        more; so hardly more than those are sorted.
+        The count-th largest maximum of a block is a bound that `count` logits reach and few more:
+        only blocks that reach it are searched, and hardly more than `count` logits sorted.
         """
         size = self.vocabulary_size
-        if count >= size:
-            return sorted_best(np.arange(size), self.values[rows])
-        few = count <= size // COLUMN
-        maxima = (self._column_maxima if few else self.values)[rows]
-        bounds = np.full((len(self.values), 1), np.nan, np.float32)  # which nothing reaches
-        bounds[rows, 0] = np.partition(maxima, -count, axis=1)[:, -count]
-        of, tokens = np.divmod(np.flatnonzero(self.values >= bounds), size)
-        found = np.bincount(of, minlength=len(self.values))[rows]
-        is_there = np.arange(found.max()) < found[:, np.newaxis]
-        ids = np.zeros(is_there.shape, np.int64)
-        values = np.full(is_there.shape, -np.inf, np.float32)
-        ids[is_there], values[is_there] = tokens, self.values[of, tokens]
-        tokens, values = sorted_best(ids, values)
-        return tokens[:, :count], values[:, :count]
-
-    @cached_property
-    def _column_maxima(self) -> NDArray[np.float32]:
-        """[R, V // COLUMN]: entry c is the largest of c, c + V // COLUMN, ... of its row.
-
-        So laid out, the maxima of all rows take a pass of wide instructions over the logits.
-        """
-        rows, size = self.values.shape
-        columns = size // COLUMN
-        maxima: NDArray[np.float32] = (
-            self.values[:, : columns * COLUMN].reshape(rows, COLUMN, columns).max(axis=1)
+        count = min(count, size)
+        places = np.array(rows, np.int64)
+        tokens = np.empty((len(places), count), np.int64)
+        values = np.empty((len(places), count), np.float32)
+        native_library().rocmforge_find_likeliest(
+            *(self.values.ctypes.data, self._maxima.ctypes.data, size),
+            *(places.ctypes.data, len(places), count, tokens.ctypes.data, values.ctypes.data),
         )
-        return maxima
+        return tokens, values
 
 
 def sorted_best(tokens: NDArray[np.int64], values: NDArray[np.float32]) -> Best:

@@ -15,7 +15,7 @@ from runtime.sampling.adjustments import UNCHANGED, Amounts, Changes, changes
 from runtime.sampling.candidates import Candidates, Totals
 from runtime.sampling.logits import Best, Logits, StepLogits, sorted_best
 from runtime.sampling.parameters import SamplingParameters
-from runtime.sampling.whole_rows import deviation, drawn_of_all, expected_gap, mass_of
+from runtime.sampling.whole_rows import deviations, drawn_of_all, expected_gap, mass_of
 
 OPEN_SIZES = (64, 512, 4096)
 """Numbers of candidates tried in turn for a row without a limit; then all tokens."""
@@ -23,6 +23,7 @@ MAX_MERGED = 1024
 """Most candidates and changed tokens that are merged; beyond that the whole row is copied."""
 MAX_TOGETHER = 4096
 """Most candidates of a row that is computed with others, which bounds the memory of a batch."""
+NO_TOTALS = Totals()
 
 
 @dataclass(slots=True)
@@ -55,6 +56,16 @@ class Row:
         """Whether no sampler drops a token."""
         is_few = 0 < self.parameters.top_k < self.logits.vocabulary_size
         return self.parameters.draws_of_all and not is_few and not self.parameters.greedy
+
+    @property
+    def has_totals(self) -> bool:
+        """Whether sums over the whole row are of use to its samplers."""
+        return self.parameters.in_default_order and not self.parameters.greedy
+
+    @property
+    def needs_deviation(self) -> bool:
+        """Whether its samplers need the standard deviation of all its logits."""
+        return self.has_totals and self.parameters.top_n_sigma > 0
 
     def sizes(self) -> list[int]:
         """Return numbers of candidates to try, until one suffices to draw the token."""
@@ -154,56 +165,57 @@ def _candidates(rows: Sequence[Row], size: int) -> Candidates:
         tokens,
         logits,
         [row.parameters for row in rows],
-        [_known_totals(row) for row in rows],
+        _known_totals(rows),
         [row.chances for row in rows],
         np.array([not row.limit and size < row.logits.vocabulary_size for row in rows]),
     )
 
 
-def _known_totals(row: Row) -> Totals:
-    if row.totals is None:
-        row.totals = _totals(row)
-    return row.totals
+def _known_totals(rows: Sequence[Row]) -> list[Totals]:
+    """Return the sums over whole rows that samplers need, each computed once."""
+    unknown = [row for row in rows if row.totals is None]
+    wide = [row for row in unknown if row.needs_deviation]
+    known: dict[int, float] = {}
+    if wide:
+        logits = [row.logits.row(row.place) for row in wide]
+        found = deviations(logits, [row.changes for row in wide]).tolist()
+        known = dict(zip(map(id, wide), found, strict=True))
+    for row in unknown:
+        row.totals = _totals(row, known.get(id(row), np.nan))
+    return [row.totals or NO_TOTALS for row in rows]
 
 
-def _totals(row: Row) -> Totals:
+def _totals(row: Row, deviation: float) -> Totals:
     """Return the sums over the whole row that its samplers need."""
     parameters = row.parameters
-    if not parameters.in_default_order or parameters.greedy:
-        return Totals()
-    needs_deviation = parameters.top_n_sigma > 0
-    needs_mass = not row.limit and min(parameters.top_p, parameters.typical_p) < 1
-    if not (needs_deviation or needs_mass):
-        return Totals()
-    known = np.nan
-    if needs_deviation:
-        known = deviation(row.logits.row(row.place), row.changes)
-    if not needs_mass:
-        return Totals(known)
+    if row.limit or min(parameters.top_p, parameters.typical_p) == 1 or not row.has_totals:
+        return NO_TOTALS if np.isnan(deviation) else Totals(deviation)
     values = row.values()
-    if needs_deviation:
-        values = values[values >= values.max() - parameters.top_n_sigma * known]
+    if row.needs_deviation:
+        values = values[values >= values.max() - parameters.top_n_sigma * deviation]
     gap = expected_gap(values) if parameters.typical_p < 1 else np.nan
-    return Totals(known, mass_of(values), gap)
+    return Totals(deviation, mass_of(values), gap)
 
 
 def _best(rows: Sequence[Row], size: int) -> Best:
     """Return the `size` likeliest tokens of each row; missing ones have logit minus infinity."""
     most = max(len(row.changes.tokens) for row in rows)
     # Each changed token may be one of the likeliest.
-    wanted = size + _power_of_two(most) if most else size
-    tokens = np.zeros((len(rows), wanted), np.int64)
-    logits = np.full((len(rows), wanted), -np.inf, np.float32)
+    wanted = size + most
     of_logits: dict[int, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         of_logits[id(row.logits)].append(index)
-    for own in of_logits.values():
-        places = [rows[index].place for index in own]
-        distinct = sorted(set(places))
-        found, values = rows[own[0]].logits.best(distinct, wanted)
-        of_row = [distinct.index(place) for place in places]
-        tokens[own, : found.shape[1]] = found[of_row]
-        logits[own, : found.shape[1]] = values[of_row]
+    found = [
+        rows[own[0]].logits.best([rows[index].place for index in own], wanted)
+        for own in of_logits.values()
+    ]
+    tokens, logits = found[0]
+    if len(found) > 1:
+        tokens = np.zeros((len(rows), wanted), np.int64)
+        logits = np.full((len(rows), wanted), -np.inf, np.float32)
+        for own, (own_tokens, own_logits) in zip(of_logits.values(), found, strict=True):
+            tokens[own, : own_tokens.shape[1]] = own_tokens
+            logits[own, : own_logits.shape[1]] = own_logits
     if most:
         tokens, logits = _merge(tokens, logits, [row.changes for row in rows], most)
     return tokens[:, :size], logits[:, :size]

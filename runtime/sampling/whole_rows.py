@@ -1,16 +1,17 @@
 """Draws a token from all logits of a row, and computes sums over all of them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.sampling.adjustments import UNCHANGED, Changes
+from runtime.ops.library import native_library
+from runtime.sampling.adjustments import Changes
 
 BLOCK = 128
 """Weights per block; a draw finds its block first, then the token in it."""
-PROBES = 64
-"""Number of logits whose mean approximates that of all."""
-CANCELLATION = 16.0
-"""Largest ratio of squared mean to variance at which subtracting them is precise enough."""
+CANCELLATION = 100.0
+"""How many times the variance a mean of squares may be, of which another is taken."""
 
 
 def drawn_of_all(values: NDArray[np.float32], temperature: float, chance: float) -> int:
@@ -38,27 +39,36 @@ def expected_gap(values: NDArray[np.float32]) -> float:
     return float(weighted.sum(dtype=np.float64)) / float(weights.sum(dtype=np.float64))
 
 
-def deviation(values: NDArray[np.float32], changes: Changes = UNCHANGED) -> float:
-    """Return the standard deviation of the changed logits that are not minus infinity."""
-    # Relative to an approximate mean, so that the difference below stays precise.
+def deviations(
+    rows: Sequence[NDArray[np.float32]], changed: Sequence[Changes]
+) -> NDArray[np.float64]:
+    """The standard deviation of each row's logits, changed ones in their places [R].
+
+    Those of minus infinity are left out.
+    """
+    found = np.empty((len(rows), 4), np.float64)
+    for row, of_row in zip(rows, found, strict=True):
+        native_library().rocmforge_find_moments(row.ctypes.data, row.size, of_row.ctypes.data)
+    middles, counts, sums, squares = found.T.copy()
+    largest = squares.copy()
+    of = np.repeat(np.arange(len(rows)), [each.tokens.size for each in changed])
     with np.errstate(all="ignore"):
-        middle = np.add.reduce(probes := values[:: max(1, values.size // PROBES)]) / probes.size
-        distances = values - middle
-        total = float(np.add.reduce(distances))
-        squares = float(np.einsum("i,i->", distances, distances))
-        count = values.size
-        if changes.tokens.size:
-            gone = distances[changes.tokens].astype(np.float64)
-            come = (changes.values - middle)[changes.values > -np.inf].astype(np.float64)
-            total += float(come.sum() - gone.sum())
-            squares += float((come * come).sum() - (gone * gone).sum())
-            count -= gone.size - come.size
-        mean = total / max(count, 1)
-        variance = squares / max(count, 1) - mean * mean
-    if not CANCELLATION * variance > mean * mean:  # also where one of them is not finite
-        changed = changes.applied(values)
-        variance = float(changed[changed > -np.inf].var(dtype=np.float64))
-    return float(np.sqrt(variance))
+        for sign, logits in (
+            (-1, np.concatenate([each.own for each in changed])),
+            (+1, np.concatenate([each.values for each in changed])),
+        ):
+            is_there = logits > -np.inf
+            distances = np.where(is_there, logits - middles[of], 0.0)
+            counts += sign * np.bincount(of, is_there, len(rows))
+            sums += sign * np.bincount(of, distances, len(rows))
+            squares += sign * np.bincount(of, distances * distances, len(rows))
+        counts = np.maximum(counts, 1)
+        variances = squares / counts - (sums / counts) ** 2
+        is_sound = variances * counts * CANCELLATION > np.maximum(squares, largest)
+    for place in np.flatnonzero(~is_sound).tolist():  # also where one of them is not finite
+        values = changed[place].applied(rows[place])
+        variances[place] = values[values > -np.inf].var(dtype=np.float64)
+    return np.sqrt(variances)
 
 
 def _weights(values: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:

@@ -81,7 +81,7 @@ class Chain:
         self._library = library
         p = {**NEUTRAL, **given}
         real, whole, size = ctypes.c_float, ctypes.c_int32, ctypes.c_size_t
-        self._breakers = _vectors(BREAKERS)
+        self._breakers = _vectors(p.get("breakers", BREAKERS))
         self._samplers = [
             self._made(
                 "llama_sampler_init_penalties",
@@ -179,7 +179,7 @@ def main() -> None:
         left.append([list(chain.left(logits(seed)).items()) for seed in range(3)])
     for case in GREEDY:
         chain = Chain(library, {**case, "temperature": 0.0})
-        for token in SAID:
+        for token in case.get("said", SAID):
             chain.accept(token)
         tokens: list[int] = []
         for step in range(STEPS):

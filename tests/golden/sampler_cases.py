@@ -50,6 +50,7 @@ DISTRIBUTIONS: tuple[dict[str, Any], ...] = (
         "dynatemp_range": 0.4,
     },
 )
+REPEATED = [5, 6, 7, 8, 9, 5, 6, 7, 8, 9, 5, 6, 7]
 GREEDY: tuple[dict[str, Any], ...] = (
     {"repetition_penalty": 1.3},
     {"presence_penalty": 1.5, "repeat_last_n": 5},
@@ -58,7 +59,32 @@ GREEDY: tuple[dict[str, Any], ...] = (
     DRY,
     {**DRY, "dry_multiplier": 3.0, "dry_penalty_last_n": 12},
     {**PENALTIES, **DRY},
+    *(
+        {**DRY, "breakers": breakers}
+        for breakers in (
+            [[60]],
+            [[17]],
+            [[3, 17], [4, 25]],
+            [[3, 17, 4]],
+            [[9], [9, 9]],
+            [[3], [3, 17], [17, 4]],
+            [[17, 4, 9], [4, 9], [25]],
+            [[11, 12], [12, 11], [63]],
+        )
+    ),
+    *({**DRY, "dry_allowed_length": length} for length in (0, 2, 3, 5, 40)),
+    *({**DRY, "dry_penalty_last_n": last} for last in (1, 2, 3, 5, 14, 15, 1000)),
+    *({**DRY, "dry_base": base, "dry_multiplier": 2.0} for base in (1.0, 1.000001, 4.0, 100.0)),
+    *(
+        {**DRY, "said": said, "breakers": breakers}
+        for said in ([], [5], REPEATED, REPEATED * 6)
+        for breakers in ([[8, 9]], [[6], [7, 8]])
+    ),
+    *({"xtc_probability": 1.0, "xtc_threshold": likely} for likely in (0.01, 0.03, 0.04, 0.5)),
+    {**PENALTIES, **DRY, "xtc_probability": 1.0, "xtc_threshold": 0.03, "top_k": 20},
+    {**DRY, "xtc_probability": 1.0, "xtc_threshold": 0.02, "top_p": 0.9, "min_p": 0.2},
 )
+"""`said` and `breakers` stand for SAID and BREAKERS where a case has them."""
 
 
 def logits(seed: int) -> NDArray[np.float32]:

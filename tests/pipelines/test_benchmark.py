@@ -28,6 +28,8 @@ from pipelines.benchmark.plot import plot_benchmark, plot_growth
 from pipelines.benchmark.processor_time import ProcessorTime
 from pipelines.benchmark.results import BenchmarkResult, Samples, write_json
 from pipelines.benchmark.run import benchmark
+from pipelines.benchmark.sampling import KINDS, ROWS, measure_sampling
+from pipelines.benchmark.sampling import markdown as sampling_report
 from pipelines.benchmark.simulated import scheduler_ms_per_step
 from pipelines.benchmark.structured import markdown as structured_report
 from pipelines.benchmark.structured import measure_structured
@@ -324,6 +326,15 @@ def test_the_profile_reads_every_matrix_once_in_a_decode_step(
     assert operations == 2 * 2 * sum(matrix.rows * matrix.columns for matrix in matrices)
     assert step.weight_bytes == products + read["RowLookup"]
     assert step.read_bytes_per_second > 0
+
+
+def test_sampling_is_measured_beside_the_steps_whose_logits_it_takes(
+    published: Path, home: Settings
+) -> None:
+    result = measure_sampling(published, home, lambda step: None, rounds=2)
+    assert [(c.rows, c.samplers) for c in result.costs] == [(r, k) for r in ROWS for k in KINDS]
+    assert {len(times) for c in result.costs for times in (c.step, c.sampling)} == {2}
+    assert len(sampling_report(result).splitlines()) == 2 + len(result.costs)
 
 
 def test_structured_output_is_measured_beside_the_same_streams_without(

@@ -16,8 +16,8 @@ from runtime.sampling import (
     StepLogits,
     sample,
 )
-from runtime.sampling.adjustments import Changes
-from runtime.sampling.whole_rows import deviation, drawn_of_all
+from runtime.sampling.adjustments import UNCHANGED, Changes
+from runtime.sampling.whole_rows import deviations, drawn_of_all
 from tests.runtime.sampling_definition import kept
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -317,10 +317,13 @@ def test_the_deviation_is_that_of_the_changed_logits(
 ) -> None:
     logits = (np.random.default_rng(seed).standard_normal(700) * 3 + offset).astype(np.float32)
     tokens = np.array(sorted(changed), np.int64)
-    changes = Changes(tokens, np.array([changed[t] for t in tokens.tolist()], np.float32))
+    values = np.array([changed[t] for t in tokens.tolist()], np.float32)
+    changes = Changes(tokens, logits[tokens], values)
     values = changes.applied(logits).astype(np.float64)
     expected = values[values > -np.inf].std()
-    assert deviation(logits, changes) == pytest.approx(expected, rel=1e-4)
+    found = deviations([logits, logits], [changes, UNCHANGED])
+    assert found[0] == pytest.approx(expected, rel=1e-5)
+    assert found[1] == pytest.approx(logits.std(dtype=np.float64), rel=1e-5)
 
 
 @pytest.mark.parametrize(

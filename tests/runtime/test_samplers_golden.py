@@ -10,18 +10,28 @@ import pytest
 from runtime.sampling import Sampler, SamplingParameters, SequenceBreakers, StepLogits
 from runtime.sampling.rows import Row, _candidates, _change
 from tests.golden import sampler_cases
-from tests.golden.sampler_cases import DISTRIBUTIONS, GREEDY, SAID, SIZE, flat_logits, logits
+from tests.golden.sampler_cases import (
+    BREAKERS,
+    DISTRIBUTIONS,
+    GREEDY,
+    SAID,
+    SIZE,
+    flat_logits,
+    logits,
+)
 
 GOLDEN = json.loads(Path(sampler_cases.__file__).with_name("samplers.json").read_text())
-BREAKERS = SequenceBreakers(
-    single=frozenset(head for head, *tail in sampler_cases.BREAKERS if not tail),
-    longer={head: (tuple(tail),) for head, *tail in sampler_cases.BREAKERS if tail},
-)
 
 
 def sampler(case: dict[str, Any]) -> Sampler:
     fields = {"top_k": 0, "top_p": 1.0, "seed": 1, **case}
-    return Sampler(SamplingParameters(**fields, breakers=BREAKERS), SAID)
+    said = fields.pop("said", SAID)
+    longer: dict[int, tuple[tuple[int, ...], ...]] = {}
+    breakers = fields.pop("breakers", BREAKERS)
+    for head, *tail in filter(lambda tokens: len(tokens) > 1, breakers):
+        longer[head] = (*longer.get(head, ()), tuple(tail))
+    single = frozenset(tokens[0] for tokens in breakers if len(tokens) == 1)
+    return Sampler(SamplingParameters(**fields, breakers=SequenceBreakers(single, longer)), said)
 
 
 def left(case: dict[str, Any], values: np.ndarray) -> dict[int, float]:

@@ -160,6 +160,17 @@ struct ScanStep {
 // without any change to the order of additions.
 constexpr int64_t partition_positions = 256;
 
+// Logits whose largest is kept, so that a search looks into few blocks.
+constexpr int64_t logit_block = 64;
+
+// Of the logits of a row that are above minus infinity.
+struct Moments {
+  double middle;   // any number
+  double count;
+  double sum;      // of distances from the middle
+  double squares;  // of these
+};
+
 struct KernelTable {
   const char* name;
   int panel_rows;  // weight rows of one panel
@@ -190,6 +201,11 @@ struct KernelTable {
   void (*delta_step)(const DeltaStep&);
   void (*scan_step)(const ScanStep&);
   void (*to_half)(const float* x, int64_t count, Half* out);
+  // Writes the largest of each block of logits, what is no number left out; returns whether none is
+  // infinity or no number.
+  bool (*block_maxima)(const float* logits, int64_t count, float* maxima);
+  uint64_t (*reaching)(const float* block, float bound);
+  Moments (*moments)(const float* logits, int64_t count);
 
   // Floats of scratch memory that one call of attend needs.
   int64_t (*attention_scratch)(const Attention&);

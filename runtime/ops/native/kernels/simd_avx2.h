@@ -49,6 +49,9 @@ inline F32 absolute(F32 a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); 
 inline F32 zero_where_less(F32 x, F32 limit, F32 value) {
   return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_NLT_UQ), value);
 }
+inline uint32_t lanes_not_less(F32 a, F32 b) {
+  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
+}
 inline F32 round_to_even(F32 a) {
   return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }

@@ -55,6 +55,7 @@ inline F32 absolute(F32 a) { return _mm512_abs_ps(a); }
 inline F32 zero_where_less(F32 x, F32 limit, F32 value) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), value);
 }
+inline uint32_t lanes_not_less(F32 a, F32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 inline F32 round_to_even(F32 a) {
   return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }

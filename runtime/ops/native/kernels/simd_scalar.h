@@ -88,6 +88,12 @@ inline F32 absolute(F32 a) {
 inline F32 zero_where_less(F32 x, F32 limit, F32 value) {
   return each([=](int i) { return x.lane[i] < limit.lane[i] ? 0.0f : value.lane[i]; });
 }
+// Bit i where a >= b in lane i.
+inline uint32_t lanes_not_less(F32 a, F32 b) {
+  uint32_t found = 0;
+  for (int i = 0; i < lanes; ++i) found |= static_cast<uint32_t>(a.lane[i] >= b.lane[i]) << i;
+  return found;
+}
 inline F32 round_to_even(F32 a) {
   return each([=](int i) { return __builtin_nearbyintf(a.lane[i]); });
 }

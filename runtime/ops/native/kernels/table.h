@@ -5,6 +5,7 @@
 #include "block_formats.h"
 #include "codebook_formats.h"
 #include "elementwise.h"
+#include "logits.h"
 #include "recurrence.h"
 #include "with_format.h"
 // Those use elementwise.
@@ -51,6 +52,9 @@ constexpr KernelTable kernel_table = {
     .delta_step = delta_step,
     .scan_step = scan_step,
     .to_half = to_half,
+    .block_maxima = block_maxima,
+    .reaching = reaching,
+    .moments = moments,
     .attention_scratch = attention_scratch,
     .attention_state = attention_state,
     .attend = attend,
