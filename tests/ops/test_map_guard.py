@@ -61,7 +61,8 @@ def test_every_map_of_the_file_is_guarded_and_no_other(file: Path, tmp_path: Pat
     others_guard.add(other)
     os.truncate(file, 0)
     assert second.max() == first.max() == 0
-    assert (guard.faults, others_guard.faults) == (2, 0)
+    assert guard.faults >= 2  # one for each map, or more where the kernel has parted one
+    assert others_guard.faults == 0
     guard.close()
     others_guard.close()
 
