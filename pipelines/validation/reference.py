@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,21 +131,28 @@ class _Evaluator(ReferenceEvaluator):
         return np.asarray(stored).view(kind).reshape(tuple(tensor.dims))
 
 
+class Dequantized(NamedTuple):
+    """Weights and their blocks, whose address stays theirs for as long as this is kept."""
+
+    blocks: NDArray[np.uint8]
+    values: NDArray[np.float32]
+
+
 def _operators() -> list[type[OpRun]]:
     """The operators of our domain; the weights they dequantize live as long as these classes."""
-    kept: dict[tuple[int, int, str], NDArray[np.float32]] = {}
-    latest: dict[tuple[int, int, str], NDArray[np.float32]] = {}
+    kept: dict[tuple[int, int, str], Dequantized] = {}
+    latest: dict[tuple[int, int, str], Dequantized] = {}
     """One matrix that is not kept: `walk` multiplies it twice."""
 
     def weights(blocks: NDArray[np.uint8], format: str, columns: int) -> NDArray[np.float32]:
         key = (blocks.ctypes.data, len(blocks), format)
         for known in (kept, latest):
             if key in known:
-                return known[key]
+                return known[key].values
         latest.clear()
         values = dequantize_rows(blocks, format, columns)
-        fits = sum(array.nbytes for array in kept.values()) + values.nbytes <= KEPT_WEIGHTS_BYTES
-        (kept if fits else latest)[key] = values
+        size = sum(each.values.nbytes for each in kept.values()) + values.nbytes
+        (kept if size <= KEPT_WEIGHTS_BYTES else latest)[key] = Dequantized(blocks, values)
         return values
 
     def quant_matmul(

@@ -54,20 +54,28 @@ def mixture_of_experts(
     them before each expert's own rows. Scales [E] are factors of what the matrices give.
     Shazeer et al., "Outrageously Large Neural Networks", 2017.
     """
+
+    def of_experts(blocks: Bytes, rows: int) -> Bytes:
+        """The rows of each expert, as views [E, rows, row_bytes]."""
+        return blocks.reshape(-1, rows, blocks.shape[1])
+
+    gates: Bytes | None
     if gate is None and activation != "relu_squared":
-        halves = up.reshape(-1, 2, hidden, up.shape[1])
-        gate, up = (halves[:, half].reshape(-1, up.shape[1]) for half in (0, 1))
+        both = of_experts(up, 2 * hidden)
+        gates, ups = both[:, :hidden], both[:, hidden:]
         formats = f"{formats.split()[0]} {formats}"
-    rows = (hidden, hidden, columns)
+    else:
+        gates = None if gate is None else of_experts(gate, hidden)
+        ups = of_experts(up, hidden)
+    downs = of_experts(down, columns)
     scales = (gate_scale, up_scale, down_scale)
-    names = formats.split() if gate is not None else ["", *formats.split()]
+    names = formats.split() if gates is not None else ["", *formats.split()]
     kinds = tuple(zip(names, (columns, columns, hidden), strict=True))
 
     def linear(
         which: int, expert: int, values: Float32, blocks: Bytes, bias: Float32 | None
     ) -> Float32:
-        some = slice(expert * rows[which], (expert + 1) * rows[which])
-        y: Float32 = values @ weights(blocks[some], *kinds[which]).T
+        y: Float32 = values @ weights(blocks[expert], *kinds[which]).T
         if (factors := scales[which]) is not None:
             y = y * factors[expert]
         return y if bias is None else y + bias[expert]
@@ -85,10 +93,10 @@ def mixture_of_experts(
         )
         for expert, share in zip(chosen, shares * np.float32(scale), strict=True):
             values = x[token : token + 1]
-            raised = linear(1, expert, values, up, up_bias)
-            opened = raised if gate is None else linear(0, expert, values, gate, gate_bias)
+            raised = linear(1, expert, values, ups, up_bias)
+            opened = raised if gates is None else linear(0, expert, values, gates, gate_bias)
             gated = expert_activation(opened, raised, activation=activation, limit=limit)
-            output[token] += share * linear(2, expert, gated, down, down_bias)[0]
+            output[token] += share * linear(2, expert, gated, downs, down_bias)[0]
     return output
 
 
