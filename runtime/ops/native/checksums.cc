@@ -73,8 +73,8 @@ void add_groups(const uint8_t* data, int64_t groups, uint32_t* crc) {
 }  // namespace
 }  // namespace rocmforge
 
-// Continues four CRC-32C, each of every fourth word of 8 bytes; the bytes after the last whole 32 are
-// added to the first. They begin as 0xffffffff.
+// Continues four CRC-32C, each of every fourth word of 8 bytes; the bytes after the last whole 32
+// are added to the first. They begin as 0xffffffff.
 ROCMFORGE_EXPORT void rocmforge_add_checksum(const uint8_t* data, int64_t bytes, uint32_t* crc) {
   constexpr int64_t group = rocmforge::lanes * rocmforge::word;
   const int64_t groups = bytes / group;

@@ -165,7 +165,7 @@ constexpr int64_t logit_block = 64;
 
 // Of the logits of a row that are above minus infinity.
 struct Moments {
-  double middle;   // any number
+  double middle;  // any number
   double count;
   double sum;      // of distances from the middle
   double squares;  // of these

@@ -109,8 +109,8 @@ ROCMFORGE_EXPORT void rocmforge_find_likeliest(const float* logits, const float*
   }
 }
 
-// Of the logits of a row that are above minus infinity: any number, how many there are, and the sums
-// of their distances from that number and of the squares of these [4].
+// Of the logits of a row that are above minus infinity: any number, how many there are, and the
+// sums of their distances from that number and of the squares of these [4].
 ROCMFORGE_EXPORT void rocmforge_find_moments(const float* logits, int64_t size, double* found) {
   const rocmforge::Moments moments = rocmforge::kernels().moments(logits, size);
   found[0] = moments.middle;

@@ -65,8 +65,8 @@ const char* variant(BlockFormat format) {
 
 // Formats whose weights are float16 in the planes, which has all of their values.
 template <typename Format>
-constexpr bool is_decoded = Format::shape.format == BlockFormat::nvfp4 ||
-                            Format::shape.format == BlockFormat::q1_0;
+constexpr bool is_decoded =
+    Format::shape.format == BlockFormat::nvfp4 || Format::shape.format == BlockFormat::q1_0;
 
 template <typename Format>
 void decode_row(const uint8_t* block, int64_t columns, uint8_t* plane) {
@@ -81,8 +81,7 @@ void decode_row(const uint8_t* block, int64_t columns, uint8_t* plane) {
       for (int64_t i = 0; i < part_columns; ++i) {
         const int sub = Format::sub_scale(block, part, static_cast<int>(i / some));
         const int value = Format::table_value(codes[i]) - Format::zero_point;
-        *to++ = half_of_float(unit * scalar::sub_value<Format>(sub) *
-                                      static_cast<float>(value));
+        *to++ = half_of_float(unit * scalar::sub_value<Format>(sub) * static_cast<float>(value));
       }
     }
   }

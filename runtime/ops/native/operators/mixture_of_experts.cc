@@ -13,8 +13,7 @@
 namespace rocmforge {
 namespace {
 
-constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5, selection = 8,
-                 first_scale = 9;
+constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5, selection = 8, first_scale = 9;
 constexpr float clamp_limit = 7.0f, clamp_slope = 1.702f;
 
 void multiply_row(float* row, int64_t count, float factor) {

@@ -5,7 +5,8 @@
 namespace rocmforge::hip {
 namespace {
 
-constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5, selection_bias = 8, first_scale = 9;
+constexpr size_t matrix_count = 3, first_matrix = 2, first_bias = 5, selection_bias = 8,
+                 first_scale = 9;
 constexpr int64_t most_experts = 512;
 
 int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
