@@ -14,7 +14,7 @@ from api.served_models import ServedModel, expect_served
 from api.services import Services
 from api.telemetry.logs import AccessEntry
 from api.telemetry.tracing import remote_parent
-from runtime.errors import EngineUnavailable, InvalidRequest
+from runtime.errors import InvalidRequest
 from runtime.generation import EngineRequest, Generation, Generations
 from runtime.sampling import SamplingParameters
 
@@ -95,15 +95,9 @@ def begin(
     try:
         client = Client(request)
         context = remote_parent(_lower_case_headers(request))
-        try:
-            generations = _submit(model, wanted, context, client)
-        except EngineUnavailable:
-            newer = services.model_for_new_work()
-            if newer is model:
-                raise
-            # A new version was loaded since the model was looked up.
-            model = newer
-            generations = _submit(model, wanted, context, client)
+        model, generations = services.with_newest(
+            model, lambda newest: (newest, _submit(newest, wanted, context, client))
+        )
     except BaseException:
         services.slots.release()
         raise

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-import falcon
 import msgspec
 
 from api import sse
@@ -18,7 +17,7 @@ from api.error_bodies import OpenAIError, OpenAIErrorBody
 from api.errors import INTERNAL_ERROR, GenerationFailed
 from api.generation_state import text_decoder
 from api.logprobs import LogprobShapes
-from runtime.finite_json import finite_json
+from api.response_writer import ResponseWriter
 from runtime.generation import FinishReason, TokenOutput
 from runtime.sampling import TokenLogprobs
 
@@ -91,29 +90,14 @@ class ChoiceReader(ABC):
 Reader = TypeVar("Reader", bound=ChoiceReader)
 
 
-class OpenAIWriter(ABC, Generic[Reader]):
+class OpenAIWriter(ResponseWriter, Generic[Reader]):
     """Turns the outputs of a request into an answer or its chunks. Owned by one thread."""
 
     def __init__(self, active: ActiveRequest, wanted: OpenAIRequest, name: str) -> None:
-        self._active = active
-        self._wanted = wanted
+        super().__init__(active, wanted)
         self._name = name
         self._created = int(time.time())  # noqa: TID251
         self._readers = [self._reader(index) for index in range(len(active.generations.each))]
-        self.ended = False
-        """Whether the last events of a stream were made."""
-
-    def respond(
-        self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float
-    ) -> None:
-        """Make the response the whole answer or its stream; either closes the request."""
-        if self._wanted.stream:
-            sse.answer_stream(request, response, self._active, self, ping_seconds=ping_seconds)
-            return
-        try:
-            response.data = finite_json(self.answer())
-        finally:
-            self._active.close()
 
     def answer(self) -> msgspec.Struct:
         """Wait for the end of every choice and give them. Raises GenerationFailed."""

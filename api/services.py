@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import TypeVar
 
 from api.request_log import RequestLog
 from api.response_store import ResponseStore
@@ -22,6 +23,8 @@ from runtime.tokenizer import CacheStatistics
 
 VERSION = version("rocmforge")
 PING_SECONDS = 10.0
+
+Done = TypeVar("Done")
 
 
 def _no_models() -> Sequence[DiscoveredModel]:
@@ -87,6 +90,19 @@ class Services:
     def statistics(self) -> EngineStatistics:
         """The counts of every engine there was, all zero without one."""
         return sum(self.served.statistics(), start=NO_STATISTICS)
+
+    def with_newest(self, model: ServedModel, work: Callable[[ServedModel], Done]) -> Done:
+        """Return what `work` makes of the model, or of a version loaded since it was looked up.
+
+        Raises what `work` raises, and what `model_for_new_work` does.
+        """
+        try:
+            return work(model)
+        except EngineUnavailable:
+            newer = self.model_for_new_work()
+            if newer is model:
+                raise
+            return work(newer)
 
     def model_for_new_work(self) -> ServedModel:
         """The model for a new request.

@@ -1,10 +1,11 @@
 """`rocmforge bench` on the terminal: a progress bar, tables, and where the results are."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -14,20 +15,22 @@ from pipelines.benchmark import record_report, report
 from pipelines.benchmark.bench import Subject, measure_against
 from pipelines.benchmark.history import History
 from pipelines.benchmark.measurement import BLOCKS, QUICK_BLOCKS
-from pipelines.benchmark.operator_profile import markdown, profile_model
+from pipelines.benchmark.operator_profile import ModelProfile, markdown, profile_model
 from pipelines.benchmark.plot import plot_benchmark, plot_growth
 from pipelines.benchmark.results import BenchmarkResult, saved_path, write_json
 from pipelines.benchmark.run import Progress as Report
+from pipelines.benchmark.sampling import SamplingResult, measure_sampling
 from pipelines.benchmark.sampling import markdown as sampling_report
-from pipelines.benchmark.sampling import measure_sampling
+from pipelines.benchmark.structured import StructuredResult, measure_structured
 from pipelines.benchmark.structured import markdown as structured_report
-from pipelines.benchmark.structured import measure_structured
 from pipelines.benchmark.task import expect_judgeable
 from pipelines.benchmark.workloads import Plan
 from rocmforge.model import prepared
 from rocmforge.progress import shown
 from runtime.errors import Regression
 from runtime.settings import Settings
+
+Measured = TypeVar("Measured", ModelProfile, SamplingResult, StructuredResult)
 
 WIDTH_WITHOUT_TERMINAL = 220
 
@@ -100,34 +103,34 @@ def judge(model: str, settings: Settings, *, against: str, quick: bool, accept: 
 
 def profile(model: str, settings: Settings, *, save: Path | None) -> None:
     """Print where a step's time goes, and save it."""
-    folder = prepared(model, settings)
-    with shown() as progress:
-        result = profile_model(folder, settings, progress)
-    path = save or saved_path(settings, result.model, f"profile-{result.started_at}")
-    write_json(result, path)
-    print(markdown(result))
-    print(f"Saved as {path}")
+    _in_this_process("profile", profile_model, markdown, model, settings, save)
 
 
 def structured(model: str, settings: Settings, *, save: Path | None) -> None:
     """Print what structured output costs, and save it."""
-    folder = prepared(model, settings)
-    with shown() as progress:
-        result = measure_structured(folder, settings, progress)
-    path = save or saved_path(settings, result.model, f"structured-{result.started_at}")
-    write_json(result, path)
-    print(structured_report(result))
-    print(f"Saved as {path}")
+    _in_this_process("structured", measure_structured, structured_report, model, settings, save)
 
 
 def sampling(model: str, settings: Settings, *, save: Path | None) -> None:
     """Print what sampling costs, and save it."""
+    _in_this_process("sampling", measure_sampling, sampling_report, model, settings, save)
+
+
+def _in_this_process(
+    kind: str,
+    measure: Callable[[Path, Settings, Callable[[str], None]], Measured],
+    report: Callable[[Measured], str],
+    model: str,
+    settings: Settings,
+    save: Path | None,
+) -> None:
+    """Measure without a server, print the report, and save the result under its kind."""
     folder = prepared(model, settings)
     with shown() as progress:
-        result = measure_sampling(folder, settings, progress)
-    path = save or saved_path(settings, result.model, f"sampling-{result.started_at}")
+        result = measure(folder, settings, progress)
+    path = save or saved_path(settings, result.model, f"{kind}-{result.started_at}")
     write_json(result, path)
-    print(sampling_report(result))
+    print(report(result))
     print(f"Saved as {path}")
 
 

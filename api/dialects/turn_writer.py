@@ -1,59 +1,28 @@
 """The one answer of a chat, whole or as events, in whatever form a dialect gives it."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
-import falcon
-
-from api import sse
 from api.active_request import ActiveRequest
 from api.answer_options import AnswerOptions
 from api.chat_answer import Addition
 from api.completions import OpenAIRequest
 from api.errors import INTERNAL_ERROR, GenerationFailed
 from api.resources.chat import ChatReader
-from runtime.finite_json import finite_json
+from api.response_writer import ResponseWriter
 from runtime.generation import TokenOutput
 
 
-class TurnWriter(ABC):
+class TurnWriter(ResponseWriter):
     """Writes the answer of a request with one prompt and one choice. Owned by one thread."""
 
-    content_type = sse.CONTENT_TYPE
-    """Media type of a stream."""
-    ping: bytes | None = sse.PING
-    """What an idle stream sends; None for nothing."""
-
     def __init__(self, active: ActiveRequest, wanted: OpenAIRequest) -> None:
-        self._active = active
-        self._wanted = wanted
+        super().__init__(active, wanted)
         options = wanted.generate.options or AnswerOptions()
         self._reader = ChatReader(active, wanted, 0, options)
         self._begun = False
-        self.ended = False
-        """Whether the last events of a stream were made."""
 
-    def respond(
-        self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float
-    ) -> None:
-        """Make the response the whole answer or its stream; either closes the request."""
-        if self._wanted.stream:
-            sse.answer_stream(
-                request,
-                response,
-                self._active,
-                self,
-                ping_seconds=ping_seconds,
-                content_type=self.content_type,
-                ping=self.ping,
-            )
-            return
-        try:
-            response.data = finite_json(self._answer())
-        finally:
-            self._active.close()
-
-    def _answer(self) -> Any:
+    def answer(self) -> Any:
         """Wait for the end and return the whole answer. Raises GenerationFailed."""
         generation = self._active.generation
         if not self._wanted.generate.stops and not self._reader.may_finish:

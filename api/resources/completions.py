@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import falcon
 import msgspec
@@ -19,45 +19,48 @@ from api.generation_state import text_decoder
 from api.logprobs import TextOffsets, echoed
 from api.openai_answer import ChoiceReader, OpenAIWriter
 from api.request_body import read_json_body
+from api.response_writer import ResponseWriter
+from api.served_models import ServedModel
 from api.services import Services
 from runtime.generation import FinishReason, TokenOutput
 from runtime.sampling import TokenLogprobs
 
 
-class ResponseWriter(Protocol):
-    """Writes the answer of a request."""
-
-    def respond(
-        self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float
-    ) -> None:
-        """Make the response the whole answer or its stream; either closes the request."""
-
-
-class OpenAIResource(ABC):
-    """POST of one kind of completion: answers at once or, with `stream`, token by token."""
+class GeneratingResource(ABC):
+    """A POST that generates."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Generate."""
+    def _generate(
+        self, req: falcon.Request, resp: falcon.Response, wanted: OpenAIRequest, model: ServedModel
+    ) -> None:
+        """Begin the request, and make the response its answer or its stream."""
         services = self._services
-        wanted = self._wanted(read_json_body(req, services.settings.max_body_bytes))
-        model = services.model_for_new_work()
         active = begin(services, req, wanted.generate, model)
         with active.closed_on_failure():
             writer = self._writer(active, wanted, req.context.access.x_request_id)
             writer.respond(req, resp, ping_seconds=services.ping_seconds)
 
     @abstractmethod
-    def _wanted(self, body: bytes) -> OpenAIRequest:
-        """Read a request body. Raises InvalidRequest naming the field that does not fit."""
-
-    @abstractmethod
     def _writer(
         self, active: ActiveRequest, wanted: OpenAIRequest, request_id: str
     ) -> ResponseWriter:
         """Return the writer of the answer."""
+
+
+class OpenAIResource(GeneratingResource):
+    """POST of one kind of completion: answers at once or, with `stream`, token by token."""
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Generate."""
+        services = self._services
+        wanted = self._wanted(read_json_body(req, services.settings.max_body_bytes))
+        self._generate(req, resp, wanted, services.model_for_new_work())
+
+    @abstractmethod
+    def _wanted(self, body: bytes) -> OpenAIRequest:
+        """Read a request body. Raises InvalidRequest naming the field that does not fit."""
 
 
 class CompletionsResource(OpenAIResource):

@@ -25,7 +25,7 @@ from api.served_models import ServedModel, expect_served
 from api.services import Services
 from runtime.embedding import Tokens, Vector, expect_dimensions, relevance
 from runtime.embedding_engine import EmbeddingEngine
-from runtime.errors import ContextLengthExceeded, EngineUnavailable, InvalidRequest
+from runtime.errors import ContextLengthExceeded, InvalidRequest
 from runtime.finite_json import finite_json
 
 LOOK_SECONDS = 0.2
@@ -52,14 +52,9 @@ class VectorResource(ABC):
         expect_served(self._model_name(body), model)
         client, name = Client(req), req.context.access.x_request_id
         with services.slots.taken():
-            try:
-                answer = self._answer(body, Asked(model, client), name)
-            except EngineUnavailable:
-                newer = services.model_for_new_work()
-                if newer is model:
-                    raise
-                # A new version was loaded since the model was looked up.
-                answer = self._answer(body, Asked(newer, client), name)
+            answer = services.with_newest(
+                model, lambda newest: self._answer(body, Asked(newest, client), name)
+            )
             resp.data = finite_json(answer)
 
     def _model_name(self, body: Any) -> str | None:

@@ -49,8 +49,9 @@ class OllamaBody(msgspec.Struct, frozen=True, kw_only=True):
 
     def _fields(self) -> dict[str, Any]:
         """Return the fields of OpenAI's bodies that these are. Raises InvalidRequest."""
-        options = decode(finite_json(self.options or {}), Options)
-        unknown_fields(finite_json(self.options or {}), Options.__struct_fields__)
+        body = finite_json(self.options or {})
+        options = decode(body, Options)
+        unknown_fields(body, Options.__struct_fields__)
         fields = {name: getattr(options, name) for name in SamplingFields.__struct_fields__}
         limit = options.num_predict
         return {

@@ -7,12 +7,13 @@ from typing import Any
 import falcon
 import msgspec
 
-from api.active_request import begin
+from api.active_request import ActiveRequest
 from api.completions import OpenAIRequest
 from api.dialects.ollama.answer import OllamaWriter, moment
 from api.dialects.ollama.models import listed, loaded, shown
 from api.dialects.ollama.request import OllamaBody, OllamaRequest, model_name
 from api.request_body import decode, read_json_body
+from api.resources.completions import GeneratingResource
 from api.resources.readable import Readable
 from api.served_models import ServedModel, expect_served
 from api.services import Services
@@ -23,14 +24,11 @@ API_VERSION = "0.12.6"
 """The version of Ollama whose API is spoken: clients ask for a least one."""
 
 
-class _Generating(ABC):
+class _Generating(GeneratingResource):
     """POST of a route that generates; without a prompt it says that the model is loaded."""
 
     chat: bool
     """Whether answers are messages."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate."""
@@ -41,10 +39,12 @@ class _Generating(ABC):
             expect_served(model_name(wanted.model), model)
             resp.data = finite_json(self._nothing(model, wanted))
             return
-        active = begin(services, req, wanted.generate, model)
-        with active.closed_on_failure():
-            writer = OllamaWriter(active, wanted, chat=self.chat)
-            writer.respond(req, resp, ping_seconds=services.ping_seconds)
+        self._generate(req, resp, wanted, model)
+
+    def _writer(
+        self, active: ActiveRequest, wanted: OpenAIRequest, request_id: str
+    ) -> OllamaWriter:
+        return OllamaWriter(active, wanted, chat=self.chat)
 
     @abstractmethod
     def _wanted(self, body: bytes) -> OpenAIRequest | OllamaBody:

@@ -39,6 +39,8 @@ class ResponsesWriter(TurnWriter):
         self._items: list[dict[str, Any]] = []
         """Items of a stream; the last may be open."""
         self._open = False
+        self._pieces: list[str] = []
+        """Of the text of the open item."""
 
     def _whole(self) -> dict[str, Any]:
         answer = self._reader.answer
@@ -69,9 +71,7 @@ class ResponsesWriter(TurnWriter):
             events = self._close() + self._start(_item(kind))
             part = _part(kind, "")
             events += self._of_item("response.content_part.added", content_index=0, part=part)
-            self._items[-1] = _with_text(self._items[-1], "")
-        (part,) = self._items[-1]["content"]
-        self._items[-1] = _with_text(self._items[-1], part["text"] + text)
+        self._pieces.append(text)
         name = f"response.{TEXTS[kind]}.delta"
         return events + self._of_item(name, content_index=0, delta=text, **_logprobs(kind))
 
@@ -82,7 +82,7 @@ class ResponsesWriter(TurnWriter):
             named = {"call_id": call.id, "name": call.function.name, "arguments": ""}
             events = self._close() + self._start(_item(CALL) | named)
         if more := call.function.arguments:
-            self._items[-1]["arguments"] += more
+            self._pieces.append(more)
             events += self._of_item("response.function_call_arguments.delta", delta=more)
         return events
 
@@ -92,13 +92,14 @@ class ResponsesWriter(TurnWriter):
         return events + self._event(f"response.{response['status']}", response=response)
 
     def _failed(self, message: str) -> bytes:
+        self._fill()
         error = {"code": "server_error", "message": message}
         response = self._response("failed", self._items) | {"error": error}
         return self._event("response.failed", response=response)
 
     def _start(self, item: dict[str, Any]) -> bytes:
         self._items.append(item)
-        self._open = True
+        self._open, self._pieces = True, []
         return self._event(
             "response.output_item.added", output_index=len(self._items) - 1, item=item
         )
@@ -107,6 +108,7 @@ class ResponsesWriter(TurnWriter):
         """Return the events that end the open item, if there is one."""
         if not self._open:
             return b""
+        self._fill()
         self._open = False
         self._items[-1] = item = self._items[-1] | {"status": "completed"}
         if item["type"] == CALL:
@@ -123,6 +125,14 @@ class ResponsesWriter(TurnWriter):
         return events + self._event(
             "response.output_item.done", output_index=len(self._items) - 1, item=item
         )
+
+    def _fill(self) -> None:
+        """Give the open item, if there is one, the text that its pieces are."""
+        if not self._open:
+            return
+        item, text = self._items[-1], "".join(self._pieces)
+        is_call = item["type"] == CALL
+        self._items[-1] = item | {"arguments": text} if is_call else _with_text(item, text)
 
     def _of_item(self, kind: str, **fields: Any) -> bytes:
         """Return an event about the last item."""
