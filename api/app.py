@@ -3,6 +3,7 @@
 import falcon
 
 from api import error_handlers
+from api.access import Access
 from api.dialects.anthropic.resources import CountTokensResource, MessagesResource
 from api.dialects.ollama import resources as ollama
 from api.dialects.ollama.embedding import EmbedResource
@@ -35,6 +36,7 @@ def create_app(services: Services) -> error_handlers.Application:
     app.req_options.strip_url_path_trailing_slash = True
     app.add_middleware(CrossOrigin())
     app.add_middleware(AccessLog())
+    app.add_middleware(Access(services.keys))
     error_handlers.install(app)
     app.add_route("/generate", GenerateResource(services))
     app.add_route("/generate/stream", GenerateStreamResource(services))

@@ -31,6 +31,8 @@ def answer_error(
     response.status = answer_of(code).status
     response.content_type = falcon.MEDIA_JSON
     response.data = error_body(request.path, code, message, field)
+    if response.status_code == 401:
+        response.set_header("WWW-Authenticate", "Bearer")
     if response.status_code == 503:
         response.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
 

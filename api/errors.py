@@ -26,6 +26,18 @@ class UnknownModel(RocmForgeError):
     code = "unknown_model"
 
 
+class KeyRefused(RocmForgeError):
+    """The server needs an API key, and the request has none that it knows."""
+
+    code = "invalid_api_key"
+
+
+class ScopeMissing(RocmForgeError):
+    """The request's API key may be used for other routes only."""
+
+    code = "permission_denied"
+
+
 class GenerationFailed(RocmForgeError):
     """A submitted request failed."""
 
@@ -61,6 +73,8 @@ class Answer(NamedTuple):
 ANSWERS: dict[str, Answer] = {
     "invalid_request": Answer(400),
     "context_length_exceeded": Answer(400, "context_length_exceeded"),
+    "invalid_api_key": Answer(401, "invalid_api_key"),
+    "permission_denied": Answer(403, "permission_denied"),
     "not_found": Answer(404),
     "request_not_found": Answer(404, "request_not_found"),
     "response_not_found": Answer(404, "response_not_found"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TypeVar
 
+from api.key_ring import KeyRing
 from api.request_log import RequestLog
 from api.response_store import ResponseStore
 from api.schemas import DiscoveredModel
@@ -61,6 +62,7 @@ class Services:
     draining: threading.Event = field(default_factory=threading.Event)
     """Set once the server takes no new work."""
 
+    keys: KeyRing = field(init=False)
     slots: GenerationSlots = field(init=False)
     durations: RequestDurations = field(init=False, default_factory=RequestDurations)
     tracer: RequestTracer = field(init=False)
@@ -69,6 +71,7 @@ class Services:
     def __post_init__(self) -> None:
         """Make the parts that depend on others."""
         made = {
+            "keys": KeyRing(self.settings),
             "slots": GenerationSlots.of_server(self.settings),
             "tracer": RequestTracer(self.traces),
             "metrics": EngineMetrics(

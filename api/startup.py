@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from api.access import expect_guarded
 from api.app import create_app
 from api.discovery import Discovery
 from api.lifecycle import serve
@@ -50,8 +51,8 @@ def serve_model(
     What is served by its published name is followed: the version that becomes current is taken
     over. A file and a named version (NAME@2) stay what they are. A version whose files changed is
     loaded again as soon as they are right. /health answers from the start, while the model is
-    prepared and loaded. Raises SettingsError for an address that cannot be had, and what preparing
-    and loading raise.
+    prepared and loaded. Raises SettingsError for an address that cannot be had or that needs
+    keys, and what preparing and loading raise.
     """
     began = time.perf_counter()
     limit_arenas()
@@ -63,6 +64,7 @@ def serve_model(
         models=Discovery(catalog),
         cache_statistics=cache.statistics,
     )
+    expect_guarded(settings, services.keys)
     address: list[str] = []
 
     def announce(line: str) -> None:

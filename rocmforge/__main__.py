@@ -11,6 +11,7 @@ from rocmforge.commands import (
     embed,
     generate,
     inspect,
+    keys,
     models,
     prepare,
     pull,
@@ -27,6 +28,7 @@ from runtime.errors import RocmForgeError, SettingsError
 
 COMMANDS = (
     serve,
+    keys,
     pull,
     prepare,
     inspect,

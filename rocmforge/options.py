@@ -18,6 +18,8 @@ SERVER = (
     "home",
     "host",
     "port",
+    "key_file",
+    "insecure",
     "device",
     "threads",
     "cache_tokens",
@@ -56,18 +58,20 @@ def add_name(parser: argparse.ArgumentParser) -> None:
 
 
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add `--name VALUE` for each named field of Settings."""
+    """Add `--name VALUE` for each named field of Settings, and `--name` where false is usual."""
     group = parser.add_argument_group(
         "settings", f"each can also be set in the environment, as {PREFIX}<NAME>"
     )
-    descriptions = {field.name: description(field) for field in setting_fields()}
+    fields = {field.name: field for field in setting_fields()}
     for name in names:
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=f"setting_{name}",
-            metavar="VALUE",
-            help=descriptions[name].replace("%", "%%"),
-        )
+        option, help_text = f"--{name.replace('_', '-')}", description(fields[name])
+        dest, help_text = f"setting_{name}", help_text.replace("%", "%%")
+        if fields[name].default is False:
+            group.add_argument(
+                option, dest=dest, action="store_const", const="true", help=help_text
+            )
+        else:
+            group.add_argument(option, dest=dest, metavar="VALUE", help=help_text)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

@@ -20,6 +20,9 @@ VARIABLES_OF_OTHERS = {"ollama_models": "OLLAMA_MODELS", "llama_cache": "LLAMA_C
 NO_SETTINGS = frozenset({"ROCMFORGE_IMAGE"})
 """Variables of this prefix that others read: the container image of runs on Kubernetes."""
 
+SECRETS = frozenset({"api_keys"})
+"""Settings whose values are never shown."""
+
 OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")
 """Where Ollama's own service keeps its models."""
 MAX_SECONDS = 31_536_000.0
@@ -96,6 +99,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[
         int, Meta(ge=0, le=65535, description="port to listen on; 0 means any free one")
     ] = 8080
+    key_file: Annotated[
+        Path | None, _text("file of API keys; by default keys.toml below home, where it is there")
+    ] = None
+    api_keys: Annotated[
+        str, _text("API keys that may do everything, as NAME=KEY with commas between")
+    ] = ""
+    insecure: Annotated[
+        bool, _text("whether to listen on addresses that other machines reach without any key")
+    ] = False
     device: Annotated[
         Literal["auto", "cpu", "rocm"],
         _text("device to run on: auto uses an AMD GPU if everything that it needs is there"),
@@ -209,6 +221,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def thread_count(self) -> int:
         """Number of threads of the CPU operators, at least 1."""
         return self.threads or len(os.sched_getaffinity(0))
+
+    @property
+    def keys_path(self) -> Path:
+        """File of API keys."""
+        return self.key_file or self.home / "keys.toml"
 
     @property
     def models_folder(self) -> Path:

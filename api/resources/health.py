@@ -18,6 +18,8 @@ MEBIBYTE = 1 << 20
 class HealthResource(Readable):
     """GET /health: state of the engine. A liveness probe restarts the server on 503."""
 
+    scope = None
+
     def __init__(self, services: Services) -> None:
         self._services = services
 
@@ -49,6 +51,8 @@ class HealthResource(Readable):
 
 class ReadyResource(Readable):
     """GET /ready: whether new requests are taken."""
+
+    scope = None
 
     def __init__(self, services: Services) -> None:
         self._services = services

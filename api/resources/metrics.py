@@ -2,6 +2,7 @@
 
 import falcon
 
+from api.keys import Scope
 from api.resources.readable import Readable
 from api.services import Services
 from api.telemetry.metrics import CONTENT_TYPE
@@ -9,6 +10,8 @@ from api.telemetry.metrics import CONTENT_TYPE
 
 class MetricsResource(Readable):
     """GET /metrics: the Prometheus exposition."""
+
+    scope = Scope.METRICS
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -4,6 +4,7 @@ import re
 
 import falcon
 
+from api.keys import Scope
 from api.resources.readable import Readable
 from api.services import Services
 from api.telemetry.trace_json import documented_json, otlp_json
@@ -15,6 +16,8 @@ COUNT = re.compile(r"[0-9]{1,18}")
 
 class TracesResource(Readable):
     """GET /traces: the spans of the newest requests."""
+
+    scope = Scope.METRICS
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -58,6 +58,8 @@ class AccessEntry:
         self.x_request_id = x_request_id
         self.generations: tuple[Generation, ...] = ()
         """Its requests to the engine: for several the line has the first, and sums."""
+        self.key: str | None = None
+        """Name of the API key, where keys are on."""
         self.prompt: str | None = None
         """Set only if the settings allow prompts in the log."""
         self.ignored_fields: tuple[str, ...] = ()
@@ -75,6 +77,8 @@ class AccessEntry:
             "x_request_id": self.x_request_id,
             "seconds": round(time.perf_counter() - self._started, 6),
         }
+        if self.key is not None:
+            fields["key"] = self.key
         if self.generations:
             first = self.generations[0]
             prompts = [each for each in self.generations if each.leader is None]

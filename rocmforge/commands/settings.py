@@ -9,7 +9,7 @@ from msgspec import NODEFAULT
 
 from rocmforge.options import SERVER, SESSION, add_settings, settings_of
 from runtime.setting_fields import description, takes
-from runtime.settings import PREFIX, setting_fields
+from runtime.settings import PREFIX, SECRETS, setting_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,9 @@ def run(options: argparse.Namespace) -> None:
         return
     settings = settings_of(options)
     for field in setting_fields():
-        print(f"{PREFIX}{field.name.upper()}={getattr(settings, field.name)}")
+        value = getattr(settings, field.name)
+        shown = "(not shown)" if value and field.name in SECRETS else value
+        print(f"{PREFIX}{field.name.upper()}={shown}")
         print(f"    {description(field)}; takes {takes(field)}")
 
 

@@ -114,6 +114,8 @@ class RunningResource(_Listing):
 class VersionResource(Readable):
     """GET /api/version."""
 
+    scope = None
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Say which version of the API this is."""
         resp.data = finite_json({"version": API_VERSION})
