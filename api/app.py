@@ -5,6 +5,7 @@ import falcon
 from api import error_handlers
 from api.access import Access
 from api.dialects.anthropic.resources import CountTokensResource, MessagesResource
+from api.dialects.llama_cpp import resources as llama_cpp
 from api.dialects.ollama import resources as ollama
 from api.dialects.ollama.embedding import EmbedResource
 from api.dialects.responses.resources import ResponseResource, ResponsesResource
@@ -62,6 +63,10 @@ def create_app(services: Services) -> error_handlers.Application:
     app.add_route("/api/show", ollama.ShowResource(services))
     app.add_route("/api/pull", ollama.PullResource(services))
     app.add_route("/api/version", ollama.VersionResource())
+    app.add_route("/completion", llama_cpp.CompletionResource(services))
+    app.add_route("/infill", llama_cpp.InfillResource(services))
+    app.add_route("/props", llama_cpp.PropsResource(services))
+    app.add_route("/slots", llama_cpp.SlotsResource(services))
     app.add_route("/v1/embeddings", EmbeddingsResource(services))
     for path in ("/v1/rerank", "/rerank"):
         app.add_route(path, RerankResource(services))

@@ -1,7 +1,7 @@
 """The bodies of errors, in the form that the clients of each path know.
 
 Documented routes have `{"error": "...", "status": "error"}`. Sources of the others: OpenAI's guide
-to error codes, Anthropic's page on errors, docs/api.md of Ollama.
+to error codes, Anthropic's page on errors, docs/api.md of Ollama, tools/server of llama.cpp.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from api.errors import answer_of
+from runtime.errors import ContextLengthExceeded
 from runtime.finite_json import finite_json
 
 ANTHROPIC_TYPES = {
@@ -65,6 +66,40 @@ class AnthropicErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     error: AnthropicError
 
 
+LLAMA_CPP_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    501: "not_supported_error",
+    503: "unavailable_error",
+}
+"""llama.cpp's `type` of an error by its status, likewise."""
+
+
+class LlamaCppError(msgspec.Struct, frozen=True):
+    """An error as llama.cpp's clients read it."""
+
+    code: int
+    """HTTP status."""
+    message: str
+    type: str
+
+    @classmethod
+    def of(cls, code: str, message: str) -> "LlamaCppError":
+        """The error of a code."""
+        status = answer_of(code).status
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        if code == ContextLengthExceeded.code:
+            kind = "exceed_context_size_error"
+        return cls(status, message, LLAMA_CPP_TYPES.get(status, kind))
+
+
+class LlamaCppErrorBody(msgspec.Struct, frozen=True):
+    """An answer, or an event of a stream, that is an error."""
+
+    error: LlamaCppError
+
+
 def _openai(code: str, message: str, field: str | None) -> object:
     return OpenAIErrorBody(OpenAIError.of(code, message, field))
 
@@ -77,6 +112,10 @@ def _ollama(code: str, message: str, field: str | None) -> object:
     return {"error": message}
 
 
+def _llama_cpp(code: str, message: str, field: str | None) -> object:
+    return LlamaCppErrorBody(LlamaCppError.of(code, message))
+
+
 def _documented(code: str, message: str, field: str | None) -> object:
     return {"error": message, "status": "error"}
 
@@ -85,6 +124,10 @@ BODIES: tuple[tuple[str, Callable[[str, str, str | None], object]], ...] = (
     ("/v1/messages/", _anthropic),
     ("/v1/", _openai),
     ("/api/", _ollama),
+    ("/completion/", _llama_cpp),
+    ("/infill/", _llama_cpp),
+    ("/props/", _llama_cpp),
+    ("/slots/", _llama_cpp),
     ("/", _documented),
 )
 """The form of errors below each path, the deepest first."""

@@ -56,6 +56,12 @@ class NoModel(RocmForgeError):
     code = "no_model"
 
 
+class InfillUnsupported(RocmForgeError):
+    """The model's file has no tokens for a text with a gap."""
+
+    code = "infill_unsupported"
+
+
 class Answer(NamedTuple):
     """An error as it is reported: HTTP status, and the `code` and `param` of OpenAI's API."""
 
@@ -89,6 +95,7 @@ ANSWERS: dict[str, Answer] = {
     "generation_failed": Answer(500),
     "no_model": Answer(500),
     "not_implemented": Answer(501),
+    "infill_unsupported": Answer(501),
     "version_not_supported": Answer(505),
     "queue_full": Answer(503, "queue_full"),
     "engine_unavailable": Answer(503, "engine_unavailable"),

@@ -93,13 +93,16 @@ Reader = TypeVar("Reader", bound=ChoiceReader)
 class OpenAIWriter(ResponseWriter, Generic[Reader]):
     """Turns the outputs of a request into an answer or its chunks. Owned by one thread."""
 
+    done = DONE
+    """What ends a stream."""
+
     def __init__(self, active: ActiveRequest, wanted: OpenAIRequest, name: str) -> None:
         super().__init__(active, wanted)
         self._name = name
         self._created = int(time.time())  # noqa: TID251
         self._readers = [self._reader(index) for index in range(len(active.generations.each))]
 
-    def answer(self) -> msgspec.Struct:
+    def answer(self) -> Any:
         """Wait for the end of every choice and give them. Raises GenerationFailed."""
         generations = self._active.generations
         reader = self._readers[0]
@@ -147,29 +150,28 @@ class OpenAIWriter(ResponseWriter, Generic[Reader]):
         self.ended = True
         if self._wanted.include_usage:
             events += sse.event_bytes(self._chunk((), self._usage()))
-        return events + DONE
+        return events + self.done
 
     def failure(self) -> bytes:
         """The end of a stream whose text cannot be made."""
         return self._error(INTERNAL_ERROR)
 
-    @staticmethod
-    def _error(message: str) -> bytes:
+    def _error(self, message: str) -> bytes:
         error = OpenAIErrorBody(OpenAIError.of(GenerationFailed.code, message))
-        return sse.event_bytes(error) + DONE
+        return sse.event_bytes(error) + self.done
 
     @abstractmethod
     def _reader(self, index: int) -> Reader:
         """Return the reader of the outputs of the request at this index."""
 
     @abstractmethod
-    def _whole(self, choices: Sequence[Any], usage: Usage) -> msgspec.Struct:
+    def _whole(self, choices: Sequence[Any], usage: Usage) -> Any:
         """The answer that is not streamed."""
 
     @abstractmethod
     def _chunk(
         self, choices: Sequence[Any], usage: Usage | msgspec.UnsetType | None
-    ) -> msgspec.Struct:
+    ) -> msgspec.Struct | dict[str, Any]:
         """One chunk of a stream."""
 
     @property

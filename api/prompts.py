@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.client import Client
-from api.schemas import Conversation, GenerateRequest, Prompt
+from api.fill_in import fill_in_tokens
+from api.schemas import Conversation, FillIn, GenerateRequest, Parts, Prompt
 from api.served_models import ServedModel
 from runtime.chat import ChatTemplate
+from runtime.tokenizer import Tokenizer, Watch
 
 
 def prompt_tokens(
@@ -15,7 +17,8 @@ def prompt_tokens(
     """The tokens of one of a request's prompts.
 
     Raises ContextLengthExceeded as soon as it is certain that it cannot fit, ClientGone where
-    the client has disconnected, and InvalidRequest if the template refuses the messages.
+    the client has disconnected, InvalidRequest if the template refuses the messages, and
+    InfillUnsupported if the model has no tokens for a gap.
     """
 
     def watch(tokens: int) -> None:
@@ -39,7 +42,31 @@ def prompt_tokens(
             parse_special=wanted.parse_special,
             watch=watch,
         )
-    return prompt
+    if isinstance(prompt, FillIn):
+        return fill_in_tokens(prompt, wanted.max_tokens, model, watch)
+    return part_tokens(prompt, model.tokenizer, wanted, watch)
+
+
+def part_tokens(
+    parts: Parts, tokenizer: Tokenizer, wanted: GenerateRequest, watch: Watch
+) -> Sequence[int]:
+    """The tokens of a prompt in parts; BOS and EOS are added to a text at its beginning only."""
+    tokens: list[int] = []
+
+    def watch_all(further: int) -> None:
+        watch(len(tokens) + further)
+
+    for place, part in enumerate(parts):
+        if isinstance(part, int):
+            tokens.append(part)
+            continue
+        tokens += tokenizer.encode(
+            part,
+            add_special=wanted.add_special and place == 0,
+            parse_special=wanted.parse_special,
+            watch=watch_all,
+        )
+    return tokens
 
 
 def prompt_text(conversation: Conversation, model: ServedModel, client: Client) -> str:

@@ -142,8 +142,23 @@ class Conversation(msgspec.Struct, frozen=True):
     """Whether the answer continues the last message."""
 
 
-Prompt = str | tuple[int, ...] | Conversation
-"""A text, the tokens of one, or a conversation."""
+Parts = tuple[int | str, ...]
+"""Tokens, and texts between them."""
+
+
+class FillIn(msgspec.Struct, frozen=True):
+    """A text with a gap, which the answer fills."""
+
+    prefix: Parts
+    suffix: Parts
+    begun: Parts = ()
+    """The beginning of what fills the gap, behind the prefix."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Names and texts of other files."""
+
+
+Prompt = str | Parts | Conversation | FillIn
+"""A text, its tokens or parts, a conversation, or a text with a gap."""
 
 
 class GenerateRequest(msgspec.Struct, frozen=True):

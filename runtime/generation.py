@@ -53,6 +53,10 @@ class Timings:
         """Convert one of these moments to nanoseconds since 1970."""
         return self.submitted_unix_ns + moment_ns - self.submitted_ns
 
+    def so_far_ns(self) -> int:
+        """Return the end, or the present moment of a request that has not ended."""
+        return time.monotonic_ns() if self.finished_ns is None else self.finished_ns
+
     def age_seconds(self) -> float:
         """Return the seconds since the request was submitted."""
         return (time.monotonic_ns() - self.submitted_ns) / NANOSECONDS

@@ -2,5 +2,14 @@
 
 from runtime.tokenizer.cache import CacheStatistics, TokenizerCache
 from runtime.tokenizer.tokenizer import Tokenizer, Watch, unwatched, well_formed
+from runtime.tokenizer.vocabulary import FillInTokens
 
-__all__ = ["CacheStatistics", "Tokenizer", "TokenizerCache", "Watch", "unwatched", "well_formed"]
+__all__ = [
+    "CacheStatistics",
+    "FillInTokens",
+    "Tokenizer",
+    "TokenizerCache",
+    "Watch",
+    "unwatched",
+    "well_formed",
+]

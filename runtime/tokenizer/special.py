@@ -44,8 +44,8 @@ if the file has no `tokenizer.ggml.<key>_token_id`."""
 
 END_OF_FILE = frozenset().union(*ENDS_UNLESS_KEYED.values())
 
-FILL_IN_THE_MIDDLE = frozenset(
-    {
+FILL_IN_THE_MIDDLE: Mapping[str, tuple[str, ...]] = {
+    "fim_pre": (
         "<|fim_prefix|>",
         "<fim-prefix>",
         "<fim_prefix>",
@@ -54,6 +54,8 @@ FILL_IN_THE_MIDDLE = frozenset(
         "▁<PRE>",
         "<|code_prefix|>",
         "<|prefix|>",
+    ),
+    "fim_suf": (
         "<|fim_suffix|>",
         "<fim-suffix>",
         "<fim_suffix>",
@@ -62,6 +64,8 @@ FILL_IN_THE_MIDDLE = frozenset(
         "▁<SUF>",
         "<|code_suffix|>",
         "<|suffix|>",
+    ),
+    "fim_mid": (
         "<|fim_middle|>",
         "<fim-middle>",
         "<fim_middle>",
@@ -70,10 +74,12 @@ FILL_IN_THE_MIDDLE = frozenset(
         "▁<MID>",
         "<|code_middle|>",
         "<|middle|>",
-    }
-)
+    ),
+}
+"""Names of the tokens before a text with a gap, before what follows the gap, and before what fills
+it."""
 
-CONTROL = END_OF_GENERATION | END_OF_FILE | FILL_IN_THE_MIDDLE
+CONTROL = END_OF_GENERATION | END_OF_FILE.union(*FILL_IN_THE_MIDDLE.values())
 """Control tokens, whatever type the file gives them."""
 
 SHOWN = frozenset({"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"})

@@ -17,6 +17,7 @@ from runtime.tokenizer.vocabulary import (
     SENTENCEPIECE,
     SPACE,
     WORDPIECE,
+    FillInTokens,
     Vocabulary,
     digest,
     read_vocabulary,
@@ -107,6 +108,16 @@ class Tokenizer:
     def chat_templates(self) -> Mapping[str, str]:
         """Further templates in the file, by name, such as tool_use."""
         return self._vocabulary.chat_templates
+
+    @property
+    def fill_in(self) -> FillInTokens:
+        """The tokens of prompts with a gap that the model fills."""
+        return self._vocabulary.fill_in
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether a text begins with BOS."""
+        return self._vocabulary.add_bos and self._vocabulary.bos is not None
 
     @property
     def adds_space_prefix(self) -> bool:

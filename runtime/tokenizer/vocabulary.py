@@ -62,6 +62,28 @@ class Normalization:
     """SentencePiece's compiled table of replacements; empty if there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class FillInTokens:
+    """The tokens of a code model's prompts with a gap, None where the file has none. Immutable."""
+
+    prefix: int | None
+    """Before the text before the gap."""
+    suffix: int | None
+    """Before the text after the gap."""
+    middle: int | None
+    """Before the text that fills the gap."""
+    repository: int | None
+    """Before the name of a repository."""
+    file: int | None
+    """Before the name of a file."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The tokens that no gap can be filled without, and that are not there."""
+        needed = ("prefix", "suffix", "middle")
+        return tuple(name for name in needed if getattr(self, name) is None)
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Immutable. `tokens[i]` is the stored text of token i, `types[i]` its gguf.TokenType."""
@@ -92,6 +114,7 @@ class Vocabulary:
     chat_template: str | None
     chat_templates: Mapping[str, str]
     """Further ones, by name."""
+    fill_in: FillInTokens
 
     def of_type(self, *types: TokenType) -> Iterator[int]:
         """Yield ids of the tokens of these types, ascending."""
@@ -191,6 +214,7 @@ def read_vocabulary(file: GGUFFile) -> Vocabulary:
             for key, value in file.metadata.items()
             if key.startswith(NAMED_TEMPLATE) and isinstance(value, str)
         },
+        fill_in=_fill_in(file, tokens),
     )
 
 
@@ -229,6 +253,27 @@ def _token_id(file: GGUFFile, key: str, count: int, default: int | None = None) 
     if isinstance(token, np.ndarray):  # several: the first is the one, all of them end a text
         token = token.tolist()[0] if token.size else default
     return token if isinstance(token, int) and 0 <= token < count else None
+
+
+def _fill_in(file: GGUFFile, tokens: tuple[str, ...]) -> FillInTokens:
+    """Return the tokens of prompts with a gap: by their keys, older keys, or names."""
+    named = {text: token for token, text in enumerate(tokens) if text in special.CONTROL}
+
+    def found(key: str, names: Iterable[str], older: str = "") -> int | None:
+        token = _token_id(file, key, len(tokens))
+        if token is None and older:
+            token = _token_id(file, older, len(tokens))
+        return (
+            next((named[name] for name in names if name in named), None) if token is None else token
+        )
+
+    return FillInTokens(
+        prefix=found("fim_pre", special.FILL_IN_THE_MIDDLE["fim_pre"], "prefix"),
+        suffix=found("fim_suf", special.FILL_IN_THE_MIDDLE["fim_suf"], "suffix"),
+        middle=found("fim_mid", special.FILL_IN_THE_MIDDLE["fim_mid"], "middle"),
+        repository=found("fim_rep", sorted(special.ENDS_UNLESS_KEYED["fim_rep"])),
+        file=found("fim_sep", sorted(special.ENDS_UNLESS_KEYED["fim_sep"])),
+    )
 
 
 def _listed_ends(file: GGUFFile, count: int) -> list[int]:

@@ -1,0 +1,1 @@
+"""llama.cpp's own routes: /completion, /infill, /props and /slots."""
