@@ -1,5 +1,6 @@
 """One HTTP request that generates: from its parsed body to the end of its answer."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,8 +16,11 @@ from api.services import Services
 from api.telemetry.logs import AccessEntry
 from api.telemetry.tracing import remote_parent
 from runtime.errors import InvalidRequest
+from runtime.finite_json import finite_json
 from runtime.generation import EngineRequest, Generation, Generations
 from runtime.sampling import SamplingParameters
+
+HANDLE_BYTES = 16
 
 
 class ActiveRequest:
@@ -30,6 +34,8 @@ class ActiveRequest:
     ) -> None:
         self.model = model
         self.generations = generations
+        self.owner = entry.key
+        """Name of the API key that began it; None where keys are off."""
         self._services = services
         self._entry = entry
         self._closed = False
@@ -38,6 +44,10 @@ class ActiveRequest:
     def generation(self) -> Generation:
         """The request, or the first of several."""
         return self.generations.each[0]
+
+    def known_tokens(self, generation: Generation) -> int:
+        """Prompt tokens of one of its requests that are shown as known before."""
+        return 0 if self._services.settings.hide_cached_tokens else generation.prefix_hit_tokens
 
     def finish(self, index: int = 0) -> None:
         """End one of the requests as stopped: its client has the whole text."""
@@ -96,7 +106,7 @@ def begin(
         client = Client(request)
         context = remote_parent(_lower_case_headers(request))
         model, generations = services.with_newest(
-            model, lambda newest: (newest, _submit(newest, wanted, context, client))
+            model, lambda newest: (newest, _submit(newest, wanted, context, client, entry.key))
         )
     except BaseException:
         services.slots.release()
@@ -104,14 +114,27 @@ def begin(
     active = ActiveRequest(services, model, generations, entry)
     with active.closed_on_failure():
         entry.generations = generations.each
+        entry.handle = secrets.token_hex(HANDLE_BYTES)
         for generation in generations.each:
-            services.requests.add(generation, entry.x_request_id, model, wanted.stops, active.abort)
+            services.requests.add(
+                generation,
+                entry.x_request_id,
+                model,
+                wanted.stops,
+                active.abort,
+                owner=entry.key,
+                handle=entry.handle if generation is active.generation else "",
+            )
         client.when_gone(active.abort)
     return active
 
 
 def _submit(
-    model: ServedModel, wanted: GenerateRequest, context: object, client: Client
+    model: ServedModel,
+    wanted: GenerateRequest,
+    context: object,
+    client: Client,
+    owner: str | None,
 ) -> Generations:
     sampling = wanted.sampling
     if sampling.top_k > model.engine.limits.vocabulary_size:
@@ -135,11 +158,17 @@ def _submit(
                 context=context,
                 top_logprobs=wanted.top_logprobs,
                 prompt_top_logprobs=wanted.prompt_top_logprobs if choice == 0 else None,
+                cache_salt=_salt(owner, wanted.cache_salt),
                 same_prompt=choice > 0,
             )
             for choice in range(wanted.choices)
         ]
     return model.engine.submit_all(requests)
+
+
+def _salt(owner: str | None, salt: str) -> bytes:
+    """Return what requests that share pages have in common: the API key, and their own salt."""
+    return finite_json([owner, salt]) if owner or salt else b""
 
 
 def _of_choice(sampling: SamplingParameters, choice: int) -> SamplingParameters:

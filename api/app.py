@@ -9,7 +9,8 @@ from api.dialects.llama_cpp import resources as llama_cpp
 from api.dialects.ollama import resources as ollama
 from api.dialects.ollama.embedding import EmbedResource
 from api.dialects.responses.resources import ResponseResource, ResponsesResource
-from api.middleware import AccessLog, CrossOrigin
+from api.middleware import AccessLog
+from api.origins import CrossOrigin
 from api.resources.chat import ChatCompletionsResource
 from api.resources.completions import CompletionsResource
 from api.resources.embeddings import EmbeddingsResource, RerankResource, ScoreResource
@@ -35,8 +36,8 @@ def create_app(services: Services) -> error_handlers.Application:
     """The WSGI application over the given services. Reads nothing else and starts nothing."""
     app: error_handlers.Application = falcon.App(media_type=falcon.MEDIA_JSON)
     app.req_options.strip_url_path_trailing_slash = True
-    app.add_middleware(CrossOrigin())
     app.add_middleware(AccessLog())
+    app.add_middleware(CrossOrigin(services.settings.allowed_origins))
     app.add_middleware(Access(services.keys))
     error_handlers.install(app)
     app.add_route("/generate", GenerateResource(services))

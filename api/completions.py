@@ -63,6 +63,8 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
     """vLLM's name: logprobs of the prompt, with this number of most likely tokens."""
     return_tokens_as_token_ids: bool | None = None
     """vLLM's: whether logprobs have tokens by their ids."""
+    cache_salt: str | None = None
+    """vLLM's: only requests with the same one share known pages."""
 
     def check(self) -> None:
         """Raise InvalidRequest for fields that exclude each other."""
@@ -188,6 +190,7 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
                 model=given.model or None,
                 unknown=unknown,
                 grammar=given.grammar_of_answer(),
+                cache_salt=given.cache_salt or "",
             ),
             bool(given.stream),
             bool(given.stream_options and given.stream_options.include_usage),

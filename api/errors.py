@@ -38,6 +38,12 @@ class ScopeMissing(RocmForgeError):
     code = "permission_denied"
 
 
+class OriginRefused(RocmForgeError):
+    """A browser's page sends the request that may not use the server."""
+
+    code = "origin_refused"
+
+
 class GenerationFailed(RocmForgeError):
     """A submitted request failed."""
 
@@ -81,6 +87,7 @@ ANSWERS: dict[str, Answer] = {
     "context_length_exceeded": Answer(400, "context_length_exceeded"),
     "invalid_api_key": Answer(401, "invalid_api_key"),
     "permission_denied": Answer(403, "permission_denied"),
+    "origin_refused": Answer(403, "origin_refused"),
     "not_found": Answer(404),
     "request_not_found": Answer(404, "request_not_found"),
     "response_not_found": Answer(404, "response_not_found"),

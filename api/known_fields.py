@@ -19,7 +19,7 @@ HARMLESS = frozenset(
         # Metadata: it never changes an answer.
         *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
         *("context_management", "inference_geo"),
-        *("prompt_cache_retention", "request_id", "priority", "cache_salt", "session_id"),
+        *("prompt_cache_retention", "request_id", "priority", "session_id"),
         # How a server computes, where every way gives the same answer.
         *("cache_prompt", "n_cache_reuse", "id_slot", "slot_id", "keep_alive", "num_ctx", "n_ctx"),
         *("num_batch", "num_gpu", "main_gpu", "num_thread", "num_gqa", "numa", "low_vram"),

@@ -1,4 +1,4 @@
-"""Headers and logging for every response: CORS, X-Request-Id and the access log."""
+"""Headers and logging for every response: X-Request-Id, X-Request-Handle and the access log."""
 
 import re
 import uuid
@@ -9,29 +9,11 @@ import falcon
 from api.known_fields import header_of
 from api.telemetry.logs import AccessEntry
 
-# Browsers do not count Authorization among the headers that `*` covers.
-ALLOWED_HEADERS = "*, Authorization, Content-Type, X-Request-Id, traceparent, tracestate"
 IGNORED_FIELDS = "X-Ignored-Fields"
 """The header with a body's unknown fields."""
-PREFLIGHT_SECONDS = 86400
+REQUEST_HANDLE = "X-Request-Handle"
+"""The header with a name of a request, for /status and /cancel, that nobody guesses."""
 PRINTABLE = re.compile(r"[\x21-\x7e]{1,128}")
-
-
-class CrossOrigin:
-    """Lets pages of every origin call the API."""
-
-    def process_response(
-        self, req: falcon.Request, resp: falcon.Response, resource: Any, req_succeeded: bool
-    ) -> None:
-        """Add the CORS headers."""
-        resp.set_header("Access-Control-Allow-Origin", "*")
-        resp.set_header(
-            "Access-Control-Expose-Headers", f"X-Request-Id, Retry-After, {IGNORED_FIELDS}"
-        )
-        if req.method == "OPTIONS":
-            resp.set_header("Access-Control-Allow-Methods", resp.get_header("Allow") or "*")
-            resp.set_header("Access-Control-Allow-Headers", ALLOWED_HEADERS)
-            resp.set_header("Access-Control-Max-Age", str(PREFLIGHT_SECONDS))
 
 
 class AccessLog:
@@ -49,6 +31,8 @@ class AccessLog:
     ) -> None:
         """Write the entry, unless a stream will do so at its own end."""
         entry: AccessEntry = req.context.access
+        if entry.handle is not None:
+            resp.set_header(REQUEST_HANDLE, entry.handle)
         if entry.ignored_fields:
             resp.set_header(IGNORED_FIELDS, header_of(entry.ignored_fields))
         if not entry.outlives_responder:

@@ -188,5 +188,5 @@ class OpenAIWriter(ResponseWriter, Generic[Reader]):
             prompt_count,
             answer_count,
             prompt_count + answer_count,
-            TokenDetails(sum(generation.prefix_hit_tokens for generation in prompts)),
+            TokenDetails(sum(map(self._active.known_tokens, prompts))),
         )

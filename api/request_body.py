@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import falcon
 import msgspec
 
+from api.origins import is_foreign
 from runtime.errors import InvalidRequest
 
 
@@ -43,11 +44,15 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 def read_json_body(request: falcon.Request, most_bytes: int) -> bytes:
-    """Return the body of a request that is declared as JSON, or not declared; gzip is decompressed.
+    """Return the body of a request; gzip is decompressed.
+
+    It is declared as JSON or, unless a page of another origin sends it, not declared.
 
     Raises falcon.HTTPContentTooLarge, falcon.HTTPUnsupportedMediaType or InvalidRequest.
     """
-    _check_media_type(request.content_type or falcon.MEDIA_JSON)
+    # A page of another site could send a body without a type and without asking first.
+    undeclared = "" if is_foreign(request) else falcon.MEDIA_JSON
+    _check_media_type(request.content_type or undeclared)
     body = request.bounded_stream.read(most_bytes + 1)
     if (let_go := request.env.get(LET_GO_OF_BODY)) is not None:
         let_go()

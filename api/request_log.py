@@ -32,6 +32,10 @@ class FinishedRequest:
     """The tokenizer of its tokens; None until `add`."""
     stops: tuple[str, ...] = ()
     """Strings before which its text ends; none until `add`."""
+    owner: str | None = None
+    """Name of the API key that began it; None until `add`, and where keys are off."""
+    handle: str = ""
+    """Its name that nobody guesses; none until `add`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,10 @@ class RunningEntry:
     """Strings before which its text ends."""
     abort: Callable[[], None] = _nothing
     """Aborts all requests submitted together with it."""
+    owner: str | None = None
+    """Name of the API key that began it; None where keys are off."""
+    handle: str = ""
+    """Its name that nobody guesses."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -61,6 +69,8 @@ class RequestLog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._running: dict[int, RunningEntry] = {}
+        self._ids: dict[str, int] = {}
+        """Ids by handles."""
         self._finished: OrderedDict[int, FinishedRequest] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -71,16 +81,19 @@ class RequestLog:
         model: ServedModel,
         stops: tuple[str, ...] = (),
         abort: Callable[[], None] = _nothing,
+        *,
+        owner: str | None = None,
+        handle: str = "",
     ) -> None:
         """Add a request that was just submitted to a model; it may have ended already."""
+        entry = RunningEntry(generation, x_request_id, model, stops, abort, owner, handle)
         with self._lock:
+            if handle:
+                self._ids[handle] = generation.request_id
             ended = self._finished.get(generation.request_id)
             if ended is not None:
-                self._finished[ended.request_id] = replace(
-                    ended, tokenizer=model.tokenizer, stops=stops
-                )
+                self._finished[ended.request_id] = _completed(ended, entry)
             elif not generation.wait(0):
-                entry = RunningEntry(generation, x_request_id, model, stops, abort)
                 self._running[generation.request_id] = entry
 
     def finished(self, generation: Generation) -> None:
@@ -91,33 +104,30 @@ class RequestLog:
         with self._lock:
             entry = self._running.pop(generation.request_id, None)
             if entry is not None:
-                # Not the model itself, which may have been replaced and should be freed.
-                result = replace(result, tokenizer=entry.tokenizer, stops=entry.stops)
+                result = _completed(result, entry)
             self._finished[result.request_id] = result
             self._drop_old()
 
-    def running(self) -> list[RunningEntry]:
-        """The requests that have not ended, oldest first."""
+    def running(self, owner: str | None = None) -> list[RunningEntry]:
+        """The requests of one API key that have not ended, oldest first."""
         with self._lock:
-            return list(self._running.values())
+            return [entry for entry in self._running.values() if entry.owner == owner]
 
-    def find(self, request_id: int) -> RunningEntry | FinishedRequest:
-        """The request of this id.
+    def find(self, name: int | str, owner: str | None = None) -> RunningEntry | FinishedRequest:
+        """The request of this id or handle, if the API key of this name began it.
 
         Raises RequestNotFound if there is none, or it ended too long ago.
         """
         with self._lock:
             self._drop_old()
-            found = self._finished.get(request_id)
-            if found is not None:
-                return found
-            entry = self._running.get(request_id)
-        if entry is None:
+            request_id = self._ids.get(name, 0) if isinstance(name, str) else name
+            found = self._finished.get(request_id) or self._running.get(request_id)
+        if found is None or found.owner != owner:
             raise RequestNotFound(
-                f"no request has the id {request_id}, or it ended more than "
+                f"no request has the id {name}, or it ended more than "
                 f"{KEPT_SECONDS / 60:.0f} minutes or {NEWEST_FINISHED} requests ago"
             )
-        return entry
+        return found
 
     def _drop_old(self) -> None:
         oldest = self._clock() - KEPT_SECONDS
@@ -126,3 +136,18 @@ class RequestLog:
             if len(self._finished) <= NEWEST_FINISHED and first.ended_at >= oldest:
                 return
             self._finished.popitem(last=False)
+            self._ids.pop(first.handle, None)
+
+
+def _completed(ended: FinishedRequest, entry: RunningEntry) -> FinishedRequest:
+    """Return the record with what `add` was given.
+
+    Not the model itself, which may have been replaced and should be freed.
+    """
+    return replace(
+        ended,
+        tokenizer=entry.tokenizer,
+        stops=entry.stops,
+        owner=entry.owner,
+        handle=entry.handle,
+    )

@@ -29,27 +29,35 @@ class StoredResponse:
 
 
 class ResponseStore:
-    """The newest responses, for ten minutes. Any thread may call it: a lock guards it."""
+    """The newest responses, for ten minutes. Any thread may call it: a lock guards it.
+
+    `owner` is the name of the API key that a request comes with; None where keys are off.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._stored: OrderedDict[str, StoredResponse] = OrderedDict()
+        self._stored: OrderedDict[tuple[str | None, str], StoredResponse] = OrderedDict()
         self._bytes = 0
 
     def add(
-        self, name: str, response: Any, messages: tuple[dict[str, Any], ...], size: int
+        self,
+        name: str,
+        response: Any,
+        messages: tuple[dict[str, Any], ...],
+        size: int,
+        owner: str | None = None,
     ) -> None:
         """Keep a response; the oldest go where there are too many."""
         with self._lock:
-            self._stored[name] = StoredResponse(response, messages, size, time.monotonic())
+            self._stored[owner, name] = StoredResponse(response, messages, size, time.monotonic())
             self._bytes += size
             self._drop_old()
 
-    def get(self, name: str) -> StoredResponse:
-        """Return a response by its id. Raises ResponseNotFound."""
+    def get(self, name: str, owner: str | None = None) -> StoredResponse:
+        """Return a response of an owner by its id. Raises ResponseNotFound."""
         with self._lock:
             self._drop_old()
-            found = self._stored.get(name)
+            found = self._stored.get((owner, name))
         if found is None:
             raise ResponseNotFound(
                 f"no response {name[:64]} is kept: responses with store are, for ten minutes; send "
@@ -57,11 +65,11 @@ class ResponseStore:
             )
         return found
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, owner: str | None = None) -> None:
         """Forget a response. Raises ResponseNotFound."""
-        self.get(name)
+        self.get(name, owner)
         with self._lock:
-            if (gone := self._stored.pop(name, None)) is not None:
+            if (gone := self._stored.pop((owner, name), None)) is not None:
                 self._bytes -= gone.size
 
     def _drop_old(self) -> None:

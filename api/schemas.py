@@ -128,6 +128,8 @@ class GenerateBody(SamplingFields, frozen=True, kw_only=True):
     """Ignored; the route decides."""
     model: str | None = None
     """Our extension, as on the other routes: None for whichever is served."""
+    cache_salt: str | None = None
+    """vLLM's: only requests with the same one share known pages."""
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -183,6 +185,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     """Strings before which the text ends."""
     model: str | None = None
     """None for whichever is served."""
+    cache_salt: str = ""
+    """Only requests with the same one share known pages."""
     unknown: tuple[str, ...] = ()
     """Unknown fields, which were ignored."""
     grammar: Grammar | None = None
@@ -214,6 +218,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
             stops=stop_strings(given.stop),
             model=given.model or None,
             unknown=unknown,
+            cache_salt=given.cache_salt or "",
         )
 
 

@@ -20,6 +20,8 @@ SERVER = (
     "port",
     "key_file",
     "insecure",
+    "allowed_origins",
+    "hide_cached_tokens",
     "device",
     "threads",
     "cache_tokens",

@@ -194,6 +194,7 @@ class Engine:
                 leader=leader,
                 top_logprobs=request.top_logprobs,
                 prompt_top_logprobs=request.prompt_top_logprobs,
+                cache_salt=request.cache_salt,
             )
             leader = leader or generation
             made.append(generation)

@@ -83,6 +83,8 @@ class EngineRequest:
     """Number of likeliest tokens in each token's logprobs; None: no logprobs."""
     prompt_top_logprobs: int | None = None
     """The same for each token of the prompt after the first."""
+    cache_salt: bytes = b""
+    """Only requests with the same one share pages of a prompt."""
     same_prompt: bool = False
     """Whether its prompt is that of the request before it, whose pages it shares."""
 
@@ -108,6 +110,7 @@ class Generation:
         leader: "Generation | None" = None,
         top_logprobs: int | None = None,
         prompt_top_logprobs: int | None = None,
+        cache_salt: bytes = b"",
     ) -> None:
         self.request_id = request_id
         self.prompt_tokens = prompt_tokens
@@ -128,6 +131,8 @@ class Generation:
         self.prompt_top_logprobs = prompt_top_logprobs
         self.prompt_logprobs: list[TokenLogprobs] = []
         """Those of the prompt's tokens from the second on, whole before the first output."""
+        self.cache_salt = cache_salt
+        """Only requests with the same one share pages of a prompt."""
         self.timings = Timings.begin()
         self.finish_reason: FinishReason | None = None
         self.error: str | None = None

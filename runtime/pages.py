@@ -18,6 +18,11 @@ ROOT_HASH: PageHash = b""
 HASH_BYTES = 16
 
 
+def salted_root(salt: bytes) -> PageHash:
+    """Return the hash before the first page, so that only equal salts share pages."""
+    return hashlib.blake2b(salt, digest_size=HASH_BYTES).digest() if salt else ROOT_HASH
+
+
 def chain_hash(parent: PageHash, tokens: Sequence[int]) -> PageHash:
     """Return the hash of a full page: its tokens and, through `parent`, every token before."""
     content = np.asarray(tokens, dtype=np.int32).tobytes()

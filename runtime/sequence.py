@@ -23,6 +23,7 @@ class Sequence:
         "prompt_length",
         "published",
         "request_id",
+        "root",
         "running",
         "scored",
         "shared_until",
@@ -41,6 +42,7 @@ class Sequence:
         *,
         generates: bool = True,
         scores_prompt: bool = False,
+        root: PageHash = ROOT_HASH,
     ) -> None:
         self.request_id = request_id
         self.tokens = tokens
@@ -56,6 +58,8 @@ class Sequence:
         """Number of first tokens whose logits are needed in addition to the sampled ones."""
         self.scored = 0
         """Number of them whose logits have been used."""
+        self.root = root
+        """The hash before its first page: sequences with another one share none of its pages."""
         self.computed = 0
         self.running = False
         self.pages: list[int] = []
@@ -74,7 +78,7 @@ class Sequence:
     def hash_pages(self, count: int, page_size: int) -> None:
         """Extend the hashes to the first `count` pages, which its tokens must fill."""
         for index in range(len(self.hashes), count):
-            parent = self.hashes[-1] if self.hashes else ROOT_HASH
+            parent = self.hashes[-1] if self.hashes else self.root
             filled = self.tokens[index * page_size : (index + 1) * page_size]
             self.hashes.append(chain_hash(parent, filled))
 

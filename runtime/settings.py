@@ -105,6 +105,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_keys: Annotated[
         str, _text("API keys that may do everything, as NAME=KEY with commas between")
     ] = ""
+    allowed_origins: Annotated[
+        str, _text("origins whose pages may use the server, with commas between; * means all")
+    ] = "*"
+    hide_cached_tokens: Annotated[
+        bool, _text("whether answers say that no token of a prompt was known before")
+    ] = False
     insecure: Annotated[
         bool, _text("whether to listen on addresses that other machines reach without any key")
     ] = False

@@ -5,6 +5,7 @@ import threading
 
 import falcon
 
+from api.access import key_name
 from api.generation_state import answer
 from api.request_log import RunningEntry
 from api.resources.readable import Readable
@@ -16,6 +17,8 @@ from runtime.finite_json import finite_json
 
 CANCEL_SECONDS = 1.0
 """Seconds that an answer may wait for a cancelled request to end: a usual step takes less."""
+HANDLE = re.compile(r"[0-9a-f]{32}")
+"""What X-Request-Handle has."""
 INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -27,7 +30,7 @@ class RequestsResource(Readable):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List the running requests, oldest first."""
-        running = [_describe(entry) for entry in self._services.requests.running()]
+        running = [_describe(entry) for entry in self._services.requests.running(key_name(req))]
         resp.data = finite_json({"requests": running})
 
 
@@ -40,7 +43,7 @@ class StatusResource(Readable):
     def on_get(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Answer the state of one request."""
         model = self._services.served.ready_model()
-        found = self._services.requests.find(parse_request_id(request_id))
+        found = self._services.requests.find(parse_request_id(request_id), key_name(req))
         resp.data = finite_json(answer(found, found.tokenizer or model.tokenizer))
 
 
@@ -56,7 +59,7 @@ class CancelResource:
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Abort and return the state: the final one if the engine's step ends soon."""
         model = self._services.served.ready_model()
-        found = self._services.requests.find(parse_request_id(request_id))
+        found = self._services.requests.find(parse_request_id(request_id), key_name(req))
         if isinstance(found, RunningEntry):
             self._abort(found)
         resp.data = finite_json(answer(found, found.tokenizer or model.tokenizer))
@@ -70,11 +73,13 @@ class CancelResource:
                 self._waits.release()
 
 
-def parse_request_id(text: str) -> int:
-    """The id in a path.
+def parse_request_id(text: str) -> int | str:
+    """The id in a path, or the handle.
 
-    Raises InvalidRequest if it is not an integer.
+    Raises InvalidRequest if it is neither.
     """
+    if HANDLE.fullmatch(text):
+        return text
     if not INTEGER.fullmatch(text):
         raise InvalidRequest("a request id is an integer")
     return int(text)

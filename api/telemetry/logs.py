@@ -60,6 +60,8 @@ class AccessEntry:
         """Its requests to the engine: for several the line has the first, and sums."""
         self.key: str | None = None
         """Name of the API key, where keys are on."""
+        self.handle: str | None = None
+        """Name of its first request to the engine that nobody guesses."""
         self.prompt: str | None = None
         """Set only if the settings allow prompts in the log."""
         self.ignored_fields: tuple[str, ...] = ()

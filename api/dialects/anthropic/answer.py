@@ -151,7 +151,7 @@ class MessagesWriter(TurnWriter):
 
     def _usage(self) -> MessagesUsage:
         generation = self._active.generation
-        known = generation.prefix_hit_tokens
+        known = self._active.known_tokens(generation)
         return MessagesUsage(
             input_tokens=len(generation.prompt_tokens) - known,
             cache_read_input_tokens=known,

@@ -37,6 +37,7 @@ class MessagesBody(msgspec.Struct, frozen=True, kw_only=True):
     """`effort`, and `format`: a JSON schema of the answer."""
     output_format: dict[str, Any] | None = None
     """An older place of output_config's format."""
+    cache_salt: str | None = None
 
     def chat(self) -> ChatBody:
         """Return the same request as a chat. Raises InvalidRequest naming the field at fault."""
@@ -44,6 +45,7 @@ class MessagesBody(msgspec.Struct, frozen=True, kw_only=True):
         effort, form = config.get("effort"), config.get("format") or self.output_format
         return ChatBody(
             model=self.model,
+            cache_salt=self.cache_salt,
             messages=[*_system(self.system), *_messages(self.messages)],
             max_tokens=self.max_tokens,
             stop=self.stop_sequences,

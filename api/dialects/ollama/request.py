@@ -40,6 +40,7 @@ class OllamaBody(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] | None = None
     think: bool | str | None = None
     """Whether the model reasons, or how much."""
+    cache_salt: str | None = None
     keep_alive: Number | str | None = None
 
     @property
@@ -57,6 +58,7 @@ class OllamaBody(msgspec.Struct, frozen=True, kw_only=True):
         return {
             **fields,
             "model": model_name(self.model),
+            "cache_salt": self.cache_salt,
             "stop": options.stop,
             "stream": self.stream is not False,
             "max_tokens": NO_LIMIT if limit is None or limit == FILLS_CONTEXT else limit,

@@ -199,7 +199,7 @@ class ResponsesWriter(TurnWriter):
         prompt = len(generation.prompt_tokens)
         return {
             "input_tokens": prompt,
-            "input_tokens_details": {"cached_tokens": generation.prefix_hit_tokens},
+            "input_tokens_details": {"cached_tokens": self._active.known_tokens(generation)},
             "output_tokens": text.token_count,
             "output_tokens_details": {"reasoning_tokens": self._reader.answer.reasoning_tokens},
             "total_tokens": prompt + text.token_count,

@@ -38,6 +38,7 @@ class ResponsesBody(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the response may be continued; by default so."""
     metadata: dict[str, Any] | None = None
     truncation: str | None = None
+    cache_salt: str | None = None
     include: list[str] | None = None
     """Further parts of the answer, none of which are made here."""
 
@@ -51,6 +52,7 @@ class ResponsesBody(msgspec.Struct, frozen=True, kw_only=True):
         effort = (self.reasoning or {}).get("effort")
         return ChatBody(
             model=self.model,
+            cache_salt=self.cache_salt,
             messages=[*system, *messages],
             max_completion_tokens=self.max_output_tokens,
             temperature=self.temperature,
@@ -77,8 +79,8 @@ class ResponsesRequest(ChatRequest, frozen=True, kw_only=True):
     """Bytes of the bodies that the conversation came in."""
 
     @classmethod
-    def parse_continued(cls, body: bytes, store: ResponseStore) -> Self:
-        """Read a request body and the conversation that it continues.
+    def parse_continued(cls, body: bytes, store: ResponseStore, owner: str | None = None) -> Self:
+        """Read a request body and the conversation that it continues, which is of the same owner.
 
         Raises InvalidRequest naming the field that does not fit, ResponseNotFound.
         """
@@ -87,7 +89,7 @@ class ResponsesRequest(ChatRequest, frozen=True, kw_only=True):
         before: tuple[Message, ...] = ()
         size = len(body)
         if given.previous_response_id is not None:
-            known = store.get(given.previous_response_id)
+            known = store.get(given.previous_response_id, owner)
             before, size = known.messages, size + known.size
         messages = (*before, *_messages(given.input))
         made = ChatRequest.of_body(given.chat(messages), unknown)
