@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import falcon
 
+from api.admission import Admission
 from api.answer_form import grammar_of_answer, thought_limit
 from api.client import Client
 from api.prompts import prompt_tokens
@@ -30,7 +31,12 @@ class ActiveRequest:
     """
 
     def __init__(
-        self, services: Services, model: ServedModel, generations: Generations, entry: AccessEntry
+        self,
+        services: Services,
+        model: ServedModel,
+        generations: Generations,
+        entry: AccessEntry,
+        admission: Admission,
     ) -> None:
         self.model = model
         self.generations = generations
@@ -38,6 +44,7 @@ class ActiveRequest:
         """Name of the API key that began it; None where keys are off."""
         self._services = services
         self._entry = entry
+        self._admission = admission
         self._closed = False
 
     @property
@@ -74,7 +81,11 @@ class ActiveRequest:
         self._closed = True
         if not all(generation.finished for generation in self.generations.each):
             self.abort()
-        self._services.slots.release()
+        self._admission.tokens = sum(
+            each.token_count + (0 if each.leader else len(each.prompt_tokens))
+            for each in self.generations.each
+        )
+        self._admission.release()
         if self._entry.outlives_responder:
             self._entry.write(200)
 
@@ -82,12 +93,13 @@ class ActiveRequest:
 def begin(
     services: Services, request: falcon.Request, wanted: GenerateRequest, model: ServedModel
 ) -> ActiveRequest:
-    """Take a slot and submit the request; the caller closes the result.
+    """Admit and submit the request; the caller closes the result.
 
     Its model differs from `model` if that was replaced in the meantime.
     Raises UnknownModel if `wanted` names another model, InvalidRequest for more answers than the
-    server may have at once, QueueFull if no slot is free, ClientGone if the client has
-    disconnected before the prompts are tokenized, and what Engine.submit_all raises.
+    server may have at once, QueueFull if no slot is free, RateLimited where the limits of its API
+    key are reached, ClientGone if the client has disconnected before the prompts are tokenized, and
+    what Engine.submit_all raises.
     """
     entry: AccessEntry = request.context.access
     if services.settings.log_prompts:
@@ -101,7 +113,7 @@ def begin(
             f"{answers} answers are more than the {model.engine.capacity} that --max-batch-size "
             "and --max-queue-length allow at once; send fewer prompts, or a smaller n or best_of"
         )
-    services.slots.take()
+    admission = services.admit(request.context.key)
     try:
         client = Client(request)
         context = remote_parent(_lower_case_headers(request))
@@ -109,9 +121,9 @@ def begin(
             model, lambda newest: (newest, _submit(newest, wanted, context, client, entry.key))
         )
     except BaseException:
-        services.slots.release()
+        admission.release()
         raise
-    active = ActiveRequest(services, model, generations, entry)
+    active = ActiveRequest(services, model, generations, entry, admission)
     with active.closed_on_failure():
         entry.generations = generations.each
         entry.handle = secrets.token_hex(HANDLE_BYTES)

@@ -18,6 +18,7 @@ ANTHROPIC_TYPES = {
     403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
+    429: "rate_limit_error",
     503: "overloaded_error",
 }
 """Anthropic's `type` of an error by its status; of others it depends on whose fault it is."""

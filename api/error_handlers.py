@@ -6,7 +6,7 @@ from typing import Any
 import falcon
 
 from api.error_bodies import error_body
-from api.errors import INTERNAL_ERROR, RETRY_AFTER_SECONDS, answer_of, code_of_status
+from api.errors import INTERNAL_ERROR, RETRY_AFTER_SECONDS, RateLimited, answer_of, code_of_status
 from runtime.errors import InvalidRequest, RocmForgeError
 
 OPENAI_NAMES = ("v1", "chat", "completions", "responses", "embeddings")
@@ -46,6 +46,8 @@ def on_known_error(
     """Answer an error that a user can cause or fix with its own sentence."""
     field = error.field if isinstance(error, InvalidRequest) else None
     answer_error(request, response, error.code, str(error), field)
+    if isinstance(error, RateLimited):
+        response.set_header("Retry-After", str(error.retry_after))
 
 
 def on_http_error(

@@ -38,6 +38,17 @@ class ScopeMissing(RocmForgeError):
     code = "permission_denied"
 
 
+class RateLimited(RocmForgeError):
+    """The request's API key has used what its limits allow for now."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        """retry_after: seconds until another request may begin."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class OriginRefused(RocmForgeError):
     """A browser's page sends the request that may not use the server."""
 
@@ -96,6 +107,7 @@ ANSWERS: dict[str, Answer] = {
     "request_timeout": Answer(408, "request_timeout"),
     "body_too_large": Answer(413, "request_too_large"),
     "unsupported_media_type": Answer(415, "unsupported_media_type"),
+    "rate_limit_exceeded": Answer(429, "rate_limit_exceeded"),
     "headers_too_large": Answer(431, "request_too_large"),
     "client_gone": Answer(499),
     "internal_error": Answer(500),

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TypeVar
 
+from api.admission import Admission
 from api.key_ring import KeyRing
+from api.keys import Key
+from api.quotas import Quotas
 from api.request_log import RequestLog
 from api.response_store import ResponseStore
 from api.schemas import DiscoveredModel
@@ -57,6 +60,7 @@ class Services:
     responses: ResponseStore = field(default_factory=ResponseStore)
     """Responses that later requests may continue."""
     traces: TraceRing = field(default_factory=TraceRing)
+    quotas: Quotas = field(default_factory=Quotas)
     request_ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     """Shared by all engines, so that an id belongs to one request only."""
     draining: threading.Event = field(default_factory=threading.Event)
@@ -80,6 +84,10 @@ class Services:
         }
         for name, part in made.items():
             object.__setattr__(self, name, part)
+
+    def admit(self, key: Key | None) -> Admission:
+        """Admit a request of an API key, or of nobody's. Raises RateLimited and QueueFull."""
+        return Admission(self.slots, self.quotas, key)
 
     def finished(self, generation: Generation) -> None:
         """Note the end of a request (runtime.engine.EngineObserver).

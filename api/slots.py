@@ -1,8 +1,6 @@
 """Limits the number of generation requests that are answered at once."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from runtime.errors import QueueFull
 from runtime.settings import Settings
@@ -73,15 +71,6 @@ class GenerationSlots:
                 f"all {self.count} generation requests that this server answers at once are busy, "
                 f"which is all that {self.setting} allows; try again later"
             )
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Hold a slot within the block. Raises QueueFull if there is none."""
-        self.take()
-        try:
-            yield
-        finally:
-            self.release()
 
     def release(self) -> None:
         """Give a slot back."""

@@ -51,11 +51,15 @@ class VectorResource(ABC):
         model = services.model_for_new_work()
         expect_served(self._model_name(body), model)
         client, name = Client(req), req.context.access.x_request_id
-        with services.slots.taken():
-            answer = services.with_newest(
-                model, lambda newest: self._answer(body, Asked(newest, client), name)
-            )
-            resp.data = finite_json(answer)
+        with services.admit(req.context.key) as admission:
+
+            def answered(newest: ServedModel) -> Any:
+                asked = Asked(newest, client)
+                answer = self._answer(body, asked, name)
+                admission.tokens = asked.tokens
+                return answer
+
+            resp.data = finite_json(services.with_newest(model, answered))
 
     def _model_name(self, body: Any) -> str | None:
         """Return the name of the model that a body asks, if it has one."""

@@ -53,7 +53,7 @@ class TokenResource(ABC):
         body = read_json_body(req, services.settings.max_body_bytes)
         model = services.model_for_new_work()
         name = req.context.access.x_request_id
-        with services.slots.taken():
+        with services.admit(req.context.key):
             if self.body_type is not None:
                 decode(body, self.body_type)
                 fields = unknown_fields(body, self.body_type.__struct_fields__)
