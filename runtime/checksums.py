@@ -100,7 +100,7 @@ class Checksums:
     def spread(self) -> tuple[int, ...]:
         """Return chunks spread evenly over the content, including the first and the last."""
         places = np.linspace(0, len(self.sums) - 1, SPREAD + 1)
-        return tuple(np.unique(places.astype(int)).tolist())
+        return tuple(sorted(set(places.astype(int).tolist())))
 
     def chunks_of(self, start: int, end: int) -> range:
         """Return the chunks that contain these bytes."""

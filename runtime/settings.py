@@ -1,6 +1,5 @@
 """The settings object. Nothing else in the project reads the environment."""
 
-import difflib
 import logging
 import os
 from collections.abc import Mapping
@@ -336,6 +335,8 @@ def _warn_of_unknown(environment: Mapping[str, str]) -> None:
     for name in sorted(environment):
         rest = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and rest not in known and name not in NO_SETTINGS:
+            import difflib  # as slow to import as all settings
+
             close = difflib.get_close_matches(rest, known, n=1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
             log.warning("the variable %s is no setting and is ignored%s", name, hint)

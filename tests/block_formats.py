@@ -91,7 +91,7 @@ def weights(
     if block_format not in UNITS:
         return blocks  # one that nobody reads
     each = blocks.reshape(-1, GGML_QUANT_SIZES[kind][1])
-    ratio = deviation / float(dequantize(blocks, kind).std())
+    ratio = deviation / float(dequantize(blocks, block_format).std())
     if block_format == "IQ1_M":
         _set_scattered_units(each, 0.25 * ratio)
     if block_format == "NVFP4":

@@ -3,18 +3,20 @@
 from typing import Any
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
+from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
+from runtime.gguf.block_formats import FORMAT_OF_NAME
 
-def dequantize(data: NDArray[Any], kind: GGMLQuantizationType) -> NDArray[np.float32]:
+
+def dequantize(data: NDArray[Any], format: str) -> NDArray[np.float32]:
     """uint8 [..., row_bytes] (or the plain numbers) -> float32 [..., columns].
 
-    Raises NotImplementedError for a format without a definition.
+    format: GGML's name of it. Raises NotImplementedError for a format without a definition.
     """
-    if kind == GGMLQuantizationType.Q1_0:
-        return _signs(np.asarray(data, np.uint8), GGML_QUANT_SIZES[kind][1])
-    values: NDArray[np.float32] = quants.dequantize(data, kind)
+    if format == "Q1_0":
+        return _signs(np.asarray(data, np.uint8), FORMAT_OF_NAME[format].bytes)
+    values: NDArray[np.float32] = quants.dequantize(data, GGMLQuantizationType[format])
     return values
 
 

@@ -10,11 +10,9 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-from gguf.constants import GGMLQuantizationType
 
 from runtime.errors import GGUFError, TruncatedGGUF, UnsupportedModel
 from runtime.files import open_at_once
-from runtime.gguf.dequantize import dequantize
 from runtime.gguf.header import Header
 from runtime.gguf.pieces import joined, pieces_of
 from runtime.gguf.values import TensorInfo, Value
@@ -92,9 +90,11 @@ class GGUFFile:
 
         Raises UnsupportedModel for a format without a definition.
         """
+        from runtime.gguf.dequantize import dequantize  # a server needs no gguf package
+
         info = self._tensor(name)
         try:
-            weights = dequantize(self.data(name), GGMLQuantizationType[info.format])
+            weights = dequantize(self.data(name), info.format)
         except NotImplementedError:
             raise UnsupportedModel(
                 f"{self.path}: tensor {name!r} is {info.format}, which cannot be dequantized; "

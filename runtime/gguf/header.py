@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import NoReturn
 
 import numpy as np
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from runtime.errors import GGUFError, TruncatedGGUF
+from runtime.gguf.block_formats import FORMAT_OF_NUMBER, BlockFormat
 from runtime.gguf.keys import mistyped_key
 from runtime.gguf.values import LENGTH, StringArray, TensorInfo, Unread, Value
 
@@ -131,10 +131,9 @@ class HeaderReader:
                 self._fail(field, "appears twice")
             if offset % alignment:
                 self._fail(field, f"has offset {offset}, no multiple of the alignment {alignment}")
-            block, block_bytes = GGML_QUANT_SIZES[kind]
-            if (shape[-1] if shape else 1) % block:
+            if (shape[-1] if shape else 1) % kind.weights:
                 self._fail(field, f"has rows that are no whole number of {kind.name} blocks")
-            size = math.prod(shape) // block * block_bytes
+            size = math.prod(shape) // kind.weights * kind.bytes
             if start + offset + size > self._size:
                 self._truncated(field, f"ends past the end of the file ({self._size} bytes)")
             tensors[name] = TensorInfo(name, kind.name, shape, start + offset, size)
@@ -145,7 +144,7 @@ class HeaderReader:
             end = info.offset + info.size
         return tensors
 
-    def _tensor(self, index: int) -> tuple[str, GGMLQuantizationType, tuple[int, ...], int]:
+    def _tensor(self, index: int) -> tuple[str, BlockFormat, tuple[int, ...], int]:
         """Return name, format, shape and offset (from the start of the data) of the next entry."""
         name = self._string(f"name of tensor {index}")
         field = f"tensor {name!r}"
@@ -158,9 +157,7 @@ class HeaderReader:
         if 0 in shape:
             self._fail(field, f"has no elements (shape {shape})")
         number = self._number(4, f"{field} type")
-        try:
-            kind = GGMLQuantizationType(number)
-        except ValueError:
+        if (kind := FORMAT_OF_NUMBER.get(number)) is None:
             self._fail(field, f"has type {number}, which this build does not know")
         return name, kind, shape, self._number(10, f"{field} offset")
 

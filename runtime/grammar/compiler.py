@@ -1,8 +1,7 @@
 """Grammars to matchers for the vocabulary of one model."""
 
 import threading
-
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from typing import TYPE_CHECKING
 
 from runtime.errors import InvalidRequest
 from runtime.grammar.checking import TOO_LARGE, CompilerProcess
@@ -10,9 +9,12 @@ from runtime.grammar.grammar import Grammar
 from runtime.grammar.matcher import GrammarFailed, Matcher
 from runtime.tokenizer import Tokenizer
 
+if TYPE_CHECKING:  # imported by the first request with a grammar, as elsewhere in this package
+    from llguidance import LLTokenizer
+
 MAX_SHOWN = 200
 """Maximum length of an error message about a grammar."""
-LIMITS = LLParserLimits(step_lexer_fuel=100_000, step_max_items=20_000, verbose_errors=False)
+MAX_LEXER_STEPS, MAX_PARSER_ITEMS = 100_000, 20_000
 """Of the work for one mask: some milliseconds."""
 
 _process = CompilerProcess()
@@ -44,11 +46,16 @@ class GrammarCompiler:
 
         Raises InvalidRequest if the grammar is wrong, or takes too much work or time.
         """
+        from llguidance import LLMatcher, LLParserLimits
+
         if not self._tokenizer.end_of_generation:
             raise _refusal(grammar, "the model has no token that ends a text")
         if complaint := _process.complaint(grammar.source):
             raise _refusal(grammar, complaint)
-        state = LLMatcher(self._shared_table(), grammar.source, log_level=0, limits=LIMITS)
+        limits = LLParserLimits(
+            step_lexer_fuel=MAX_LEXER_STEPS, step_max_items=MAX_PARSER_ITEMS, verbose_errors=False
+        )
+        state = LLMatcher(self._shared_table(), grammar.source, log_level=0, limits=limits)
         if state.is_error():
             raise _refusal(grammar, state.get_error())
         matcher = Matcher(state, self._tokenizer.vocabulary_size)
@@ -60,8 +67,10 @@ class GrammarCompiler:
             raise _refusal(grammar, "no text fits it")
         return matcher
 
-    def _shared_table(self) -> LLTokenizer:
+    def _shared_table(self) -> "LLTokenizer":
         """Return the bytes of every token, for llguidance."""
+        from llguidance import LLTokenizer, TokenizerWrapper
+
         with self._making:
             if self._table is None:
                 ends = sorted(self._tokenizer.end_of_generation)

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from llguidance import LLMatcher
-
 from runtime.errors import InvalidRequest
 from runtime.finite_json import finite_json
 from runtime.grammar.fixed_text import expect_short_pattern
@@ -34,6 +32,8 @@ class Grammar:
 
         Raises InvalidRequest naming a keyword that is not supported.
         """
+        from llguidance import LLMatcher
+
         expect_short(finite_json(schema).decode(), field)
         options = {
             "whitespace_flexible": white_space,
@@ -55,6 +55,8 @@ class Grammar:
     @classmethod
     def regex(cls, pattern: str, *, field: str) -> Self:
         """Return the grammar of text matching a regular expression in Rust's syntax."""
+        from llguidance import LLMatcher
+
         expect_short_pattern(expect_short(pattern, field), field)
         return cls(LLMatcher.grammar_from_regex(pattern), field)
 
@@ -72,6 +74,8 @@ class Grammar:
     @classmethod
     def gbnf(cls, text: str, *, field: str) -> Self:
         """Return the grammar of the rule root in llama.cpp's GBNF."""
+        from llguidance import LLMatcher
+
         return cls(LLMatcher.grammar_from_lark(lark_of(expect_short(text, field), field)), field)
 
 

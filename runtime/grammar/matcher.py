@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from llguidance import LLMatcher
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
 
 MAX_SECONDS = 1.0
 """Processor time of one mask; they take a thousandth of it, and others wait for it."""
@@ -20,7 +23,7 @@ class GrammarFailed(Exception):
 class Matcher:
     """The state of one request's grammar. Owned by one thread at a time."""
 
-    def __init__(self, state: LLMatcher, vocabulary_size: int) -> None:
+    def __init__(self, state: "LLMatcher", vocabulary_size: int) -> None:
         """Own llguidance's matcher for a vocabulary of this many tokens."""
         self._state = state
         self._vocabulary_size = vocabulary_size

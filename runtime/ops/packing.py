@@ -6,9 +6,9 @@ native/kernels/packed_weights.h defines the layout.
 """
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from numpy.typing import NDArray
 
+from runtime.gguf.block_formats import FORMAT_OF_NAME
 from runtime.ops.library import instruction_set, native_library
 
 LAYOUT_VERSION = 3
@@ -32,7 +32,7 @@ def packed_shape(
     if block_bytes == 0 or (matrices > 1 and rows // matrices % panel_rows):
         return None
     panels = -(-rows // panel_rows)
-    return panels, columns // _block_columns(format), block_bytes
+    return panels, columns // FORMAT_OF_NAME[format].weights, block_bytes
 
 
 def pack(format: str, blocks: NDArray[np.uint8], packed: NDArray[np.uint8]) -> None:
@@ -42,13 +42,9 @@ def pack(format: str, blocks: NDArray[np.uint8], packed: NDArray[np.uint8]) -> N
     """
     if not (blocks.flags.c_contiguous and packed.flags.c_contiguous):
         raise ValueError("weights are packed from and into contiguous memory")
-    rows, columns = blocks.shape[0], packed.shape[1] * _block_columns(format)
+    rows, columns = blocks.shape[0], packed.shape[1] * FORMAT_OF_NAME[format].weights
     if packed.shape != packed_shape(format, rows, columns):
         raise ValueError(f"{rows} rows of {columns} columns do not pack into {packed.shape}")
     native_library().rocmforge_pack(
         format.encode(), blocks.ctypes.data, rows, columns, packed.ctypes.data
     )
-
-
-def _block_columns(format: str) -> int:
-    return GGML_QUANT_SIZES[GGMLQuantizationType[format]][0]

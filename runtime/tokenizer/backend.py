@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from gguf.constants import TokenType
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from runtime.errors import GGUFError
 from runtime.tokenizer.merges import MergeTable
+from runtime.tokenizer.token_type import TokenType
 from runtime.tokenizer.vocabulary import (
     BYTE_PAIR,
     SENTENCEPIECE,

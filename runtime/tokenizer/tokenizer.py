@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from gguf.constants import TokenType
-
 from runtime.gguf import GGUFFile
 from runtime.tokenizer.backend import build_backend, byte_level_bytes
 from runtime.tokenizer.cache import TokenizerCache
 from runtime.tokenizer.merges import MergeTable, read_merges
 from runtime.tokenizer.pieces import SpecialTokens, chunks, prompt_matches
+from runtime.tokenizer.token_type import TokenType
 from runtime.tokenizer.vocabulary import (
     BYTE_PAIR,
     SENTENCEPIECE,

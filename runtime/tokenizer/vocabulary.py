@@ -6,12 +6,12 @@ from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
-from gguf.constants import TokenType
 
 from runtime.errors import GGUFError, UnsupportedModel
 from runtime.gguf import GGUFFile, StringArray
 from runtime.tokenizer import special
 from runtime.tokenizer.splits import SPLIT_RULES, SplitRule
+from runtime.tokenizer.token_type import TokenType
 
 BYTE_PAIR, GEMMA_4, SENTENCEPIECE, WORDPIECE, UNIGRAM = "gpt2", "gemma4", "llama", "bert", "t5"
 """Values of `tokenizer.ggml.model`."""

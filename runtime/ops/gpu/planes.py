@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from numpy.typing import NDArray
 
+from runtime.gguf.block_formats import FORMAT_OF_NAME
 from runtime.gguf.dequantize import dequantize
 from runtime.ops.gpu.layouts import BLOCK_FORMATS, PART_COLUMNS
 
@@ -54,11 +54,11 @@ def pack(format: str, blocks: Bytes) -> Planes:
     layout, rows = BLOCK_FORMATS[format].layout, len(blocks)
     nothing = np.zeros((rows, 0), np.uint8)
     if BLOCK_FORMATS[format].is_decoded:
-        values = np.asarray(dequantize(blocks, GGMLQuantizationType[format]), np.float16)
+        values = np.asarray(dequantize(blocks, format), np.float16)
         return Planes(values.reshape(rows, -1).view(np.uint8), nothing, nothing, nothing)
     if layout.is_plain:
         return Planes(np.ascontiguousarray(blocks), nothing, nothing, nothing)
-    block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[format]][1]
+    block_bytes = FORMAT_OF_NAME[format].bytes
     read = _read(format, np.ascontiguousarray(blocks).reshape(-1, block_bytes))
     codes = read.codes.reshape(-1, PART_COLUMNS)
     low: Integers = codes & ((1 << layout.low_bits) - 1)
@@ -81,10 +81,10 @@ def unpack(format: str, planes: Planes, columns: int) -> Float32:
     block_format = BLOCK_FORMATS[format]
     layout, rows = block_format.layout, len(planes.codes)
     if layout.is_plain:
-        kind = GGMLQuantizationType["F16" if block_format.is_decoded else format]
+        stored_as = "F16" if block_format.is_decoded else format
         if format == "F32":
             return planes.codes.view(np.float32)
-        return np.asarray(dequantize(planes.codes, kind), np.float32).reshape(rows, columns)
+        return np.asarray(dequantize(planes.codes, stored_as), np.float32).reshape(rows, columns)
     parts = columns // PART_COLUMNS
     codes: Integers
     if layout.low_bits == 8:
@@ -245,7 +245,7 @@ def _with_unit_of_one(format: str, blocks: Bytes) -> Bytes:
 
 def _read_ternary(format: str, blocks: Bytes) -> _Codes:
     """Return the values -1, 0 and 1, which the gguf package gives for a unit of 1."""
-    values = dequantize(_with_unit_of_one(format, blocks), GGMLQuantizationType[format])
+    values = dequantize(_with_unit_of_one(format, blocks), format)
     units = np.zeros((len(blocks), 4), np.uint8)
     units[:, :2] = blocks[:, -2:]
     subs = np.tile(np.array([1, 0], np.int8), (len(blocks), 8, 2, 1))
@@ -257,7 +257,7 @@ def _read_codebook(format: str, blocks: Bytes) -> _Codes:
     block_format = BLOCK_FORMATS[format]
     halves = block_format.layout.sub_scales
     subs = 2 * _sub_scale_bits(format, blocks) + 1
-    values = dequantize(_with_unit_of_one(format, blocks), GGMLQuantizationType[format])
+    values = dequantize(_with_unit_of_one(format, blocks), format)
     steps = np.repeat(subs * np.float32(block_format.unit_factor), PART_COLUMNS // halves, axis=1)
     wanted = np.rint(np.asarray(values).reshape(len(blocks), -1) / steps).astype(np.int32)
     places = {value: place for place, value in reversed(list(enumerate(block_format.table)))}

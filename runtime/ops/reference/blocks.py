@@ -2,8 +2,8 @@
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from runtime.gguf.block_formats import FORMAT_OF_NAME
 from runtime.gguf.dequantize import dequantize
 
 Float32 = npt.NDArray[np.float32]
@@ -14,7 +14,7 @@ Bytes = npt.NDArray[np.uint8]
 
 def row_bytes(block_format: str, columns: int) -> int:
     """Return the bytes of a row of `columns` weights in a GGML format."""
-    block_columns, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[block_format]]
+    _, block_columns, block_bytes = FORMAT_OF_NAME[block_format]
     if columns % block_columns:
         raise ValueError(f"{columns} columns are not whole {block_format} blocks")
     return columns // block_columns * block_bytes
@@ -27,7 +27,7 @@ def dequantize_rows(blocks: Bytes, block_format: str, columns: int) -> Float32:
     rows = np.ascontiguousarray(blocks)
     if block_format == "F32":
         return rows.view(np.float32).reshape(-1, columns)
-    values = dequantize(rows, GGMLQuantizationType[block_format])
+    values = dequantize(rows, block_format)
     return np.asarray(values, dtype=np.float32).reshape(-1, columns)
 
 
