@@ -47,16 +47,17 @@ def operator_errors(
     manifest: Manifest,
     file: GGUFFile,
     inputs: StepInputs,
+    beginning: StepInputs,
     *,
     settings: Settings,
 ) -> tuple[NDArray[np.float32], list[OperatorError]]:
     """The exact logits of a step, and the error of each operator of the stored graph.
 
-    Runs the stored graph once with all its values, over the same packed weights as a session, and
-    the exact model once; a matrix is dequantized for both at the same time. Operators of the exact
-    graph whose values the stored one lacks are left out.
+    beginning: a step of the first tokens of `inputs`. Runs the stored graph once over these, with
+    all its values and the same packed weights as a session, and the exact model once over all.
+    Operators of the exact graph whose values the stored one lacks are left out.
     """
-    computed = _computed_values(stored, manifest, file, inputs, exact.pool_shape, settings)
+    computed = _computed_values(stored, manifest, file, beginning, exact.pool_shape, settings)
     errors: list[OperatorError] = []
     logits: NDArray[np.float32] | None = None
     for node, truth, alone in exact.walk(inputs, beside=computed):
@@ -80,7 +81,8 @@ def _error(
         if is_pool(name):
             furthest = furthest or name
             continue
-        inherited = max(inherited, relative_error(truth[name], computed[name]))
+        beginning = truth[name][tuple(map(slice, value.shape))]
+        inherited = max(inherited, relative_error(beginning, computed[name]))
         at, its_error = largest_row_error(value, computed[name])
         if not its_error <= row_error:
             row, row_error, furthest = at, its_error, name

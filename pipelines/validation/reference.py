@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +12,21 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from runtime.interface import LOGITS, PAGE_POOL, POOLS, STATE_POOL, pool_shape
+from pipelines.validation.products import Products
+from runtime.interface import LOGITS, PAGE_POOL, POOLS, STATE_POOL, is_pool, pool_shape
 from runtime.manifest import PageLayout
-from runtime.ops.reference import DEFINITIONS, dequantize_rows
+from runtime.ops.reference import DEFINITIONS
 from runtime.ops.schema import DOMAIN, OPERATORS
 from runtime.step import StepInputs
 
-KEPT_WEIGHTS_BYTES = 2 << 30
-"""Dequantized weights that are kept between steps. Beyond these each step dequantizes one matrix
-after the other anew, so that a model of any size is evaluated in so much memory and some more."""
-
 Values = dict[str, NDArray[Any]]
+
+MULTIPLIES = {
+    name
+    for name, definition in DEFINITIONS.items()
+    if "multiply" in signature(definition).parameters
+}
+"""Operators that multiply rows with matrices, each row by itself."""
 
 
 def feeds(inputs: StepInputs, pools: Values) -> Values:
@@ -45,9 +49,8 @@ def empty_pools(layout: PageLayout, pages: int, page_size: int) -> Values:
 class ReferenceModel:
     """A graph, its weights and its pools in NumPy. Owned by one thread.
 
-    Matrices are dequantized to float32 and multiplied in float32, so this is the exact model. It
-    holds up to KEPT_WEIGHTS_BYTES of matrices until it is dropped, and values only until the last
-    operator that reads them.
+    Matrices are dequantized to float32 and multiplied in float32, so this is the exact model. Of a
+    matrix some rows at a time are in memory, and values until the last operator that reads them.
     """
 
     def __init__(
@@ -59,12 +62,13 @@ class ReferenceModel:
         pages: int,
         page_size: int,
         pool_type: type[np.floating[Any]] = np.float16,
+        threads: int = 1,
     ) -> None:
         """Take a graph and the files that its external data lies in; the pools start as zeros.
 
         Pages of float32 show the arithmetic of the graph without the rounding of the cache.
         """
-        self._evaluator = _Evaluator(model, weights)
+        self._evaluator = _Evaluator(model, weights, threads)
         self._pools = empty_pools(layout, pages, page_size)
         self._pools[PAGE_POOL] = self._pools[PAGE_POOL].astype(pool_type)
 
@@ -88,19 +92,26 @@ class ReferenceModel:
         """Compute one step and give each node, in order, with its outputs.
 
         The third are its outputs for the inputs that `beside` has, values of another run by their
-        names; empty without it. The pools are kept for the next step.
+        names; empty without it. A matrix is dequantized for both at the same time. Values that no
+        later operator reads are removed from `beside`. The pools are kept for the next step.
         """
         known = feeds(inputs, self._pools)
         readers = Counter(name for node in self._evaluator.rt_nodes_ for name in node.input)
         weights = self._evaluator.rt_inits_
         for node in self._evaluator.rt_nodes_:
-            outputs = _run(node, weights, known)
-            yield node.onnx_node, outputs, {} if beside is None else _run(node, weights, beside)
+            others: Values = {}
+            if beside is None:
+                outputs = _run(node, weights, known)
+            else:
+                outputs, others = _run_both(node, weights, known, beside)
+            yield node.onnx_node, outputs, others
             known |= outputs
             for name in node.input:
                 readers[name] -= 1
                 if not readers[name]:
                     known.pop(name, None)
+                    if beside is not None and not is_pool(name):
+                        beside.pop(name, None)
             self._pools |= {
                 pool: outputs[written] for pool, written in POOLS.items() if written in outputs
             }
@@ -115,12 +126,27 @@ def _run(node: OpRun, weights: Values, values: Values) -> Values:
     return {name: y for name, y in zip(node.output, outputs, strict=False) if name}
 
 
+def _run_both(
+    node: OpRun, weights: Values, values: Values, beside: Values
+) -> tuple[Values, Values]:
+    """The outputs of one node for each of two sets of values."""
+    if node.op_type not in MULTIPLIES:
+        return _run(node, weights, values), _run(node, weights, beside)
+    stacked = {
+        name: np.concatenate([values[name], beside[name]]) for name in node.input if name in values
+    }
+    rows = len(values[node.input[0]])
+    outputs = _run(node, weights, stacked)
+    first = {name: value[:rows] for name, value in outputs.items()}
+    return first, {name: value[rows:] for name, value in outputs.items()}
+
+
 class _Evaluator(ReferenceEvaluator):
     """Reads external data from maps of the GGUF's files, where the tensor itself says."""
 
-    def __init__(self, model: ModelProto, weights: Sequence[Path]) -> None:
+    def __init__(self, model: ModelProto, weights: Sequence[Path], threads: int) -> None:
         self._weights = {path.name: np.memmap(path, np.uint8, mode="r") for path in weights}
-        super().__init__(model, new_ops=_operators())
+        super().__init__(model, new_ops=_operators(Products(threads)))
 
     def retrieve_external_data(self, tensor: TensorProto) -> NDArray[Any]:
         """A view on the map: uint8 blocks or a float32 vector."""
@@ -131,42 +157,12 @@ class _Evaluator(ReferenceEvaluator):
         return np.asarray(stored).view(kind).reshape(tuple(tensor.dims))
 
 
-class Dequantized(NamedTuple):
-    """Weights and their blocks, whose address stays theirs for as long as this is kept."""
-
-    blocks: NDArray[np.uint8]
-    values: NDArray[np.float32]
-
-
-def _operators() -> list[type[OpRun]]:
-    """The operators of our domain; the weights they dequantize live as long as these classes."""
-    kept: dict[tuple[int, int, str], Dequantized] = {}
-    latest: dict[tuple[int, int, str], Dequantized] = {}
-    """One matrix that is not kept: `walk` multiplies it twice."""
-
-    def weights(blocks: NDArray[np.uint8], format: str, columns: int) -> NDArray[np.float32]:
-        key = (blocks.ctypes.data, len(blocks), format)
-        for known in (kept, latest):
-            if key in known:
-                return known[key].values
-        latest.clear()
-        values = dequantize_rows(blocks, format, columns)
-        size = sum(each.values.nbytes for each in kept.values()) + values.nbytes
-        (kept if size <= KEPT_WEIGHTS_BYTES else latest)[key] = Dequantized(blocks, values)
-        return values
-
-    def quant_matmul(
-        x: Any, blocks: Any, bias: Any = None, *, format: str, columns: int, rows: int = 0
-    ) -> Any:
-        """The operator's definition in float32, with weights that are kept."""
-        y = x @ weights(blocks, format, columns)[: rows or None].T
-        return y if bias is None else y + bias
-
-    found = []
-    for name, definition in {**DEFINITIONS, "QuantMatMul": quant_matmul}.items():
-        takes_weights = "weights" in signature(definition).parameters
-        found.append(_operator(name, definition, {"weights": weights} if takes_weights else {}))
-    return found
+def _operators(multiply: Products) -> list[type[OpRun]]:
+    """The operators of our domain, all of whose products are computed by `multiply`."""
+    return [
+        _operator(name, definition, {"multiply": multiply} if name in MULTIPLIES else {})
+        for name, definition in DEFINITIONS.items()
+    ]
 
 
 def _operator(name: str, definition: Callable[..., Any], given: Mapping[str, Any]) -> type[OpRun]:

@@ -7,7 +7,7 @@ import pytest
 
 from runtime.ops.packing import pack, packed_shape
 from runtime.ops.reference import choose, mixture_of_experts, quantize_activations
-from runtime.ops.reference.blocks import Bytes, Float32, dequantize_rows
+from runtime.ops.reference.blocks import Bytes, Float32, product
 from tests.block_formats import weights
 from tests.ops.conftest import Library
 from tests.ops.test_quant_matmul import activations
@@ -111,19 +111,19 @@ def test_gate_and_up_in_one_matrix_give_the_same_bits(
 
 
 def test_the_definition_reads_views_of_its_matrices(random: np.random.Generator) -> None:
-    """Weights are kept by the address of their blocks, which a copy's would not stay."""
+    """No matrix is copied before it is multiplied, whatever its size."""
     inputs = inputs_of(random, 2, "Q8_0")
     apart = [inputs.pop(name).reshape(EXPERTS, HIDDEN, -1) for name in ("gate", "up")]
     inputs["gate"] = None
     inputs["up"] = np.concatenate(apart, axis=1).reshape(EXPERTS * 2 * HIDDEN, -1)
     held = inputs["up"], inputs["down"]
 
-    def weights_of_views(blocks: Bytes, block_format: str, columns: int) -> Float32:
+    def of_views(x: Float32, blocks: Bytes, block_format: str, columns: int) -> Float32:
         assert any(np.shares_memory(blocks, matrix) for matrix in held)
-        return dequantize_rows(blocks, block_format, columns)
+        return product(x, blocks, block_format, columns)
 
     attributes = attributes_of("Q8_0", formats="Q8_0 Q8_0")
-    mixture_of_experts(**inputs, **attributes, weights=weights_of_views)
+    mixture_of_experts(**inputs, **attributes, multiply=of_views)
 
 
 def test_scales_are_factors_of_each_experts_matrices(

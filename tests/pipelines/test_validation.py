@@ -9,15 +9,23 @@ import pytest
 from onnx import ModelProto
 
 from pipelines.conversion.convert import convert
-from pipelines.validation import CHECKS, process, reference, validate, validate_in_child
+from pipelines.validation import CHECKS, process, products, validate, validate_in_child
+from pipelines.validation.products import Products
 from pipelines.validation.subject import Subject
 from runtime.errors import PreparationError, UnsupportedModel
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, CheckResult, Manifest
+from runtime.ops.reference.blocks import Bytes, Float32, dequantize_rows, product
 from runtime.packed_weights import packed_weights
 from runtime.settings import Settings
 from runtime.source import Source
-from tests.block_formats import INTEGER_FORMATS, PLAIN_FORMATS, whole_blocks
+from tests.block_formats import (
+    INTEGER_FORMATS,
+    PLAIN_FORMATS,
+    raw_weights,
+    weights,
+    whole_blocks,
+)
 from tests.models import sentencepiece_vocabulary, write_tiny_llama
 from tests.pipelines import faults
 from tests.pipelines.faults import double_scale, node, plant
@@ -107,16 +115,40 @@ def test_exact_formats_are_computed_exactly(tmp_path: Path, settings: Settings) 
     assert logits.figures["operator_error"] < 1e-4
 
 
-def test_a_model_larger_than_what_is_kept_in_memory_is_compared_whole(
+@pytest.mark.parametrize("block_format", ["F32", "BF16", "Q4_1", "Q6_K"])
+def test_products_in_blocks_of_rows_are_the_definition(
+    monkeypatch: pytest.MonkeyPatch, block_format: str
+) -> None:
+    """Rows that are no whole number of blocks, dequantized three at a time, multiplied seven."""
+    monkeypatch.setattr(products, "WEIGHTS_IN_CACHE", 3 * 256)
+    monkeypatch.setattr(products, "WEIGHTS_AT_ONCE", 7 * 256)
+    random = np.random.default_rng(0)
+    blocks = raw_weights(random, block_format, 45, 256)
+    if block_format in PLAIN_FORMATS:
+        blocks = weights(random, block_format, 45, 256)
+    x = random.standard_normal((5, 256), np.float32)
+    expected = product(x, blocks, block_format, 256)
+    found = [Products(threads)(x, blocks, block_format, 256) for threads in (1, 3)]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-3 * np.abs(expected).max())
+
+
+def test_no_matrix_of_a_model_is_whole_in_memory(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = converted(tmp_path, layers=3)
-    kept = validate(folder, settings, names=HERE)
-    monkeypatch.setattr(reference, "KEPT_WEIGHTS_BYTES", 0)
-    anew = validate(folder, settings, names=HERE)
-    assert all(result.passed for result in anew)
-    assert [result.figures for result in anew] == [result.figures for result in kept]
-    assert len(anew[3].series["layer_error"]) == 3
+    rows: list[int] = []
+
+    def noted(blocks: Bytes, block_format: str, columns: int) -> Float32:
+        rows.append(len(blocks))
+        return dequantize_rows(blocks, block_format, columns)
+
+    monkeypatch.setattr(products, "WEIGHTS_IN_CACHE", 8 * 64)
+    monkeypatch.setattr(products, "WEIGHTS_AT_ONCE", 16 * 64)
+    monkeypatch.setattr(products, "dequantize_rows", noted)
+    results = validate(converted(tmp_path, layers=3, embedding=64), settings, names=HERE)
+    assert all(result.passed for result in results)
+    assert len(results[3].series["layer_error"]) == 3
+    assert max(rows) == 8
 
 
 def test_the_texts_are_compared_position_by_position(tmp_path: Path, settings: Settings) -> None:

@@ -1,5 +1,7 @@
 """Dequantizes weights in blocks of a GGML format, and looks up rows."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,6 +12,9 @@ Float32 = npt.NDArray[np.float32]
 Float16 = npt.NDArray[np.float16]
 Int32 = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
+
+Multiply = Callable[[Float32, Bytes, str, int], Float32]
+"""The type of `product`."""
 
 
 def row_bytes(block_format: str, columns: int) -> int:
@@ -29,6 +34,12 @@ def dequantize_rows(blocks: Bytes, block_format: str, columns: int) -> Float32:
         return rows.view(np.float32).reshape(-1, columns)
     values = dequantize(rows, block_format)
     return np.asarray(values, dtype=np.float32).reshape(-1, columns)
+
+
+def product(x: Float32, blocks: Bytes, block_format: str, columns: int) -> Float32:
+    """float32 [M, columns], uint8 [N, row_bytes] -> float32 [M, N]: x @ dequantized rows.T."""
+    y: Float32 = x @ dequantize_rows(blocks, block_format, columns).T
+    return y
 
 
 def row_lookup(blocks: Bytes, ids: Int32, *, format: str, columns: int) -> Float32:

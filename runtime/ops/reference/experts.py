@@ -1,13 +1,12 @@
 """Mixture of experts: how experts are chosen for a token, and the sum of their outputs."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.ops.reference.activations import gated_activation
-from runtime.ops.reference.blocks import Bytes, Float32, dequantize_rows
+from runtime.ops.reference.blocks import Bytes, Float32, Multiply, product
 
 CLAMP_LIMIT = 7.0
 CLAMP_SLOPE = 1.702
@@ -43,7 +42,7 @@ def mixture_of_experts(
     groups_used: int = 1,
     scale: float = 1.0,
     limit: float = 0.0,
-    weights: Callable[[Bytes, str, int], Float32] = dequantize_rows,
+    multiply: Multiply = product,
 ) -> Float32:
     """float32 [T, C], logits [T, E] -> float32 [T, C]: the weighted sum of the best experts.
 
@@ -75,14 +74,13 @@ def mixture_of_experts(
     def linear(
         which: int, expert: int, values: Float32, blocks: Bytes, bias: Float32 | None
     ) -> Float32:
-        y: Float32 = values @ weights(blocks[expert], *kinds[which]).T
+        y = multiply(values, blocks[expert], *kinds[which])
         if (factors := scales[which]) is not None:
             y = y * factors[expert]
         return y if bias is None else y + bias[expert]
 
-    output = np.zeros(x.shape, np.float32)
-    for token, logits in enumerate(router):
-        chosen, shares = choose(
+    chosen = [
+        choose(
             logits,
             selection_bias,
             used=used,
@@ -91,12 +89,21 @@ def mixture_of_experts(
             groups=groups,
             groups_used=groups_used,
         )
-        for expert, share in zip(chosen, shares * np.float32(scale), strict=True):
-            values = x[token : token + 1]
-            raised = linear(1, expert, values, ups, up_bias)
-            opened = raised if gates is None else linear(0, expert, values, gates, gate_bias)
-            gated = expert_activation(opened, raised, activation=activation, limit=limit)
-            output[token] += share * linear(2, expert, gated, downs, down_bias)[0]
+        for logits in router
+    ]
+    experts = np.array([experts for experts, _ in chosen]).reshape(len(x), used)
+    outputs = np.zeros((used, *x.shape), np.float32)
+    for expert in np.unique(experts):
+        tokens, ranks = np.nonzero(experts == expert)
+        values = x[tokens]
+        raised = linear(1, expert, values, ups, up_bias)
+        opened = raised if gates is None else linear(0, expert, values, gates, gate_bias)
+        gated = expert_activation(opened, raised, activation=activation, limit=limit)
+        outputs[ranks, tokens] = linear(2, expert, gated, downs, down_bias)
+    output = np.zeros(x.shape, np.float32)
+    for rank in range(used):  # in the order of a token's choice
+        shares = np.array([shares[rank] for _, shares in chosen], np.float32)
+        output += (shares * np.float32(scale))[:, None] * outputs[rank]
     return output
 
 

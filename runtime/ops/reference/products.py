@@ -1,6 +1,5 @@
 """Products with matrices in blocks, and the rounding of activations in the CPU kernels."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,13 +7,19 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.ops.reference.activations import gated_activation
-from runtime.ops.reference.blocks import Bytes, Float32, dequantize_rows
+from runtime.ops.reference.blocks import Bytes, Float32, Multiply, dequantize_rows, product
 from runtime.ops.reference.norms import rms_norm
 
 ACTIVATION_GROUP = 8
 MAX_MULTIPLIER = 4095
 
 Int8 = npt.NDArray[np.int8]
+
+
+def exact_product(x: Float32, blocks: Bytes, block_format: str, columns: int) -> Float32:
+    """`product`, with sums in float64."""
+    weights = dequantize_rows(blocks, block_format, columns).astype(np.float64)
+    return (x.astype(np.float64) @ weights.T).astype(np.float32)
 
 
 def quant_matmul(
@@ -25,17 +30,16 @@ def quant_matmul(
     format: str,
     columns: int,
     rows: int = 0,
+    multiply: Multiply = exact_product,
 ) -> Float32:
     """float32 [M, K], uint8 [N, row_bytes], float32 [N] -> float32 [M, N].
 
     y = x @ dequantize(blocks).T + bias, in float32, of the first `rows` rows of the matrix if that
     is not 0. The CPU kernels of integer formats quantize x first: `quant_matmul_int8` defines them.
+    `multiply` computes the product, for callers that divide the matrix.
     """
-    weights = dequantize_rows(blocks, format, columns)[: rows or None].astype(np.float64)
-    y = x.astype(np.float64) @ weights.T
-    if bias is not None:
-        y += bias
-    return y.astype(np.float32)
+    y = multiply(x, blocks[: rows or None], format, columns)
+    return y if bias is None else y + bias
 
 
 def grouped_quant_matmul(
@@ -45,16 +49,20 @@ def grouped_quant_matmul(
     format: str,
     columns: int,
     groups: int,
-    weights: Callable[[Bytes, str, int], Float32] = dequantize_rows,
+    multiply: Multiply = product,
 ) -> Float32:
     """float32 [T, groups * K], uint8 [groups * N, row_bytes] -> float32 [T, groups * N].
 
     Multiplies each of `groups` equal slices of x with a matrix [N, K] of its own; K = columns. The
     CPU kernels round x as those of quant_matmul.
     """
-    matrices = weights(blocks, format, columns).reshape(groups, -1, columns)
-    y: Float32 = np.einsum("tgk,gnk->tgn", x.reshape(len(x), groups, columns), matrices)
-    return y.reshape(len(x), groups * matrices.shape[1])
+    slices = x.reshape(len(x), groups, columns).swapaxes(0, 1)
+    matrices = blocks.reshape(groups, -1, blocks.shape[1])
+    products = [
+        multiply(some, matrix, format, columns)
+        for some, matrix in zip(slices, matrices, strict=True)
+    ]
+    return np.concatenate(products, axis=1)
 
 
 def norm_quant_matmul(
@@ -73,14 +81,14 @@ def norm_quant_matmul(
     rows: str,
     epsilon: float,
     activation: Literal["", "silu", "gelu"] = "",
-    weights: Callable[[Bytes, str, int], Float32] = dequantize_rows,
+    multiply: Multiply = product,
 ) -> tuple[Float32, ...]:
     """Compute `rms_norm`, then a `quant_matmul` of its result for each of one to three matrices.
 
     x and residual float32 [T, C], weight float32 [C]; per matrix blocks uint8 [N, row_bytes] and
     bias float32 [N]; `formats` and `rows` have a word for each. -> (y_0 [T, N_0], residual sum
-    [T, C], y_1, y_2); with an activation (gated_activation(y_0, y_1), residual sum). `weights`
-    dequantizes, for callers that keep the result.
+    [T, C], y_1, y_2); with an activation (gated_activation(y_0, y_1), residual sum). `multiply`
+    computes the products, for callers that divide the matrices.
     """
     normed, total = rms_norm(x, weight, residual, epsilon=epsilon)
     matrices = ((blocks_0, bias_0), (blocks_1, bias_1), (blocks_2, bias_2))
@@ -88,7 +96,7 @@ def norm_quant_matmul(
     kinds = zip(formats.split(), rows.split(), strict=True)
     for (blocks, bias), (format, count) in zip(matrices, kinds, strict=False):
         assert blocks is not None
-        y = normed @ weights(blocks, format, columns)[: int(count)].T
+        y = multiply(normed, blocks[: int(count)], format, columns)
         products.append(y if bias is None else y + bias)
     if activation:
         return gated_activation(products[0], products[1], activation=activation), total
