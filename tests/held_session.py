@@ -11,9 +11,7 @@ from runtime.manifest import Manifest
 from runtime.sampling import Logits
 from runtime.session import Session
 from runtime.step import StepInputs
-
-HELD_SECONDS = 60.0
-"""Longest that a step is held, lest a test that forgot one never ends."""
+from tests.waiting import SECONDS
 
 Fault: TypeAlias = Callable[[StepInputs, Callable[[StepInputs], Logits]], Logits]
 """What a step does instead: it gets the inputs and the step itself."""
@@ -58,7 +56,7 @@ class HeldSession:
         with self._changed:
             self._waiting += 1
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._allowed > 0, HELD_SECONDS)
+            self._changed.wait_for(lambda: self._allowed > 0, SECONDS)
             self._waiting -= 1
             self._allowed -= 1
         if self.broken:
@@ -86,6 +84,6 @@ class HeldSession:
         """Return once a step stands at the closed gate."""
         with self._changed:
             stands = self._changed.wait_for(
-                lambda: self._waiting > 0 and self._allowed <= 0, HELD_SECONDS
+                lambda: self._waiting > 0 and self._allowed <= 0, SECONDS
             )
         assert stands, "no step came"

@@ -5,7 +5,8 @@ import socket
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from tests.api.serving import SECONDS, Serving
+from tests.api.serving import Serving
+from tests.waiting import SECONDS
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -1,8 +1,7 @@
 """A tiny model served for a test, with a hold on its engine's steps."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,7 @@ from api.served_models import ServedModel
 from api.server import Server
 from api.services import Services
 from tests.held_session import HeldSession
-
-SECONDS = 30.0
-"""Longest that anything in a test may take; nothing waits so long that works."""
+from tests.waiting import SECONDS
 
 
 @dataclass(frozen=True)
@@ -62,11 +59,3 @@ class Serving:
             yield
             for _ in range(count):
                 assert told.acquire(timeout=SECONDS), "no request was aborted"
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)

@@ -9,7 +9,8 @@ import pytest
 import requests
 
 from tests.api.conftest import Serve
-from tests.api.serving import SECONDS, Serving
+from tests.api.serving import Serving
+from tests.waiting import SECONDS
 
 ROUTES = ["/generate", "/generate/stream", "/v1/completions"]
 

@@ -10,7 +10,8 @@ import requests
 
 from tests.api.conftest import Serve
 from tests.api.raw_http import RawConnection, post
-from tests.api.serving import Serving, eventually
+from tests.api.serving import Serving
+from tests.waiting import eventually
 
 PROMPTS = ["hello", "the world", "and hello"]
 GREEDY: dict[str, Any] = {"prompt": PROMPTS, "temperature": 0, "max_tokens": 20}

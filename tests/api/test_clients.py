@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.api.document import code_blocks
-from tests.api.serving import SECONDS, Serving
+from tests.api.serving import Serving
+from tests.waiting import SECONDS
 
 USAGE = {"python": "# Usage example", "javascript": "// Usage example"}
 

@@ -12,7 +12,8 @@ import requests
 from runtime.detokenizer import StreamDecoder
 from tests.api.conftest import Serve
 from tests.api.document import code_blocks
-from tests.api.serving import SECONDS, Serving, eventually
+from tests.api.serving import Serving
+from tests.waiting import SECONDS, eventually
 
 GREEDY: dict[str, Any] = {"prompt": "hello", "temperature": 0, "max_tokens": 20}
 

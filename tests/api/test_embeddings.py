@@ -20,9 +20,10 @@ from runtime.engine import Engine
 from runtime.loading import load, tokenizer_cache
 from runtime.settings import Settings
 from runtime.source import Source
-from tests.api.serving import SECONDS, Serving
+from tests.api.serving import Serving
 from tests.tiny_encoders import TINY_ENCODERS
 from tests.tiny_models import write_tiny_model
+from tests.waiting import SECONDS
 
 Post = Callable[..., requests.Response]
 

@@ -13,7 +13,7 @@ from api.resources import generate
 from runtime.chat import ChatTemplate
 from runtime.detokenizer import StreamDecoder
 from runtime.tokenizer import Tokenizer
-from tests.api.serving import Serving, eventually
+from tests.api.serving import Serving
 from tests.faults.points import (
     OTHER_PROMPTS,
     POINTS,
@@ -24,6 +24,7 @@ from tests.faults.points import (
     Hurts,
     Panic,
 )
+from tests.waiting import eventually
 
 VICTIM_STOP = "the victim's own stop"
 VICTIM_TEXT = "the victim"

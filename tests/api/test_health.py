@@ -11,7 +11,8 @@ from runtime.engine_core import MAX_FAILED_STEPS
 from runtime.errors import PreparationError
 from runtime.settings import Settings
 from tests.api.conftest import Serve
-from tests.api.serving import Serving, eventually
+from tests.api.serving import Serving
+from tests.waiting import eventually
 
 NOT_READY = {"error": "Service Unavailable", "status": "error"}
 

@@ -7,7 +7,8 @@ import pytest
 
 from tests.api.conftest import Serve
 from tests.api.raw_http import HEALTH, RawConnection, answer_to, post, with_headers
-from tests.api.serving import Serving, eventually
+from tests.api.serving import Serving
+from tests.waiting import eventually
 
 BODY = b'{"prompt": "hello", "max_tokens": 1}'
 CHUNKED = "Transfer-Encoding: chunked"

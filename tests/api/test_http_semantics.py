@@ -13,7 +13,8 @@ from api.app import create_app
 from api.services import Services
 from runtime.settings import Settings
 from tests.api.conftest import Serve
-from tests.api.serving import SECONDS, Serving
+from tests.api.serving import Serving
+from tests.waiting import SECONDS
 
 JSON = {"Content-Type": "application/json"}
 REQUEST = {"prompt": "hello", "max_tokens": 1, "temperature": 0}

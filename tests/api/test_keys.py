@@ -15,7 +15,8 @@ from api.keys import Scope, digest_of, keys_of_text
 from runtime.errors import SettingsError
 from runtime.settings import Settings
 from tests.api.conftest import Serve
-from tests.api.serving import SECONDS, Serving
+from tests.api.serving import Serving
+from tests.waiting import SECONDS
 
 GIVEN = "an-operator-s-own-key"
 

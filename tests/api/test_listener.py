@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from api.waitress_listener import Listener
-from tests.api.serving import Serving, eventually
+from tests.api.serving import Serving
+from tests.waiting import eventually
 
 
 def test_without_descriptors_a_connection_waits_and_is_then_answered(

@@ -10,8 +10,9 @@ import pytest
 from runtime.gguf import GGUFFile
 from runtime.tokenizer import Tokenizer
 from tests.api.saying import Says
-from tests.api.serving import Serving, eventually
+from tests.api.serving import Serving
 from tests.models import write_tiny_llama
+from tests.waiting import eventually
 
 FILL_IN = {"fim_pre": 100, "fim_suf": 101, "fim_mid": 102, "fim_rep": 103, "fim_sep": 104}
 """Tokens that stand for those of a code model."""

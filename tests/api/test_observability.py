@@ -11,7 +11,8 @@ from api.schemas import DiscoveredModel
 from api.telemetry.logs import JsonFormatter
 from runtime.tokenizer import CacheStatistics
 from tests.api.conftest import Serve
-from tests.api.serving import SECONDS, Serving, eventually
+from tests.api.serving import Serving
+from tests.waiting import SECONDS, eventually
 
 
 def counts(serving: Serving) -> dict[str, float]:

@@ -4,7 +4,8 @@ import pytest
 import requests
 
 from tests.api.conftest import Serve
-from tests.api.serving import SECONDS, Serving
+from tests.api.serving import Serving
+from tests.waiting import SECONDS
 
 PAGE = "https://chat.example"
 OTHER = "https://evil.example"

@@ -7,7 +7,8 @@ import pytest
 import requests
 
 from tests.api.conftest import Serve
-from tests.api.serving import SECONDS, Serving, eventually
+from tests.api.serving import Serving
+from tests.waiting import SECONDS, eventually
 
 ALICE = {"x-api-key": "the-key-of-alice-0000"}
 BOB = {"x-api-key": "the-key-of-bob-000000"}

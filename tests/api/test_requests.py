@@ -8,7 +8,8 @@ import pytest
 import requests
 
 from tests.api.conftest import Serve
-from tests.api.serving import SECONDS, Serving, eventually
+from tests.api.serving import Serving
+from tests.waiting import SECONDS, eventually
 
 
 def open_and_send(serving: Serving, route: str, **fields: object) -> socket.socket:

@@ -10,7 +10,8 @@ from api import response_store as store
 from api.errors import ResponseNotFound
 from api.response_store import ResponseStore
 from tests.api.saying import Says
-from tests.api.serving import SECONDS, Serving
+from tests.api.serving import Serving
+from tests.waiting import SECONDS
 
 TOOL: Any = {
     "type": "function",

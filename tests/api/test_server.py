@@ -21,7 +21,7 @@ from api.services import Services
 from runtime.errors import SettingsError
 from runtime.settings import Settings
 from tests.api.served_process import CLOSING_HANGS, LOADED_LATE, NO_STDERR, SIGNAL_ELSEWHERE
-from tests.api.serving import SECONDS, Serving, eventually
+from tests.api.serving import Serving
 from tests.faults.points import (
     POINTS,
     SECRET,
@@ -30,6 +30,7 @@ from tests.faults.points import (
     FaultPoint,
     Hurts,
 )
+from tests.waiting import SECONDS, eventually
 
 
 class Process:

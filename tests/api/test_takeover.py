@@ -14,9 +14,10 @@ from runtime.gguf import GGUFFile
 from runtime.session import Session
 from runtime.source import Source
 from runtime.tokenizer import Tokenizer
-from tests.api.serving import Serving, eventually
+from tests.api.serving import Serving
 from tests.held_session import HeldSession
 from tests.models import byte_level_vocabulary, write_tiny_llama
+from tests.waiting import eventually
 
 Load = Callable[[], ServedModel]
 

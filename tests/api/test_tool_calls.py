@@ -7,7 +7,8 @@ import openai
 import pytest
 
 from tests.api.saying import TEMPLATE, Says, saying
-from tests.api.serving import SECONDS, Serving
+from tests.api.serving import Serving
+from tests.waiting import SECONDS
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}

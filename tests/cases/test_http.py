@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.live.server import SECONDS, LiveServer, live_server, options_of
+from tests.live.server import LiveServer, live_server, options_of
+from tests.waiting import SECONDS
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "http.json").read_text())
 CASES.append(

@@ -3,15 +3,13 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from rocmforge.__main__ import main
 from tests.models import write_tiny_llama
-
-SECONDS = 60.0
+from tests.waiting import SECONDS, eventually
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +38,13 @@ def children(process_id: int) -> list[int]:
 def test_the_measured_server_ends_with_the_benchmark(home: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "rocmforge", "bench", "tiny", "--quick", "--home", str(home)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + SECONDS
     try:
-        while not (servers := children(process.pid)):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        eventually(lambda: process.poll() is not None or bool(children(process.pid)))
+        servers = children(process.pid)
+        assert servers
         process.send_signal(number)
         assert process.wait(SECONDS) != 0
-        while any(Path(f"/proc/{server}").exists() for server in servers):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        eventually(lambda: not any(Path(f"/proc/{server}").exists() for server in servers))
     finally:
         process.kill()
         process.wait()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from runtime.packed_weights import packed_path
 from runtime.registry import Registry
 from runtime.settings import Settings
 from runtime.source import Source
-from tests.command_line.test_serve import TIMEOUT, serving, wait_until_ready
+from tests.command_line.test_serve import serving, wait_until_ready
 from tests.models import write_tiny_llama
+from tests.waiting import SECONDS, eventually
 
 LONG: dict[str, Any] = {"prompt": "hello the world", "max_tokens": 200, "temperature": 0}
 
@@ -56,18 +56,11 @@ def truncate_packed(gguf: Path, settings: Settings) -> None:
     os.truncate(packed_path(settings.packed_folder, manifest.weights.sha256), 4096)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.05)
-
-
 def texts(url: str, during: Callable[[], None]) -> tuple[list[int], str]:
     """The tokens of a stream of which the second event sets something off, and its end."""
     tokens: list[int] = []
     reason = ""
-    answer = requests.post(f"{url}/generate/stream", json=LONG, stream=True, timeout=TIMEOUT)
+    answer = requests.post(f"{url}/generate/stream", json=LONG, stream=True, timeout=SECONDS)
     for line in answer.iter_lines():
         if not line.startswith(b"data: "):
             continue
@@ -92,20 +85,20 @@ def test_no_wrong_token_is_handed_out_and_the_server_says_why_it_stopped(
         assert reason == "failed" or len(tokens) == len(expected)
         if damage is truncate_packed:
             # It is made again, and the model is loaded again beside the engine that stopped.
-            until(lambda: requests.get(f"{url}/ready", timeout=TIMEOUT).ok)
+            eventually(lambda: requests.get(f"{url}/ready", timeout=SECONDS).ok)
             assert texts(url, lambda: None)[0] == expected
             return
-        until(lambda: requests.get(f"{url}/health", timeout=TIMEOUT).status_code == 503)
-        health = requests.get(f"{url}/health", timeout=TIMEOUT).json()
+        eventually(lambda: requests.get(f"{url}/health", timeout=SECONDS).status_code == 503)
+        health = requests.get(f"{url}/health", timeout=SECONDS).json()
         assert "prepare the model again" in health["checks"]["engine"]["reason"]
-        ready = requests.get(f"{url}/ready", timeout=TIMEOUT)
+        ready = requests.get(f"{url}/ready", timeout=SECONDS)
         assert (ready.status_code, "prepare the model" in ready.json()["error"]) == (503, True)
-        refused = requests.post(f"{url}/generate", json=LONG, timeout=TIMEOUT)
+        refused = requests.post(f"{url}/generate", json=LONG, timeout=SECONDS)
         assert refused.status_code == 503
         assert str(gguf.parent) not in refused.text
         assert process.poll() is None
         process.terminate()
-        assert process.wait(TIMEOUT) == 0
+        assert process.wait(SECONDS) == 0
 
 
 def test_a_server_without_requests_notices_too_and_takes_over_what_becomes_current(
@@ -114,13 +107,13 @@ def test_a_server_without_requests_notices_too_and_takes_over_what_becomes_curre
     with serving(Path("tiny"), settings.home) as (_, url):
         wait_until_ready(url)
         overwrite_gguf(gguf, settings)
-        until(lambda: requests.get(f"{url}/ready", timeout=TIMEOUT).status_code == 503)
+        eventually(lambda: requests.get(f"{url}/ready", timeout=SECONDS).status_code == 503)
         publish(settings, gguf)
-        until(lambda: requests.get(f"{url}/ready", timeout=TIMEOUT).ok)
-        health = requests.get(f"{url}/health", timeout=TIMEOUT).json()
+        eventually(lambda: requests.get(f"{url}/ready", timeout=SECONDS).ok)
+        health = requests.get(f"{url}/health", timeout=SECONDS).json()
         assert health["checks"]["model"]["version"] == 2
         assert "reason" not in health["checks"]["engine"]
-        assert requests.post(f"{url}/generate", json=LONG, timeout=TIMEOUT).ok
+        assert requests.post(f"{url}/generate", json=LONG, timeout=SECONDS).ok
 
 
 def test_a_file_that_gets_its_content_back_is_served_again(gguf: Path, settings: Settings) -> None:
@@ -129,8 +122,8 @@ def test_a_file_that_gets_its_content_back_is_served_again(gguf: Path, settings:
         wait_until_ready(url)
         expected, _ = texts(url, lambda: None)
         truncate_gguf(gguf, settings)
-        until(lambda: requests.get(f"{url}/ready", timeout=TIMEOUT).status_code == 503)
+        eventually(lambda: requests.get(f"{url}/ready", timeout=SECONDS).status_code == 503)
         with gguf.open("rb+") as file:
             file.write(content)
-        until(lambda: requests.get(f"{url}/ready", timeout=TIMEOUT).ok)
+        eventually(lambda: requests.get(f"{url}/ready", timeout=SECONDS).ok)
         assert texts(url, lambda: None)[0] == expected

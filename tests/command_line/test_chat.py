@@ -4,7 +4,6 @@ import io
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import pytest
 
 from rocmforge.__main__ import main
 from tests.models import byte_level_vocabulary, write_tiny_llama
+from tests.waiting import SECONDS, eventually
 
 GREEDY = ("--temperature", "0", "--max-tokens", "8")
-SECONDS = 60.0
 SYS_READ = 0
 """The system call's number on x86-64."""
 
@@ -93,10 +92,7 @@ def test_an_interrupt_at_the_prompt_ends_it_cleanly(model: Path, home: Path) -> 
     process.stdin.write("hello\n")
     process.stdin.flush()
     assert process.stdout.readline()
-    deadline = time.monotonic() + SECONDS
-    while not waits_for_input(process.pid):
-        assert time.monotonic() < deadline, "it never asked for the next line"
-        time.sleep(0.01)
+    eventually(lambda: waits_for_input(process.pid), "it never asked for the next line")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=SECONDS)
     assert (process.returncode, "Traceback" in errors) == (0, False)

@@ -15,6 +15,7 @@ import pytest
 from rocmforge.__main__ import build_parser
 from tests.command_line.test_serve import serving, wait_until_ready
 from tests.models import write_tiny_llama
+from tests.waiting import SECONDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -106,7 +107,7 @@ def test_make_has_these_targets(shown: Shown) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=SECONDS,
     )
     # 1 says that there is something to do, 2 that there is no such target.
     assert finished.returncode in (0, 1), finished.stderr
@@ -130,7 +131,7 @@ def test_commands_on_a_model_run_as_they_are_shown(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=SECONDS,
         )
         assert finished.returncode == 0, f"{arguments}: {finished.stderr}"
 
@@ -165,7 +166,7 @@ def test_requests_are_answered(shown: Shown, served_url: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=SECONDS,
     )
     named = re.search(r"/(status|cancel)/123$", shown.text)
     assert finished.returncode == (22 if named else 0), finished.stderr

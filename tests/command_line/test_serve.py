@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,8 +17,7 @@ import pytest
 import requests
 
 from tests.models import write_tiny_llama
-
-TIMEOUT = 300
+from tests.waiting import SECONDS, eventually
 
 
 @contextmanager
@@ -47,10 +45,7 @@ def serving(
 
 
 def wait_until_ready(url: str) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while requests.get(f"{url}/ready", timeout=TIMEOUT).status_code != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: requests.get(f"{url}/ready", timeout=SECONDS).status_code == 200)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -60,23 +55,23 @@ def test_an_unprepared_file_is_prepared_served_and_left_in_peace(
     model = write_tiny_llama(tmp_path / "tiny.gguf")
     with serving(model, tmp_path / "home") as (process, url):
         # /health is there before the model is.
-        assert requests.get(f"{url}/health", timeout=TIMEOUT).status_code == 200
+        assert requests.get(f"{url}/health", timeout=SECONDS).status_code == 200
         wait_until_ready(url)
         answer = requests.post(
-            f"{url}/generate", json={"prompt": "hello", "max_tokens": 5}, timeout=TIMEOUT
+            f"{url}/generate", json={"prompt": "hello", "max_tokens": 5}, timeout=SECONDS
         ).json()
         assert answer["finished"]
-        listed = requests.get(f"{url}/models", timeout=TIMEOUT).json()["models"]
+        listed = requests.get(f"{url}/models", timeout=SECONDS).json()["models"]
         assert [one["metadata"]["general.architecture"] for one in listed] == ["llama"]
         process.send_signal(number)
-        assert process.wait(TIMEOUT) == 0
+        assert process.wait(SECONDS) == 0
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server_with_one_line(tmp_path: Path) -> None:
     model = tmp_path / "garbage.gguf"
     model.write_bytes(b"GGUF" + bytes(200))
     with serving(model, tmp_path / "home") as (process, _):
-        assert process.wait(TIMEOUT) == 1
+        assert process.wait(SECONDS) == 1
     last = (tmp_path / "log").read_text().splitlines()[-1]
     assert last.startswith("rocmforge: ")
     assert "garbage.gguf" in last
@@ -92,7 +87,7 @@ def test_the_sample_model_is_served_in_300_megabytes_beside_its_file(
         wait_until_ready(url)
         with ThreadPoolExecutor(4) as pool:
             answers = pool.map(
-                lambda _: requests.post(f"{url}/v1/completions", json=body, timeout=TIMEOUT),
+                lambda _: requests.post(f"{url}/v1/completions", json=body, timeout=SECONDS),
                 range(8),
             )
             assert [answer.status_code for answer in answers] == [200] * 8
@@ -107,12 +102,12 @@ def test_the_sample_model_answers_a_conversation(sample_model: Path, tmp_path: P
     with serving(sample_model, tmp_path / "home", cache_tokens=512) as (_, url):
         wait_until_ready(url)
         path = f"{url}/v1/chat/completions"
-        answer = requests.post(path, json=body, timeout=TIMEOUT).json()
+        answer = requests.post(path, json=body, timeout=SECONDS).json()
         (choice,) = answer["choices"]
         assert "Paris" in choice["message"]["content"]
         assert choice["finish_reason"] == "stop"
         with requests.post(
-            path, json={**body, "stream": True}, stream=True, timeout=TIMEOUT
+            path, json={**body, "stream": True}, stream=True, timeout=SECONDS
         ) as sent:
             events = [line.removeprefix(b"data: ") for line in sent.iter_lines() if line]
         assert events.pop() == b"[DONE]"
@@ -137,7 +132,7 @@ def test_a_taken_port_is_told_at_once(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=TIMEOUT,
+            timeout=SECONDS,
         )
     assert second.returncode == 2
     assert port in second.stderr.splitlines()[-1]
@@ -150,11 +145,9 @@ def test_a_server_whose_output_cannot_be_written_goes_on(tmp_path: Path, redirec
     command = f"{sys.executable} -m rocmforge serve {model} {options} {redirection}"
     process = subprocess.Popen(command, shell=True, start_new_session=True)
     try:
-        deadline = time.monotonic() + TIMEOUT
-        while not answers(f"http://127.0.0.1:{port}/ready"):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        url = f"http://127.0.0.1:{port}/ready"
+        eventually(lambda: process.poll() is not None or answers(url))
+        assert process.poll() is None
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -168,6 +161,6 @@ def free_port() -> int:
 
 def answers(url: str) -> bool:
     try:
-        return requests.get(url, timeout=TIMEOUT).status_code == 200
+        return requests.get(url, timeout=SECONDS).status_code == 200
     except requests.ConnectionError:
         return False

@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from runtime.manifest import GRAPH_NAME
 from runtime.registry import Registry
 from runtime.settings import Settings
 from runtime.source import Source
-from tests.command_line.test_serve import TIMEOUT, serving, wait_until_ready
+from tests.command_line.test_serve import serving, wait_until_ready
 from tests.models import write_tiny_llama
+from tests.waiting import SECONDS, eventually
 
 BODY: dict[str, Any] = {"prompt": "hello the world", "max_tokens": 40, "temperature": 0}
 CLIENTS = 4
@@ -35,7 +35,7 @@ class Clients:
 
     def _ask(self) -> None:
         while not self._ended.is_set():
-            answer = requests.post(f"{self._url}/generate", json=BODY, timeout=TIMEOUT)
+            answer = requests.post(f"{self._url}/generate", json=BODY, timeout=SECONDS)
             self.answers.append(answer)
 
     def end(self) -> None:
@@ -57,13 +57,11 @@ def publish(settings: Settings, path: Path, seed: int, *, broken: bool = False) 
 
 
 def wait_for_version(url: str, version: int) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while (
-        requests.get(f"{url}/health", timeout=TIMEOUT).json()["checks"]["model"]["version"]
-        != version
-    ):
-        assert time.monotonic() < deadline, f"version {version} was not taken over"
-        time.sleep(0.05)
+    def is_served() -> bool:
+        health = requests.get(f"{url}/health", timeout=SECONDS).json()
+        return bool(health["checks"]["model"]["version"] == version)
+
+    eventually(is_served, f"version {version} was not taken over")
 
 
 def test_published_and_rolled_back_versions_are_taken_over_without_losing_a_request(
@@ -75,7 +73,7 @@ def test_published_and_rolled_back_versions_are_taken_over_without_losing_a_requ
         wait_until_ready(url)
 
         def text() -> str:
-            answer = requests.post(f"{url}/generate", json=BODY, timeout=TIMEOUT).json()
+            answer = requests.post(f"{url}/generate", json=BODY, timeout=SECONDS).json()
             return str(answer["text"])
 
         first = text()
@@ -87,7 +85,7 @@ def test_published_and_rolled_back_versions_are_taken_over_without_losing_a_requ
         wait_for_version(url, 1)
         assert text() == first
         clients.end()
-        (listed,) = requests.get(f"{url}/models", timeout=TIMEOUT).json()["models"]
+        (listed,) = requests.get(f"{url}/models", timeout=SECONDS).json()["models"]
         assert (listed["name"], listed["version"]) == ("tiny", 1)
     assert second != first
     assert {answer.status_code for answer in clients.answers} == {200}
@@ -106,15 +104,14 @@ def test_the_version_before_is_let_go_and_a_broken_one_not_taken(tmp_path: Path)
         assert registry.version("tiny", 1).is_loaded()
         publish(settings, tmp_path / "tiny.gguf", seed=2)
         wait_for_version(url, 2)
-        deadline = time.monotonic() + TIMEOUT
-        while registry.version("tiny", 1).is_loaded():
-            assert time.monotonic() < deadline, "version 1 was not let go"
-            time.sleep(0.05)
+        first = registry.version("tiny", 1)
+        eventually(lambda: not first.is_loaded(), "version 1 was not let go")
 
         publish(settings, tmp_path / "tiny.gguf", seed=3, broken=True)
         log = tmp_path / "log"
-        while "version 3 of tiny is not served" not in log.read_text():
-            assert time.monotonic() < deadline, "the broken version was not reported"
-            time.sleep(0.05)
-        assert requests.post(f"{url}/generate", json=BODY, timeout=TIMEOUT).ok
+        eventually(
+            lambda: "version 3 of tiny is not served" in log.read_text(),
+            "the broken version was not reported",
+        )
+        assert requests.post(f"{url}/generate", json=BODY, timeout=SECONDS).ok
         wait_for_version(url, 2)

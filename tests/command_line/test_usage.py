@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rocmforge.__main__ import COMMANDS, main
+from tests.waiting import SECONDS
 
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
@@ -19,7 +20,7 @@ def rocmforge(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=SECONDS,
     )
 
 
@@ -30,7 +31,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         "finally: print(*sys.modules)"
     )
     output = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=SECONDS
     ).stdout
     assert all(command.__name__.rpartition(".")[2] in output for command in COMMANDS)
     imported = output.splitlines()[-1].split()
@@ -119,7 +120,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert finished.stderr == ""
 
@@ -129,7 +130,7 @@ COMMAND = f"{sys.executable} -m rocmforge models --home"
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        line, shell=True, capture_output=True, text=True, check=False, timeout=60, env=BUFFERED
+        line, shell=True, capture_output=True, text=True, check=False, timeout=SECONDS, env=BUFFERED
     )
 
 
@@ -166,7 +167,7 @@ def test_what_the_encoding_of_the_output_lacks_is_no_failure(encoding: str) -> N
         env={**os.environ, "PYTHONIOENCODING": encoding},
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert (finished.returncode, finished.stderr) == (0, b"")
     assert "m\\udcff.gguf" in finished.stdout.decode(encoding)

@@ -25,7 +25,8 @@ from tests.faults.points import (
     FaultPoint,
     Hurts,
 )
-from tests.held_session import HELD_SECONDS, HeldSession
+from tests.held_session import HeldSession
+from tests.waiting import SECONDS
 
 GREEDY = SamplingParameters(temperature=0.0)
 TOKENS = 24
@@ -77,7 +78,7 @@ def expected(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[t
     started = Running(prepared, settings)
     generations = started.others()
     for generation in generations:
-        assert generation.wait(HELD_SECONDS)
+        assert generation.wait(SECONDS)
     started.engine.stop()
     return [generation.tokens for generation in generations]
 
@@ -97,7 +98,7 @@ def test_a_fault_hurts_nobody_but_whom_it_must(
         point.arm(patch, running.session)
         running.session.let_go()
         for generation in (victim, *others):
-            assert generation.wait(HELD_SECONDS)
+            assert generation.wait(SECONDS)
     engine = running.engine
     match point.hurts:
         case Hurts.NOBODY:
@@ -125,7 +126,7 @@ def test_a_fault_hurts_nobody_but_whom_it_must(
     assert engine.statistics().completed == len(ended_well)
     again = running.others()
     for generation, tokens in zip(again, expected, strict=True):
-        assert generation.wait(HELD_SECONDS)
+        assert generation.wait(SECONDS)
         assert generation.tokens == tokens
     engine.stop()
     assert engine.failure is None
@@ -148,7 +149,7 @@ def test_faults_in_any_order_leave_an_engine_whole_that_is_short_of_pages_and_pl
             point.arm(patch, running.session)
             generations = [running.victim(), *running.others(), running.victim()]
             for generation in generations:
-                assert generation.wait(HELD_SECONDS)
+                assert generation.wait(SECONDS)
         running.session.fault = None
         hurt = [g for g in generations if g.finish_reason is FinishReason.FAILED]
         if point.hurts is Hurts.NOBODY:

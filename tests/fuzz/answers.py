@@ -7,7 +7,8 @@ import socket
 from dataclasses import dataclass
 
 from tests.fuzz.http_requests import Sent
-from tests.live.server import SECONDS, LiveServer
+from tests.live.server import LiveServer
+from tests.waiting import SECONDS
 
 SECRETS = re.compile(rb"Traceback|File \"|site-packages|\.py\b|/home/|/tmp/|/work/|0x[0-9a-f]{9,}")
 """Text that no client may see: exceptions and the server's paths."""

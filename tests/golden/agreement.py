@@ -4,8 +4,8 @@ from typing import Any
 
 from runtime.engine import Engine
 from runtime.sampling import SamplingParameters
+from tests.waiting import SECONDS
 
-SECONDS = 120.0
 NEAR_TIE = 0.35
 """Margin of two logits below which rounding activations to 8 bits may swap them.
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import requests
 
-from tests.live.server import SECONDS, LiveServer
+from tests.live.server import LiveServer
+from tests.waiting import SECONDS
 
 PROMPT = "hello the world and"
 

@@ -16,8 +16,9 @@ import pytest
 import requests
 
 from tests.live.background_stream import streamed
-from tests.live.server import LOOK_SECONDS, SECONDS, LiveServer, live_server, options_of
+from tests.live.server import LOOK_SECONDS, LiveServer, live_server, options_of
 from tests.models import write_tiny_llama
+from tests.waiting import SECONDS
 
 pytestmark = pytest.mark.slow
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from runtime.ops.map_guard import MapGuard
+from tests.waiting import SECONDS
 
 PAGE = mmap.PAGESIZE
 UNGUARDED = """
@@ -73,7 +74,7 @@ def test_every_map_of_the_file_is_guarded_and_no_other(file: Path, tmp_path: Pat
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert ended.stdout.split() == ["0", "0", "2", "0"]
 
@@ -112,7 +113,7 @@ def test_any_other_bus_error_ends_the_process_with_a_line(file: Path, cause: str
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert ended.returncode == -signal.SIGBUS
     assert "SIGBUS" in ended.stderr

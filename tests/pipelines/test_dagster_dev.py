@@ -6,8 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -21,10 +20,9 @@ from pipelines.lost_runs import end_lost_runs
 from runtime.registry import Registry
 from runtime.settings import Settings
 from tests.models import write_tiny_llama
+from tests.waiting import SECONDS, eventually
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 150.0
-"""Longest that anything may take on a busy machine."""
 LAUNCH = """
 mutation ($params: ExecutionParams!) {
   launchRun(executionParams: $params) {
@@ -62,13 +60,6 @@ class Dagster:
         launched = self.ask(LAUNCH, params=params)["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.2)
 
 
 def answers(url: str) -> bool:
@@ -116,7 +107,6 @@ def dagster_dev(home: Path, settings: Settings) -> Iterator[Dagster]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 def test_runs_take_turns_end_when_told_and_are_ended_after_a_power_cut(
     tmp_path: Path, settings: Settings
 ) -> None:

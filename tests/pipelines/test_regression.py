@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +33,7 @@ from runtime.source import Source
 from tests.models import write_tiny_llama
 from tests.pipelines import faulty_benchmark
 from tests.pipelines.measurements import measurement as planted_measurement
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
 ROOT = Path(__file__).parents[2]
@@ -125,7 +125,6 @@ def servers(home: Settings) -> list[str]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)
 def test_a_slowed_version_fails_the_check_and_the_next_good_night_clears_it(
     instance: dg.DagsterInstance, history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,10 +170,7 @@ def test_a_killed_child_is_a_failure_that_leaves_nothing_behind(
     assert "small could not be measured: the process was killed by SIGKILL" in reason(result)
     assert result.get_asset_check_evaluations() == []
     assert history.records() == []
-    deadline = time.monotonic() + 30
-    while servers(home) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert servers(home) == []
+    eventually(lambda: servers(home) == [], "a server outlived its benchmark")
 
 
 def test_a_plan_that_does_not_fit_is_refused_before_anything_is_started(
@@ -332,7 +328,6 @@ def planted(started_at: str, *, rate: float, version: int) -> Record:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)
 def test_benchmarks_of_two_processes_run_one_after_the_other(
     history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,12 +11,11 @@ from runtime.chat import ChatTemplate
 from runtime.chat.budget import MAX_BYTES, MAX_DEPTH, Budget, Exhausted
 from runtime.errors import InvalidRequest
 from tests.runtime.chat_attacks import ATTACKS, TokenizerOf
+from tests.waiting import SECONDS
 
 ASKED = [{"role": "user", "content": "Hi"}]
 MEMORY = 2 * MAX_BYTES + (128 << 20)
 """What a text is joined of, the text, and some for Python itself."""
-SECONDS = 400
-"""Until a program that renders all attacks is ended, each of them a second's work."""
 
 
 def template(source: str) -> ChatTemplate:

@@ -16,9 +16,8 @@ from runtime.child_process import run_in_child
 from runtime.errors import ChildDied, InvalidRequest, RocmForgeError, WeightsChanged
 from tests.runtime import child_functions
 from tests.runtime.child_functions import Note, Order, Reply
+from tests.waiting import SECONDS
 
-SECONDS = 60
-"""Longest that anything may take on a busy machine."""
 OUR_ERRORS = [
     name
     for name, value in vars(errors).items()

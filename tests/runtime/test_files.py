@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from runtime.files import locked, remove_abandoned, replacing, write_whole
+from tests.waiting import SECONDS
 
 FORK = multiprocessing.get_context("fork")
-TIMEOUT = 60
 
 
 def start(target: Callable[..., None], *arguments: object) -> tuple[ForkProcess, Connection]:
@@ -27,7 +27,7 @@ def start(target: Callable[..., None], *arguments: object) -> tuple[ForkProcess,
 
 
 def answer(pipe: Connection) -> object:
-    assert pipe.poll(TIMEOUT)
+    assert pipe.poll(SECONDS)
     return pipe.recv()
 
 
@@ -116,7 +116,7 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_one_s_is_not(tmp_path
     _, pipe = start(write_half_and_wait, tmp_path / "alive", b"alive")
     assert answer(pipe) == "half"
     child, _ = start(write_half_and_die, tmp_path / "dead")
-    child.join(TIMEOUT)
+    child.join(SECONDS)
     assert len(names(tmp_path)) == 2
     remove_abandoned(tmp_path)
     assert len(names(tmp_path)) == 1
@@ -151,7 +151,7 @@ def test_a_lock_has_one_holder_also_where_the_holder_deletes_it(tmp_path: Path) 
         path.parent.rmdir()
     waiting = set(pipes)
     while waiting:
-        (entered,) = wait(list(waiting), TIMEOUT)
+        (entered,) = wait(list(waiting), SECONDS)
         assert isinstance(entered, Connection)
         assert entered.recv() == "in"
         entered.send("leave")

@@ -22,8 +22,8 @@ from runtime.sampling import SamplingParameters
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
+from tests.waiting import SECONDS
 
-SECONDS = 60.0
 PROMPT = [1, 2, 3, 1, 2, 3, 1, 2]
 GREEDY = SamplingParameters(temperature=0.0)
 MAX_TOKENS = 900

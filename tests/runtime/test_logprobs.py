@@ -23,8 +23,8 @@ from runtime.session import Session
 from runtime.settings import Settings
 from runtime.step import PROMPT_LOGITS
 from tests.held_session import HeldSession
+from tests.waiting import SECONDS
 
-SECONDS = 30.0
 GREEDY = SamplingParameters(temperature=0.0)
 PROMPT = np.random.default_rng(3).integers(0, 256, 150).tolist()
 

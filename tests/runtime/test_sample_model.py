@@ -21,11 +21,11 @@ from runtime.source import Source
 from runtime.tokenizer import Tokenizer
 from tests.golden.agreement import agree
 from tests.pipelines.llama import llama_logits
+from tests.waiting import SECONDS
 
 pytestmark = pytest.mark.sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-SECONDS = 120.0
 PAGE_TOKENS = 160
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import requests
 
-from tests.live.server import SECONDS, LiveServer
+from tests.live.server import LiveServer
+from tests.waiting import SECONDS
 
 WORDS = ("the", "world", "and", "hello", "once", "upon", "a", "time", "there", "was", "king")
 RUDE = frozenset({"oversized", "half_open", "half_closed"})

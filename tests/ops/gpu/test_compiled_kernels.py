@@ -90,7 +90,6 @@ def test_some_kernels_compile_and_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("arch", TARGETS)
 def test_every_kernel_compiles_and_fits(arch: str, tmp_path: Path) -> None:
     target = compile_for(arch, tmp_path).targets[arch]
