@@ -13,7 +13,8 @@ from api.keys import Key
 from api.quotas import Quotas
 from runtime.settings import Settings
 from tests.api.conftest import Serve
-from tests.api.serving import Serving, eventually
+from tests.api.serving import Serving
+from tests.waiting import eventually
 
 
 class Clock:
