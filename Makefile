@@ -19,7 +19,7 @@ NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 PACKAGES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs test test-fast test-long tokenizer-cases templates schema-suite exactness fuzz fuzz-requests soak \
+.PHONY: help setup format check docs test test-fast test-long tokenizer-cases templates schema-suite exactness fuzz fuzz-requests openapi-check soak \
 	clients kill-preparations sanitize serve bench dagster \
 	gpu-kernels gpu-check lock wheel clean
 
@@ -106,6 +106,9 @@ fuzz: $(VENV)/installed-dev $(LIBRARY) ## examine 12,000 broken GGUF files; ARGS
 
 fuzz-requests: $(VENV)/installed-dev $(LIBRARY) ## send 20,000 unusual requests to one server; ARGS='--requests 2000 --seed 7'
 	$(BIN)/python -m tests.fuzz.run_requests $(ARGS)
+
+openapi-check: $(VENV)/installed-dev $(LIBRARY) ## try /openapi.json with schemathesis on a served tiny model; ARGS='--max-examples 200'
+	$(BIN)/python -m tests.api.openapi_check $(or $(ARGS),--max-examples 50)
 
 kill-preparations: $(VENV)/installed-dev $(LIBRARY) ## kill 50 preparations at random moments; ARGS='--rounds 10 --seed 7'
 	$(BIN)/python -m tests.pipelines.kill_preparations $(ARGS)

@@ -10,6 +10,7 @@ from api.dialects.ollama import resources as ollama
 from api.dialects.ollama.embedding import EmbedResource
 from api.dialects.responses.resources import ResponseResource, ResponsesResource
 from api.middleware import AccessLog
+from api.openapi.resource import OpenAPIResource
 from api.origins import CrossOrigin
 from api.resources.chat import ChatCompletionsResource
 from api.resources.completions import CompletionsResource
@@ -50,6 +51,7 @@ def create_app(services: Services) -> error_handlers.Application:
     app.add_route("/ready", ReadyResource(services))
     app.add_route("/metrics", MetricsResource(services))
     app.add_route("/traces", TracesResource(services))
+    app.add_route("/openapi.json", OpenAPIResource())
     app.add_route("/v1/completions", CompletionsResource(services))
     app.add_route("/v1/chat/completions", ChatCompletionsResource(services))
     app.add_route("/v1/responses", ResponsesResource(services))

@@ -101,6 +101,10 @@ class LlamaCppErrorBody(msgspec.Struct, frozen=True):
     error: LlamaCppError
 
 
+Form = Callable[[str, str, str | None], object]
+"""Makes an error of a code, a message and the field at fault."""
+
+
 def _openai(code: str, message: str, field: str | None) -> object:
     return OpenAIErrorBody(OpenAIError.of(code, message, field))
 
@@ -121,7 +125,7 @@ def _documented(code: str, message: str, field: str | None) -> object:
     return {"error": message, "status": "error"}
 
 
-BODIES: tuple[tuple[str, Callable[[str, str, str | None], object]], ...] = (
+BODIES: tuple[tuple[str, Form], ...] = (
     ("/v1/messages/", _anthropic),
     ("/v1/", _openai),
     ("/api/", _ollama),
@@ -136,5 +140,13 @@ BODIES: tuple[tuple[str, Callable[[str, str, str | None], object]], ...] = (
 
 def error_body(path: str, code: str, message: str, field: str | None = None) -> bytes:
     """Return the JSON of an error, in the form that the path's clients know."""
-    form = next((form for prefix, form in BODIES if (path + "/").startswith(prefix)), _documented)
-    return finite_json(form(code, message, field))
+    return finite_json(_form(path)(code, message, field))
+
+
+def form_of(path: str) -> str:
+    """Return the name of the form of a path's errors: openai, anthropic and so on."""
+    return _form(path).__name__.removeprefix("_")
+
+
+def _form(path: str) -> Form:
+    return next((form for prefix, form in BODIES if (path + "/").startswith(prefix)), _documented)

@@ -5,6 +5,7 @@ vllm/entrypoints/serve of vLLM for the routes that end with /render, /tokenizer_
 names of /tokenize's fields.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -59,7 +60,7 @@ class Piece(msgspec.Struct, frozen=True):
 class TokenizeAnswer(msgspec.Struct, frozen=True):
     """Answer of POST /tokenize."""
 
-    tokens: list[int] | list[Piece]
+    tokens: Sequence[int | Piece]
 
 
 class DetokenizeBody(msgspec.Struct, frozen=True):

@@ -97,6 +97,7 @@ def test_a_prompt_may_hold_texts_and_tokens_or_be_several(serving: Serving) -> N
     ("path", "fields", "status", "kind"),
     [
         ("/completion", {"prompt": 5}, 400, "invalid_request_error"),
+        ("/completion", {"prompt": []}, 400, "invalid_request_error"),
         ("/completion", {"mirostat": 2}, 400, "invalid_request_error"),
         ("/completion", {"stream_options": {}, "prompt_logprobs": 1}, 400, "invalid_request_error"),
         ("/completion", {"prompt": "long " * 2000}, 400, "exceed_context_size_error"),

@@ -11,6 +11,7 @@ from api.completions import WHOLE_CONTEXT, OpenAIBody, OpenAIRequest
 from api.known_fields import unknown_fields
 from api.request_body import decode
 from api.schemas import FillIn, Number, Parts, Prompt
+from runtime.errors import InvalidRequest
 
 Text = str | list[str | int]
 """A text, or texts and token ids in order."""
@@ -46,9 +47,14 @@ class LlamaCppCompletionBody(LlamaCppBody, frozen=True, kw_only=True):
     """A text, texts and token ids in order, or several of these."""
 
     def prompts(self) -> tuple[Prompt, ...]:
-        """Return each prompt. An array with token ids is one; without any it holds prompts."""
+        """Return each prompt. An array with token ids is one; without any it holds prompts.
+
+        Raises InvalidRequest for an empty array.
+        """
         if isinstance(self.prompt, str):
             return (self.prompt,)
+        if not self.prompt:
+            raise InvalidRequest("prompt must hold at least one text or token", field="prompt")
         parts = tuple(part for part in self.prompt if not isinstance(part, list))
         if len(parts) == len(self.prompt) and any(isinstance(part, int) for part in parts):
             return (parts,)

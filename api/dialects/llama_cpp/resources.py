@@ -4,6 +4,7 @@ from typing import Any
 
 import falcon
 
+from api.access import key_name
 from api.active_request import ActiveRequest
 from api.completions import WHOLE_CONTEXT, OpenAIRequest
 from api.dialects.llama_cpp.answer import CompletionsWriter
@@ -76,7 +77,7 @@ class PropsResource(Readable):
 
 
 class SlotsResource(Readable):
-    """GET /slots: what is computed now, without any text of it."""
+    """GET /slots: what is computed now, without any text of it; details of the key's own only."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -88,24 +89,25 @@ class SlotsResource(Readable):
         """
         model = self._services.served.ready_model()
         places = self._services.settings.max_batch_size
-        started = [
-            entry
-            for entry in self._services.requests.running()
-            if entry.generation.timings.started_ns is not None
-        ][:places]
-        if req.has_param("fail_on_no_slot") and len(started) == places:
+        taken = min(self._services.statistics().active, places)
+        if req.has_param("fail_on_no_slot") and taken == places:
             raise EngineUnavailable("no slot is free; try again later")
-        slots = [self._slot(place, model) for place in range(places)]
-        for slot, entry in zip(slots, started, strict=False):
+        own = [
+            entry
+            for entry in self._services.requests.running(key_name(req))
+            if entry.generation.timings.started_ns is not None
+        ]
+        slots = [self._slot(place, model, is_taken=place < taken) for place in range(places)]
+        for slot, entry in zip(slots, own, strict=False):
             slot |= _work(entry)
         resp.data = finite_json(slots)
 
-    def _slot(self, place: int, model: ServedModel) -> dict[str, Any]:
+    def _slot(self, place: int, model: ServedModel, *, is_taken: bool) -> dict[str, Any]:
         return {
             "id": place,
             "n_ctx": model.engine.limits.context_length,
             "speculative": self._services.settings.prompt_lookup,
-            "is_processing": False,
+            "is_processing": is_taken,
         }
 
 

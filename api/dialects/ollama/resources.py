@@ -121,7 +121,7 @@ class VersionResource(Readable):
         resp.data = finite_json({"version": API_VERSION})
 
 
-class _Named(msgspec.Struct, frozen=True):
+class NamedBody(msgspec.Struct, frozen=True):
     """A body that names a model, by either name of the field."""
 
     model: str | None = None
@@ -136,7 +136,7 @@ class _OfOneModel(ABC):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer about the model."""
-        given = decode(read_json_body(req, self._services.settings.max_body_bytes), _Named)
+        given = decode(read_json_body(req, self._services.settings.max_body_bytes), NamedBody)
         name = model_name(given.model or given.name)
         if name is None:
             raise InvalidRequest("model is missing", field="model")

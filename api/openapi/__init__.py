@@ -1,0 +1,1 @@
+"""The OpenAPI document of every route, made of the structures that read and write the bodies."""
