@@ -1,7 +1,7 @@
 """The state of a request's answer in its grammar, and the tokens that may follow."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,12 +21,30 @@ class GrammarFailed(Exception):
 
 
 class Matcher:
-    """The state of one request's grammar. Owned by one thread at a time."""
+    """The state of one request's grammar. Owned by one thread at a time.
 
-    def __init__(self, state: "LLMatcher", vocabulary_size: int) -> None:
-        """Own llguidance's matcher for a vocabulary of this many tokens."""
+    Copies share their lexer, behind a lock of llguidance: what it has learned of the vocabulary for
+    one text need not be computed for the next. Its size is limited, so a matcher that it stops
+    goes on with a lexer of its own.
+    """
+
+    def __init__(
+        self, state: "LLMatcher", vocabulary_size: int, alone: "Callable[[], LLMatcher]"
+    ) -> None:
+        """Own llguidance's matcher for a vocabulary of this many tokens.
+
+        alone: makes another, at the beginning of the same grammar, that shares no lexer.
+        """
         self._state = state
         self._vocabulary_size = vocabulary_size
+        self._alone: Callable[[], LLMatcher] | None = alone
+        self._tokens: list[int] = []
+        """All tokens so far, as long as the lexer is shared."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether copies share the lexer."""
+        return self._alone is not None
 
     @property
     def ended(self) -> bool:
@@ -34,13 +52,18 @@ class Matcher:
         return self._state.is_stopped()
 
     def copy(self) -> "Matcher":
-        """Another with the same state."""
-        return Matcher(self._state.deep_copy(), self._vocabulary_size)
+        """Another at the beginning of the same grammar. Raises ValueError after the beginning."""
+        if self._alone is None or self._tokens:
+            raise ValueError("only a matcher at its beginning, with a shared lexer, can be copied")
+        return Matcher(self._state.deep_copy(), self._vocabulary_size, self._alone)
 
     def advance(self, token: int) -> None:
         """Go on by a token. Raises GrammarFailed where the grammar does not allow it."""
         if not self._state.consume_token(token):
-            raise GrammarFailed("a token does not follow the grammar")
+            if not self._go_alone() or not self._state.consume_token(token):
+                raise GrammarFailed("a token does not follow the grammar")
+        elif self._alone is not None:
+            self._tokens.append(token)
 
     def allowed_of(self, tokens: Sequence[int]) -> int:
         """Return how many of these tokens, from the first on, the grammar allows."""
@@ -60,23 +83,37 @@ class Matcher:
         """
         words = -(-self._vocabulary_size // WORD)
         bits = np.zeros((1 + len(guesses), words), np.uint32)
+        address, row_bytes = bits.ctypes.data, words * bits.itemsize
         began = time.thread_time()
         held = 0
         for row in range(len(bits)):
-            self._state.unsafe_compute_mask_ptr(bits[row].ctypes.data, words * bits.itemsize)
-            self._expect_sound()
+            self._state.unsafe_compute_mask_ptr(address + row * row_bytes, row_bytes)
+            if self._state.is_error():
+                return self._masks_alone(guesses)
             if row == len(guesses) or not self._state.consume_token(guesses[row]):
                 break
             held += 1
             if self._state.is_stopped():
                 break
         if held and not self._state.rollback(held):
-            self._expect_sound()
+            return self._masks_alone(guesses)
         if time.thread_time() - began > MAX_SECONDS * len(bits):
             raise GrammarFailed("a mask takes too long")
         every = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little")
         return every[:, : self._vocabulary_size].view(np.bool_)
 
-    def _expect_sound(self) -> None:
-        if self._state.is_error():
+    def _masks_alone(self, guesses: Sequence[int]) -> NDArray[np.bool_]:
+        """Return what `masks` does. Raises GrammarFailed if the lexer is this matcher's own."""
+        if not self._go_alone():
             raise GrammarFailed("the grammar takes too much work at this place of the text")
+        return self.masks(guesses)
+
+    def _go_alone(self) -> bool:
+        """Go on, at the same place, with a lexer of its own; return False if it has one."""
+        if self._alone is None:
+            return False
+        self._state, self._alone = self._alone(), None
+        if self._tokens and not self._state.consume_tokens(self._tokens):
+            raise GrammarFailed("the grammar takes too much work up to this place of the text")
+        self._tokens.clear()
+        return True

@@ -199,6 +199,39 @@ def test_masks_after_guesses_are_those_of_a_matcher_that_went_there(compiler, to
     assert matcher.ended
 
 
+def test_a_matcher_goes_on_when_the_lexer_that_it_shares_is_full(
+    tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grammar = Grammar.regex("[ab]*a[ab]{20}c", field="r")
+    unlimited = GrammarCompiler(tokenizer).matcher(grammar)
+    monkeypatch.setattr("runtime.grammar.compiler.MAX_SHARED_STATES", 200)
+    compiler = GrammarCompiler(tokenizer)
+    first, beside = compiler.matcher(grammar), compiler.matcher(grammar)
+    for token in np.random.default_rng(0).choice(tokenizer.encode("ab", add_special=False), 300):
+        expected = unlimited.masks()
+        assert np.array_equal(first.masks(), expected)
+        assert np.array_equal(beside.masks(), expected)
+        for matcher in (unlimited, first, beside):
+            matcher.advance(int(token))
+    assert not first.is_shared
+    assert not beside.is_shared
+    assert unlimited.is_shared
+    assert compiler.matcher(grammar).is_shared
+
+
+def test_requests_of_one_grammar_share_what_its_lexer_learns_but_not_their_places(
+    compiler, tokenizer
+) -> None:
+    grammar = Grammar.choice(["left one", "right one"], field="c")
+    first, second = compiler.matcher(grammar), compiler.matcher(grammar)
+    before = second.masks()
+    first.advance(tokenizer.encode("left", add_special=False)[0])
+    assert np.array_equal(second.masks(), before)
+    assert not np.array_equal(first.masks(), before)
+    with pytest.raises(ValueError, match="beginning"):
+        first.copy()
+
+
 def test_no_control_token_is_ever_allowed_inside(compiler, tokenizer) -> None:
     matcher = compiler.matcher(schema({"type": "string"}))
     matcher.advance(*tokenizer.encode('"', add_special=False))
