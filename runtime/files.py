@@ -48,11 +48,12 @@ def locked(path: Path, *, make_folder: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     """Yield a new file, open for writing, that replaces `path` when the block ends normally.
 
-    It is synced before it gets that name. After an exception nothing has changed; leftovers of
-    killed processes in the folder are removed. Raises OSError.
+    It is synced before it gets that name, except for caches whose content is checked. After an
+    exception nothing has changed; leftovers of killed processes in the folder are removed. Raises
+    OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent)
@@ -61,12 +62,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         try:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    sync(path.parent)
+    if synced:
+        sync(path.parent)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -20,6 +20,11 @@ def layout_name() -> str:
     return f"{instruction_set()}-{LAYOUT_VERSION}"
 
 
+def panel_rows() -> int:
+    """Return the rows of a panel."""
+    return int(native_library().rocmforge_panel_rows())
+
+
 def packed_shape(
     format: str, rows: int, columns: int, *, matrices: int = 1
 ) -> tuple[int, int, int] | None:
@@ -28,10 +33,9 @@ def packed_shape(
     Not packed are some formats, and stacks of `matrices` of which one begins inside a panel.
     """
     block_bytes = int(native_library().rocmforge_packed_block_bytes(format.encode()))
-    panel_rows = int(native_library().rocmforge_panel_rows())
-    if block_bytes == 0 or (matrices > 1 and rows // matrices % panel_rows):
+    if block_bytes == 0 or (matrices > 1 and rows // matrices % panel_rows()):
         return None
-    panels = -(-rows // panel_rows)
+    panels = -(-rows // panel_rows())
     return panels, columns // FORMAT_OF_NAME[format].weights, block_bytes
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime import packed_file
 from runtime.files import locked
 from runtime.gguf import GGUFFile
 from runtime.ops.packing import pack, packed_shape
@@ -105,6 +106,21 @@ def test_what_was_written_to_meanwhile_is_not_kept(tiny_gguf: Path, tmp_path: Pa
         packed_weights(GGUFFile.open(tiny_gguf), SHA, tmp_path, check)
     assert not list(tmp_path.glob("*.packed"))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_copy_is_the_same_however_its_parts_are_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Matrices of many panels, in pieces that end within them; checksums are of what is there."""
+    model = write_tiny_llama(tmp_path / "m.gguf", format="Q4_1", embedding=64, feed_forward=2080)
+    whole = packed_weights(GGUFFile.open(model), SHA, tmp_path / "whole")
+    monkeypatch.setattr(packed_file, "PACKED_AT_ONCE", 1)
+    monkeypatch.setattr(packed_file, "WRITTEN_AT_ONCE", 96)
+    parts = packed_weights(GGUFFile.open(model), SHA, tmp_path / "parts")
+    assert whole is not None
+    assert parts is not None
+    np.testing.assert_array_equal(parts.file.data, whole.file.data)
+    assert parts.file.first_damage() is None
 
 
 def test_a_second_process_waits_for_the_copy_and_takes_it(tiny_gguf: Path, tmp_path: Path) -> None:
