@@ -75,6 +75,12 @@ class ServedModel:
         object.__setattr__(self, "breakers", BreakerTable(self.tokenizer))
 
     @property
+    def accepted_checks(self) -> dict[str, float | None]:
+        """Checks that its preparation failed within what was accepted, with what they measured."""
+        checks = () if self.manifest is None else self.manifest.accepted_checks
+        return {check.name: check.measured for check in checks}
+
+    @property
     def label(self) -> str:
         """Name and version, for people."""
         return self.name if self.version is None else f"{self.name}@{self.version}"

@@ -79,7 +79,10 @@ class Services:
             "slots": GenerationSlots.of_server(self.settings),
             "tracer": RequestTracer(self.traces),
             "metrics": EngineMetrics(
-                self.statistics, self.durations, max_batch_size=self.settings.max_batch_size
+                self.statistics,
+                self.durations,
+                max_batch_size=self.settings.max_batch_size,
+                accepted_checks=self.accepted_checks,
             ),
         }
         for name, part in made.items():
@@ -101,6 +104,11 @@ class Services:
     def statistics(self) -> EngineStatistics:
         """The counts of every engine there was, all zero without one."""
         return sum(self.served.statistics(), start=NO_STATISTICS)
+
+    def accepted_checks(self) -> dict[str, float | None]:
+        """The failed checks of the served model in spite of which it was published."""
+        model = self.served.model
+        return {} if model is None else model.accepted_checks
 
     def with_newest(self, model: ServedModel, work: Callable[[ServedModel], Done]) -> Done:
         """Return what `work` makes of the model, or of a version loaded since it was looked up.

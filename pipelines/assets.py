@@ -244,7 +244,14 @@ def check_table(manifest: Manifest) -> dg.TableMetadataValue:
     """Return the result of each check."""
     return dg.MetadataValue.table(
         [
-            dg.TableRecord({"check": each.name, "seconds": each.seconds, "result": each.summary})
+            dg.TableRecord(
+                {
+                    "check": each.name,
+                    "outcome": "passed" if each.passed else "accepted",
+                    "seconds": each.seconds,
+                    "result": each.summary,
+                }
+            )
             for each in manifest.checks
         ]
     )

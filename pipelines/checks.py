@@ -6,10 +6,13 @@ import dagster as dg
 import msgspec
 
 from pipelines.assets import failures_shown, gguf_models, onnx_model, rounded, staging_folder
+from pipelines.conversion.architectures import describe
 from pipelines.picture_metadata import in_markdown
 from pipelines.resources import MACHINE_POOL, ModelPreparation
 from pipelines.validation import CHECKS, pictures, validate_in_child
-from pipelines.validation.logits import MAX_DIVERGENCE, MAX_OPERATOR_ERROR
+from pipelines.validation.limits import most_divergence
+from pipelines.validation.logits import MAX_OPERATOR_ERROR
+from runtime.gguf import GGUFFile
 from runtime.manifest import CheckResult, Manifest
 
 LINES = {
@@ -43,32 +46,37 @@ def onnx_model_checks(
         results = validate_in_child(folder, preparation.settings, context.log.info)
         msgspec.structs.replace(manifest, checks=results).write(folder)
     done = {result.name: result for result in results}
+    has_experts = describe(GGUFFile.open(*manifest.weights_paths(folder))).has_experts
+    limit = most_divergence(manifest.block_formats, has_experts=has_experts)
     for name in CHECKS:
-        yield _shown(done[name]) if name in done else _not_run(name, results[-1])
+        yield shown(done[name], limit) if name in done else _not_run(name, results[-1])
 
 
-def _shown(result: CheckResult) -> dg.AssetCheckResult:
+def shown(result: CheckResult, limit: float) -> dg.AssetCheckResult:
+    """Return a result for Dagster; an accepted failure is a warning, which blocks nothing."""
+    accepted = "; published all the same, as accept_check says" if result.is_accepted else ""
+    severity = dg.AssetCheckSeverity.WARN if accepted else dg.AssetCheckSeverity.ERROR
     return dg.AssetCheckResult(
         asset_key=onnx_model.key,
         check_name=result.name,
         passed=result.passed,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=result.summary,
+        severity=severity,
+        description=f"{result.summary}{accepted}",
         metadata={
             **{name: rounded(value) for name, value in result.figures.items()},
             "seconds": rounded(result.seconds),
-            **_pictures(result.series),
+            **_pictures(result.series, limit),
         },
     )
 
 
-def _pictures(series: Mapping[str, Sequence[float]]) -> dict[str, dg.MetadataValue]:
+def _pictures(series: Mapping[str, Sequence[float]], limit: float) -> dict[str, dg.MetadataValue]:
     """Plot the series of a check."""
     drawn: dict[str, dg.MetadataValue] = {}
     by_position = {name: series[key] for key, name in LINES.items() if key in series}
     if by_position:
         drawn["divergence_picture"] = in_markdown(
-            pictures.by_position(by_position, MAX_DIVERGENCE),
+            pictures.by_position(by_position, limit),
             "divergence from the exact model at each token",
         )
     if "layer_error" in series:

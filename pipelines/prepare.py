@@ -130,7 +130,7 @@ def link_known(
     if known is None or known.manifest.versions != versions():
         return None
     weights = known.manifest.weights
-    passed = {check.name for check in known.manifest.checks if check.passed}
+    passed = {check.name for check in known.manifest.checks if check.passed}  # none is accepted
     if passed != CHECKS.keys():
         return None
     if weights.linked_name is None and not known.is_made_of(source.path):
@@ -190,9 +190,20 @@ def expect_supported(source: Source, settings: Settings) -> None:
 
 
 def raise_failed(name: str, results: tuple[CheckResult, ...]) -> None:
-    """Raise PreparationError for the first check that failed."""
+    """Raise PreparationError for the first check that failed and was not accepted."""
     for result in results:
-        if not result.passed:
+        if not result.allows_publishing:
             raise PreparationError(
                 f"{name} failed its {result.name} check, nothing was published: {result.summary}"
+                f"{acceptance(result)}"
             )
+
+
+def acceptance(result: CheckResult) -> str:
+    """Return how a failed check can be accepted, as the end of a sentence; empty if it cannot."""
+    if result.measured is None:
+        return ""
+    limit = f"{result.measured:.2g}"
+    if float(limit) < result.measured:
+        limit = f"{1.1 * result.measured:.2g}"
+    return f"; if that is good enough, --accept-check {result.name}={limit} publishes it"

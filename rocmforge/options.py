@@ -59,6 +59,33 @@ def add_name(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_accepted_checks(parser: argparse.ArgumentParser) -> None:
+    """Add --accept-check, for a GGUF that is prepared."""
+    parser.add_argument(
+        "--accept-check",
+        dest="setting_accept_check",
+        action=_CheckLimits,
+        metavar="NAME[=X]",
+        help="publish although this check fails: logits, greedy and perplexity up to X, such as "
+        "logits=0.2; tokenizer, determinism and served without; can be repeated",
+    )
+
+
+class _CheckLimits(argparse.Action):
+    """Collects NAME=X as numbers by name, and NAME as None."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        name, _, limit = str(values).partition("=")
+        given = getattr(namespace, self.dest) or {}
+        setattr(namespace, self.dest, {**given, name: limit or None})
+
+
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add `--name VALUE` for each named field of Settings, and `--name` where false is usual."""
     group = parser.add_argument_group(

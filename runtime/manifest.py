@@ -122,6 +122,10 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     figures: dict[str, float] = {}
     series: dict[str, tuple[float, ...]] = {}
     """Values for a plot, per position or per layer."""
+    measured: float | None = None
+    """Of a failed check that has a limit: the figure which is above it."""
+    is_accepted: bool = False
+    """Whether the model may be published although the check failed, as `accept_check` says."""
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -129,6 +133,11 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
         for name, values in {**{k: (v,) for k, v in self.figures.items()}, **self.series}.items():
             if not all(map(isfinite, values)):
                 raise ValueError(f"{name} of the {self.name} check is not finite")
+
+    @property
+    def allows_publishing(self) -> bool:
+        """Whether it passed, or failed within what was accepted."""
+        return self.passed or self.is_accepted
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +162,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     """ISO 8601, UTC."""
     checks: tuple[CheckResult, ...] = ()
+
+    @property
+    def accepted_checks(self) -> tuple[CheckResult, ...]:
+        """Failed checks in spite of which it was published."""
+        return tuple(check for check in self.checks if not check.passed and check.is_accepted)
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the folder. Raises ValueError for a number not finite."""

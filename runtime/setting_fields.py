@@ -25,6 +25,8 @@ def takes(field: inspect.Field) -> str:
             if above is None:
                 return f"a number from {least} to {most:.15g}"
             return f"a number above {above}, at most {most:.15g}"
+        case inspect.DictType(key_type=inspect.LiteralType(values=values)):
+            return f"a JSON object with a number or null for {', '.join(map(str, values))}"
         case inspect.DictType():
             return "a JSON object of numbers above 1"
         case inspect.StrType():

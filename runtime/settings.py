@@ -50,6 +50,9 @@ def _text(description: str) -> Meta:
 
 
 WeightsCopy = Literal["auto", "link", "copy"]
+MEASURED_CHECKS = ("logits", "greedy", "perplexity")
+"""Checks whose failure is accepted up to a figure."""
+AcceptableCheck = Literal["logits", "greedy", "perplexity", "tokenizer", "determinism", "served"]
 TimesWorse = Annotated[float, Meta(gt=1, le=1000)]
 
 
@@ -84,6 +87,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "reflink or else a copy; link makes a hard link"
         ),
     ] = "auto"
+    accept_check: Annotated[
+        dict[AcceptableCheck, Annotated[float, Meta(ge=0, le=1000)] | None],
+        _text(
+            "failed checks in spite of which a model is published, as JSON: logits, greedy and "
+            "perplexity up to a figure, tokenizer, determinism and served with null: "
+            '{"logits": 0.2, "served": null}'
+        ),
+    ] = {}
     benchmark_cron: Annotated[
         str, _text("when Dagster measures every published model, in cron's five fields and UTC")
     ] = "0 3 * * *"
@@ -321,6 +332,10 @@ def _checked(settings: Settings) -> Settings:
             f"--threads {settings.threads} is too many for {processors} processors; take at most "
             f"{MAX_THREADS_PER_PROCESSOR * processors}, or 0 for one per processor"
         )
+    for name, limit in settings.accept_check.items():
+        if (limit is None) is (name in MEASURED_CHECKS):
+            form = f"{name}=X, the most that it may be" if limit is None else f"{name} alone"
+            raise SettingsError(f"--accept-check takes {form}")
     least = MIN_CACHE_PAGES * settings.page_size
     if 0 < settings.cache_tokens < least:
         raise SettingsError(

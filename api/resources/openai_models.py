@@ -37,6 +37,8 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     task: str
     """What it does: generate, embed or score."""
     meta: ModelFigures
+    accepted_checks: dict[str, float | None] | msgspec.UnsetType = msgspec.UNSET
+    """Checks that the model failed and was published in spite of, with what they measured."""
 
 
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +92,7 @@ def _describe(model: ServedModel) -> ModelObject:
             n_ctx_train=engine.limits.trained_context_length,
             n_vocab=engine.limits.vocabulary_size,
         ),
+        accepted_checks=model.accepted_checks or msgspec.UNSET,
     )
 
 

@@ -1,7 +1,8 @@
 """The Prometheus metrics: counts from the engine's own statistics, durations from each request."""
 
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
@@ -74,10 +75,12 @@ class EngineMetrics(Collector):
         durations: RequestDurations,
         *,
         max_batch_size: int,
+        accepted_checks: Callable[[], Mapping[str, float | None]] = dict,
     ) -> None:
         self._statistics = statistics
         self._durations = durations
         self._max_batch_size = max_batch_size
+        self._accepted_checks = accepted_checks
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -129,6 +132,15 @@ class EngineMetrics(Collector):
             "Maximum number of requests computed together",
             self._max_batch_size,
         )
+        if accepted := self._accepted_checks():
+            family = GaugeMetricFamily(
+                "rocmforge_accepted_check",
+                "What a failed check measured in spite of which the model was published",
+                labels=["check"],
+            )
+            for name, measured in accepted.items():
+                family.add_metric([name], math.nan if measured is None else measured)
+            yield family
 
     def exposition(self) -> bytes:
         """Return the Prometheus text of one scrape, with whole numbers as such."""

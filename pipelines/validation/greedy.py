@@ -21,6 +21,7 @@ def check_greedy(subject: Subject) -> Outcome:
             f"token {first + 1} of the greedy text {text!r} is {gaps[first]:.2f} nats less "
             "likely than the exact model's own",
             figures,
+            measured=float(gaps.max()),
         )
     others = len(generated) - figures["same_tokens"]
     ties = f"; {others} tokens are near-ties" if others else ""

@@ -11,13 +11,6 @@ from pipelines.validation.subject import GREEDY_TOKENS, PROMPT_TOKENS, Subject
 
 CACHED_TOKENS = 4
 
-MAX_DIVERGENCE = 0.05
-"""Mean KL divergence from the exact model, nats. The CPU kernels round activations to 8 bits, as
-llama.cpp does; that costs 0.002 on a trained Q4_1 model of 135 M parameters, up to 0.01 on tiny
-random ones. A wrong operator costs whole nats."""
-MAX_DIVERGENCE_OF_EXPERTS = 0.5
-"""The same for models with experts: where two of them are nearly as good, rounding may choose the
-other, which is no error. Tiny random ones reach 0.1."""
 MAX_OPERATOR_ERROR = 0.2
 """Relative error of one operator given the same inputs. Rounding activations to 8 bits costs 0.01
 to 0.03; a wrong scale, offset or layout about 1."""
@@ -53,14 +46,16 @@ def check_logits(subject: Subject) -> Outcome:
         **by_layer(subject.operators),
     }
     expect_right_operators(subject, figures, series)
+    divergence = max(prefill.divergence, cached.divergence)
     for name, comparison in (("a prefill", prefill), ("cached steps", cached)):
-        if not comparison.divergence <= most_divergence(subject):
+        if not comparison.divergence <= subject.most_divergence:
             raise CheckFailed(
                 f"logits of {name} diverge from the exact model by "
-                f"{comparison.divergence:.3g} nats, more than {most_divergence(subject)}; no "
+                f"{comparison.divergence:.3g} nats, more than {subject.most_divergence}; no "
                 f"operator alone is wrong, the worst is {worst.name} with {worst.alone:.1%}",
                 figures,
                 series,
+                measured=divergence,
             )
         # Where another expert was chosen, one position may be far off: the mean decides.
         if not (subject.spec.has_experts or max(comparison.gaps) <= NEAR_TIE):
@@ -70,16 +65,11 @@ def check_logits(subject: Subject) -> Outcome:
                 " nats less likely than the exact model's own",
                 figures,
                 series,
+                measured=divergence,
             )
-    divergence = max(prefill.divergence, cached.divergence)
     return Outcome(
         f"the model diverges by {divergence:.2g} nats from the exact one", figures, series
     )
-
-
-def most_divergence(subject: Subject) -> float:
-    """Return the allowed divergence, nats per token."""
-    return MAX_DIVERGENCE_OF_EXPERTS if subject.spec.has_experts else MAX_DIVERGENCE
 
 
 def _expect_finite(exact: NDArray[np.float32], computed: NDArray[np.float32]) -> None:

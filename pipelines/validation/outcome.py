@@ -19,10 +19,18 @@ class Outcome:
 
 
 class CheckFailed(Exception):
-    """Why a check failed, in one sentence that names the place, and the figures so far."""
+    """Why a check failed, in one sentence that names the place, and the figures so far.
+
+    measured: the figure that is above a limit, and that may be accepted.
+    """
 
     def __init__(
-        self, summary: str, figures: Figures | None = None, series: Series | None = None
+        self,
+        summary: str,
+        figures: Figures | None = None,
+        series: Series | None = None,
+        measured: float | None = None,
     ) -> None:
         super().__init__(summary)
+        self.measured = measured
         self.outcome = Outcome(summary, figures or {}, series or {})

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from pipelines.validation.comparison import Comparison, likelihoods
-from pipelines.validation.logits import NEAR_TIE, most_divergence
+from pipelines.validation.logits import NEAR_TIE
 from pipelines.validation.outcome import CheckFailed, Outcome
 from pipelines.validation.steps import one_row
 from pipelines.validation.subject import Subject
@@ -39,7 +39,7 @@ def check_perplexity(subject: Subject) -> Outcome:
         **comparison.figures(),
     }
     series = {"passage_divergence": comparison.divergences}
-    most = most_divergence(subject)
+    most = subject.most_divergence
     # One token alone may be off by as much as decides a near-tie.
     most_loss = max(most, NEAR_TIE / (len(tokens) - 1))
     if not (abs(loss - exact_loss) <= most_loss and comparison.divergence <= most):
@@ -50,6 +50,7 @@ def check_perplexity(subject: Subject) -> Outcome:
             f"{comparison.divergence:.3g} nats, most at position {worst + 1}",
             figures,
             series,
+            measured=max(abs(loss - exact_loss), comparison.divergence),
         )
     return Outcome(
         f"perplexity {figures['perplexity']:.4g} over {len(tokens)} tokens, "

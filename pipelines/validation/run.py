@@ -59,7 +59,7 @@ def validate(
     *,
     names: Collection[str] = tuple(CHECKS),
 ) -> tuple[CheckResult, ...]:
-    """Run the checks of a converted model in order, up to the first that fails.
+    """Run the checks of a converted model in order, up to the first that fails unaccepted.
 
     `progress` is called with each check's step as it begins; `names` may leave some out.
     """
@@ -79,7 +79,7 @@ def run_checks(
             progress(check.step)
             result = _result(name, check, subject)
             yield result
-            if not result.passed:
+            if not result.allows_publishing:
                 return
 
 
@@ -89,14 +89,16 @@ def _result(name: str, check: Check, subject: Subject) -> CheckResult:
     Figures that are not finite are only in the summary, since JSON has none.
     """
     began = time.perf_counter()
-    passed = False
+    passed = is_accepted = False
+    measured = None
     try:
         is_pooled = subject.spec.pooling is not None
         run = check.of_vectors if is_pooled and check.of_vectors else check.run
         outcome = run(subject)
         passed = True
     except CheckFailed as failure:
-        outcome = failure.outcome
+        outcome, measured = failure.outcome, failure.measured
+        is_accepted = _is_accepted(name, measured, subject.settings)
     except Exception as error:
         outcome = Outcome(f"{type(error).__name__}: {error}")
     return CheckResult(
@@ -109,5 +111,15 @@ def _result(name: str, check: Check, subject: Subject) -> CheckResult:
             for key, values in outcome.series.items()
             if all(map(isfinite, values))
         },
+        measured=measured if measured is not None and isfinite(measured) else None,
+        is_accepted=is_accepted,
         seconds=round(time.perf_counter() - began, 3),
     )
+
+
+def _is_accepted(name: str, measured: float | None, settings: Settings) -> bool:
+    """Whether a check's failure is accepted: up to a figure if it has one, else if it has none."""
+    for accepted, limit in settings.accept_check.items():
+        if accepted == name:
+            return measured is None if limit is None else measured is not None and measured <= limit
+    return False

@@ -13,6 +13,7 @@ from onnx import ModelProto
 from pipelines.conversion.architectures import ModelSpec, describe
 from pipelines.conversion.convert import graph_of
 from pipelines.conversion.graph import page_layout
+from pipelines.validation.limits import most_divergence
 from pipelines.validation.parity import OperatorError, operator_errors
 from pipelines.validation.reference import ReferenceModel
 from pipelines.validation.steps import PAGE_SIZE, one_row, pages_for, rows
@@ -68,6 +69,11 @@ class Subject:
     def spec(self) -> ModelSpec:
         """The model's description, from the GGUF."""
         return describe(self.file)
+
+    @property
+    def most_divergence(self) -> float:
+        """The allowed mean divergence from the exact model, nats per token."""
+        return most_divergence(self.manifest.block_formats, has_experts=self.spec.has_experts)
 
     @cached_property
     def stored(self) -> ModelProto:

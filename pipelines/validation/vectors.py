@@ -39,6 +39,7 @@ def check_vectors(subject: Subject) -> Outcome:
             f"with {worst.alone:.1%}",
             figures,
             series,
+            measured=distance,
         )
     return Outcome(
         f"the vector of a text is {distance:.2%} of its length away from the exact one",

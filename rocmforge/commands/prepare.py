@@ -2,7 +2,7 @@
 
 import argparse
 
-from rocmforge.options import add_name, add_settings, settings_of
+from rocmforge.options import add_accepted_checks, add_name, add_settings, settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .gguf file, the first of its pieces, its folder, or hf:OWNER/REPO:QUANT",
     )
     add_name(parser)
+    add_accepted_checks(parser)
     add_settings(parser, "home", "device", "threads", "weights_copy")
 
 

@@ -2,12 +2,20 @@
 
 import argparse
 
-from rocmforge.options import MODEL, SERVER, add_name, add_settings, settings_of
+from rocmforge.options import (
+    MODEL,
+    SERVER,
+    add_accepted_checks,
+    add_name,
+    add_settings,
+    settings_of,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     add_name(parser)
+    add_accepted_checks(parser)
     add_settings(parser, *SERVER)
 
 

@@ -2,14 +2,17 @@
 
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import requests
 
 from runtime.detokenizer import StreamDecoder
+from runtime.manifest import CheckResult, Manifest
 from tests.api.conftest import Serve
 from tests.api.document import code_blocks
 from tests.api.serving import Serving
@@ -341,6 +344,18 @@ def test_the_served_model_is_listed(serve: Serve, serving: Serving) -> None:
     assert empty.get("/v1/models").json()["data"] == []
     assert empty.get("/v1/models/tiny").status_code == 500
     assert complete(empty).json()["error"]["type"] == "server_error"
+
+
+def test_the_list_tells_what_failures_were_accepted(serve: Serve, prepared: Path) -> None:
+    serving = serve()
+    assert "accepted_checks" not in serving.get("/v1/models").json()["data"][0]
+    failed = CheckResult(name="logits", passed=False, summary="", measured=0.19, is_accepted=True)
+    manifest = msgspec.structs.replace(Manifest.read(prepared), checks=(failed,))
+    model = replace(serving.model, manifest=manifest)
+    serving.services.served.load(lambda: model)
+    (listed,) = serving.get("/v1/models").json()["data"]
+    assert listed["accepted_checks"] == {"logits": 0.19}
+    assert 'rocmforge_accepted_check{check="logits"} 0.19' in serving.get("/metrics").text
 
 
 def test_the_list_tells_the_context_length_and_the_model_s_own(serve: Serve) -> None:

@@ -71,6 +71,17 @@ def test_counts_and_gauges_are_the_engine_s_own() -> None:
     assert found["rocmforge_max_batch_size"] == 64
 
 
+def test_accepted_failures_of_checks_are_shown_only_where_there_are_some() -> None:
+    assert "rocmforge_accepted_check" not in exposition()
+    accepted = {"logits": 0.19, "served": None}
+    metrics = EngineMetrics(
+        lambda: BUSY, RequestDurations(), max_batch_size=64, accepted_checks=lambda: accepted
+    )
+    text = metrics.exposition().decode()
+    assert 'rocmforge_accepted_check{check="logits"} 0.19\n' in text
+    assert 'rocmforge_accepted_check{check="served"} NaN\n' in text
+
+
 def test_whole_numbers_are_written_as_the_document_writes_them() -> None:
     lines = exposition(BUSY).splitlines()
     assert "rocmforge_requests_started_total 42" in lines

@@ -84,6 +84,22 @@ def test_options_of_bench_that_do_nothing_together_exit_with_2(
 
 
 @pytest.mark.parametrize(
+    ("accepted", "told"),
+    [
+        ("logits", "--accept-check takes logits=X, the most that it may be"),
+        ("served=1", "--accept-check takes served alone"),
+        ("structure", "--accept-check takes a JSON object with a number or null for"),
+        ("logits=much", "--accept-check takes a JSON object with a number or null for"),
+    ],
+)
+def test_a_check_that_cannot_be_accepted_so_exits_with_2(
+    accepted: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", "missing.gguf", "--accept-check", accepted]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("prepare", "missing.gguf"),
