@@ -72,7 +72,9 @@ def _goes_on(
 
 def unsound_sequences(plan: StepPlan, logits: Logits) -> set[Sequence]:
     """Return the sequences of a step with logits that are not finite."""
-    found = set()
+    found: set[Sequence] = set()
+    if all(logits.finite):
+        return found
     at = 0
     for row in plan.sampled:
         if not logits.finite[at]:

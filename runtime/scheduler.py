@@ -245,10 +245,10 @@ class Scheduler:
             if room_of_forced > 0 and generates:
                 slots = len(sequence.pages) * self._pages.page_size - row.end
                 draft = sequence.draft(min(room, slots), min(room_of_forced, slots, MAX_DRAFT))
-                if self._states is None:
-                    row = replace(row, draft=draft)
-                else:
+                if self._states is not None:
                     row = self._states.drafted(row, draft)
+                elif draft:
+                    row = replace(row, draft=draft)
                 room -= len(draft)
                 room_of_forced -= len(draft)
             drafted.append(row)

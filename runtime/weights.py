@@ -102,7 +102,7 @@ class Weights:
         if self._closed.is_set() or (
             self._damage is None
             and self._guard.faults == 0
-            and all(mapped.is_untouched() for mapped in self._files())
+            and all([mapped.is_untouched() for mapped in self._files()])
         ):
             return
         with self._looking:

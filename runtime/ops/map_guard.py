@@ -1,5 +1,6 @@
 """Keeps the process alive when a mapped file is truncated while it is read (SIGBUS)."""
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,15 @@ class MapGuard:
 
     def __init__(self) -> None:
         self._guard = int(native_library().rocmforge_open_guard())
+        # It only reads a number, and handing the interpreter to other threads would take longer.
+        holding_interpreter = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int)
+        self._faults = holding_interpreter(("rocmforge_guard_faults", native_library()))
 
     @property
     def faults(self) -> int:
         """Number of reads that gave zeros instead of the file's content."""
-        return int(native_library().rocmforge_guard_faults(self._guard)) if self._guard >= 0 else 0
+        faults: int = self._faults(self._guard) if self._guard >= 0 else 0
+        return faults
 
     def add(self, mapped: NDArray[np.uint8]) -> None:
         """Guard every map in this process of the file that `mapped` maps."""
