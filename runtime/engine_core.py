@@ -185,7 +185,7 @@ class EngineCore:
         self._note_started(plan)
         began = time.monotonic()
         try:
-            with self._masks.beside(plan) as masks:
+            with self._masks.beside(plan, self._live) as masks:
                 logits = self._session.step(plan.inputs())
             unsound = unsound_sequences(plan, logits)
         except WeightsChanged:

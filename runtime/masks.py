@@ -1,6 +1,10 @@
-"""Masks of the tokens that grammars allow, computed in parallel with the model's step."""
+"""Masks of the tokens that grammars allow, computed in parallel with the model's step.
 
-from collections.abc import Callable, Iterator
+A request that takes its likeliest token has that one looked up in the grammar instead: only where
+the grammar does not allow it, a mask is made, after the step.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -8,38 +12,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.grammar import GrammarFailed, Matcher
-from runtime.plan import PlannedRow, StepPlan
+from runtime.live_request import LiveRequest
+from runtime.plan import StepPlan
 from runtime.sampling import AllowedLogits, Logits
 from runtime.sequence import Sequence
 
 
 class StepMasks:
-    """The masks of one step's rows, by sequence. Owned by the engine thread."""
+    """The masks of one step's drawn rows, by sequence. Owned by the engine thread."""
 
     def __init__(self, made: dict[Sequence, "NDArray[np.bool_] | BaseException"]) -> None:
         self._made = made
         self._allowed: AllowedLogits | None = None
 
-    def applied(self, row: PlannedRow, guesses: int, logits: Logits, place: int) -> Logits:
+    def applied(self, live: LiveRequest, guesses: int, logits: Logits, place: int) -> Logits:
         """Return the step's logits, held at `place` to what follows a number of drafted tokens.
 
-        All rows of a step get the same object, so that they are sampled together. Raises
-        GrammarFailed, or the exception raised when the mask was made.
+        The request is where these tokens led. All rows with a mask get the same object, as do all
+        rows that are drawn, so that these are sampled together. Raises GrammarFailed, or the
+        exception raised when the mask was made.
         """
-        if not self._made:
-            return logits
+        matcher, likeliest = live.sequence.matcher, logits.likeliest[place]
+        if live.sampler.takes_likeliest:
+            if matcher is None or not logits.finite[place]:
+                return logits
+            if matcher.allowed_of([likeliest]):
+                return logits
+            mask = matcher.masks()[0]
+        elif matcher is None or not logits.finite[place]:
+            return self._held(logits) if self._made else logits
+        else:
+            made = self._made[live.sequence]
+            if isinstance(made, BaseException):
+                raise made
+            mask = made[guesses]
+        # Logits beyond the vocabulary are padding, which no grammar allows.
+        if not mask[likeliest : likeliest + 1].any() and not mask[: logits.vocabulary_size].any():
+            raise GrammarFailed("the grammar allows no token of this model")
+        self._held(logits).allow(place, mask)
+        return self._held(logits)
+
+    def _held(self, logits: Logits) -> AllowedLogits:
         if self._allowed is None:
             self._allowed = AllowedLogits(logits)
-        if row.sequence.matcher is None or not logits.finite[place]:
-            return self._allowed
-        made = self._made[row.sequence]
-        if isinstance(made, BaseException):
-            raise made
-        mask = made[guesses]
-        # Logits beyond the vocabulary are padding, which no grammar allows.
-        if not mask[: logits.vocabulary_size].any():
-            raise GrammarFailed("the grammar allows no token of this model")
-        self._allowed.allow(place, mask)
         return self._allowed
 
 
@@ -53,12 +68,16 @@ class MaskMaker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
 
     @contextmanager
-    def beside(self, plan: StepPlan) -> Iterator[StepMasks]:
-        """Make the plan's masks within the block; they are complete when it ends."""
+    def beside(self, plan: StepPlan, requests: Mapping[int, LiveRequest]) -> Iterator[StepMasks]:
+        """Make the masks of rows that are drawn within the block; they are complete when it ends.
+
+        requests: by their ids.
+        """
         rows = [
             (row.sequence, row.sequence.matcher, row.draft)
             for row in plan.sampled
             if row.sequence.matcher is not None
+            and not requests[row.sequence.request_id].sampler.takes_likeliest
         ]
         made: dict[Sequence, NDArray[np.bool_] | BaseException] = {}
 

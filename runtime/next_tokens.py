@@ -39,7 +39,7 @@ def next_tokens(
                     tokens[index] = live.thought_limit.forced
                     continue
                 place = starts[index] + drafted
-                allowed = masks.applied(row, drafted, logits, place)
+                allowed = masks.applied(live, drafted, logits, place)
                 asked[index] = live.sampler, allowed, place
             except BaseException as problem:
                 tokens[index] = problem

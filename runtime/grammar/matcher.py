@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,7 +68,9 @@ class Matcher:
 
     def allowed_of(self, tokens: Sequence[int]) -> int:
         """Return how many of these tokens, from the first on, the grammar allows."""
-        return self._state.validate_tokens(list(tokens))
+        # llguidance goes no further after a token that it does not know.
+        known = takewhile(self._vocabulary_size.__gt__, tokens)
+        return self._state.validate_tokens(list(known))
 
     def forced(self) -> tuple[int, ...]:
         """The tokens of the text that must follow, as the tokenizer cuts it; empty where none must.
@@ -83,7 +86,7 @@ class Matcher:
         """
         words = -(-self._vocabulary_size // WORD)
         bits = np.zeros((1 + len(guesses), words), np.uint32)
-        address, row_bytes = bits.ctypes.data, words * bits.itemsize
+        address, row_bytes = bits.__array_interface__["data"][0], words * bits.itemsize
         began = time.thread_time()
         held = 0
         for row in range(len(bits)):

@@ -32,6 +32,11 @@ class Sampler:
         self._adjustments = Adjustments(parameters, prompt, ends) if wanted else None
         self._generator = None if parameters.greedy else np.random.default_rng(parameters.seed)
 
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether each token is that of the largest logit, unchanged."""
+        return self._adjustments is None and self._generator is None
+
     def row(self, logits: Logits, row: int) -> int | Row:
         """Return the token sampled from one row of logits, or its candidates: makes one draw.
 
@@ -39,7 +44,7 @@ class Sampler:
         """
         if not logits.finite[row]:
             raise FloatingPointError("the model's logits are not finite")
-        if self._adjustments is None and self._generator is None:
+        if self.takes_likeliest:
             return logits.likeliest[row]
         parts = () if self._adjustments is None else self._adjustments.parts()
         return Row(self._parameters, logits, row, self._chances(), parts)

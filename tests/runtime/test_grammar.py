@@ -199,6 +199,25 @@ def test_masks_after_guesses_are_those_of_a_matcher_that_went_there(compiler, to
     assert matcher.ended
 
 
+@pytest.mark.parametrize(
+    ("grammar", "text"),
+    [
+        (Grammar.json_object(field="f"), '{"a": [1, "é", {"b": true}]}'),
+        (Grammar.regex("[a-c]{2,4}( x)?", field="r"), "abc"),
+    ],
+)
+def test_a_token_that_is_looked_up_is_allowed_where_its_mask_allows_it(
+    compiler, tokenizer, grammar: Grammar, text: str
+) -> None:
+    matcher = compiler.matcher(grammar)
+    size = tokenizer.vocabulary_size
+    for token in tokenizer.encode(text, add_special=False):
+        looked_up = [matcher.allowed_of([each]) for each in range(size)]
+        assert np.array_equal(np.array(looked_up) == 1, matcher.masks()[0])
+        assert matcher.allowed_of([size]) == 0
+        matcher.advance(token)
+
+
 def test_a_matcher_goes_on_when_the_lexer_that_it_shares_is_full(
     tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
