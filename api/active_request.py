@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import falcon
@@ -12,7 +12,7 @@ from api.answer_form import grammar_of_answer, thought_limit
 from api.client import Client
 from api.prompts import prompt_tokens
 from api.schemas import SEEDS, GenerateRequest
-from api.served_models import ServedModel, expect_served
+from api.served_models import ServedModel
 from api.services import Services
 from api.telemetry.logs import AccessEntry
 from api.telemetry.tracing import remote_parent
@@ -37,7 +37,9 @@ class ActiveRequest:
         generations: Generations,
         entry: AccessEntry,
         admission: Admission,
+        held: ExitStack,
     ) -> None:
+        """held: the admission and the lease of the model."""
         self.model = model
         self.generations = generations
         self.owner = entry.key
@@ -45,6 +47,7 @@ class ActiveRequest:
         self._services = services
         self._entry = entry
         self._admission = admission
+        self._held = held
         self._closed = False
 
     @property
@@ -85,45 +88,38 @@ class ActiveRequest:
             each.token_count + (0 if each.leader else len(each.prompt_tokens))
             for each in self.generations.each
         )
-        self._admission.release()
+        self._held.close()
         if self._entry.outlives_responder:
             self._entry.write(200)
 
 
-def begin(
-    services: Services, request: falcon.Request, wanted: GenerateRequest, model: ServedModel
-) -> ActiveRequest:
-    """Admit and submit the request; the caller closes the result.
+def begin(services: Services, request: falcon.Request, wanted: GenerateRequest) -> ActiveRequest:
+    """Admit the request, wait for its model and submit it; the caller closes the result.
 
-    Its model differs from `model` if that was replaced in the meantime.
-    Raises UnknownModel if `wanted` names another model, InvalidRequest for more answers than the
+    Raises UnknownModel for a model that is not served, InvalidRequest for more answers than the
     server may have at once, QueueFull if no slot is free, RateLimited where the limits of its API
     key are reached, ClientGone if the client has disconnected before the prompts are tokenized, and
-    what Engine.submit_all raises.
+    what ModelPool.lease and Engine.submit_all raise.
     """
     entry: AccessEntry = request.context.access
     if services.settings.log_prompts:
         entry.prompt = str(wanted.prompt if len(wanted.prompts) == 1 else wanted.prompts)
     entry.ignored_fields = wanted.unknown
-    expect_served(wanted.model, model)
-    model.expect_text()
-    answers = len(wanted.prompts) * wanted.choices
-    if answers > model.engine.capacity:
-        raise InvalidRequest(
-            f"{answers} answers are more than the {model.engine.capacity} that --max-batch-size "
-            "and --max-queue-length allow at once; send fewer prompts, or a smaller n or best_of"
+    services.pool.find(wanted.model)
+    client = Client(request)
+    context = remote_parent(_lower_case_headers(request))
+    with ExitStack() as places:
+        admission = places.enter_context(services.admit(request.context.key))
+        lease = places.enter_context(
+            services.pool.lease(
+                wanted.model, keep_alive=wanted.keep_alive, watch=client.expect_waiting
+            )
         )
-    admission = services.admit(request.context.key)
-    try:
-        client = Client(request)
-        context = remote_parent(_lower_case_headers(request))
         model, generations = services.with_newest(
-            model, lambda newest: (newest, _submit(newest, wanted, context, client, entry.key))
+            lease, lambda newest: (newest, _submit(newest, wanted, context, client, entry.key))
         )
-    except BaseException:
-        admission.release()
-        raise
-    active = ActiveRequest(services, model, generations, entry, admission)
+        held = places.pop_all()
+    active = ActiveRequest(services, model, generations, entry, admission, held)
     with active.closed_on_failure():
         entry.generations = generations.each
         entry.handle = secrets.token_hex(HANDLE_BYTES)
@@ -148,6 +144,13 @@ def _submit(
     client: Client,
     owner: str | None,
 ) -> Generations:
+    model.expect_text()
+    answers = len(wanted.prompts) * wanted.choices
+    if answers > model.engine.capacity:
+        raise InvalidRequest(
+            f"{answers} answers are more than the {model.engine.capacity} that --max-batch-size "
+            "and --max-queue-length allow at once; send fewer prompts, or a smaller n or best_of"
+        )
     sampling = wanted.sampling
     if sampling.top_k > model.engine.limits.vocabulary_size:
         sampling = replace(sampling, top_k=model.engine.limits.vocabulary_size)

@@ -18,6 +18,7 @@ from api.resources.embeddings import EmbeddingsResource, RerankResource, ScoreRe
 from api.resources.generate import GenerateResource, GenerateStreamResource
 from api.resources.health import HealthResource, ReadyResource
 from api.resources.metrics import MetricsResource
+from api.resources.model_loading import LoadResource, UnloadResource
 from api.resources.models import ModelsResource
 from api.resources.openai_models import OpenAIModelResource, OpenAIModelsResource
 from api.resources.requests import CancelResource, RequestsResource, StatusResource
@@ -47,6 +48,8 @@ def create_app(services: Services) -> error_handlers.Application:
     app.add_route("/status/{request_id}", StatusResource(services))
     app.add_route("/cancel/{request_id}", CancelResource(services))
     app.add_route("/models", ModelsResource(services))
+    app.add_route("/models/load", LoadResource(services))
+    app.add_route("/models/unload", UnloadResource(services))
     app.add_route("/health", HealthResource(services))
     app.add_route("/ready", ReadyResource(services))
     app.add_route("/metrics", MetricsResource(services))

@@ -8,6 +8,7 @@ from typing import Self
 
 import msgspec
 
+from api.keep_alive import seconds_of
 from api.known_fields import unknown_fields
 from api.logprobs import ShownLogprobs
 from api.request_body import decode
@@ -63,6 +64,8 @@ class OpenAIBody(StructuredBody, frozen=True, kw_only=True):
     """vLLM's name: logprobs of the prompt, with this number of most likely tokens."""
     return_tokens_as_token_ids: bool | None = None
     """vLLM's: whether logprobs have tokens by their ids."""
+    keep_alive: Number | str | None = None
+    """Ollama's: how long the model stays loaded after its last request."""
     cache_salt: str | None = None
     """vLLM's: only requests with the same one share known pages."""
 
@@ -191,6 +194,7 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
                 unknown=unknown,
                 grammar=given.grammar_of_answer(),
                 cache_salt=given.cache_salt or "",
+                keep_alive=seconds_of(given.keep_alive),
             ),
             bool(given.stream),
             bool(given.stream_options and given.stream_options.include_usage),

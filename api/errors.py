@@ -79,6 +79,12 @@ class InfillUnsupported(RocmForgeError):
     code = "infill_unsupported"
 
 
+class ModelInUse(RocmForgeError):
+    """A model cannot be unloaded, since requests run on it."""
+
+    code = "model_in_use"
+
+
 class Answer(NamedTuple):
     """An error as it is reported: HTTP status, and the `code` and `param` of OpenAI's API."""
 
@@ -105,6 +111,7 @@ ANSWERS: dict[str, Answer] = {
     "unknown_model": Answer(404, "model_not_found", "model"),
     "method_not_allowed": Answer(405),
     "request_timeout": Answer(408, "request_timeout"),
+    "model_in_use": Answer(409, "model_in_use"),
     "body_too_large": Answer(413, "request_too_large"),
     "unsupported_media_type": Answer(415, "unsupported_media_type"),
     "rate_limit_exceeded": Answer(429, "rate_limit_exceeded"),

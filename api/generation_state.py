@@ -16,7 +16,7 @@ def text_decoder(
     return StreamDecoder(tokenizer, continues=True, stops=stops, shown=shown)
 
 
-def answer(found: RunningEntry | FinishedRequest, tokenizer: Tokenizer) -> GenerateAnswer:
+def answer(found: RunningEntry | FinishedRequest) -> GenerateAnswer:
     """State of a request as /generate, /status and /cancel give it.
 
     Its text is that of the events so far: until the end a character whose bytes are not all there
@@ -27,7 +27,8 @@ def answer(found: RunningEntry | FinishedRequest, tokenizer: Tokenizer) -> Gener
     # The reason is read before the tokens, so that a request shown as ended shows all of them.
     reason = state.finish_reason
     tokens = state.tokens
-    decoder = text_decoder(tokenizer, found.stops)
+    assert found.tokenizer is not None, "RequestLog.find gives none without"
+    decoder = text_decoder(found.tokenizer, found.stops)
     texts: list[str] = []
     for token in tokens:
         texts.append(decoder.feed(token))

@@ -21,7 +21,7 @@ HARMLESS = frozenset(
         *("context_management", "inference_geo"),
         *("prompt_cache_retention", "request_id", "priority", "session_id"),
         # How a server computes, where every way gives the same answer.
-        *("cache_prompt", "n_cache_reuse", "id_slot", "slot_id", "keep_alive", "num_ctx", "n_ctx"),
+        *("cache_prompt", "n_cache_reuse", "id_slot", "slot_id", "num_ctx", "n_ctx"),
         *("num_batch", "num_gpu", "main_gpu", "num_thread", "num_gqa", "numa", "low_vram"),
         *("f16_kv", "vocab_only", "use_mmap", "use_mlock", "num_keep", "n_keep", "n_discard"),
         # Effective only together with another field, which is refused.

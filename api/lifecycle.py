@@ -92,9 +92,9 @@ def _wait_for_end(ends: _Ends, services: Services, server: Server) -> BaseExcept
 
 
 def _has_died(services: Services) -> bool:
-    """Whether the engine of the served model is dead, which only a new process can repair."""
-    model = services.served.model
-    return model is not None and model.engine.failure is not None
+    """Whether the engine of a model is dead, which only a new process can repair."""
+    loaded = [each.served.model for each in services.pool.models]
+    return any(model is not None and model.engine.failure is not None for model in loaded)
 
 
 def _death() -> EngineUnavailable:
@@ -133,7 +133,7 @@ def _drain(server: Server, services: Services) -> bool:
     deadline = time.monotonic() + timeout
     while services.slots.in_use and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
-    has_stopped = services.served.stop()
+    has_stopped = services.pool.stop()
     server.close()
     log.info("stopped")
     faulthandler.cancel_dump_traceback_later()

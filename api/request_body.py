@@ -23,6 +23,10 @@ class _NoNumber:
     text: str
 
 
+class _Named(msgspec.Struct):
+    model: str | None = None
+
+
 LET_GO_OF_BODY = "rocmforge.let_go_of_body"
 """Key of the WSGI environment: a function that frees the memory of a body that has been read."""
 MAX_NESTING = 64
@@ -99,6 +103,14 @@ def decode(body: bytes, kind: type[Body]) -> Body:
         raise InvalidRequest(f"the request body cannot be read as JSON: {error}") from None
     _check_nesting(value)
     return value
+
+
+def model_of(body: bytes) -> str | None:
+    """Return the model that a body names; None also for one that `decode` refuses."""
+    try:
+        return msgspec.json.decode(body.removeprefix(BYTE_ORDER_MARK), type=_Named).model
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _check_media_type(content_type: str) -> None:

@@ -29,7 +29,7 @@ class FinishedRequest:
     ended_at: float
     """On the log's clock."""
     tokenizer: Tokenizer | None = None
-    """The tokenizer of its tokens; None until `add`."""
+    """The tokenizer of its tokens; None until `add`, when it is found."""
     stops: tuple[str, ...] = ()
     """Strings before which its text ends; none until `add`."""
     owner: str | None = None
@@ -122,7 +122,7 @@ class RequestLog:
             self._drop_old()
             request_id = self._ids.get(name, 0) if isinstance(name, str) else name
             found = self._finished.get(request_id) or self._running.get(request_id)
-        if found is None or found.owner != owner:
+        if found is None or found.tokenizer is None or found.owner != owner:
             raise RequestNotFound(
                 f"no request has the id {name}, or it ended more than "
                 f"{KEPT_SECONDS / 60:.0f} minutes or {NEWEST_FINISHED} requests ago"

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from api.answer_options import AnswerOptions
+from api.keep_alive import seconds_of
 from api.known_fields import unknown_fields
 from api.request_body import decode
 from runtime.errors import InvalidRequest
@@ -128,6 +129,8 @@ class GenerateBody(SamplingFields, frozen=True, kw_only=True):
     """Ignored; the route decides."""
     model: str | None = None
     """Our extension, as on the other routes: None for whichever is served."""
+    keep_alive: Number | str | None = None
+    """Ollama's: how long the model stays loaded after its last request."""
     cache_salt: str | None = None
     """vLLM's: only requests with the same one share known pages."""
 
@@ -185,6 +188,8 @@ class GenerateRequest(msgspec.Struct, frozen=True):
     """Strings before which the text ends."""
     model: str | None = None
     """None for whichever is served."""
+    keep_alive: float | None = None
+    """Seconds that the model stays loaded afterwards, if that is to change."""
     cache_salt: str = ""
     """Only requests with the same one share known pages."""
     unknown: tuple[str, ...] = ()
@@ -219,6 +224,7 @@ class GenerateRequest(msgspec.Struct, frozen=True):
             model=given.model or None,
             unknown=unknown,
             cache_salt=given.cache_salt or "",
+            keep_alive=seconds_of(given.keep_alive),
         )
 
 

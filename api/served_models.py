@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
-from api.errors import NoModel, UnknownModel
+from api.errors import NoModel
 from runtime.background import start_once
 from runtime.embedding_engine import EmbeddingEngine
 from runtime.engine import Engine
@@ -20,9 +20,6 @@ from runtime.manifest import Manifest
 from runtime.sampling import BreakerTable
 from runtime.statistics import EngineStatistics
 from runtime.tokenizer import Tokenizer
-
-MAX_SHOWN = 100
-"""Characters of an unknown model's name in an error message."""
 
 log = logging.getLogger("rocmforge.api")
 
@@ -75,12 +72,6 @@ class ServedModel:
         object.__setattr__(self, "breakers", BreakerTable(self.tokenizer))
 
     @property
-    def accepted_checks(self) -> dict[str, float | None]:
-        """Checks that its preparation failed within what was accepted, with what they measured."""
-        checks = () if self.manifest is None else self.manifest.accepted_checks
-        return {check.name: check.measured for check in checks}
-
-    @property
     def label(self) -> str:
         """Name and version, for people."""
         return self.name if self.version is None else f"{self.name}@{self.version}"
@@ -102,6 +93,8 @@ class ModelStatus(StrEnum):
     """State of loading."""
 
     NONE = "none"
+    UNLOADED = "unloaded"
+    """It was loaded, or may be: a request loads it."""
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
@@ -144,14 +137,36 @@ class ServedModels:
 
     def load(self, load: Callable[[], ServedModel]) -> ServedModel:
         """Load the first model in the calling thread; exceptions of `load` are raised again."""
-        self._state = _State(ModelStatus.LOADING)
+        self.begin_loading()
         try:
             model = load()
         except BaseException:
-            self._state = _State(ModelStatus.FAILED)
+            self._change(status=ModelStatus.FAILED)
             raise
-        self._state = _State(ModelStatus.READY, model)
+        self._change(status=ModelStatus.READY, model=model)
         return model
+
+    def begin_loading(self) -> None:
+        """Show that a model is being loaded."""
+        self._change(status=ModelStatus.LOADING, model=None)
+
+    def expect_use(self) -> None:
+        """Show that a request will load the model."""
+        self._change(status=ModelStatus.UNLOADED)
+
+    def unload(self) -> None:
+        """Stop the engine of the model, which no request uses, and let go of it."""
+        with self._changing:
+            state = self._state
+            before = () if state.model is None else (state.model,)
+            self._state = replace(
+                state,
+                status=ModelStatus.UNLOADED,
+                model=None,
+                draining=state.draining + before,
+            )
+        for model in before:
+            self._drain(model, 0.0)
 
     def replace(self, load: Callable[[], ServedModel]) -> ServedModel:
         """Load another model in the calling thread while the old one is served; then swap.
@@ -170,7 +185,7 @@ class ServedModels:
                 draining=state.draining + before,
             )
         for old in before:
-            start_once("replaced", partial(self._drain, old))
+            start_once("replaced", partial(self._drain, old, math.inf))
         return model
 
     def stop(self) -> bool:
@@ -182,8 +197,12 @@ class ServedModels:
         state = self._state
         return [*state.past, *(model.engine.statistics() for model in state.loaded)]
 
-    def _drain(self, model: ServedModel) -> None:
-        model.stop(drain_seconds=math.inf)
+    def _change(self, **changes: Any) -> None:
+        with self._changing:
+            self._state = replace(self._state, **changes)
+
+    def _drain(self, model: ServedModel, seconds: float) -> None:
+        model.stop(drain_seconds=seconds)
         counted = model.engine.statistics().of_the_past()
         with self._changing:
             state = self._state
@@ -202,13 +221,8 @@ class ServedModels:
             return state.model
         if state.status is ModelStatus.LOADING:
             raise EngineUnavailable("the model is being loaded; try again in a moment")
+        if state.status is ModelStatus.UNLOADED:
+            raise EngineUnavailable("the model is not loaded now; a request for it loads it")
         if state.status is ModelStatus.FAILED:
             raise NoModel("the model could not be loaded; the server's log says why")
         raise NoModel("the engine is not initialized: start the server with a model")
-
-
-def expect_served(name: str | None, model: ServedModel) -> None:
-    """Raise UnknownModel if a request names another model than the served one."""
-    if name is not None and name != model.name:
-        shown = name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}..."
-        raise UnknownModel(f"the model {shown} is not served here; the one that is: {model.name}")

@@ -1,6 +1,7 @@
 """The dependencies of the resources, created once per application."""
 
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import TypeVar
 from api.admission import Admission
 from api.key_ring import KeyRing
 from api.keys import Key
+from api.model_pool import Lease, ModelPool
 from api.quotas import Quotas
 from api.request_log import RequestLog
 from api.response_store import ResponseStore
@@ -56,6 +58,7 @@ class Services:
     """Seconds that a stream may be silent before it sends a comment."""
 
     served: ServedModels = field(default_factory=ServedModels)
+    """The default model: that of a request that names none."""
     requests: RequestLog = field(default_factory=RequestLog)
     responses: ResponseStore = field(default_factory=ResponseStore)
     """Responses that later requests may continue."""
@@ -66,6 +69,7 @@ class Services:
     draining: threading.Event = field(default_factory=threading.Event)
     """Set once the server takes no new work."""
 
+    pool: ModelPool = field(init=False)
     keys: KeyRing = field(init=False)
     slots: GenerationSlots = field(init=False)
     durations: RequestDurations = field(init=False, default_factory=RequestDurations)
@@ -75,6 +79,12 @@ class Services:
     def __post_init__(self) -> None:
         """Make the parts that depend on others."""
         made = {
+            "pool": ModelPool(
+                self.served,
+                self.draining,
+                budget=self.settings.memory_budget or math.inf,
+                keep_alive=self.settings.keep_alive or math.inf,
+            ),
             "keys": KeyRing(self.settings),
             "slots": GenerationSlots.of_server(self.settings),
             "tracer": RequestTracer(self.traces),
@@ -103,31 +113,22 @@ class Services:
 
     def statistics(self) -> EngineStatistics:
         """The counts of every engine there was, all zero without one."""
-        return sum(self.served.statistics(), start=NO_STATISTICS)
+        return sum(self.pool.statistics(), start=NO_STATISTICS)
 
     def accepted_checks(self) -> dict[str, float | None]:
-        """The failed checks of the served model in spite of which it was published."""
-        model = self.served.model
-        return {} if model is None else model.accepted_checks
+        """The failed checks of the default model in spite of which it was published."""
+        return self.pool.models[0].accepted_checks
 
-    def with_newest(self, model: ServedModel, work: Callable[[ServedModel], Done]) -> Done:
+    def with_newest(self, lease: Lease, work: Callable[[ServedModel], Done]) -> Done:
         """Return what `work` makes of the model, or of a version loaded since it was looked up.
 
-        Raises what `work` raises, and what `model_for_new_work` does.
+        Raises what `work` raises, and what `Lease.model` does.
         """
+        model = lease.model
         try:
             return work(model)
         except EngineUnavailable:
-            newer = self.model_for_new_work()
+            newer = lease.model
             if newer is model:
                 raise
             return work(newer)
-
-    def model_for_new_work(self) -> ServedModel:
-        """The model for a new request.
-
-        Raises EngineUnavailable while loading or draining, NoModel if there will be none.
-        """
-        if self.draining.is_set():
-            raise EngineUnavailable("the server is shutting down and takes no new requests")
-        return self.served.ready_model()

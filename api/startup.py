@@ -1,23 +1,25 @@
 """The server as the command line starts it: the port first, then the model."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from api.access import expect_guarded
 from api.app import create_app
 from api.discovery import Discovery
+from api.followed_model import FollowedModel
 from api.lifecycle import serve
+from api.model_pool import aliases_of
 from api.served_models import ServedModel
 from api.services import Services
-from api.takeover import LOOK_SECONDS, Takeover
+from api.takeover import LOOK_SECONDS
 from runtime.background import BackgroundLoop
 from runtime.chat import source_of
 from runtime.embedding_engine import EmbeddingEngine
 from runtime.engine import Engine
 from runtime.loading import load, tokenizer_cache
 from runtime.malloc_arenas import limit_arenas
-from runtime.registry import Catalog, is_name, read_version, version_number
+from runtime.registry import Catalog, version_number
 from runtime.settings import Settings
 
 EXAMPLE = """\
@@ -41,10 +43,15 @@ Ready after {seconds:.1f} s: {name}. Try
 """
 
 
-def serve_model(
-    model: str, settings: Settings, prepare: Callable[[], Path], say: Callable[[str], None]
+def serve_models(
+    models: Sequence[str],
+    settings: Settings,
+    prepare: Callable[[str], Path],
+    say: Callable[[str], None],
 ) -> None:
-    """Serve until a signal. `prepare` returns the model's folder, and may be slow.
+    """Serve models until a signal: the first from the start, the others from their first request.
+
+    `prepare` returns the folder of one, and may be slow.
 
     `say` prints a line for the user, and raises nothing.
 
@@ -98,24 +105,20 @@ def serve_model(
         )
 
     def loaded() -> ServedModel:
-        say(f"Loading {model}")
-        folder = prepare()
-        served = started(folder)
-        follows = is_name(model) and catalog.current(model) is not None
-        name = served.name  # the takeover thread must not keep the first model in memory
-        takeover = Takeover(
-            name,
-            lambda: catalog.pointed_at(model) if follows else read_version(name, folder),
-            services.served,
-            started,
-            folder,
-        )
-        BackgroundLoop(
-            "takeover",
-            lambda: takeover.look(time.monotonic()),
-            seconds=LOOK_SECONDS,
-            ended=services.draining,
-        ).start()
+        say(f"Loading {models[0]}")
+        pool = services.pool
+        followed = [
+            FollowedModel(given, prepare(given), catalog, pool, started) for given in models
+        ]
+        pool.publish([each.loadable(settings) for each in followed], aliases_of(settings.aliases))
+        served = followed[0].load()
+
+        def look() -> None:
+            for each in followed:
+                each.look(time.monotonic())
+            pool.unload_idle()
+
+        BackgroundLoop("takeover", look, seconds=LOOK_SECONDS, ended=services.draining).start()
         return served
 
     def ready(served: ServedModel) -> None:

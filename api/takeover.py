@@ -4,8 +4,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from api.served_models import ServedModel, ServedModels
+from api.served_models import ServedModel
 from runtime.errors import RocmForgeError
 from runtime.registry import BrokenVersion, PublishedModel
 
@@ -15,6 +16,17 @@ MAX_PAUSE_SECONDS = 300.0
 """Between two attempts to load a version: the pause doubles from the first to this."""
 
 log = logging.getLogger("rocmforge.takeover")
+
+
+class Replaceable(Protocol):
+    """A served model that another version may replace."""
+
+    @property
+    def model(self) -> ServedModel | None:
+        """The served version."""
+
+    def replace(self, load: Callable[[], ServedModel]) -> ServedModel:
+        """Load another version while the old one is served; raise what `load` raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +51,7 @@ class Takeover:
         self,
         name: str,
         current: Callable[[], PublishedModel | BrokenVersion | None],
-        models: ServedModels,
+        models: Replaceable,
         load: Callable[[Path], ServedModel],
         served: Path,
     ) -> None:

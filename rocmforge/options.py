@@ -38,6 +38,8 @@ SERVER = (
     "request_timeout",
     "stall_timeout",
     "drain_timeout",
+    "memory_budget",
+    "keep_alive",
     "chat_template",
     "log_level",
     "weights_copy",

@@ -43,6 +43,15 @@ ROCM_PROVIDER: Provider = (
 CPU_PROVIDER: Provider = ("CPUExecutionProvider", {})
 
 
+def memory_bytes(manifest: Manifest, settings: Settings) -> int:
+    """Return the bytes of a model on the CPU: weights, KV cache and states, without overhead."""
+    layout = manifest.page_layout
+    tokens = settings.cache_tokens or CPU_CACHE_TOKENS
+    states = slots_needed(settings.max_batch_size) * layout.bytes_per_state()
+    snapshots = settings.state_snapshot_bytes if states else 0
+    return manifest.weights.size + tokens * layout.bytes_per_token() + states + snapshots
+
+
 class Session:
     """A loaded model and its page pool. Owned by the thread that calls `run`.
 

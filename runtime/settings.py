@@ -227,6 +227,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Path | None,
         _text("file with a Jinja chat template; by default the model's own"),
     ] = None
+    memory_budget: Annotated[
+        int,
+        _count(
+            "memory in bytes for weights and KV caches of all loaded models; the least recently "
+            "used are unloaded for others; 0 means no limit",
+            least=0,
+            most=2**50,
+        ),
+    ] = 0
+    keep_alive: Annotated[
+        float, _seconds("seconds that an unused model stays loaded; 0 means for ever")
+    ] = 0.0
+    aliases: Annotated[
+        str, _text("further names of served models, as NAME=MODEL with commas between")
+    ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         _text("minimum severity of log messages"),

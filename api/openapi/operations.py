@@ -27,6 +27,7 @@ from api.embeddings import (
     ScoreList,
 )
 from api.openapi import shapes
+from api.resources.model_loading import NamedModel
 from api.resources.openai_models import ModelList, ModelObject
 from api.schemas import GenerateAnswer, GenerateBody
 from api.sse import CONTENT_TYPE as EVENTS
@@ -129,6 +130,13 @@ OPERATIONS: tuple[Operation, ...] = (
         parameters=REQUEST_ID,
     ),
     _get("/models", "The GGUF models of this machine", ROCMFORGE, shapes.DiscoveredModels),
+    *(
+        _post(path, summary, ROCMFORGE, shapes.Success, NamedModel, statuses=(409,))
+        for path, summary in (
+            ("/models/load", "Load a model"),
+            ("/models/unload", "Unload a model that no request runs on"),
+        )
+    ),
     _get(
         "/health",
         "State of the server",

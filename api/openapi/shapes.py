@@ -181,6 +181,12 @@ class OllamaShown(msgspec.Struct):
     modified_at: str
 
 
+class Success(msgspec.Struct):
+    """It is done."""
+
+    success: bool
+
+
 class OllamaStatus(msgspec.Struct):
     """The model is there."""
 

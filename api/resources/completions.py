@@ -20,7 +20,6 @@ from api.logprobs import TextOffsets, echoed
 from api.openai_answer import ChoiceReader, OpenAIWriter
 from api.request_body import read_json_body
 from api.response_writer import ResponseWriter
-from api.served_models import ServedModel
 from api.services import Services
 from runtime.generation import FinishReason, TokenOutput
 from runtime.sampling import TokenLogprobs
@@ -32,12 +31,10 @@ class GeneratingResource(ABC):
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def _generate(
-        self, req: falcon.Request, resp: falcon.Response, wanted: OpenAIRequest, model: ServedModel
-    ) -> None:
+    def _generate(self, req: falcon.Request, resp: falcon.Response, wanted: OpenAIRequest) -> None:
         """Begin the request, and make the response its answer or its stream."""
         services = self._services
-        active = begin(services, req, wanted.generate, model)
+        active = begin(services, req, wanted.generate)
         with active.closed_on_failure():
             writer = self._writer(active, wanted, req.context.access.x_request_id)
             writer.respond(req, resp, ping_seconds=services.ping_seconds)
@@ -54,9 +51,8 @@ class OpenAIResource(GeneratingResource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate."""
-        services = self._services
-        wanted = self._wanted(read_json_body(req, services.settings.max_body_bytes))
-        self._generate(req, resp, wanted, services.model_for_new_work())
+        body = read_json_body(req, self._services.settings.max_body_bytes)
+        self._generate(req, resp, self._wanted(body))
 
     @abstractmethod
     def _wanted(self, body: bytes) -> OpenAIRequest:

@@ -21,7 +21,7 @@ from api.embeddings import (
 )
 from api.known_fields import unknown_fields
 from api.request_body import decode, read_json_body
-from api.served_models import ServedModel, expect_served
+from api.served_models import ServedModel
 from api.services import Services
 from runtime.embedding import Tokens, Vector, expect_dimensions, relevance
 from runtime.embedding_engine import EmbeddingEngine
@@ -48,10 +48,13 @@ class VectorResource(ABC):
         body: Any = decode(content, self.body_type)
         fields = unknown_fields(content, self.body_type.__struct_fields__)
         req.context.access.ignored_fields = fields
-        model = services.model_for_new_work()
-        expect_served(self._model_name(body), model)
+        model = self._model_name(body)
+        services.pool.find(model)
         client, name = Client(req), req.context.access.x_request_id
-        with services.admit(req.context.key) as admission:
+        with (
+            services.admit(req.context.key) as admission,
+            services.pool.lease(model, watch=client.expect_waiting) as lease,
+        ):
 
             def answered(newest: ServedModel) -> Any:
                 asked = Asked(newest, client)
@@ -59,7 +62,7 @@ class VectorResource(ABC):
                 admission.tokens = asked.tokens
                 return answer
 
-            resp.data = finite_json(services.with_newest(model, answered))
+            resp.data = finite_json(services.with_newest(lease, answered))
 
     def _model_name(self, body: Any) -> str | None:
         """Return the name of the model that a body asks, if it has one."""

@@ -21,7 +21,7 @@ class _GenerateRoute:
     def _begin(self, request: falcon.Request) -> tuple[ActiveRequest, AnswerText]:
         services = self._services
         wanted = GenerateRequest.parse(read_json_body(request, services.settings.max_body_bytes))
-        active = begin(services, request, wanted, services.model_for_new_work())
+        active = begin(services, request, wanted)
         with active.closed_on_failure():
             decoder = text_decoder(active.model.tokenizer, wanted.stops)
             return active, AnswerText(active.generation, decoder, active.finish)

@@ -28,16 +28,20 @@ class HealthResource(Readable):
 
         A restart may then help; for changed weights `checks.engine.reason` says what else does.
         """
-        served = self._services.served
-        model = served.model
-        healthy = model is not None and works(model)
-        if model is None:
-            broken = served.status is ModelStatus.FAILED
+        entries = self._services.pool.models
+        loaded = [model for each in entries if (model := each.served.model) is not None]
+        default = entries[0].served
+        if not loaded:
+            healthy = default.status is ModelStatus.UNLOADED
+            broken = default.status is ModelStatus.FAILED
         elif self._services.draining.is_set():
             # An engine that was stopped on request is no fault.
-            broken = model.engine.stalled or model.engine.failure is not None
+            healthy = all(map(works, loaded))
+            broken = any(each.engine.stalled or each.engine.failure for each in loaded)
         else:
+            healthy = all(map(works, loaded))
             broken = not healthy
+        model = default.model or next(iter(loaded), None)
         resp.status = 503 if broken else 200
         resp.data = finite_json(
             {
@@ -59,8 +63,11 @@ class ReadyResource(Readable):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 503 while loading, while draining and without a working engine."""
-        model = self._services.served.model
-        if model is None or not works(model) or self._services.draining.is_set():
+        served = self._services.pool.models[0].served
+        model, draining = served.model, self._services.draining.is_set()
+        if served.status is ModelStatus.UNLOADED and not draining:
+            resp.data = finite_json({"ready": True, "service": SERVICE})
+        elif model is None or not works(model) or draining:
             changed = model.engine.weights_changed if model is not None else None
             if changed is None:
                 answer_error(req, resp, "engine_unavailable", "Service Unavailable")

@@ -5,10 +5,22 @@ from datetime import UTC, datetime
 import falcon
 import msgspec
 
+from api.model_pool import PooledModel
 from api.resources.readable import Readable
-from api.served_models import ServedModel, expect_served
+from api.served_models import ModelStatus, ServedModel
 from api.services import Services
 from runtime.finite_json import finite_json
+from runtime.manifest import Pooled
+from runtime.request_limits import RequestLimits
+from runtime.settings import CPU_CACHE_TOKENS, Settings
+
+STATES = {
+    ModelStatus.NONE: "unloaded",
+    ModelStatus.UNLOADED: "unloaded",
+    ModelStatus.LOADING: "loading",
+    ModelStatus.READY: "loaded",
+    ModelStatus.FAILED: "failed",
+}
 
 
 class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +31,13 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
     n_ctx_train: int
     """The model's own limit, which may be above that of the KV cache."""
     n_vocab: int
+
+
+class ModelState(msgspec.Struct, frozen=True):
+    """Whether a model is in memory; the form is llama.cpp's."""
+
+    value: str
+    """loaded, loading, unloaded (a request loads it) or failed (a request tries again)."""
 
 
 class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +51,9 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     """The same moment, as RFC 3339."""
     owned_by: str = "rocmforge"
+    root: str
+    """The model's own name, of which `id` may be an alias."""
+    status: ModelState
     max_model_len: int
     """Maximum tokens of a request, prompt and answer together; vLLM's name."""
     task: str
@@ -52,17 +74,22 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenAIModelsResource(Readable):
-    """GET /v1/models: the model that is served, if there is one."""
+    """GET /v1/models: the models that may be asked, each by its name and its aliases."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """List it."""
-        model = self._services.served.model
-        listed = () if model is None else (_describe(model),)
-        first = listed[0].id if listed else None
-        resp.data = finite_json(ModelList(data=listed, first_id=first, last_id=first))
+        """List them."""
+        settings = self._services.settings
+        listed = tuple(
+            _describe(entry, name, settings)
+            for entry in self._services.pool.models
+            if entry.name is not None
+            for name in (entry.name, *entry.aliases)
+        )
+        first, last = (listed[0].id, listed[-1].id) if listed else (None, None)
+        resp.data = finite_json(ModelList(data=listed, first_id=first, last_id=last))
 
 
 class OpenAIModelResource(Readable):
@@ -73,31 +100,49 @@ class OpenAIModelResource(Readable):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Describe the model of that name."""
-        model = self._services.served.ready_model()
-        expect_served(name, model)
-        resp.data = finite_json(_describe(model))
+        pool, settings = self._services.pool, self._services.settings
+        pool.expect_any()
+        resp.data = finite_json(_describe(pool.find(name), name, settings))
 
 
-def _describe(model: ServedModel) -> ModelObject:
-    engine = model.engine
+def _describe(entry: PooledModel, name: str, settings: Settings) -> ModelObject:
+    model, published = entry.served.model, entry.published
+    if model is not None:
+        limits, created, pooled = model.engine.limits, model.loaded_at, _pooled(model)
+    else:
+        assert published is not None, "only what can be loaded is listed unloaded"
+        manifest = published.manifest
+        limits = RequestLimits(
+            vocabulary_size=manifest.vocabulary_size,
+            trained_context_length=manifest.context_length,
+            cache_tokens=settings.cache_tokens or CPU_CACHE_TOKENS,
+        )
+        created = int(datetime.fromisoformat(manifest.created_at).timestamp())
+        pooled = manifest.pooled
     return ModelObject(
-        id=model.name,
-        display_name=model.name,
-        created=model.loaded_at,
-        created_at=datetime.fromtimestamp(model.loaded_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        task=_task(model),
-        max_model_len=engine.limits.context_length,
+        id=name,
+        display_name=name,
+        root=entry.name or name,
+        status=ModelState(STATES[entry.served.status]),
+        created=created,
+        created_at=datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        task=_task(pooled),
+        max_model_len=limits.context_length,
         meta=ModelFigures(
-            n_ctx=engine.limits.context_length,
-            n_ctx_train=engine.limits.trained_context_length,
-            n_vocab=engine.limits.vocabulary_size,
+            n_ctx=limits.context_length,
+            n_ctx_train=limits.trained_context_length,
+            n_vocab=limits.vocabulary_size,
         ),
-        accepted_checks=model.accepted_checks or msgspec.UNSET,
+        accepted_checks=entry.accepted_checks or msgspec.UNSET,
     )
 
 
-def _task(model: ServedModel) -> str:
-    """Return what the model does: generate, embed or score."""
-    if model.embedding is None:
+def _pooled(model: ServedModel) -> Pooled | None:
+    return None if model.embedding is None else model.embedding.pooled
+
+
+def _task(pooled: Pooled | None) -> str:
+    """Return what a model does: generate, embed or score."""
+    if pooled is None:
         return "generate"
-    return "score" if model.embedding.pooled.scores else "embed"
+    return "score" if pooled.scores else "embed"

@@ -42,9 +42,9 @@ class StatusResource(Readable):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Answer the state of one request."""
-        model = self._services.served.ready_model()
+        self._services.pool.expect_any()
         found = self._services.requests.find(parse_request_id(request_id), key_name(req))
-        resp.data = finite_json(answer(found, found.tokenizer or model.tokenizer))
+        resp.data = finite_json(answer(found))
 
 
 class CancelResource:
@@ -58,11 +58,11 @@ class CancelResource:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, request_id: str) -> None:
         """Abort and return the state: the final one if the engine's step ends soon."""
-        model = self._services.served.ready_model()
+        self._services.pool.expect_any()
         found = self._services.requests.find(parse_request_id(request_id), key_name(req))
         if isinstance(found, RunningEntry):
             self._abort(found)
-        resp.data = finite_json(answer(found, found.tokenizer or model.tokenizer))
+        resp.data = finite_json(answer(found))
 
     def _abort(self, entry: RunningEntry) -> None:
         entry.abort()

@@ -15,10 +15,10 @@ from api.client import Client
 from api.completions import CompletionRequest, OpenAIRequest
 from api.known_fields import unknown_fields
 from api.prompts import prompt_text, prompt_tokens
-from api.request_body import decode, read_json_body
+from api.request_body import decode, model_of, read_json_body
 from api.resources.readable import Readable
 from api.schemas import Conversation, Prompt
-from api.served_models import ServedModel, expect_served
+from api.served_models import ServedModel
 from api.services import Services
 from api.tokens import (
     DetokenizeAnswer,
@@ -51,14 +51,18 @@ class TokenResource(ABC):
         """Answer once."""
         services = self._services
         body = read_json_body(req, services.settings.max_body_bytes)
-        model = services.model_for_new_work()
+        model, client = model_of(body), Client(req)
+        services.pool.find(model)
         name = req.context.access.x_request_id
-        with services.admit(req.context.key):
+        with (
+            services.admit(req.context.key),
+            services.pool.lease(model, watch=client.expect_waiting) as lease,
+        ):
             if self.body_type is not None:
                 decode(body, self.body_type)
                 fields = unknown_fields(body, self.body_type.__struct_fields__)
                 req.context.access.ignored_fields = fields
-            resp.data = finite_json(self._answer(body, model, Client(req), name))
+            resp.data = finite_json(self._answer(body, lease.model, client, name))
 
     @abstractmethod
     def _answer(self, body: bytes, model: ServedModel, client: Client, name: str) -> Any:
@@ -120,14 +124,15 @@ class TokenizerInfoResource(Readable):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer once."""
-        model = self._services.model_for_new_work()
-        tokenizer = model.tokenizer
-        bos, eos = (
-            None if token is None else tokenizer.token_text(token)
-            for token in (tokenizer.bos, tokenizer.eos)
-        )
-        template = model.chat_template or tokenizer.chat_template
-        resp.data = finite_json(TokenizerInfo(bos, eos, template))
+        with self._services.pool.lease() as lease:
+            model = lease.model
+            tokenizer = model.tokenizer
+            bos, eos = (
+                None if token is None else tokenizer.token_text(token)
+                for token in (tokenizer.bos, tokenizer.eos)
+            )
+            template = model.chat_template or tokenizer.chat_template
+            resp.data = finite_json(TokenizerInfo(bos, eos, template))
 
 
 class ApplyTemplateResource(TokenResource):
@@ -165,7 +170,6 @@ class RenderChatResource(TokenResource):
 def _rendered(
     prompt: Prompt, wanted: OpenAIRequest, model: ServedModel, client: Client, name: str
 ) -> RenderedRequest:
-    expect_served(wanted.generate.model, model)
     tokens = tuple(prompt_tokens(prompt, wanted.generate, model, client))
     model.engine.limits.check_prompt(tokens, answered=wanted.generate.max_tokens > 0)
     room = model.engine.limits.context_length - len(tokens)

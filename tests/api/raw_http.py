@@ -1,10 +1,12 @@
 """Bytes to a server and its answers, without a client's kindness."""
 
 import http.client
+import json
 import socket
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from api.server import Server
 from tests.api.serving import Serving
 from tests.waiting import SECONDS
 
@@ -94,3 +96,14 @@ def with_headers(path: str, *headers: str, version: str = "1.1") -> bytes:
     """The head of a POST of JSON."""
     lines = [f"POST {path} HTTP/{version}", "Content-Type: application/json", *headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def open_and_send(server: Server, route: str, **fields: object) -> socket.socket:
+    """A raw connection that has sent a generation request and read nothing yet."""
+    body = json.dumps({"prompt": "hello", **fields}).encode()
+    connection = socket.create_connection(("127.0.0.1", server.port), SECONDS)
+    connection.sendall(
+        b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % (route.encode(), len(body)) + body
+    )
+    return connection

@@ -23,6 +23,13 @@ class Model:
 MODEL: Any = Model()
 
 
+def add_ended(log: RequestLog, request_id: int) -> None:
+    """Add a request that has ended."""
+    generation = ended(request_id)
+    log.finished(generation)
+    log.add(generation, "a-name", MODEL)
+
+
 def test_a_running_request_is_found_and_listed_with_its_name() -> None:
     log = RequestLog()
     generation = running(3)
@@ -66,7 +73,7 @@ def test_an_unknown_id_is_refused() -> None:
 def test_only_the_newest_ended_requests_are_kept() -> None:
     log = RequestLog()
     for request_id in range(1, NEWEST_FINISHED + 2):
-        log.finished(ended(request_id))
+        add_ended(log, request_id)
     with pytest.raises(RequestNotFound):
         log.find(1)
     assert isinstance(log.find(2), FinishedRequest)
@@ -75,7 +82,7 @@ def test_only_the_newest_ended_requests_are_kept() -> None:
 def test_ended_requests_are_forgotten_after_ten_minutes() -> None:
     now = [1000.0]
     log = RequestLog(clock=lambda: now[0])
-    log.finished(ended(1))
+    add_ended(log, 1)
     now[0] += KEPT_SECONDS
     assert isinstance(log.find(1), FinishedRequest)
     now[0] += 1.0

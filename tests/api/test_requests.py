@@ -1,26 +1,15 @@
 """Status, cancel and the list of running requests; clients that go away."""
 
 import json
-import socket
 import threading
 
 import pytest
 import requests
 
 from tests.api.conftest import Serve
+from tests.api.raw_http import open_and_send
 from tests.api.serving import Serving
 from tests.waiting import SECONDS, eventually
-
-
-def open_and_send(serving: Serving, route: str, **fields: object) -> socket.socket:
-    """A raw connection that has sent a generation request and read nothing yet."""
-    body = json.dumps({"prompt": "hello", **fields}).encode()
-    connection = socket.create_connection(("127.0.0.1", serving.server.port), SECONDS)
-    connection.sendall(
-        b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % (route.encode(), len(body)) + body
-    )
-    return connection
 
 
 def running(serving: Serving) -> list[dict[str, object]]:
@@ -44,7 +33,7 @@ def test_status_of_an_ended_request_is_its_answer(serving: Serving) -> None:
 
 def test_cancelling_ends_a_stream_and_frees_its_pages(serving: Serving) -> None:
     serving.session.hold()
-    with open_and_send(serving, "/generate/stream", max_tokens=200) as connection:
+    with open_and_send(serving.server, "/generate/stream", max_tokens=200) as connection:
         eventually(lambda: len(running(serving)) == 1)
         request_id = running(serving)[0]["request_id"]
         serving.session.wait_for_step()
@@ -76,6 +65,7 @@ def test_a_cancelled_synchronous_request_is_200(serving: Serving) -> None:
     client.start()
     eventually(lambda: len(running(serving)) == 1)
     serving.session.wait_for_step()
+    eventually(lambda: running(serving) != [])  # it is listed a moment after it was submitted
     serving.post(f"/cancel/{running(serving)[0]['request_id']}")
     serving.session.let_go()
     client.join()
@@ -91,6 +81,7 @@ def test_cancelling_waits_for_a_step_that_ends_soon(
     client = threading.Thread(target=serving.generate, kwargs={"max_tokens": 200})
     client.start()
     serving.session.wait_for_step()
+    eventually(lambda: running(serving) != [])  # it is listed a moment after it was submitted
     (entry,) = serving.services.requests.running()
     answers: list[requests.Response] = []
     cancel = threading.Thread(
@@ -119,6 +110,7 @@ def test_cancels_leave_a_thread_to_health_however_many_they_are(
         stream.start()
     eventually(lambda: len(running(serving)) == slots.count)
     serving.session.wait_for_step()
+    eventually(lambda: running(serving) != [])  # it is listed a moment after it was submitted
     request_id = running(serving)[0]["request_id"]
     cancels = [
         threading.Thread(target=serving.post, args=(f"/cancel/{request_id}",)) for _ in range(6)
@@ -194,7 +186,7 @@ def test_a_client_that_leaves_before_its_first_token_frees_its_pages(
     serving: Serving, route: str, fields: dict[str, object]
 ) -> None:
     serving.session.hold()
-    connection = open_and_send(serving, route, max_tokens=200, **fields)
+    connection = open_and_send(serving.server, route, max_tokens=200, **fields)
     eventually(lambda: serving.pages_used() > 0)
     connection.close()
     eventually(lambda: not serving.server.busy)
@@ -210,7 +202,7 @@ def test_a_client_that_leaves_in_mid_stream_frees_its_pages(
     serving: Serving, route: str, fields: dict[str, object]
 ) -> None:
     serving.session.allow(3)
-    connection = open_and_send(serving, route, max_tokens=200, **fields)
+    connection = open_and_send(serving.server, route, max_tokens=200, **fields)
     received = b""
     while received.count(b"data: ") < 3:
         received += connection.recv(4096)
@@ -224,7 +216,7 @@ def test_a_client_that_leaves_in_mid_stream_frees_its_pages(
 def test_a_silent_stream_sends_comments(serve: Serve) -> None:
     serving = serve(ping_seconds=0.02)
     serving.session.hold()
-    with open_and_send(serving, "/generate/stream", max_tokens=1) as connection:
+    with open_and_send(serving.server, "/generate/stream", max_tokens=1) as connection:
         received = b""
         while received.count(b": ping\n\n") < 2:
             received += connection.recv(4096)

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +22,10 @@ from tests.waiting import SECONDS, eventually
 
 @contextmanager
 def serving(
-    model: Path, home: Path, cache_tokens: int = 1024
+    model: Path | str, home: Path, cache_tokens: int = 1024, further: Sequence[str] = ()
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and its address; killed at the end if it still runs."""
-    command = [sys.executable, "-m", "rocmforge", "serve", str(model), "--port", "0"]
+    command = [sys.executable, "-m", "rocmforge", "serve", str(model), *further, "--port", "0"]
     with (home.parent / "log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--home", str(home), "--cache-tokens", str(cache_tokens)],

@@ -98,6 +98,11 @@ class OllamaWriter(TurnWriter):
         }
 
 
+def now() -> float:
+    """Return the seconds since 1970."""
+    return datetime.now(UTC).timestamp()
+
+
 def moment(unix_seconds: float) -> str:
     """Return a moment as RFC 3339, in UTC."""
     return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,41 +1,52 @@
 """Descriptions of the served model, as Ollama's /api/tags, /api/ps and /api/show give them."""
 
 from collections.abc import Mapping
+from math import isinf
 from typing import Any
 
-from api.dialects.ollama.answer import moment
+from api.dialects.ollama.answer import moment, now
+from api.model_pool import PooledModel
 from api.served_models import ServedModel
 from runtime.chat import ChatTemplate
 from runtime.manifest import Manifest
 
-NEVER = "9999-12-31T23:59:59Z"
-"""When the model is unloaded: while the server runs it is not."""
+FOR_EVER = "9999-12-31T23:59:59Z"
+"""When a model is unloaded that stays until another one needs its room."""
 UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
-def listed(model: ServedModel) -> dict[str, Any]:
-    """Return an entry of /api/tags."""
-    manifest = model.manifest
+def listed(entry: PooledModel, name: str) -> dict[str, Any]:
+    """Return an entry of /api/tags: a model by its name or an alias."""
+    manifest = entry.manifest
     return {
-        "name": model.name,
-        "model": model.name,
-        "modified_at": moment(model.loaded_at),
+        "name": name,
+        "model": name,
+        "modified_at": modified(entry),
         "size": manifest.weights.size if manifest else 0,
         "digest": manifest.weights.sha256 if manifest else "",
         "details": _details(manifest),
     }
 
 
-def loaded(model: ServedModel) -> dict[str, Any]:
-    """Return an entry of /api/ps."""
-    entry = listed(model)
-    del entry["modified_at"]
+def loaded(entry: PooledModel, model: ServedModel, expires_in: float) -> dict[str, Any]:
+    """Return an entry of /api/ps; `expires_in` is in seconds from now."""
+    described = listed(entry, model.name)
+    del described["modified_at"]
     on_gpu = model.gpu_memory() is not None
-    return entry | {
-        "expires_at": NEVER,
-        "size_vram": entry["size"] if on_gpu else 0,
+    expires = FOR_EVER if isinf(expires_in) else moment(now() + expires_in)
+    return described | {
+        "expires_at": expires,
+        "size_vram": described["size"] if on_gpu else 0,
         "context_length": model.engine.limits.context_length,
     }
+
+
+def modified(entry: PooledModel) -> str:
+    """Return when a model was loaded, or else prepared."""
+    if (model := entry.served.model) is not None:
+        return moment(model.loaded_at)
+    manifest = entry.manifest
+    return manifest.created_at if manifest else moment(0)
 
 
 def shown(model: ServedModel, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class OllamaBody(msgspec.Struct, frozen=True, kw_only=True):
             **fields,
             "model": model_name(self.model),
             "cache_salt": self.cache_salt,
+            "keep_alive": self.keep_alive,
             "stop": options.stop,
             "stream": self.stream is not False,
             "max_tokens": NO_LIMIT if limit is None or limit == FILLS_CONTEXT else limit,

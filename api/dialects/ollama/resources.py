@@ -8,14 +8,17 @@ import falcon
 import msgspec
 
 from api.active_request import ActiveRequest
+from api.client import Client
 from api.completions import OpenAIRequest
-from api.dialects.ollama.answer import OllamaWriter, moment
-from api.dialects.ollama.models import listed, loaded, shown
+from api.dialects.ollama.answer import OllamaWriter
+from api.dialects.ollama.models import listed, loaded, modified, shown
 from api.dialects.ollama.request import OllamaBody, OllamaRequest, model_name
+from api.keep_alive import seconds_of
+from api.model_pool import PooledModel
 from api.request_body import decode, read_json_body
 from api.resources.completions import GeneratingResource
 from api.resources.readable import Readable
-from api.served_models import ServedModel, expect_served
+from api.served_models import ServedModel
 from api.services import Services
 from runtime.errors import InvalidRequest
 from runtime.finite_json import finite_json
@@ -34,12 +37,18 @@ class _Generating(GeneratingResource):
         """Generate."""
         services = self._services
         wanted = self._wanted(read_json_body(req, services.settings.max_body_bytes))
-        model = services.model_for_new_work()
-        if isinstance(wanted, OllamaBody):
-            expect_served(model_name(wanted.model), model)
-            resp.data = finite_json(self._nothing(model, wanted))
+        if not isinstance(wanted, OllamaBody):
+            self._generate(req, resp, wanted)
             return
-        self._generate(req, resp, wanted, model)
+        pool, client = services.pool, Client(req)
+        entry, seconds = pool.find(wanted.model), seconds_of(wanted.keep_alive)
+        if wanted.unloads:
+            pool.keep(wanted.model, 0.0)
+        else:
+            with services.admit(req.context.key):
+                watch = client.expect_waiting
+                pool.lease(wanted.model, keep_alive=seconds, watch=watch).release()
+        resp.data = finite_json(self._nothing(entry, wanted))
 
     def _writer(
         self, active: ActiveRequest, wanted: OpenAIRequest, request_id: str
@@ -50,14 +59,14 @@ class _Generating(GeneratingResource):
     def _wanted(self, body: bytes) -> OpenAIRequest | OllamaBody:
         """Read a request body; OllamaBody for one without a prompt. Raises InvalidRequest."""
 
-    def _nothing(self, model: ServedModel, wanted: OllamaBody) -> dict[str, Any]:
+    def _nothing(self, entry: PooledModel, wanted: OllamaBody) -> dict[str, Any]:
         """Return the answer to a request without a prompt."""
         text: dict[str, Any] = {"response": ""}
         if self.chat:
             text = {"message": {"role": "assistant", "content": ""}}
         return {
-            "model": model.name,
-            "created_at": moment(model.loaded_at),
+            "model": entry.name,
+            "created_at": modified(entry),
             **text,
             "done": True,
             "done_reason": "unload" if wanted.unloads else "load",
@@ -82,33 +91,38 @@ class GenerateResource(_Generating):
         return OllamaRequest.parse_generate(body)
 
 
-class _Listing(Readable):
-    """GET of a list of models, which has the served one."""
+class TagsResource(Readable):
+    """GET /api/tags: the models that can be asked, by their names and aliases."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """List it."""
-        model = self._services.served.model
-        resp.data = finite_json({"models": [] if model is None else [self._entry(model)]})
-
-    @staticmethod
-    @abstractmethod
-    def _entry(model: ServedModel) -> dict[str, Any]:
-        """Describe a model."""
-
-
-class TagsResource(_Listing):
-    """GET /api/tags: the models that can be asked."""
-
-    _entry = staticmethod(listed)
+        """List them."""
+        models = [
+            listed(entry, name)
+            for entry in self._services.pool.models
+            if entry.name is not None
+            for name in (entry.name, *entry.aliases)
+        ]
+        resp.data = finite_json({"models": models})
 
 
-class RunningResource(_Listing):
+class RunningResource(Readable):
     """GET /api/ps: the models in memory."""
 
-    _entry = staticmethod(loaded)
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List them."""
+        pool = self._services.pool
+        models = [
+            loaded(entry, model, pool.expires_in(entry))
+            for entry in pool.models
+            if (model := entry.served.model) is not None
+        ]
+        resp.data = finite_json({"models": models})
 
 
 class VersionResource(Readable):
@@ -140,9 +154,9 @@ class _OfOneModel(ABC):
         name = model_name(given.model or given.name)
         if name is None:
             raise InvalidRequest("model is missing", field="model")
-        model = self._services.served.ready_model()
-        expect_served(name, model)
-        resp.data = finite_json(self._about(model))
+        self._services.pool.find(name)
+        with self._services.admit(req.context.key), self._services.pool.lease(name) as lease:
+            resp.data = finite_json(self._about(lease.model))
 
     @abstractmethod
     def _about(self, model: ServedModel) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class ResponsesResource(GeneratingResource):
         services = self._services
         body = read_json_body(req, services.settings.max_body_bytes)
         wanted = ResponsesRequest.parse_continued(body, services.responses, key_name(req))
-        self._generate(req, resp, wanted, services.model_for_new_work())
+        self._generate(req, resp, wanted)
 
     def _writer(
         self, active: ActiveRequest, wanted: OpenAIRequest, request_id: str
