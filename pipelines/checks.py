@@ -1,6 +1,6 @@
 """The checks that block publishing, as asset checks of onnx_model."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import dagster as dg
 import msgspec
@@ -14,6 +14,7 @@ from pipelines.validation.limits import most_divergence
 from pipelines.validation.logits import MAX_OPERATOR_ERROR
 from runtime.gguf import GGUFFile
 from runtime.manifest import CheckResult, Manifest
+from runtime.progress import Progress
 
 LINES = {
     "prefill_divergence": "a prefill",
@@ -43,13 +44,34 @@ def onnx_model_checks(
     with failures_shown(), preparation.machine():
         folder = staging_folder(context, preparation)
         manifest = Manifest.read(folder)
-        results = validate_in_child(folder, preparation.settings, context.log.info)
+        log = LoggedProgress(context.log.info)
+        results = validate_in_child(folder, preparation.settings, log.begin, log.amount)
         msgspec.structs.replace(manifest, checks=results).write(folder)
     done = {result.name: result for result in results}
     has_experts = describe(GGUFFile.open(*manifest.weights_paths(folder))).has_experts
     limit = most_divergence(manifest.block_formats, has_experts=has_experts)
     for name in CHECKS:
         yield shown(done[name], limit) if name in done else _not_run(name, results[-1])
+
+
+class LoggedProgress:
+    """A line for each step and each tenth of it in a run's log. Owned by one thread."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._progress = Progress()
+        self._step = ""
+
+    def begin(self, step: str) -> None:
+        """Log a step that begins."""
+        self._step = step
+        self._progress.begin()
+        self._write(step)
+
+    def amount(self, done: int, total: int) -> None:
+        """Log how far it is."""
+        if self._progress.is_next_tenth(done, total):
+            self._write(f"{self._step}: {self._progress.words(done, total)}")
 
 
 def shown(result: CheckResult, limit: float) -> dg.AssetCheckResult:

@@ -16,6 +16,7 @@ from runtime.child_process import run_in_child
 from runtime.errors import ChildDied, ModelNotFound, PreparationError, SettingsError
 from runtime.files import is_file
 from runtime.gguf import gguf_at
+from runtime.progress import Amount, uncounted
 from runtime.registry import Registry, expect_name
 from runtime.settings import Settings
 from runtime.source import Content, Source
@@ -35,9 +36,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A step of a preparation that begins."""
+    """A step of a preparation that begins, or how many bytes of the current one are done."""
 
-    name: str
+    name: str = ""
+    done: int = 0
+    total: int = 0
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -71,14 +74,15 @@ def prepared(
     model: str,
     settings: Settings,
     progress: Callable[[str], None],
+    amount: Amount = uncounted,
     *,
     name: str | None = None,
     replace: bool = False,
 ) -> Path:
     """Folder of a prepared model; a GGUF that is not prepared yet is prepared in a child process.
 
-    progress, name, replace: as for `prepare`. Raises ModelNotFound for what is neither published
-    nor a file nor a name of one, DownloadError, and what preparation raises.
+    progress, amount, name, replace: as for `prepare`. Raises ModelNotFound for what is neither
+    published nor a file nor a name of one, DownloadError, and what preparation raises.
     """
     registry = Registry(settings)
     if name is None and scheme_of(model) is None:
@@ -91,7 +95,7 @@ def prepared(
     name = named if name is None else name
     if (published := registry.prepared_from(Source(gguf), name and expect_name(name))) is not None:
         return published.folder
-    return prepare_in_child(gguf, settings, progress, name=name, replace=replace)
+    return prepare_in_child(gguf, settings, progress, amount, name=name, replace=replace)
 
 
 def gguf_of(
@@ -114,6 +118,7 @@ def prepare_in_child(
     gguf: Path,
     settings: Settings,
     progress: Callable[[str], None],
+    amount: Amount = uncounted,
     *,
     name: str | None = None,
     replace: bool = False,
@@ -132,7 +137,7 @@ def prepare_in_child(
                 replace=replace,
                 contents=Source(gguf).known_contents,
             ),
-            lambda step: progress(step.name),
+            lambda step: progress(step.name) if step.name else amount(step.done, step.total),
             progress=Step,
             answer=Prepared,
         ).folder

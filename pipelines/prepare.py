@@ -15,6 +15,7 @@ from runtime.errors import BrokenModel, ModelNotFound, NameTaken, PreparationErr
 from runtime.gguf import GGUFFile, gguf_at
 from runtime.loading import tokenizer_cache
 from runtime.manifest import MANIFEST_NAME, CheckResult, Manifest, WeightsFile
+from runtime.progress import Amount, uncounted
 from runtime.registry import PublishedModel, Registry, expect_name, is_same_model, model_name
 from runtime.settings import Settings
 from runtime.source import Source, remember
@@ -26,6 +27,7 @@ def prepare(
     gguf: Path,
     settings: Settings,
     progress: Callable[[str], None],
+    amount: Amount = uncounted,
     *,
     name: str | None = None,
     replace: bool = False,
@@ -35,7 +37,8 @@ def prepare(
     gguf: the file, the first one of a model in pieces, or the folder of one model.
     name: what the model is called; by default as the file is. replace: whether it may become the
     next version of a model that it does not resemble. Whatever version the file has becomes the
-    current one of its name. `progress` is called with the name of each step as it begins.
+    current one of its name. `progress` is called with the name of each step as it begins, `amount`
+    with the bytes of it that are done.
 
     Raises ModelNotFound without such a file; InvalidName, NameTaken, GGUFError or UnsupportedModel
     before anything is written; PreparationError when a check fails or the disk does, which leaves
@@ -65,9 +68,10 @@ def prepare(
             try:
                 manifest = link_known(registry, source, staging, called, settings)
                 if manifest is None:
+                    source.read(amount)
                     progress("Converting")
                     manifest = convert(source, staging, called, weights_copy=settings.weights_copy)
-                    results = validate_in_child(staging, settings, progress)
+                    results = validate_in_child(staging, settings, progress, amount)
                     raise_failed(called, results)
                     manifest = msgspec.structs.replace(manifest, checks=results)
                 progress("Publishing")
@@ -89,6 +93,7 @@ def carry_out(order: Order, report: Callable[[Step], None]) -> Prepared:
             order.gguf,
             order.settings,
             lambda step: report(Step(step)),
+            lambda done, total: report(Step(done=done, total=total)),
             name=order.name,
             replace=order.replace,
         )

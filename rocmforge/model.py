@@ -12,4 +12,6 @@ def prepared(
 ) -> Path:
     """`pipelines.preparation.prepared`, whose steps are shown."""
     with shown() as report:
-        return preparation.prepared(model, settings, report, name=name, replace=replace)
+        return preparation.prepared(
+            model, settings, report, report.amount, name=name, replace=replace
+        )

@@ -2,34 +2,60 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-Report = Callable[[str], None]
+from runtime.progress import Progress
+
+
+class Shown:
+    """Shows one step at a time. Owned by one thread.
+
+    A terminal gets a spinner, and each step's time when it is over; other outputs a line per step
+    and tenth of it. Nothing is shown or imported before the first step.
+    """
+
+    def __init__(self, spinning: ExitStack | None) -> None:
+        """Spins until `spinning` ends; None: prints lines."""
+        self._spinning = spinning
+        self._spinner: _Spinner | None = None
+        self._progress = Progress()
+        self._step = ""
+
+    def __call__(self, step: str) -> None:
+        """Show a step that begins."""
+        self._step = step
+        self._progress.begin()
+        if self._spinning is None:
+            _print(step)
+            return
+        if self._spinner is None:
+            self._spinner = _Spinner(self._spinning)
+        self._spinner.begin(step)
+
+    def amount(self, done: int, total: int) -> None:
+        """Show how many bytes of the step are done, and how long the rest takes."""
+        if self._spinner is not None:
+            self._spinner.amount(self._progress.words(done, total))
+        elif self._spinning is None and self._progress.is_next_tenth(done, total):
+            _print(f"{self._step}: {self._progress.words(done, total)}")
+
+    def end(self) -> None:
+        """Show that the last step is over."""
+        if self._spinner is not None:
+            self._spinner.end_step()
 
 
 @contextmanager
-def shown() -> Iterator[Report]:
-    """Yield a function to call with the name of each step as it begins.
-
-    A terminal gets a spinner, and each step's time when it is over; other outputs a line per step.
-    Nothing is shown or imported before the first step.
-    """
+def shown() -> Iterator[Shown]:
+    """Yield what shows steps on standard error while the block lasts."""
     if not sys.stderr.isatty():
-        yield _print
+        yield Shown(None)
         return
     with ExitStack() as spinning:
-        spinner: _Spinner | None = None
-
-        def report(step: str) -> None:
-            nonlocal spinner
-            if spinner is None:
-                spinner = _Spinner(spinning)
-            spinner.begin(step)
-
-        yield report
-        if spinner is not None:
-            spinner.end_step()
+        showing = Shown(spinning)
+        yield showing
+        showing.end()
 
 
 class _Spinner:
@@ -50,6 +76,10 @@ class _Spinner:
         self.end_step()
         self._step, self._began = escape(step), time.perf_counter()
         self._status.update(self._step)
+
+    def amount(self, words: str) -> None:
+        """Show how far the step is."""
+        self._status.update(f"{self._step} [dim]{words}[/]")
 
     def end_step(self) -> None:
         """Say how long the current step took, where there is one."""

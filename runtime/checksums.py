@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.ops.library import native_library
+from runtime.progress import Amount, uncounted
 
 CHECKSUMS_NAME = "weights.sums"
 """Name of the file in a prepared folder with the checksums of its GGUF files."""
@@ -19,6 +21,8 @@ CHUNK = 1 << 20
 """Bytes per checksum."""
 LANES = 4
 """Number of CRC-32C values in a checksum, each of every fourth 8 bytes."""
+REPORTED = 64 * CHUNK
+"""Bytes after which `read_through` says how far it is."""
 SPREAD = 8
 """Number of chunks to compare if reading all would take too long."""
 BEGIN = 0xFFFFFFFF
@@ -134,14 +138,19 @@ class ChecksumsOf:
         return Checksums(self._size, np.array(self._sums, np.uint32).reshape(-1, LANES))
 
 
-def read_through(file: BufferedReader) -> tuple[str, Checksums]:
+def read_through(file: BufferedReader, amount: Amount = uncounted) -> tuple[str, Checksums]:
     """Return SHA-256 in hexadecimal and checksums of an open file in one read. Raises OSError."""
+    done, total = 0, os.fstat(file.fileno()).st_size
     digest, adding = hashlib.sha256(), ChecksumsOf()
     buffer = bytearray(CHUNK)
     view = np.frombuffer(buffer, np.uint8)
     while count := file.readinto(buffer):
         digest.update(memoryview(buffer)[:count])
         adding.add(view[:count])
+        done += count
+        if done % REPORTED < count:
+            amount(done, total)
+    amount(done, total)
     return digest.hexdigest(), adding.result()
 
 

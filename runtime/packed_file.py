@@ -19,6 +19,7 @@ from runtime.checksums import Checksums, ChecksumsOf
 from runtime.files import replacing
 from runtime.gguf import GGUFFile, TensorInfo
 from runtime.ops.packing import pack, packed_shape, panel_rows
+from runtime.progress import Amount, uncounted
 
 ALIGNMENT = 4096
 WRITTEN_AT_ONCE = 8 << 20
@@ -28,9 +29,6 @@ PACKED_AT_ONCE = 2 << 20
 """Bytes that a thread packs, about."""
 PANELS_TOGETHER = 32
 """Panels of a part are a multiple of this, so its bytes are one of 32, which checksums need."""
-
-Report = Callable[[int, int], None]
-"""Is called with the bytes that are written, and of the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ def write_packed(
     layout: list[PackedMatrix],
     *,
     check: Callable[[], None] | None = None,
-    report: Report | None = None,
+    amount: Amount = uncounted,
 ) -> None:
     """Pack all matrices into a file that gets its name when it is complete.
 
@@ -92,11 +90,11 @@ def write_packed(
         writing = _Writing(target)
         for content in _contents(file, layout):
             writing.add(content)
-            if report is not None:
-                report(writing.size, size)
+            amount(writing.size, size)
         writing.end()
         if check is not None:
             check()
+    amount(size, size)
 
 
 class _Writing:

@@ -20,6 +20,7 @@ from runtime.gguf import GGUFFile
 from runtime.mapped_file import MappedFile
 from runtime.ops.packing import layout_name
 from runtime.packed_file import layout_of, write_packed
+from runtime.progress import Amount, uncounted
 
 log = logging.getLogger("rocmforge.session")
 
@@ -48,7 +49,11 @@ class PackedWeights:
 
 
 def packed_weights(
-    gguf: GGUFFile, sha256: str, folder: Path, check: Callable[[], None] | None = None
+    gguf: GGUFFile,
+    sha256: str,
+    folder: Path,
+    check: Callable[[], None] | None = None,
+    amount: Amount = uncounted,
 ) -> PackedWeights | None:
     """Return the packed copy of all matrices that can be packed, made if missing or truncated.
 
@@ -68,7 +73,7 @@ def packed_weights(
                 try:
                     mapped = _open(path, layout[-1].aligned_end)  # by another process
                     if mapped is None:
-                        write_packed(path, gguf, layout, check=check)
+                        write_packed(path, gguf, layout, check=check, amount=amount)
                         mapped = _open(path, layout[-1].aligned_end)
                 finally:
                     lock.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from runtime.checksums import read_through
 from runtime.errors import PreparationError
 from runtime.gguf import GGUFFile, mapped, open_gguf, pieces_of
 from runtime.mapped_file import FileState
+from runtime.progress import Amount, uncounted
 
 MAX_KNOWN = 256
 """Files whose content is remembered."""
@@ -62,10 +63,14 @@ class SourceFile:
     @property
     def content(self) -> Content:
         """The content, read where it is not known. Raises GGUFError, OSError, PreparationError."""
+        return self.read()
+
+    def read(self, amount: Amount = uncounted) -> Content:
+        """`content`, with the bytes that are read."""
         content = self.known_content
         if content is None:
             self.file.seek(0)
-            sha256, checksums = read_through(self.file)
+            sha256, checksums = read_through(self.file, amount)
             self.expect_unchanged()
             content = Content(self.state, sha256, checksums.encode())
             remember(content)
@@ -107,6 +112,17 @@ class Source:
     def known_contents(self) -> tuple[Content, ...]:
         """The contents of those files that this process has read or received."""
         return tuple(filter(None, (file.known_content for file in self.files)))
+
+    def read(self, amount: Amount = uncounted) -> None:
+        """Read the files whose contents are not known. Raises as `SourceFile.content`."""
+        before = 0
+        for file in self.files:
+            file.read(self._of_all(amount, before))
+            before += file.state.size
+
+    def _of_all(self, amount: Amount, before: int) -> Amount:
+        """Count the bytes of a file after those of the files before it."""
+        return lambda done, _: amount(before + done, self.size)
 
     @property
     def sha256(self) -> str:

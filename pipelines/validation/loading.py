@@ -10,6 +10,7 @@ from pipelines.validation.subject import Subject
 
 def check_session(subject: Subject) -> Outcome:
     """A session loads, and a step gives finite logits of the right shape."""
+    subject.pack()
     session = subject.new_session()
     tokens = subject.prompt[:2]
     logits = session.run(one_row(tokens))

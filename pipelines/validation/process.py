@@ -13,6 +13,7 @@ from pipelines.validation.run import CHECKS, run_checks
 from runtime.child_process import run_in_child
 from runtime.errors import ChildDied, PreparationError
 from runtime.manifest import CheckResult
+from runtime.progress import Amount, uncounted
 from runtime.settings import Settings
 
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -27,14 +28,19 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """What a check does as it begins, or its result."""
+    """What a check does as it begins, its result, or how many bytes it has gone through."""
 
     step: str = ""
     result: CheckResult | None = None
+    done: int = 0
+    total: int = 0
 
 
 def validate_in_child(
-    folder: Path, settings: Settings, progress: Callable[[str], None]
+    folder: Path,
+    settings: Settings,
+    progress: Callable[[str], None],
+    amount: Amount = uncounted,
 ) -> tuple[CheckResult, ...]:
     """`validate` in a child process, with the same arguments and results.
 
@@ -48,6 +54,8 @@ def validate_in_child(
         nonlocal begun
         if said.result is not None:
             results.append(said.result)
+        elif said.total:
+            amount(said.done, said.total)
         else:
             begun = True
             progress(said.step)
@@ -75,6 +83,9 @@ def validate_in_child(
 def carry_out(order: Order, report: Callable[[Progress], None]) -> None:
     """Run the checks, in the child process."""
     for result in run_checks(
-        order.folder, order.settings, lambda step: report(Progress(step=step))
+        order.folder,
+        order.settings,
+        lambda step: report(Progress(step=step)),
+        lambda done, total: report(Progress(done=done, total=total)),
     ):
         report(Progress(result=result))

@@ -17,6 +17,7 @@ from runtime.interface import LOGITS, PAGE_POOL, POOLS, STATE_POOL, is_pool, poo
 from runtime.manifest import PageLayout
 from runtime.ops.reference import DEFINITIONS
 from runtime.ops.schema import DOMAIN, OPERATORS
+from runtime.progress import Amount, uncounted
 from runtime.step import StepInputs
 
 Values = dict[str, NDArray[Any]]
@@ -63,12 +64,15 @@ class ReferenceModel:
         page_size: int,
         pool_type: type[np.floating[Any]] = np.float16,
         threads: int = 1,
+        amount: Amount = uncounted,
     ) -> None:
         """Take a graph and the files that its external data lies in; the pools start as zeros.
 
-        Pages of float32 show the arithmetic of the graph without the rounding of the cache.
+        Pages of float32 show the arithmetic of the graph without the rounding of the cache. amount:
+        is called with the bytes of weights that a step has multiplied.
         """
         self._evaluator = _Evaluator(model, weights, threads)
+        self._amount = amount
         self._pools = empty_pools(layout, pages, page_size)
         self._pools[PAGE_POOL] = self._pools[PAGE_POOL].astype(pool_type)
 
@@ -98,13 +102,21 @@ class ReferenceModel:
         known = feeds(inputs, self._pools)
         readers = Counter(name for node in self._evaluator.rt_nodes_ for name in node.input)
         weights = self._evaluator.rt_inits_
-        for node in self._evaluator.rt_nodes_:
+        sizes = [
+            sum(weights[name].nbytes for name in node.input if name in weights)
+            for node in self._evaluator.rt_nodes_
+        ]
+        done, total = 0, sum(sizes)
+        for node, size in zip(self._evaluator.rt_nodes_, sizes, strict=True):
             others: Values = {}
             if beside is None:
                 outputs = _run(node, weights, known)
             else:
                 outputs, others = _run_both(node, weights, known, beside)
             yield node.onnx_node, outputs, others
+            if size:
+                done += size
+                self._amount(done, total)
             known |= outputs
             for name in node.input:
                 readers[name] -= 1

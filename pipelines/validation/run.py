@@ -22,6 +22,7 @@ from pipelines.validation.structure import check_structure
 from pipelines.validation.subject import Subject
 from pipelines.validation.vectors import check_ids, check_same_vectors, check_vectors, no_text
 from runtime.manifest import CheckResult
+from runtime.progress import Amount, uncounted
 from runtime.settings import Settings
 
 
@@ -38,7 +39,7 @@ class Check:
 
 CHECKS = {
     "structure": Check("Checking the graph against the GGUF", check_structure),
-    "session": Check("Loading the model in ONNX Runtime", check_session),
+    "session": Check("Packing the weights and loading the model in ONNX Runtime", check_session),
     "tokenizer": Check(
         "Turning a text in many languages into tokens and back", check_tokenizer, check_ids
     ),
@@ -56,24 +57,27 @@ def validate(
     folder: Path,
     settings: Settings,
     progress: Callable[[str], None] = lambda step: None,
+    amount: Amount = uncounted,
     *,
     names: Collection[str] = tuple(CHECKS),
 ) -> tuple[CheckResult, ...]:
     """Run the checks of a converted model in order, up to the first that fails unaccepted.
 
-    `progress` is called with each check's step as it begins; `names` may leave some out.
+    `progress` is called with each check's step as it begins, `amount` with the bytes of weights
+    that it has gone through; `names` may leave some out.
     """
-    return tuple(run_checks(folder, settings, progress, names))
+    return tuple(run_checks(folder, settings, progress, amount, names))
 
 
 def run_checks(
     folder: Path,
     settings: Settings,
     progress: Callable[[str], None],
+    amount: Amount,
     names: Collection[str] = tuple(CHECKS),
 ) -> Iterator[CheckResult]:
     """`validate`, one result at a time."""
-    subject = Subject(folder, settings)
+    subject = Subject(folder, settings, amount)
     for name, check in CHECKS.items():
         if name in names:
             progress(check.step)

@@ -20,6 +20,8 @@ from pipelines.validation.steps import PAGE_SIZE, one_row, pages_for, rows
 from runtime.gguf import GGUFFile
 from runtime.loading import tokenizer_cache
 from runtime.manifest import GRAPH_NAME, Manifest
+from runtime.packed_weights import packed_weights
+from runtime.progress import Amount, uncounted
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.tokenizer import Tokenizer
@@ -40,8 +42,10 @@ class Subject:
     matrix are dequantized at a time, so that any size fits: see pipelines.validation.reference.
     """
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, amount: Amount = uncounted) -> None:
         self.folder = folder
+        self.amount = amount
+        """Is called with the bytes of weights that a check has gone through."""
         self.pages = 2 * pages_for(PROMPT_TOKENS + GREEDY_TOKENS) + pages_for(PASSAGE_TOKENS)
         self.settings = msgspec.structs.replace(
             settings,
@@ -90,6 +94,11 @@ class Subject:
         """The session that will be served."""
         return self.new_session()
 
+    def pack(self) -> None:
+        """Make the packed copy of the weights if it is missing, so that sessions find it."""
+        sha256, folder = self.manifest.weights.sha256, self.settings.packed_folder
+        packed_weights(self.file, sha256, folder, amount=self.amount)
+
     def new_session(self) -> Session:
         """Another session of the model, with pages for every check."""
         return Session(self.folder, settings=self.settings)
@@ -133,6 +142,7 @@ class Subject:
             pages=self.pages,
             page_size=PAGE_SIZE,
             threads=self.settings.thread_count,
+            amount=self.amount,
         )
         step = prompt = one_row(self.prompt)
         if self.spec.pooling is None:

@@ -25,6 +25,11 @@ def run(options: argparse.Namespace) -> None:
     with shown() as report:
         gguf, named = gguf_of(options.model, settings, report)
         folder = prepare(
-            gguf, settings, report, name=options.name or named, replace=options.replace
+            gguf,
+            settings,
+            report,
+            report.amount,
+            name=options.name or named,
+            replace=options.replace,
         )
     print(folder)

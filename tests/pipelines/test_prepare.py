@@ -69,6 +69,30 @@ def test_prepare_publishes_a_checked_model(tmp_path: Path, settings: Settings) -
     assert Registry(settings).stagings("tiny") == []
 
 
+def test_long_steps_say_how_many_bytes_are_done(tmp_path: Path, settings: Settings) -> None:
+    path = write_tiny_llama(tmp_path / "tiny.gguf")
+    step = ""
+    amounts: dict[str, list[tuple[int, int]]] = {}
+
+    def begin(name: str) -> None:
+        nonlocal step
+        step = name
+
+    def amount(done: int, total: int) -> None:
+        amounts.setdefault(step, []).append((done, total))
+
+    prepare(path, settings, begin, amount)
+    assert list(amounts) == [
+        "Reading tiny.gguf",
+        "Packing the weights and loading the model in ONNX Runtime",
+        "Comparing logits with the exact model",
+    ]
+    for told in amounts.values():
+        assert told == sorted(told)
+        assert all(0 < done <= total for done, total in told)
+        assert told[-1][0] == told[-1][1]
+
+
 def test_a_published_file_is_not_prepared_again(tmp_path: Path, settings: Settings) -> None:
     path = write_tiny_llama(tmp_path / "tiny.gguf")
     first = prepare(path, settings, silent)
