@@ -30,7 +30,8 @@ class Grammar:
     def json_schema(cls, schema: Any, *, field: str, white_space: bool = True) -> Self:
         """JSON that a schema allows, its properties in the schema's order.
 
-        Raises InvalidRequest naming a keyword that is not supported.
+        Raises InvalidRequest naming a keyword that is not supported, and for a whole number of more
+        than 64 bits.
         """
         from llguidance import LLMatcher
 
@@ -45,7 +46,13 @@ class Grammar:
         if checked is False:
             raise InvalidRequest(f"{field} is a schema that no JSON fits", field=field)
         checked = {} if checked is True else checked
-        return cls(LLMatcher.grammar_from_json_schema(checked, overrides=options), field)  # type: ignore[arg-type]
+        try:
+            source = LLMatcher.grammar_from_json_schema(checked, overrides=options)  # type: ignore[arg-type]
+        except ValueError:  # what is no JSON for Rust
+            raise InvalidRequest(
+                f"{field} has a whole number of more than 64 bits; leave it out", field=field
+            ) from None
+        return cls(source, field)
 
     @classmethod
     def json_object(cls, *, field: str) -> Self:

@@ -292,6 +292,12 @@ def test_keywords_that_ask_for_nothing_and_notes_are_taken(compiler) -> None:
     assert compiler.matcher(schema({"type": "object", "x-guidance": {"lenient": True}, **notes}))
 
 
+@pytest.mark.parametrize("schema", [{"const": 2**64}, {"type": "integer", "minimum": -(2**70)}])
+def test_a_schema_with_a_number_of_more_than_64_bits_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="more than 64 bits"):
+        Grammar.json_schema(schema, field="json_schema")
+
+
 def test_a_schema_that_overflows_the_compiler_s_stack_is_refused_and_others_go_on(
     compiler,
 ) -> None:
