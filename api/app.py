@@ -12,6 +12,7 @@ from api.dialects.responses.resources import ResponseResource, ResponsesResource
 from api.middleware import AccessLog
 from api.openapi.resource import OpenAPIResource
 from api.origins import CrossOrigin
+from api.page.resources import PageResource
 from api.resources.chat import ChatCompletionsResource
 from api.resources.completions import CompletionsResource
 from api.resources.embeddings import EmbeddingsResource, RerankResource, ScoreResource
@@ -42,6 +43,8 @@ def create_app(services: Services) -> error_handlers.Application:
     app.add_middleware(CrossOrigin(services.settings.allowed_origins))
     app.add_middleware(Access(services.keys))
     error_handlers.install(app)
+    app.add_route("/", PageResource())
+    app.add_route("/page/{name}", PageResource())
     app.add_route("/generate", GenerateResource(services))
     app.add_route("/generate/stream", GenerateStreamResource(services))
     app.add_route("/requests", RequestsResource(services))
