@@ -23,7 +23,7 @@ from runtime.registry import Catalog, version_number
 from runtime.settings import Settings
 
 EXAMPLE = """\
-Ready after {seconds:.1f} s: {name}. Try
+Ready after {seconds:.1f} s: {name}. Open {url}/ in a browser, or try
 
   curl {url}/generate -H 'Content-Type: application/json' \\
     -d '{{"prompt": "The capital of France is", "max_tokens": 20, "temperature": 0}}'

@@ -25,6 +25,9 @@ GRAPH_NAME = "model.onnx"
 GRAPH_VERSION = "6"
 """Version of the operators in a graph: counts up when graphs must be built again."""
 
+LOGITS = "logits"
+"""The check that compares with the exact model."""
+DIVERGENCES = ("prefill_divergence", "cached_divergence")
 MAX_MANIFEST_BYTES = 1 << 26
 NO_MANIFEST = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
@@ -162,6 +165,22 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     """ISO 8601, UTC."""
     checks: tuple[CheckResult, ...] = ()
+
+    @property
+    def quantization(self) -> str:
+        """The block format that most bytes of the weights have."""
+        formats = self.block_formats
+        return max(formats, key=lambda name: formats[name], default="")
+
+    @property
+    def divergence(self) -> float | None:
+        """Mean KL divergence of its probabilities from the exact model's, nats a token.
+
+        The larger of those of one prefill and of single tokens; None where it was not measured.
+        """
+        figures = [check.figures for check in self.checks if check.name == LOGITS]
+        found = [each[name] for each in figures for name in DIVERGENCES if name in each]
+        return max(found, default=None)
 
     @property
     def accepted_checks(self) -> tuple[CheckResult, ...]:

@@ -58,6 +58,10 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum tokens of a request, prompt and answer together; vLLM's name."""
     task: str
     """What it does: generate, embed or score."""
+    quantization: str | None
+    """The block format that most bytes of its weights have; null where unknown."""
+    kl_divergence: float | None
+    """From the exact model, nats a token; null where it was not measured."""
     meta: ModelFigures
     accepted_checks: dict[str, float | None] | msgspec.UnsetType = msgspec.UNSET
     """Checks that the model failed and was published in spite of, with what they measured."""
@@ -109,6 +113,7 @@ def _describe(entry: PooledModel, name: str, settings: Settings) -> ModelObject:
     model, published = entry.served.model, entry.published
     if model is not None:
         limits, created, pooled = model.engine.limits, model.loaded_at, _pooled(model)
+        manifest = model.manifest
     else:
         assert published is not None, "only what can be loaded is listed unloaded"
         manifest = published.manifest
@@ -128,6 +133,8 @@ def _describe(entry: PooledModel, name: str, settings: Settings) -> ModelObject:
         created_at=datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         task=_task(pooled),
         max_model_len=limits.context_length,
+        quantization=manifest.quantization if manifest else None,
+        kl_divergence=manifest.divergence if manifest else None,
         meta=ModelFigures(
             n_ctx=limits.context_length,
             n_ctx_train=limits.trained_context_length,

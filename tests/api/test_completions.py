@@ -346,6 +346,21 @@ def test_the_served_model_is_listed(serve: Serve, serving: Serving) -> None:
     assert complete(empty).json()["error"]["type"] == "server_error"
 
 
+def test_the_list_tells_the_quantization_and_how_far_from_exact_a_model_is(
+    serve: Serve, prepared: Path
+) -> None:
+    serving = serve()
+    (unknown,) = serving.get("/v1/models").json()["data"]
+    assert (unknown["quantization"], unknown["kl_divergence"]) == (None, None)
+    figures = {"prefill_divergence": 0.01, "cached_divergence": 0.02, "row_error": 9.0}
+    check = CheckResult(name="logits", passed=True, summary="", figures=figures)
+    manifest = msgspec.structs.replace(Manifest.read(prepared), checks=(check,))
+    model = replace(serving.model, manifest=manifest)
+    serving.services.served.load(lambda: model)
+    (listed,) = serving.get("/v1/models").json()["data"]
+    assert (listed["quantization"], listed["kl_divergence"]) == ("Q4_1", 0.02)
+
+
 def test_the_list_tells_what_failures_were_accepted(serve: Serve, prepared: Path) -> None:
     serving = serve()
     assert "accepted_checks" not in serving.get("/v1/models").json()["data"][0]

@@ -51,7 +51,6 @@ class PropsResource(Readable):
         model = self._services.served.ready_model()
         tokenizer = model.tokenizer
         found = (each.path for each in self._services.models() if each.name == model.name)
-        formats = model.manifest.block_formats if model.manifest else {}
         sampling = SamplingParameters(**DEFAULTS)  # type: ignore[arg-type]
         resp.data = finite_json(
             {
@@ -61,7 +60,7 @@ class PropsResource(Readable):
                 },
                 "total_slots": self._services.settings.max_batch_size,
                 "model_alias": model.name,
-                "model_ftype": max(formats, key=lambda name: formats[name], default=""),
+                "model_ftype": model.manifest.quantization if model.manifest else "",
                 "model_path": next(found, ""),
                 "modalities": {"vision": False, "video": False, "audio": False},
                 "endpoint_slots": True,

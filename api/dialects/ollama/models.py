@@ -80,14 +80,13 @@ def shown(model: ServedModel, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _details(manifest: Manifest | None) -> dict[str, Any]:
     family = manifest.architecture if manifest else ""
-    formats = manifest.block_formats if manifest else {}
     return {
         "parent_model": "",
         "format": "gguf",
         "family": family,
         "families": [family],
         "parameter_size": _size(manifest.parameters) if manifest else "",
-        "quantization_level": max(formats, key=lambda name: formats[name], default=""),
+        "quantization_level": manifest.quantization if manifest else "",
     }
 
 

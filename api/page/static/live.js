@@ -57,7 +57,7 @@ function* rows({ model, requests, cache, gpu, engine }) {
   if (model) yield ["Model", model.version === null ? model.name : `${model.name}, version ${model.version}`];
   if (chosen) yield ["Context", `${chosen.max_model_len.toLocaleString()} tokens`];
   if (chosen?.quantization) yield ["Quantization", chosen.quantization];
-  if (chosen) yield ["KL from exact", typeof chosen.kl_divergence === "number" ? `${chosen.kl_divergence.toPrecision(2)} nats` : "not measured"];
+  if (chosen) yield ["KL from exact", typeof chosen.kl_divergence === "number" ? `${chosen.kl_divergence.toPrecision(2)} nats a token` : "not measured"];
   if (requests) yield ["Running", String(requests.active)];
   if (requests) yield ["Queued", String(requests.queued)];
   if (cache) {

@@ -15,7 +15,7 @@ function load(name, otherwise) {
 /** Keep a value; where the browser keeps no more, it is only in this tab. */
 function keep(name, value) {
   try {
-    localStorage.setItem(name, JSON.stringify(value, (field, each) => (field === "tokens" ? undefined : each)));
+    localStorage.setItem(name, JSON.stringify(value, (field, each) => (field === "tokens" && Array.isArray(each) ? undefined : each)));
   } catch {
     // Storage is full or switched off.
   }

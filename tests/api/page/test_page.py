@@ -113,6 +113,7 @@ def test_conversations_are_kept_in_the_browser(says: Says, opened: Open) -> None
     page.reload()
     page.wait_for_selector("body[data-ready]")
     assert page.locator(".assistant .content").inner_text() == "Hi."
+    assert "tokens · " in page.locator(".figures").last.inner_text()
     page.click("#new")
     assert page.locator(".message").count() == 0
     page.click("nav .open")
