@@ -8,9 +8,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.device import (
-    GPU,
+    CPU_PROVIDER,
     BoundStep,
     CandidateSearch,
+    DeviceMemory,
     DevicePool,
     Gpu,
     GpuMemory,
@@ -20,6 +21,7 @@ from runtime.device import (
     cpu_instead,
     gpu_memory,
     mebibytes,
+    open_session,
     select_device,
 )
 from runtime.errors import DeviceError, PreparationError, UnsupportedModel
@@ -35,12 +37,6 @@ from runtime.weights import Weights
 
 WEIGHTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 ONNX_RUNTIME_WARNINGS_OFF = 3
-Provider = tuple[str, dict[str, str]]
-ROCM_PROVIDER: Provider = (
-    "ROCMExecutionProvider",
-    {"arena_extend_strategy": "kSameAsRequested"},
-)
-CPU_PROVIDER: Provider = ("CPUExecutionProvider", {})
 
 
 def memory_bytes(manifest: Manifest, settings: Settings) -> int:
@@ -75,7 +71,7 @@ class Session:
         self.weights = Weights.open(folder, self.manifest)
         """The mapped files of the weights, which are watched for changes."""
         weakref.finalize(self, self.weights.close)
-        self.device = select_device(settings.device)
+        self.device = select_device(settings.device, settings.gpu)
         try:
             self._load(folder, settings, profile_prefix)
         except UnsupportedModel as error:
@@ -89,12 +85,16 @@ class Session:
         """Number of pages in the pool."""
         self.state_slot_count = self._state_slot_count(settings)
         """Number of slots in the pool of states; 0 for a model without states."""
-        self._search = None if self.device.gpu is None else CandidateSearch()
-        if self.device.gpu is None:
+        self._search = None
+        self._device_memory: DeviceMemory | None = None
+        if self.device.gpu is not None:
+            self._search = CandidateSearch()
+            self._device_memory = DeviceMemory(self.device.gpu.provider, self.device.gpu.number)
+        if self._device_memory is None:
             shape = pool_shape(self.manifest.page_layout, self.page_count, settings.page_size)
             self._pool: PagePool = HostPool(shape)
         else:
-            self._pool = self._device_pool(settings)
+            self._pool = self._device_pool(settings, self._device_memory)
         if self.state_slot_count:
             self._states = StatePool(self.state_slot_count, self.manifest.page_layout)
         if self.device.gpu is None:
@@ -136,7 +136,7 @@ class Session:
             profile_prefix,
         )
 
-    def _device_pool(self, settings: Settings) -> DevicePool:
+    def _device_pool(self, settings: Settings, device_memory: DeviceMemory) -> DevicePool:
         """Return a pool of the requested size, or what the weights and the largest step leave.
 
         That step is computed in a pool of its own, which allocates its memory and loads every
@@ -145,7 +145,7 @@ class Session:
         page_size, budget = settings.page_size, settings.token_budget
         layout = self.manifest.page_layout
         least = -(-budget // page_size)
-        self._pool = DevicePool(pool_shape(layout, least, page_size))
+        self._pool = DevicePool(pool_shape(layout, least, page_size), device_memory)
         rows = min(budget, settings.max_batch_size + PROMPT_LOGITS)
         try:
             self.step(largest_step(budget, rows, least))
@@ -173,7 +173,7 @@ class Session:
                     f"{mebibytes(least * page_bytes)} MiB of KV cache. Raise the share, lower "
                     "--token-budget, or use --device cpu"
                 )
-        return DevicePool(pool_shape(layout, self.page_count, page_size))
+        return DevicePool(pool_shape(layout, self.page_count, page_size), device_memory)
 
     def check(self) -> None:
         """Raise WeightsChanged if the weights are no longer those that were loaded.
@@ -188,7 +188,7 @@ class Session:
 
         Raises WeightsChanged instead of returning logits of changed weights.
         """
-        logits: NDArray[np.float32] = self._compute(inputs, "cpu").numpy()
+        logits: NDArray[np.float32] = self._compute(inputs, None).numpy()
         return logits
 
     def step(self, inputs: StepInputs) -> Logits:
@@ -199,13 +199,13 @@ class Session:
         """
         if self._search is None:
             return StepLogits(self.run(inputs))
-        return self._search.of(self._compute(inputs, GPU))
+        return self._search.of(self._compute(inputs, self._device_memory))
 
-    def _compute(self, inputs: StepInputs, logits_device: str) -> ort.OrtValue:
-        """Return the logits of one step, on a device named as in ONNX Runtime."""
+    def _compute(self, inputs: StepInputs, logits_memory: DeviceMemory | None) -> ort.OrtValue:
+        """Return the logits of one step, in the GPU's memory or, if that is None, the host's."""
         if self._bound is None or not self._bound.fits(inputs):
             self._bound = None  # frees its memory for the next
-            self._bound = BoundStep(self._session, inputs, self._pool, self._states, logits_device)
+            self._bound = BoundStep(self._session, inputs, self._pool, self._states, logits_memory)
         try:
             return self._bound.run(inputs)
         finally:
@@ -246,10 +246,11 @@ def _open(
     options.register_custom_ops_library(str(library_path()))
     for name, value in packed.items():
         options.add_initializer(name, value)
+    provider = CPU_PROVIDER if gpu is None else gpu.provider
     failed_before = native_library().rocmforge_hip_failed_allocations()
     try:
-        session = ort.InferenceSession(
-            graph.read_bytes(), options, providers=[CPU_PROVIDER if gpu is None else ROCM_PROVIDER]
+        session = open_session(
+            graph.read_bytes(), options, provider, 0 if gpu is None else gpu.number
         )
     except OSError as error:
         raise PreparationError(f"{graph} cannot be read: {error.strerror}") from None
@@ -260,6 +261,6 @@ def _open(
             raise (DeviceError if is_full else UnsupportedModel)(said) from None
         raise PreparationError(f"ONNX Runtime refuses {graph}: {error}") from None
     session.disable_fallback()
-    if gpu is not None and ROCM_PROVIDER[0] not in session.get_providers():
+    if provider not in session.get_providers():
         raise DeviceError(f"ONNX Runtime does not use the GPU {gpu}, and does not say why")
     return session

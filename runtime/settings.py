@@ -128,6 +128,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["auto", "cpu", "rocm"],
         _text("device to run on: auto uses an AMD GPU if everything that it needs is there"),
     ] = "auto"
+    gpu: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            description="number of the GPU to use, as `rocmforge doctor` lists them; -1 means the "
+            "first that there are kernels for",
+        ),
+    ] = -1
     threads: Annotated[
         int, _count("threads of the CPU operators; 0 means one per processor", least=0)
     ] = 0

@@ -3,14 +3,16 @@
 from runtime.device.bound_step import BoundStep
 from runtime.device.device_logits import CandidateSearch
 from runtime.device.gpu import Gpu, GpuMemory, find_gpu, gpu_memory
-from runtime.device.pool import GPU, DevicePool, HostPool, PagePool, StatePool, mebibytes
+from runtime.device.pool import DevicePool, HostPool, PagePool, StatePool, mebibytes
+from runtime.device.provider import CPU_PROVIDER, DeviceMemory, open_session
 from runtime.device.selection import Device, cpu_instead, select_device
 
 __all__ = [
-    "GPU",
+    "CPU_PROVIDER",
     "BoundStep",
     "CandidateSearch",
     "Device",
+    "DeviceMemory",
     "DevicePool",
     "Gpu",
     "GpuMemory",
@@ -21,5 +23,6 @@ __all__ = [
     "find_gpu",
     "gpu_memory",
     "mebibytes",
+    "open_session",
     "select_device",
 ]

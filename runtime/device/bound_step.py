@@ -5,6 +5,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.device.pool import HostPool, PagePool, StatePool
+from runtime.device.provider import DeviceMemory
 from runtime.interface import LOGITS, OUTPUTS
 from runtime.step import StepInputs
 
@@ -23,9 +24,9 @@ class BoundStep:
         shaped: StepInputs,
         pool: PagePool,
         states: StatePool | None,
-        logits_device: str,
+        logits_memory: DeviceMemory | None,
     ) -> None:
-        """logits_device: ONNX Runtime's name of the device for the logits."""
+        """logits_memory: of the GPU if the logits are to be there; None: the host's."""
         self._session = session
         self._on_host = isinstance(pool, HostPool)
         self._logits: ort.OrtValue | None = None
@@ -36,7 +37,10 @@ class BoundStep:
         for name, array in self._arrays.items():
             self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
         # Results are returned in the order in which outputs are bound.
-        self._binding.bind_output(LOGITS, logits_device)
+        if logits_memory is None:
+            self._binding.bind_output(LOGITS)
+        else:
+            logits_memory.bind_new_output(self._binding, LOGITS)
         pool.bind(self._binding)
         if states is not None:
             states.bind(self._binding)

@@ -1,23 +1,21 @@
 """Finds an AMD GPU, loads its kernels and reads its memory."""
 
 import ctypes
-import json
 import os
-import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.device.provider import choose_provider
+from runtime.device.rocm import Rocm, RocmDevice, probe
 from runtime.errors import DeviceError
 from runtime.ops.gpu import manifest as compiled
 from runtime.ops.gpu.manifest import KernelManifest
 from runtime.ops.library import native_library
 
+ANY_GPU = -1
+"""In the place of a GPU's number: the first that can be used."""
 KERNEL_DRIVER = Path("/dev/kfd")
 """The device of AMD's kernel driver: without it ROCm cannot work."""
-PROBE_SECONDS = 120.0
-"""ROCm's first use of a GPU after a restart may be slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +25,12 @@ class Gpu:
     name: str
     architecture: str
     """Its instruction set: "gfx942"."""
+    number: int
+    """As HIP counts, from 0."""
+    provider: str
+    """The execution provider of ONNX Runtime that serves it."""
+    reason: str
+    """Why this provider does."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.architecture})"
@@ -40,11 +44,12 @@ class GpuMemory:
     total_bytes: int
 
 
-def find_gpu() -> Gpu:
-    """Return HIP's first GPU, with its kernels loaded into the operators' library.
+def find_gpu(number: int = ANY_GPU) -> Gpu:
+    """Return a GPU with its kernels loaded into the operators' library.
 
-    Raises DeviceError saying what is missing. No library of ROCm is loaded into this process before
-    all of it has worked in a child process.
+    It is the one of that number, or the first that there are kernels for: an integrated GPU may be
+    listed before a card. Raises DeviceError saying what is missing. No library of ROCm is loaded
+    into this process before all of it has worked in a child process.
     """
     if not KERNEL_DRIVER.exists():
         raise DeviceError(
@@ -60,15 +65,38 @@ def find_gpu() -> Gpu:
         raise DeviceError(
             "this build has no GPU kernels: build them with `make gpu-kernels`, which needs Triton"
         )
-    said = _probe()
-    if (error := said.get("error")) is not None:
-        raise DeviceError(error)
-    gpu = Gpu(said["name"], said["architecture"])
-    if not manifest.supports(gpu.architecture):
-        known = ", ".join(sorted(manifest.targets))
-        raise DeviceError(f"the GPU {gpu} is none of those this build has kernels for: {known}")
+    rocm = probe()
+    if rocm.error:
+        raise DeviceError(rocm.error)
+    gpu = choose_gpu(rocm, manifest, number)
+    native_library().rocmforge_hip_use(rocm.library.encode(), gpu.number)
     _add_kernels(manifest, gpu.architecture)
     return gpu
+
+
+def choose_gpu(rocm: Rocm, manifest: KernelManifest, number: int) -> Gpu:
+    """Return the GPU of that number, or the first that can be used. Raises DeviceError if none."""
+    refused: list[str] = []
+    for each in rocm.devices:
+        if number not in (ANY_GPU, each.number):
+            continue
+        try:
+            return _usable(each, manifest)
+        except DeviceError as error:
+            refused.append(str(error))
+    if not refused:
+        numbers = ", ".join(f"{each.number} is {each}" for each in rocm.devices)
+        raise DeviceError(f"HIP has no GPU {number}: {numbers}")
+    raise DeviceError("; ".join(refused))
+
+
+def _usable(device: RocmDevice, manifest: KernelManifest) -> Gpu:
+    architecture = device.architecture
+    if not manifest.supports(architecture):
+        known = ", ".join(manifest.targets)
+        raise DeviceError(f"the GPU {device} is none of those this build has kernels for: {known}")
+    choice = choose_provider(architecture)
+    return Gpu(device.name, architecture, device.number, choice.provider, choice.reason)
 
 
 def gpu_memory() -> GpuMemory:
@@ -78,28 +106,6 @@ def gpu_memory() -> GpuMemory:
     if failure is not None:
         raise DeviceError(f"the GPU's memory is not known: {failure.decode()}")
     return GpuMemory(free.value, total.value)
-
-
-def _probe() -> dict[str, str]:
-    """Return the GPU's properties, found by a child process."""
-    command = [sys.executable, str(Path(__file__).with_name("probe.py"))]
-    try:
-        child = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"ROCm did not answer within {PROBE_SECONDS:g} seconds; see `rocminfo`"}
-    words = child.stderr.strip().splitlines()
-    if child.returncode != 0:
-        last = f": {words[-1]}" if words else ""
-        return {
-            "error": "ROCm's libraries fail here (a process that loads them ends with status "
-            f"{child.returncode}{last}); see `rocminfo`"
-        }
-    said: dict[str, str] = json.loads(child.stdout.splitlines()[-1])
-    if "error" in said and (missed := re.search(r"with error: (.*)", child.stderr)) is not None:
-        said["error"] += f": {missed[1]}"
-    return said
 
 
 def _add_kernels(manifest: KernelManifest, architecture: str) -> None:

@@ -11,13 +11,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from runtime.device.provider import DeviceMemory
 from runtime.errors import DeviceError
 from runtime.interface import PAGE_POOL, PAGE_POOL_OUT, STATE_POOL, STATE_POOL_OUT, PoolShape
 from runtime.manifest import PageLayout
 from runtime.ops.library import native_library
-
-GPU = "cuda"
-"""ONNX Runtime's name for the memory of a ROCm device."""
 
 
 class PagePool(Protocol):
@@ -78,8 +76,9 @@ class DevicePool:
     Raises DeviceError if there is too little memory.
     """
 
-    def __init__(self, shape: PoolShape) -> None:
+    def __init__(self, shape: PoolShape, device_memory: DeviceMemory) -> None:
         self._shape = shape
+        self._device_memory = device_memory
         self._memory = ctypes.c_void_p()
         failure = native_library().rocmforge_hip_allocate(
             pool_bytes(shape), ctypes.byref(self._memory)
@@ -95,8 +94,9 @@ class DevicePool:
     def bind(self, binding: ort.IOBinding) -> None:
         """Bind the pool for a step."""
         assert self._memory.value is not None
-        for bind, name in ((binding.bind_input, PAGE_POOL), (binding.bind_output, PAGE_POOL_OUT)):
-            bind(name, GPU, 0, np.float16, self._shape, self._memory.value)
+        memory = self._device_memory
+        for bind, name in ((memory.bind_input, PAGE_POOL), (memory.bind_output, PAGE_POOL_OUT)):
+            bind(binding, name, np.float16, self._shape, self._memory.value)
 
 
 def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any], too_large: str) -> NDArray[Any]:

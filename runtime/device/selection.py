@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runtime.device import gpu
-from runtime.device.gpu import Gpu, find_gpu
+from runtime.device.gpu import ANY_GPU, Gpu, find_gpu
 from runtime.errors import DeviceError
 
 log = logging.getLogger("rocmforge.device")
@@ -23,15 +23,17 @@ class Device:
         return "the CPU" if self.gpu is None else f"the GPU {self.gpu}"
 
 
-def select_device(wanted: Literal["auto", "cpu", "rocm"]) -> Device:
+def select_device(wanted: Literal["auto", "cpu", "rocm"], number: int = ANY_GPU) -> Device:
     """Return a usable GPU, or the CPU; "cpu" looks for no GPU.
+
+    number: of the GPU as HIP counts; ANY_GPU: the first that can be used.
 
     Raises DeviceError if "rocm" finds no usable one; "auto" logs why.
     """
     if wanted == "cpu":
         return Device()
     try:
-        return Device(find_gpu())
+        return Device(find_gpu(number))
     except DeviceError as error:
         if wanted == "rocm":
             raise

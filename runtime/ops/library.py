@@ -59,6 +59,8 @@ def native_library() -> ctypes.CDLL:
     library.rocmforge_guard_faults.restype = ctypes.c_int64
     library.rocmforge_close_guard.argtypes = [ctypes.c_int]
     library.rocmforge_close_guard.restype = None
+    library.rocmforge_hip_use.argtypes = [ctypes.c_char_p, ctypes.c_int64]
+    library.rocmforge_hip_use.restype = None
     library.rocmforge_hip_add_kernel.argtypes = [
         *([ctypes.c_char_p] * 4),
         *([ctypes.c_int64] * 2),

@@ -22,7 +22,7 @@ from tests.ops.conftest import Library
 
 ROOT = Path(__file__).parents[2]
 NATIVE = ROOT / "runtime" / "ops" / "native"
-PROVIDERS = ("CPUExecutionProvider", "ROCMExecutionProvider")
+PROVIDERS = ("CPUExecutionProvider", "ROCMExecutionProvider", "ROCmForgeExecutionProvider")
 
 every_operator = pytest.mark.parametrize("operator", OPERATORS.values(), ids=list(OPERATORS))
 

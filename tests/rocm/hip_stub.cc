@@ -1,8 +1,8 @@
 // A HIP runtime without a GPU, for tests: device memory is the host's, streams run at once, and a
 // launch from a code object calls back whoever computes what the kernel would.
 //
-// It has what the ROCm provider and the launcher call. Of the provider's own kernels only Gather is
-// computed, since the model's graph has no other.
+// It has what the providers and the launcher call. Of ONNX Runtime's own kernels for ROCm only Gather
+// is computed, since most models' graphs have no other.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -52,6 +52,7 @@ struct Device {
   std::set<void*> functions;
   Executor executor = nullptr;
   int64_t synchronizations = 0, unknown_launches = 0, to_host = 0, to_device = 0, within = 0;
+  int64_t allocations = 0;
 
   Error allocate(void** memory_out, size_t bytes) {
     const std::lock_guard<std::mutex> guard(lock);
@@ -61,6 +62,7 @@ struct Device {
     std::memset(*memory_out, 0x7b, bytes);
     sizes[*memory_out] = bytes;
     used += bytes;
+    ++allocations;
     return success;
   }
 
@@ -136,6 +138,7 @@ EXPORT int64_t stub_count(const char* what) {
   if (name == "bytes to host") return it.to_host;
   if (name == "bytes to device") return it.to_device;
   if (name == "bytes within") return it.within;
+  if (name == "allocations") return it.allocations;
   if (name == "bytes used") return static_cast<int64_t>(it.used);
   return -1;
 }

@@ -45,6 +45,12 @@ def view(address: int, dtype: npt.DTypeLike, *shape: int) -> np.ndarray:
     return np.ndarray(shape, dtype, memoryview(memory))
 
 
+def repeated(address: int, inner: int, repeat: int, outer: int, size: int) -> np.ndarray:
+    """What `size` values of a result find of an operand [outer, inner] with repeated rows."""
+    rows = view(address, np.float32, outer, inner).repeat(repeat, axis=0).reshape(-1)
+    return np.resize(rows, size)
+
+
 def cover(tiles: int, size: int, of: int) -> None:
     """Assert that `of` needs exactly this many tiles of `size`."""
     assert tiles == -(-of // size), f"{tiles} tiles of {size} for {of}"
@@ -290,6 +296,37 @@ class Kernels:
         answers = view(a.answers, np.float32, tokens, a.used, a.columns)
         shares = view(a.shares, np.float32, tokens, a.used)
         view(a.y, np.float32, tokens, a.columns)[:] = np.einsum("tu,tuc->tc", shares, answers)
+
+    def gather_rows(self, launch: Launch, a: Any) -> None:
+        cover(launch.grid[1], launch.constants["BLOCK"], a.row_size)
+        indices = view(a.indices, np.int32, launch.grid[0])
+        x = view(a.x, np.float32, a.rows, a.row_size)
+        view(a.y, np.float32, launch.grid[0], a.row_size)[:] = x[indices]
+
+    def row_maximum(self, launch: Launch, a: Any) -> None:
+        rows = launch.grid[0]
+        largest = view(a.x, np.float32, rows, a.row_size).max(axis=1)
+        view(a.y, np.float32, rows)[:] = largest
+
+    def map_values(self, launch: Launch, a: Any) -> None:
+        cover(launch.grid[0], launch.constants["BLOCK"], a.size)
+        dtype = np.int32 if launch.variant == "i32" else np.float32
+        x = view(a.x, dtype, a.size).astype(np.float32)
+        functions: tuple[Callable[[Any], Any], ...] = (
+            lambda x: x,
+            lambda x: 1 / (1 + np.exp(-x)),
+            lambda x: np.maximum(x, 0),
+            *(np.tanh, np.floor, np.log, np.exp, np.abs, np.negative),
+            lambda x: np.clip(x, a.low, a.high),
+        )
+        view(a.y, np.float32, a.size)[:] = functions[a.kind](x)
+
+    def map_pairs(self, launch: Launch, a: Any) -> None:
+        cover(launch.grid[0], launch.constants["BLOCK"], a.size)
+        left = repeated(a.a, a.a_inner, a.a_repeat, a.a_outer, a.size)
+        right = repeated(a.b, a.b_inner, a.b_repeat, a.b_outer, a.size)
+        functions = (np.add, np.subtract, np.multiply, np.divide, np.minimum)
+        view(a.y, np.float32, a.size)[:] = functions[a.kind](left, right)
 
     def candidates(self, launch: Launch, a: Any) -> None:
         rows, blocks, _ = launch.grid

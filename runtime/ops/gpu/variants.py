@@ -74,6 +74,7 @@ def variants(arch: str) -> Iterator[Variant]:
         for is_whole in (True, False):
             yield from _attention(width, is_whole, arch)
     yield from _experts()
+    yield from _standard()
     yield Variant(
         "candidates",
         "sampling",
@@ -296,4 +297,35 @@ def _experts() -> Iterator[Variant]:
         "combine_answers",
         _arguments("y answers shares *fp32, columns used i32"),
         {"BLOCK": 1024},
+    )
+
+
+def _standard() -> Iterator[Variant]:
+    """Yield ONNX's own operators, which our execution provider computes with kernels."""
+    block = {"BLOCK": 1024}
+    yield Variant(
+        "gather_rows",
+        "standard",
+        "gather_rows",
+        _arguments("y x *fp32, indices *i32, rows row_size i32"),
+        block,
+    )
+    yield Variant(
+        "row_maximum", "standard", "row_maximum", _arguments("y x *fp32, row_size i32"), block
+    )
+    for given in ("fp32", "i32"):
+        yield Variant(
+            f"map_values.{given}",
+            "standard",
+            "map_values",
+            _arguments(f"y *fp32, x *{given}, size kind i32, low high fp32"),
+            block,
+        )
+    yield Variant(
+        "map_pairs",
+        "standard",
+        "map_pairs",
+        _arguments("y a b *fp32, size kind i32")
+        + _arguments("a_inner a_repeat a_outer b_inner b_repeat b_outer i32"),
+        block,
     )

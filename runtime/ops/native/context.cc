@@ -5,10 +5,6 @@
 namespace rocmforge {
 namespace {
 
-void check(ort::Status* status) {
-  if (status != nullptr) throw ForeignFailure{status};
-}
-
 bool present(ort::Status* status) {
   if (status == nullptr) return true;
   ort::release_status(status);
@@ -28,15 +24,15 @@ std::string describe(const Sizes& sizes) {
 AnyTensor describe_tensor(const ort::Value* value) {
   AnyTensor tensor;
   ort::ShapeInfo* info = nullptr;
-  check(ort::tensor_shape(value, &info));
+  require(ort::tensor_shape(value, &info));
   ort::Status* status = ort::shape_rank(info, &tensor.rank);
   if (status == nullptr && tensor.rank <= maximum_rank) {
     status = ort::shape_dimensions(info, tensor.shape.data(), tensor.rank);
   }
   ort::release_shape(info);
-  check(status);
+  require(status);
   void* data = nullptr;
-  check(ort::tensor_data(const_cast<ort::Value*>(value), &data));
+  require(ort::tensor_data(const_cast<ort::Value*>(value), &data));
   alignas(64) static const char empty = 0;
   tensor.data = data == nullptr ? &empty : data;  // an empty tensor is there all the same
   return tensor;
@@ -45,7 +41,7 @@ AnyTensor describe_tensor(const ort::Value* value) {
 // Fails unless the tensor has that shape.
 void expect(const char* op, const Port& port, const AnyTensor& tensor,
             std::initializer_list<int64_t> expected) {
-  const std::span<const int64_t> actual(tensor.shape.data(), std::min(tensor.rank, maximum_rank));
+  const std::span<const int64_t> actual = tensor.sizes();
   const auto matches = [](int64_t want, int64_t have) { return want == any_size || want == have; };
   if (tensor.rank != expected.size() ||
       !std::equal(expected.begin(), expected.end(), actual.begin(), matches)) {
@@ -103,7 +99,7 @@ std::string Attributes::text(const char* name) const {
   size_t size = 0;
   if (!present(ort::attribute_string(info_, name, nullptr, &size))) fail(name, "is missing");
   std::string value(size, '\0');
-  check(ort::attribute_string(info_, name, value.data(), &size));
+  require(ort::attribute_string(info_, name, value.data(), &size));
   value.resize(size == 0 ? 0 : size - 1);  // size counts the closing NUL
   return value;
 }
@@ -130,7 +126,7 @@ const void* Attributes::constant_memory(size_t index, const Port& port,
 
 ort::Allocator* Attributes::allocator() const {
   ort::Allocator* allocator = nullptr;
-  check(ort::kernel_allocator(info_, ort::MemoryType::provider, &allocator));
+  require(ort::kernel_allocator(info_, ort::MemoryType::provider, &allocator));
   return allocator;
 }
 
@@ -141,10 +137,18 @@ void Context::fail(const std::string& field, const std::string& problem) const {
 AnyTensor Context::tensor(size_t index) const {
   if (index < constants_.size() && constants_[index].data != nullptr) return constants_[index];
   size_t count = 0;
-  check(ort::input_count(context_, &count));
+  require(ort::input_count(context_, &count));
   const ort::Value* value = nullptr;
-  if (index < count) check(ort::input_value(context_, index, &value));
+  if (index < count) require(ort::input_value(context_, index, &value));
   return value == nullptr ? AnyTensor{} : describe_tensor(value);
+}
+
+size_t Context::bytes(size_t index) const {
+  const ort::Value* value = nullptr;
+  size_t bytes = 0;
+  require(ort::input_value(context_, index, &value));
+  require(ort::tensor_bytes(value, &bytes));
+  return bytes;
 }
 
 size_t Context::rank(size_t index) const { return tensor(index).rank; }
@@ -162,30 +166,34 @@ const void* Context::input_memory(size_t index, std::initializer_list<int64_t> e
   return tensor.data;
 }
 
-void* Context::output_memory(size_t index, std::initializer_list<int64_t> shape) const {
+void* Context::output_memory(size_t index, std::span<const int64_t> shape) const {
   ort::Value* value = nullptr;
-  check(ort::output_value(context_, index, shape.begin(), shape.size(), &value));
+  require(ort::output_value(context_, index, shape.data(), shape.size(), &value));
   if (value == nullptr) return nullptr;
   void* data = nullptr;
-  check(ort::tensor_data(value, &data));
+  require(ort::tensor_data(value, &data));
+  // An allocator of a provider that is not ONNX Runtime's own says so by a null alone.
+  if (data == nullptr && std::find(shape.begin(), shape.end(), 0) == shape.end()) {
+    fail("memory", "for a result of shape " + describe(shape) + " is not available");
+  }
   return data;
 }
 
 bool Context::has_output(size_t index) const {
   size_t count = 0;
-  check(ort::output_count(context_, &count));
+  require(ort::output_count(context_, &count));
   return index < count;
 }
 
 void* Context::stream() const {
   void* stream = nullptr;
-  check(ort::compute_stream(context_, &stream));
+  require(ort::compute_stream(context_, &stream));
   return stream;
 }
 
 void Context::dispatch(int64_t units, void (*run)(void*, size_t), void* data) const {
   // Zero batches: units are handed out one by one, so that a late thread takes fewer.
-  check(ort::parallel_for(context_, run, static_cast<size_t>(units), 0, data));
+  require(ort::parallel_for(context_, run, static_cast<size_t>(units), 0, data));
 }
 
 }  // namespace rocmforge

@@ -1,6 +1,7 @@
 // What a kernel sees of ONNX Runtime: attributes when it is made, checked tensors when it runs.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <initializer_list>
@@ -26,6 +27,11 @@ class Failure : public std::runtime_error {
 struct ForeignFailure {
   ort::Status* status;
 };
+
+// Throws ForeignFailure unless ONNX Runtime did what it was asked for.
+inline void require(ort::Status* status) {
+  if (status != nullptr) throw ForeignFailure{status};
+}
 
 // One input or output in an operator's declaration.
 struct Port {
@@ -54,6 +60,7 @@ struct AnyTensor {
   const void* data = nullptr;
   size_t rank = 0;
   Shape shape{};
+  std::span<const int64_t> sizes() const { return {shape.data(), std::min(rank, maximum_rank)}; }
 };
 
 // The attributes of one node, read while its kernel is made.
@@ -109,11 +116,21 @@ class Context {
     return tensor;
   }
 
+  // The input at `index`, of any shape; false where it is absent.
+  AnyTensor input(size_t index) const { return tensor(index); }
+
+  // Of the input at `index`, which is there.
+  size_t bytes(size_t index) const;
+
   // Axes of the input at `index`, 0 where it is absent.
   size_t rank(size_t index) const;
 
   template <typename T>
   T* output(size_t index, std::initializer_list<int64_t> shape) const {
+    return static_cast<T*>(output_memory(index, {shape.begin(), shape.size()}));
+  }
+  template <typename T>
+  T* output(size_t index, std::span<const int64_t> shape) const {
     return static_cast<T*>(output_memory(index, shape));
   }
   bool has_output(size_t index) const;
@@ -151,7 +168,7 @@ class Context {
   AnyTensor tensor(size_t index) const;
   const void* input_memory(size_t index, std::initializer_list<int64_t> expected,
                            Shape& shape) const;
-  void* output_memory(size_t index, std::initializer_list<int64_t> shape) const;
+  void* output_memory(size_t index, std::span<const int64_t> shape) const;
   void dispatch(int64_t units, void (*run)(void*, size_t), void* data) const;
 
   const char* op_;

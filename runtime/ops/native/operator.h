@@ -13,6 +13,9 @@
 
 namespace rocmforge {
 
+// Of all our operators.
+constexpr const char* domain_name = "com.rocmforge";
+
 constexpr int status_invalid_argument = 2;
 constexpr int status_runtime_exception = 6;
 

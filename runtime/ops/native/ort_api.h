@@ -27,10 +27,10 @@ struct ApiBase {
   const char* (*get_version)();
 };
 
-enum class ElementType : int { float32 = 1, uint8 = 2, int32 = 6, float16 = 10 };
+enum class ElementType : int { float32 = 1, uint8 = 2, int32 = 6, int64 = 7, float16 = 10 };
 enum class Presence : int { required = 0, optional = 1 };
 // Where an input is read: where the provider computes, or on the host.
-enum class MemoryType : int { host = -2, provider = 0 };
+enum class MemoryType : int { host = -2, host_output = -1, provider = 0 };
 
 // Set by RegisterCustomOps before anything else runs; the same table for every session.
 inline void* const* api = nullptr;
@@ -76,6 +76,8 @@ constexpr Function<Status*(const KernelContext*, void (*)(void*, size_t), size_t
                            size_t batches, void*)>
     parallel_for{274};
 constexpr Function<Status*(const KernelInfo*, MemoryType, Allocator**)> kernel_allocator{278};
+// From version 23 on.
+constexpr Function<Status*(const Value*, size_t* bytes)> tensor_bytes{318};
 
 // The callbacks of one operator, in ONNX Runtime's order.
 struct CustomOp {

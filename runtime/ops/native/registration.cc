@@ -2,6 +2,7 @@
 #include <span>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "export.h"
 #include "hip/operators/gated_activation.h"
@@ -31,14 +32,14 @@
 #include "operators/rotary_page_write.h"
 #include "operators/row_lookup.h"
 #include "operators/selective_scan.h"
+#include "provider/provider.h"
 
 namespace rocmforge {
 namespace {
 
-constexpr const char* domain_name = "com.rocmforge";
-
 const char* cpu(const ort::CustomOp*) { return "CPUExecutionProvider"; }
 const char* rocm(const ort::CustomOp*) { return "ROCMExecutionProvider"; }
+const char* own(const ort::CustomOp*) { return hip::provider_name; }
 
 // An operator of a provider, with the names that its inputs and outputs have in failures.
 struct Registered {
@@ -54,36 +55,41 @@ Registered of() {
   return {&op, Kernel::inputs, Kernel::outputs};
 }
 
+// The operators of a provider that computes on a GPU.
+template <const char* (*provider)(const ort::CustomOp*)>
+void add_gpu_operators(std::vector<Registered>& all) {
+  all.insert(all.end(), {
+                            of<hip::RowLookup, provider>(),
+                            of<hip::RMSNorm, provider>(),
+                            of<hip::LayerNorm, provider>(),
+                            of<hip::QuantMatMul, provider>(),
+                            of<hip::GroupedQuantMatMul, provider>(),
+                            of<hip::NormQuantMatMul, provider>(),
+                            of<hip::RotaryAngles, provider>(),
+                            of<hip::RotaryPageWrite, provider>(),
+                            of<hip::PagedAttention, provider>(),
+                            of<hip::GatedActivation, provider>(),
+                            of<hip::MixtureOfExperts, provider>(),
+                        });
+}
+
 // Every operator of every provider.
-std::span<const Registered> operators() {
-  static const Registered all[] = {
-      of<RowLookup, cpu>(),
-      of<RMSNorm, cpu>(),
-      of<LayerNorm, cpu>(),
-      of<QuantMatMul, cpu>(),
-      of<GroupedQuantMatMul, cpu>(),
-      of<NormQuantMatMul, cpu>(),
-      of<RotaryAngles, cpu>(),
-      of<RotaryPageWrite, cpu>(),
-      of<PagedAttention, cpu>(),
-      of<CausalConvolution, cpu>(),
-      of<GatedDeltaNet, cpu>(),
-      of<SelectiveScan, cpu>(),
-      of<GatedActivation, cpu>(),
-      of<MixtureOfExperts, cpu>(),
-      of<hip::RowLookup, rocm>(),
-      of<hip::RMSNorm, rocm>(),
-      of<hip::LayerNorm, rocm>(),
-      of<hip::QuantMatMul, rocm>(),
-      of<hip::GroupedQuantMatMul, rocm>(),
-      of<hip::NormQuantMatMul, rocm>(),
-      of<hip::RotaryAngles, rocm>(),
-      of<hip::RotaryPageWrite, rocm>(),
-      of<hip::PagedAttention, rocm>(),
-      of<hip::GatedActivation, rocm>(),
-      of<hip::MixtureOfExperts, rocm>(),
-  };
-  return all;
+const std::vector<Registered>& operators() {
+  static const std::vector<Registered> every = [] {
+    std::vector<Registered> all = {
+        of<RowLookup, cpu>(),          of<RMSNorm, cpu>(),
+        of<LayerNorm, cpu>(),          of<QuantMatMul, cpu>(),
+        of<GroupedQuantMatMul, cpu>(), of<NormQuantMatMul, cpu>(),
+        of<RotaryAngles, cpu>(),       of<RotaryPageWrite, cpu>(),
+        of<PagedAttention, cpu>(),     of<CausalConvolution, cpu>(),
+        of<GatedDeltaNet, cpu>(),      of<SelectiveScan, cpu>(),
+        of<GatedActivation, cpu>(),    of<MixtureOfExperts, cpu>(),
+    };
+    add_gpu_operators<rocm>(all);
+    add_gpu_operators<own>(all);
+    return all;
+  }();
+  return every;
 }
 
 // Sessions keep a pointer to the domain too, and may share it.
@@ -108,6 +114,8 @@ const char* name_of(ort::ElementType type) {
       return "uint8";
     case ort::ElementType::int32:
       return "int32";
+    case ort::ElementType::int64:
+      return "int64";
     case ort::ElementType::float16:
       return "float16";
   }
@@ -157,7 +165,7 @@ ROCMFORGE_EXPORT rocmforge::ort::Status* RegisterCustomOps(rocmforge::ort::Sessi
 // Describes the operator of that number as it is registered; null after the last. The text holds
 // until the thread's next call.
 ROCMFORGE_EXPORT const char* rocmforge_operator(int64_t number) {
-  const auto all = rocmforge::operators();
+  const auto& all = rocmforge::operators();
   if (number < 0 || number >= static_cast<int64_t>(all.size())) return nullptr;
   thread_local std::string text;
   text = rocmforge::description(all[static_cast<size_t>(number)]);

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.device import gpu
+from runtime.device import gpu, rocm
 from tests.rocm.stub_device import StubDevice
 from tests.rocm.stub_libraries import HIP
 
@@ -24,7 +24,7 @@ def only_device() -> StubDevice:
 def probed() -> Iterator[None]:
     """One child process looks for the GPU, and not one for each session; it is there all along."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gpu, "_probe", cache(gpu._probe))
+        patch.setattr(gpu, "probe", cache(rocm.probe))
         yield
 
 

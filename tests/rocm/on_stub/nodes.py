@@ -1,4 +1,4 @@
-"""Models of one of our operators, run by the ROCm provider on the stub."""
+"""Models of one operator, run by the GPU's provider on the stub."""
 
 from typing import Any
 
@@ -7,10 +7,9 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from runtime.device import select_device
+from runtime.device import open_session, select_device
 from runtime.ops.library import library_path
 from runtime.ops.schema import DOMAIN
-from runtime.session import ROCM_PROVIDER
 
 
 def run_nodes(
@@ -19,13 +18,15 @@ def run_nodes(
     constants: dict[str, np.ndarray],
     order: list[str],
     nodes: int = 1,
+    domain: str = DOMAIN,
     **attributes: Any,
 ) -> np.ndarray:
     """The output of the last of as many nodes as are asked for, that all read `order`."""
-    select_device("rocm")  # hands the kernels to the library
+    gpu = select_device("rocm").gpu  # hands the kernels to the library
+    assert gpu is not None
     graph = helper.make_graph(
         [
-            helper.make_node(operator, order, [f"y{i}"], domain=DOMAIN, **attributes)
+            helper.make_node(operator, order, [f"y{i}"], domain=domain, **attributes)
             for i in range(nodes)
         ],
         "nodes",
@@ -46,9 +47,7 @@ def run_nodes(
     options = onnxruntime.SessionOptions()
     options.register_custom_ops_library(str(library_path()))
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        onnx.ModelProto.SerializeToString(model), options, [ROCM_PROVIDER]
-    )
+    session = open_session(onnx.ModelProto.SerializeToString(model), options, gpu.provider)
     session.disable_fallback()
     result: np.ndarray = session.run(None, inputs)[-1]
     return result

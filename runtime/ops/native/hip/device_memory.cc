@@ -45,6 +45,10 @@ void* Scratch::allocate(int64_t bytes) {
   if (ort::Status* status = ort::allocate(allocator_, static_cast<size_t>(bytes), &memory)) {
     throw ForeignFailure{status};
   }
+  if (memory == nullptr && bytes > 0) {
+    throw Failure("memory", mebibytes(static_cast<size_t>(bytes)) + " MiB",
+                  "for intermediate results are not available");
+  }
   taken_[count_++] = memory;
   return memory;
 }

@@ -26,6 +26,11 @@ const char* failure_of(const Work& work) {
 }  // namespace
 }  // namespace rocmforge::hip
 
+// The path of HIP's library and the number of the GPU, before anything else is called.
+ROCMFORGE_EXPORT void rocmforge_hip_use(const char* library, int64_t device) {
+  rocmforge::hip::use(library, static_cast<int>(device));
+}
+
 // types: of the arguments, parted by spaces; constants: names and values in turn, parted by spaces.
 ROCMFORGE_EXPORT const char* rocmforge_hip_add_kernel(const char* name, const char* symbol,
                                                       const char* types, const char* constants,
