@@ -12,6 +12,8 @@ TESTS =
 PARALLEL = -n auto --dist worksteal
 
 BIN := $(VENV)/bin
+# A second environment, with the newest plain onnxruntime in the place of onnxruntime-rocm.
+CURRENT = .venv-current
 # The versions that the tests ran with.
 PIP_INSTALL = $(BIN)/python -m pip install --constraint requirements.lock
 LIBRARY := runtime/ops/librocmforge_ops.so
@@ -19,7 +21,7 @@ NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 PACKAGES := api pipelines rocmforge runtime
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check docs test test-fast test-long tokenizer-cases templates schema-suite exactness fuzz fuzz-requests openapi-check soak \
+.PHONY: help setup format check docs test test-fast test-long test-current tokenizer-cases templates schema-suite exactness fuzz fuzz-requests openapi-check soak \
 	clients kill-preparations sanitize serve bench dagster \
 	gpu-kernels gpu-check lock wheel clean
 
@@ -78,6 +80,21 @@ test-long: $(VENV)/installed-dev $(LIBRARY) ## the tests that take half a minute
 
 test-fast: $(VENV)/installed-dev $(LIBRARY) ## the tests of a few seconds that need no download
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not sample and not long' $(TESTS)
+
+$(CURRENT)/installed: pyproject.toml requirements.lock
+	@echo "== creating $(CURRENT) with the newest onnxruntime"
+	@$(PYTHON) -m venv $(CURRENT)
+	@$(CURRENT)/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	extra = project["optional-dependencies"]; \
+	wanted = project["dependencies"] + extra["dev"] + extra["gpu-build"] + extra["scale"] + ["onnxruntime"]; \
+	print(*(each for each in wanted if not each.startswith(("onnxruntime-rocm", "rocmforge"))), sep="\n")' \
+	> $(CURRENT)/requirements.txt
+	$(CURRENT)/bin/python -m pip install --constraint requirements.lock --requirement $(CURRENT)/requirements.txt
+	$(CURRENT)/bin/python -m pip install --no-deps --editable .
+	@touch $@
+
+test-current: $(LIBRARY) $(CURRENT)/installed ## run the tests of models and GPUs on a plain onnxruntime, with our execution provider
+	$(CURRENT)/bin/python -m pytest $(PARALLEL) -m 'not long and not sample' $(or $(TESTS),tests/rocm tests/runtime tests/ops)
 
 tokenizer-cases: $(VENV)/installed $(LIBRARY) ## run llama.cpp's own cases of tokenizers (downloads 73 MB once)
 	@PYTHONPATH=. $(BIN)/python tests/runtime/llama_cpp_cases.py
@@ -149,5 +166,5 @@ wheel: $(VENV)/installed ## build a wheel into dist: native operators, and GPU k
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean: ## remove everything that was built, except the models in the home folder
-	rm -rf $(VENV) build dist $(LIBRARY) runtime/ops/gpu/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CURRENT) build dist $(LIBRARY) runtime/ops/gpu/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -exec rm -rf {} +

@@ -53,8 +53,8 @@ class ServedModel:
     """Finds the tokens of sequence breakers."""
     gpu_memory: Callable[[], GpuMemory | None] = _no_gpu
     """Returns None if the model runs on the CPU."""
-    cpu_reason: str = ""
-    """Why it runs on the CPU although a GPU was looked for."""
+    device_reason: str = ""
+    """Why it runs on the CPU although a GPU was looked for, or with which provider on a GPU."""
     loaded_at: int = field(default_factory=lambda: int(time.time()))  # noqa: TID251
     """Seconds since 1970."""
     version: int | None = None

@@ -99,7 +99,7 @@ def serve_models(
             session.gpu_memory,
             version=version_number(folder),
             embedding=embedding,
-            cpu_reason=session.device.reason,
+            device_reason=session.device.reason,
             chat_template=template,
             manifest=session.manifest,
         )

@@ -132,6 +132,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=-1,
+            le=63,
             description="number of the GPU to use, as `rocmforge doctor` lists them; -1 means the "
             "first that there are kernels for",
         ),

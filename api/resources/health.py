@@ -93,7 +93,7 @@ def checks(model: ServedModel | None, now: EngineStatistics) -> dict[str, Any]:
             "running": model is not None and works(model),
             "model_loaded": model is not None,
         },
-        "gpu": gpu_check(*(model.gpu_memory(), model.cpu_reason) if model else (None,)),
+        "gpu": gpu_check(*(model.gpu_memory(), model.device_reason) if model else (None,)),
     }
     if model is not None and model.engine.weights_changed is not None:
         found["engine"]["reason"] = str(model.engine.weights_changed)
@@ -109,13 +109,15 @@ def checks(model: ServedModel | None, now: EngineStatistics) -> dict[str, Any]:
     return found
 
 
-def gpu_check(memory: GpuMemory | None, cpu_reason: str = "") -> dict[str, Any]:
+def gpu_check(memory: GpuMemory | None, device_reason: str = "") -> dict[str, Any]:
     """Return the GPU's part, with whole mebibytes and percent, rounded down."""
+    reason = {"reason": device_reason} if device_reason else {}
     if memory is None:
-        return {"available": False, **({"reason": cpu_reason} if cpu_reason else {})}
+        return {"available": False, **reason}
     used_bytes = memory.total_bytes - memory.free_bytes
     return {
         "available": True,
+        **reason,
         "memory": {
             "free_bytes": memory.free_bytes,
             "total_bytes": memory.total_bytes,

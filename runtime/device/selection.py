@@ -17,7 +17,7 @@ class Device:
 
     gpu: Gpu | None = None
     reason: str = ""
-    """Why it is the CPU although a GPU was looked for."""
+    """Why it is the CPU although a GPU was looked for; which provider serves a GPU, and why."""
 
     def __str__(self) -> str:
         return "the CPU" if self.gpu is None else f"the GPU {self.gpu}"
@@ -33,12 +33,13 @@ def select_device(wanted: Literal["auto", "cpu", "rocm"], number: int = ANY_GPU)
     if wanted == "cpu":
         return Device()
     try:
-        return Device(find_gpu(number))
+        found = find_gpu(number)
     except DeviceError as error:
         if wanted == "rocm":
             raise
         # A machine without a GPU needs no warning.
         return cpu_instead(error, logging.WARNING if gpu.KERNEL_DRIVER.exists() else logging.INFO)
+    return Device(found, f"{found.provider}, since {found.reason}")
 
 
 def cpu_instead(error: Exception, level: int = logging.WARNING) -> Device:

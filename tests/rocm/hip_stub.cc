@@ -200,8 +200,15 @@ EXPORT Error hipDeviceGetAttribute(int* value, int attribute, int) {
                                                : 1024;
   return success;
 }
-EXPORT Error hipGetDevicePropertiesR0600(void* properties, int) {
-  if (device().count == 0) return no_device;
+EXPORT Error hipGetDevicePropertiesR0600(void* properties, int number) {
+  if (number >= device().count) return no_device;
+  // The number's own name of those that commas part, or the last.
+  std::string_view architecture = device().architecture;
+  for (size_t comma; number > 0 && (comma = architecture.find(',')) != std::string_view::npos;) {
+    architecture.remove_prefix(comma + 1);
+    --number;
+  }
+  architecture = architecture.substr(0, architecture.find(','));
   // The fields of hipDeviceProp_tR0600 that are read, at their places.
   auto* bytes = static_cast<char*>(properties);
   std::memset(bytes, 0, 1472);
@@ -216,7 +223,7 @@ EXPORT Error hipGetDevicePropertiesR0600(void* properties, int) {
   put(364, 4);
   put(388, 304);
   put(624, 2048);
-  std::strncpy(bytes + 1160, device().architecture.c_str(), 255);
+  std::memcpy(bytes + 1160, architecture.data(), architecture.size());
   return success;
 }
 EXPORT Error hipMemGetInfo(size_t* free, size_t* total) {

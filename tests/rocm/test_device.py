@@ -4,14 +4,24 @@ import logging
 import os
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from runtime.device import gpu, select_device
-from runtime.device.provider import choose_provider
+from runtime.device.probe import HIP_NAMES
+from runtime.device.provider import ROCM_PROVIDER, choose_provider
+from runtime.device.rocm import probe
 from runtime.errors import DeviceError
+from runtime.ops.gpu import manifest as compiled
+from runtime.ops.gpu.manifest import KernelManifest
 from runtime.session import Session
 from runtime.settings import Settings
 from tests.rocm.stub_libraries import HIP, LIBRARIES
+
+has_rocm_provider = pytest.mark.skipif(
+    ROCM_PROVIDER not in onnxruntime.get_available_providers(),
+    reason="the installed onnxruntime has no provider for ROCm",
+)
 
 
 @pytest.fixture
@@ -34,8 +44,8 @@ def test_a_gpu_that_has_all_it_needs(
     device = select_device("auto")
     assert device.gpu is not None
     assert str(device.gpu) == "stub (gfx942)"
-    assert device.gpu.provider == choose_provider("gfx942").provider
-    assert device.reason == ""
+    choice = choose_provider("gfx942")
+    assert device.reason == f"{choice.provider}, since {choice.reason}"
 
 
 def test_no_driver(kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +71,7 @@ def test_no_rocm(driver: Path, kernels: Path) -> None:
     assert reason().startswith(f"ROCm is not installed: {HIP}: cannot open")
 
 
+@has_rocm_provider
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_is_missing(
     rocm: Path,
@@ -83,6 +94,7 @@ def test_no_device(
     assert reason() == "HIP finds no GPU (no device); is HIP_VISIBLE_DEVICES right?"
 
 
+@has_rocm_provider
 def test_libraries_that_abort(
     rocm: Path, kernels: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +102,44 @@ def test_libraries_that_abort(
     assert reason().startswith(
         "ROCm's libraries fail here (a process that loads them ends with status -6"
     )
+
+
+def test_an_integrated_gpu_without_kernels_does_not_hide_a_card(
+    rocm: Path, kernels: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUB_DEVICES", "2")
+    monkeypatch.setenv("STUB_ARCHITECTURE", "gfx1036,gfx942:sramecc+:xnack-")
+    found = find(gpu.ANY_GPU)
+    assert (found.number, found.architecture) == (1, "gfx942")
+    assert find(1) == found
+    with pytest.raises(DeviceError, match=r"the GPU stub \(gfx1036\) is none of those"):
+        find(0)
+    with pytest.raises(
+        DeviceError, match=r"HIP has no GPU 2: 0 is stub \(gfx1036\), 1 is stub \(gfx942\)"
+    ):
+        find(2)
+
+
+def find(number: int) -> gpu.Gpu:
+    manifest = KernelManifest.read(compiled.COMPILED)
+    assert manifest is not None
+    return gpu.choose_gpu(probe(), manifest, number)
+
+
+@pytest.mark.parametrize("soname", HIP_NAMES)
+def test_hip_is_found_where_rocm_path_says(
+    rocm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, soname: str
+) -> None:
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / soname).symlink_to(rocm / HIP)
+    monkeypatch.setenv("ROCM_PATH", str(tmp_path))
+    monkeypatch.setenv("HSA_OVERRIDE_GFX_VERSION", "9.4.2")
+    found = probe()
+    assert found.library == str(tmp_path / "lib" / soname)
+    assert found.hip_version == "7.2"
+    assert found.override == "9.4.2"
+    assert [each.architecture for each in found.devices] == ["gfx942"]
 
 
 def test_an_architecture_without_kernels(
