@@ -8,6 +8,7 @@ from typing import Any
 from rocmforge.commands import (
     bench,
     chat,
+    doctor,
     embed,
     generate,
     inspect,
@@ -43,6 +44,7 @@ COMMANDS = (
     bench,
     sample,
     settings,
+    doctor,
 )
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130

@@ -1,10 +1,9 @@
 """Finds an AMD GPU, loads its kernels and reads its memory."""
 
 import ctypes
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
+from runtime.device.driver import driver_error
 from runtime.device.provider import choose_provider
 from runtime.device.rocm import Rocm, RocmDevice, probe
 from runtime.errors import DeviceError
@@ -14,8 +13,6 @@ from runtime.ops.library import native_library
 
 ANY_GPU = -1
 """In the place of a GPU's number: the first that can be used."""
-KERNEL_DRIVER = Path("/dev/kfd")
-"""The device of AMD's kernel driver: without it ROCm cannot work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +48,8 @@ def find_gpu(number: int = ANY_GPU) -> Gpu:
     listed before a card. Raises DeviceError saying what is missing. No library of ROCm is loaded
     into this process before all of it has worked in a child process.
     """
-    if not KERNEL_DRIVER.exists():
-        raise DeviceError(
-            f"there is no AMD GPU here, or its driver is not loaded: {KERNEL_DRIVER} is missing"
-        )
-    if not os.access(KERNEL_DRIVER, os.R_OK | os.W_OK):
-        raise DeviceError(
-            f"{KERNEL_DRIVER} may not be used by this user: add it to the group of that file, "
-            "which mostly is `render`"
-        )
+    if error := driver_error():
+        raise DeviceError(error)
     manifest = KernelManifest.read(compiled.COMPILED)
     if manifest is None:
         raise DeviceError(
@@ -81,7 +71,7 @@ def choose_gpu(rocm: Rocm, manifest: KernelManifest, number: int) -> Gpu:
         if number not in (ANY_GPU, each.number):
             continue
         try:
-            return _usable(each, manifest)
+            return usable(each, manifest)
         except DeviceError as error:
             refused.append(str(error))
     if not refused:
@@ -90,7 +80,8 @@ def choose_gpu(rocm: Rocm, manifest: KernelManifest, number: int) -> Gpu:
     raise DeviceError("; ".join(refused))
 
 
-def _usable(device: RocmDevice, manifest: KernelManifest) -> Gpu:
+def usable(device: RocmDevice, manifest: KernelManifest) -> Gpu:
+    """Return a device with the provider that serves it. Raises DeviceError if it cannot be used."""
     architecture = device.architecture
     if not manifest.supports(architecture):
         known = ", ".join(manifest.targets)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from runtime.device.packages import package_of
+
 PROBE_SECONDS = 120.0
 """ROCm's first use of a GPU after a restart may be slow."""
 
@@ -70,10 +72,17 @@ def probe() -> Rocm:
 def _error(found: Rocm, said: str) -> str:
     """Why no GPU can be used, from what the child found and said; "" if one can."""
     if not found.library:
-        return f"ROCm is not installed: {found.failures[0]} (ROCM_PATH names its folder)"
+        return (
+            f"ROCm is not installed: {found.failures[0]} ({package_of('libamdhip64.so')} has it; "
+            "ROCM_PATH names the folder of a ROCm elsewhere)"
+        )
     if found.error or not found.devices:
         return f"{found.error or 'HIP finds no GPU'}; is HIP_VISIBLE_DEVICES right?"
     if found.rocm_provider is False:
-        missed = re.search(r"with error: (.*)", said)
-        return "ONNX Runtime cannot load its ROCm provider" + (f": {missed[1]}" if missed else "")
+        missed = re.search(r"with error: (([^:]*).*)", said)
+        if missed is None:
+            return "ONNX Runtime cannot load its ROCm provider"
+        package = package_of(missed[2])
+        has_it = f" ({package} has it)" if package else ""
+        return f"ONNX Runtime cannot load its ROCm provider: {missed[1]}{has_it}"
     return ""

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Literal
 
-from runtime.device import gpu
+from runtime.device import driver
 from runtime.device.gpu import ANY_GPU, Gpu, find_gpu
 from runtime.errors import DeviceError
 
@@ -38,7 +38,9 @@ def select_device(wanted: Literal["auto", "cpu", "rocm"], number: int = ANY_GPU)
         if wanted == "rocm":
             raise
         # A machine without a GPU needs no warning.
-        return cpu_instead(error, logging.WARNING if gpu.KERNEL_DRIVER.exists() else logging.INFO)
+        return cpu_instead(
+            error, logging.WARNING if driver.KERNEL_DRIVER.exists() else logging.INFO
+        )
     return Device(found, f"{found.provider}, since {found.reason}")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from rocmforge.__main__ import build_parser, main
 from rocmforge.options import sampling_of
-from runtime.device import gpu
+from runtime.device import driver
 from runtime.sampling import RANGES
 from tests.models import write_tiny_llama
 
@@ -151,7 +151,7 @@ def test_a_gpu_that_is_not_there_is_told_where_it_was_demanded(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(gpu, "KERNEL_DRIVER", tmp_path / "none")
+    monkeypatch.setattr(driver, "KERNEL_DRIVER", tmp_path / "none")
     arguments = ["generate", str(gguf), "hello", "--home", str(home), "--max-tokens", "1"]
     assert main([*arguments, "--device", "rocm"]) == 1
     assert "rocmforge: there is no AMD GPU here" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.device import gpu
+from runtime.device import driver as driver_module
 from runtime.ops.gpu import manifest
 from tests.rocm.stub_device import write_manifest
 from tests.rocm.stub_libraries import build
@@ -30,5 +30,5 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file in place of the device of AMD's kernel driver."""
     path = tmp_path / "kfd"
     path.touch()
-    monkeypatch.setattr(gpu, "KERNEL_DRIVER", path)
+    monkeypatch.setattr(driver_module, "KERNEL_DRIVER", path)
     return path

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
+from runtime.device import driver as driver_module
 from runtime.device import gpu, select_device
 from runtime.device.probe import HIP_NAMES
 from runtime.device.provider import ROCM_PROVIDER, choose_provider
@@ -49,7 +50,7 @@ def test_a_gpu_that_has_all_it_needs(
 
 
 def test_no_driver(kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "KERNEL_DRIVER", tmp_path / "none")
+    monkeypatch.setattr(driver_module, "KERNEL_DRIVER", tmp_path / "none")
     assert reason() == (
         f"there is no AMD GPU here, or its driver is not loaded: {tmp_path / 'none'} is missing"
     )
