@@ -7,6 +7,9 @@ from pipelines.validation.outcome import CheckFailed, Outcome
 from pipelines.validation.steps import cached_steps, one_row, pages_for, rows
 from pipelines.validation.subject import GREEDY_TOKENS, PROMPT_TOKENS, Subject
 
+SINGLE_TOKENS = 4
+"""Tokens at the end of the prompt that are computed one by one, each of which reads the weights."""
+
 
 def check_determinism(subject: Subject) -> Outcome:
     """Logits of the prompt are the same in another session, in a batch and in pieces."""
@@ -16,7 +19,7 @@ def check_determinism(subject: Subject) -> Outcome:
     company = one_row(
         subject.passage[: 2 * PROMPT_TOKENS], first_page=own, pages=subject.pages - own
     )
-    pieces = cached_steps(tokens, single=len(tokens) // 2, first_page=0)
+    pieces = cached_steps(tokens, single=SINGLE_TOKENS, first_page=0)
     ways: dict[str, NDArray[np.float32]] = {
         "a second time": session.run(one_row(tokens)).copy(),
         "in another session": subject.new_session().run(one_row(tokens)).copy(),

@@ -10,12 +10,13 @@ from onnx import ModelProto
 
 from pipelines.conversion.convert import convert
 from pipelines.validation import CHECKS, process, products, validate, validate_in_child
-from pipelines.validation.products import Products
+from pipelines.validation.outcome import CheckFailed
+from pipelines.validation.products import Dequantizer, Products
 from pipelines.validation.subject import Subject
 from runtime.errors import PreparationError, UnsupportedModel
 from runtime.gguf import GGUFFile
 from runtime.manifest import GRAPH_NAME, CheckResult, Manifest
-from runtime.ops.reference.blocks import Bytes, Float32, dequantize_rows, product
+from runtime.ops.reference.blocks import Bytes, Float32, product
 from runtime.packed_weights import packed_weights
 from runtime.settings import Settings
 from runtime.source import Source
@@ -119,8 +120,7 @@ def test_exact_formats_are_computed_exactly(tmp_path: Path, settings: Settings) 
 def test_products_in_blocks_of_rows_are_the_definition(
     monkeypatch: pytest.MonkeyPatch, block_format: str
 ) -> None:
-    """Rows that are no whole number of blocks, dequantized three at a time, multiplied seven."""
-    monkeypatch.setattr(products, "WEIGHTS_IN_CACHE", 3 * 256)
+    """Rows that are no whole number of blocks, of which seven are multiplied at a time."""
     monkeypatch.setattr(products, "WEIGHTS_AT_ONCE", 7 * 256)
     random = np.random.default_rng(0)
     blocks = raw_weights(random, block_format, 45, 256)
@@ -136,19 +136,32 @@ def test_products_in_blocks_of_rows_are_the_definition(
 def test_no_matrix_of_a_model_is_whole_in_memory(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows: list[int] = []
+    counts: list[int] = []
+    dequantize = Dequantizer.rows
 
-    def noted(blocks: Bytes, block_format: str, columns: int) -> Float32:
-        rows.append(len(blocks))
-        return dequantize_rows(blocks, block_format, columns)
+    def noted(self: Dequantizer, blocks: Bytes, block_format: str, columns: int) -> Float32:
+        counts.append(len(blocks))
+        return dequantize(self, blocks, block_format, columns)
 
-    monkeypatch.setattr(products, "WEIGHTS_IN_CACHE", 8 * 64)
     monkeypatch.setattr(products, "WEIGHTS_AT_ONCE", 16 * 64)
-    monkeypatch.setattr(products, "dequantize_rows", noted)
+    monkeypatch.setattr(Dequantizer, "rows", noted)
     results = validate(converted(tmp_path, layers=3, embedding=64), settings, names=HERE)
     assert all(result.passed for result in results)
     assert len(results[3].series["layer_error"]) == 3
-    assert max(rows) == 8
+    assert max(counts) == 16
+
+
+def test_rows_that_are_decoded_wrongly_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator of another format, on blocks of the same size."""
+    blocks = raw_weights(np.random.default_rng(0), "Q4_0", 2, 64)
+    dequantizer = Dequantizer()
+    dequantizer.compare(blocks, "Q4_0", 64)
+    rows = Dequantizer.rows
+    monkeypatch.setattr(
+        Dequantizer, "rows", lambda self, blocks, _, columns: rows(self, blocks, "IQ4_NL", columns)
+    )
+    with pytest.raises(CheckFailed, match="rows in Q4_0 are decoded to other values"):
+        dequantizer.compare(blocks, "Q4_0", 64)
 
 
 def test_the_texts_are_compared_position_by_position(tmp_path: Path, settings: Settings) -> None:
