@@ -113,7 +113,6 @@ def _describe(entry: PooledModel, name: str, settings: Settings) -> ModelObject:
     model, published = entry.served.model, entry.published
     if model is not None:
         limits, created, pooled = model.engine.limits, model.loaded_at, _pooled(model)
-        manifest = model.manifest
     else:
         assert published is not None, "only what can be loaded is listed unloaded"
         manifest = published.manifest
@@ -133,8 +132,8 @@ def _describe(entry: PooledModel, name: str, settings: Settings) -> ModelObject:
         created_at=datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         task=_task(pooled),
         max_model_len=limits.context_length,
-        quantization=manifest.quantization if manifest else None,
-        kl_divergence=manifest.divergence if manifest else None,
+        quantization=described.quantization if (described := entry.manifest) else None,
+        kl_divergence=described.divergence if described else None,
         meta=ModelFigures(
             n_ctx=limits.context_length,
             n_ctx_train=limits.trained_context_length,

@@ -5,7 +5,9 @@ import { read } from "./server.js";
 import { options, keepOptions } from "./store.js";
 
 const INTERVAL_MS = 2000;
+const MODELS_EVERY = 5; // intervals
 let models = [];
+let intervals = 0;
 
 /** Show the state, now and every two seconds. */
 export async function follow() {
@@ -22,10 +24,13 @@ export async function follow() {
 async function listModels() {
   const found = await read("/v1/models").catch(() => ({ data: [] }));
   models = found.data.filter((model) => (model.task ?? "generate") === "generate");
-  const chosen = options.model ?? byId("model").value;
-  byId("model").replaceChildren(...models.map(({ id }) => element("option", { value: id }, id)));
-  if (models.some(({ id }) => id === chosen)) byId("model").value = chosen;
-  if (!models.length) byId("model").append(element("option", { value: "" }, "no model"));
+  const select = byId("model");
+  const names = models.length ? models.map(({ id }) => id) : [""];
+  // A list that a person has open closes when it is changed.
+  if (names.join("\n") === [...select.options].map(({ value }) => value).join("\n")) return;
+  const chosen = options.model ?? select.value;
+  select.replaceChildren(...names.map((name) => element("option", { value: name }, name || "no model")));
+  if (names.includes(chosen)) select.value = chosen;
 }
 
 async function renew() {
@@ -41,7 +46,8 @@ async function renew() {
   if (!checks.engine.model_loaded) pulse("", "loading");
   else if (health.status !== "healthy") pulse("bad", "unhealthy");
   else pulse("good", checks.requests.active ? `${checks.requests.active} running` : "ready");
-  if (checks.engine.model_loaded && !models.length) await listModels();
+  intervals += 1;
+  if (intervals % MODELS_EVERY === 0 || (checks.engine.model_loaded && !models.length)) await listModels();
   byId("live").replaceChildren(...rows(checks).flatMap(([name, value]) =>
     [element("dt", {}, name), element("dd", {}, value)]));
 }
@@ -54,7 +60,13 @@ function pulse(kind, text) {
 function* rows({ model, requests, cache, gpu, engine }) {
   const chosen = models.find(({ id }) => id === byId("model").value);
   yield ["State", engine.running ? "running" : engine.reason ?? "not running"];
-  if (model) yield ["Model", model.version === null ? model.name : `${model.name}, version ${model.version}`];
+  if (chosen) {
+    const { root = chosen.id, id } = chosen;
+    const version = model?.name === root && model.version !== null ? `, version ${model.version}` : "";
+    yield ["Model", `${root}${version}`];
+    if (root !== id) yield ["Alias", id];
+    if (chosen.status) yield ["In memory", chosen.status.value];
+  }
   if (chosen) yield ["Context", `${chosen.max_model_len.toLocaleString()} tokens`];
   if (chosen?.quantization) yield ["Quantization", chosen.quantization];
   if (chosen) yield ["KL from exact", typeof chosen.kl_divergence === "number" ? `${chosen.kl_divergence.toPrecision(2)} nats a token` : "not measured"];

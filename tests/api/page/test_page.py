@@ -1,10 +1,13 @@
 """The page at /, used as a person does: in headless Chromium, on a real server."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from api.model_pool import LoadableModel
+from runtime.manifest import Manifest
 from tests.api.conftest import Serve
 from tests.api.page.conftest import Open
 from tests.api.saying import Says
@@ -27,6 +30,11 @@ def answer(page: Any) -> str:
     page.wait_for_selector(".message:last-child.assistant[aria-busy=false]")
     text: str = page.locator(".assistant .content").last.inner_text()
     return text
+
+
+def texts(page: Any, selector: str) -> list[str]:
+    found: list[str] = page.locator(selector).all_inner_texts()
+    return found
 
 
 def set_field(page: Any, name: str, value: str) -> None:
@@ -204,6 +212,24 @@ def test_the_state_of_the_server_is_followed(serving: Serving, opened: Open) -> 
         assert "1 of" in page.locator("#live").inner_text()
         serving.session.let_go()
     page.wait_for_selector("#pulse:text-is('ready')")
+    shown = dict(zip(texts(page, "#live dt"), texts(page, "#live dd"), strict=True))
+    assert (shown["Model"], shown["In memory"], shown["Context"]) == (
+        "tiny",
+        "loaded",
+        "256 tokens",
+    )
+    assert (shown["Queued"], shown["KL from exact"]) == ("0", "not measured")
+
+
+def test_another_model_is_asked_by_its_name(serving: Serving, prepared: Path, opened: Open) -> None:
+    loadable = LoadableModel("tiny", Manifest.read(prepared), 0, lambda: serving.model)
+    serving.services.pool.publish([loadable], {"gpt": "tiny"})
+    page = opened(serving)
+    page.select_option("#model", "gpt")
+    page.wait_for_selector("#live dt:text-is('Alias')")
+    with page.expect_request("**/v1/chat/completions") as sent:
+        say(page)
+    assert json.loads(sent.value.post_data)["model"] == "gpt"
 
 
 def test_on_a_phone_one_part_is_shown_at_a_time(serving: Serving, opened: Open) -> None:
