@@ -21,6 +21,7 @@ from runtime.loading import load, tokenizer_cache
 from runtime.malloc_arenas import limit_arenas
 from runtime.registry import Catalog, version_number
 from runtime.settings import Settings
+from runtime.turns import Turns
 
 EXAMPLE = """\
 Ready after {seconds:.1f} s: {name}. Open {url}/ in a browser, or try
@@ -73,13 +74,14 @@ def serve_models(
     )
     expect_guarded(settings, services.keys)
     address: list[str] = []
+    turns = Turns()
 
     def announce(line: str) -> None:
         address.append(line.rpartition(" ")[2])
         say(f"ROCmForge is {line}")
 
     def started(folder: Path) -> ServedModel:
-        session, tokenizer = load(folder, settings, cache)
+        session, tokenizer = load(folder, settings, cache, turns)
         engine = Engine(
             session,
             end_of_generation=tokenizer.end_of_generation,

@@ -33,6 +33,7 @@ from runtime.sampling import Logits, StepLogits
 from runtime.settings import CPU_CACHE_TOKENS, Settings
 from runtime.states import slots_needed
 from runtime.step import PROMPT_LOGITS, StepInputs, largest_step
+from runtime.turns import Turns
 from runtime.weights import Weights
 
 WEIGHTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
@@ -57,15 +58,21 @@ class Session:
     reads and writes in place.
 
     profile_prefix: if given, ONNX Runtime writes each operator's times to a file with this prefix,
-    which makes it slower.
+    which makes it slower. turns: shared by the sessions that take turns on the processors.
 
     Raises ModelNotFound, PreparationError (wrong files), WeightsChanged (files that change
     meanwhile), UnsupportedModel (the GPU's kernels lack something) or DeviceError.
     """
 
     def __init__(
-        self, folder: Path, *, settings: Settings, profile_prefix: Path | None = None
+        self,
+        folder: Path,
+        *,
+        settings: Settings,
+        profile_prefix: Path | None = None,
+        turns: Turns | None = None,
     ) -> None:
+        self._turns = turns or Turns()
         weakref.finalize(self, hold(folder).close)
         self.manifest = Manifest.read(folder)
         self.weights = Weights.open(folder, self.manifest)
@@ -207,7 +214,8 @@ class Session:
             self._bound = None  # frees its memory for the next
             self._bound = BoundStep(self._session, inputs, self._pool, self._states, logits_memory)
         try:
-            return self._bound.run(inputs)
+            with self._turns:
+                return self._bound.run(inputs)
         finally:
             self.check()
 
