@@ -8,6 +8,7 @@ from typing import Any
 from rocmforge.commands import (
     bench,
     chat,
+    completion,
     doctor,
     embed,
     generate,
@@ -18,6 +19,7 @@ from rocmforge.commands import (
     pull,
     remove,
     rollback,
+    run,
     sample,
     score,
     serve,
@@ -28,6 +30,7 @@ from rocmforge.streams import open_standard_streams, output_failure
 from runtime.errors import RocmForgeError, SettingsError
 
 COMMANDS = (
+    run,
     serve,
     keys,
     pull,
@@ -44,6 +47,7 @@ COMMANDS = (
     bench,
     sample,
     settings,
+    completion,
     doctor,
 )
 
@@ -79,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=command.run, parser=parser)
     return parser
 
 

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a conversation."""
     parser.add_argument("--system", metavar="TEXT", help="the system message")
     add_sampling(parser, temperature=0.7, max_tokens=2**31 - 1, of="of each answer")
     add_settings(parser, *SESSION, "cache_tokens", "chat_template")

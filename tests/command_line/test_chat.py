@@ -1,6 +1,7 @@
 """`rocmforge chat` on a tiny model: turn by turn, until its input ends."""
 
 import io
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,10 +49,29 @@ class Talk:
         self.model, self.home = model, home
         self.monkeypatch, self.capsys = monkeypatch, capsys
 
-    def __call__(self, *lines: str, more: tuple[str, ...] = GREEDY) -> str:
+    def __call__(self, *lines: str, more: tuple[str, ...] = GREEDY, command: str = "chat") -> str:
         self.monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-        assert main(["chat", str(self.model), "--home", str(self.home), *more]) == 0
+        assert main([command, str(self.model), "--home", str(self.home), *more]) == 0
         return self.capsys.readouterr().out
+
+
+def test_run_is_chat_with_a_model_that_need_not_be_named(talk: Talk) -> None:
+    assert talk("hello", command="run") == talk("hello")
+
+
+@pytest.mark.slow
+def test_run_alone_talks_with_the_sample_model(
+    sample_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    shutil.copy(sample_model, cache / sample_model.name)
+    monkeypatch.setattr("sys.stdin", io.StringIO("What is the capital of France?\n"))
+    assert main(["run", "--home", str(tmp_path), *GREEDY]) == 0
+    assert "Paris" in capsys.readouterr().out
 
 
 def test_each_line_is_answered_with_all_before_it_in_mind(talk: Talk) -> None:
