@@ -206,7 +206,7 @@ TOOL_FORMATS = (
             r'<\|open\|>call tool="(?P<name>[^"]*)"[^<]*<\|sep\|>',
             r"<\|close\|>call<\|sep\|>",
             r'<\|open\|>argument key="(?P<key>[^"]*)"(?: type="(?P<text>[^"]*)")?<\|sep\|>',
-            r"<\|close\|>argument<\|sep\|>",
+            "<|close|>argument<|sep|>",
         ),
         inner=("<|open|>", "<|close|>", "<|sep|>"),
         in_json=False,

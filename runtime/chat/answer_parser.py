@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from runtime.chat.answer_formats import ReasoningFormat, ToolFormat
-from runtime.chat.begun_call import LONGEST_HEAD, BegunCall
+from runtime.chat.begun_call import LONGEST_HEAD, BegunCall, BegunTaggedCall, begun_call
 from runtime.chat.json_place import JsonPlace
 from runtime.chat.tool_call_parsers import Call, Tools
 
@@ -103,7 +103,7 @@ class AnswerParser:
         self._call = _OpenCall("", in_json=False)
 
     @property
-    def begun(self) -> BegunCall | None:
+    def begun(self) -> BegunCall | BegunTaggedCall | None:
         """The call that the text so far has begun and not completed, once its name is known."""
         return self._call.begun if self._state is _State.CALL else None
 
@@ -249,7 +249,7 @@ class AnswerParser:
         if call.begun is not None:
             call.begun.add(text)
         elif tools is not None and not has_no_head:
-            call.begun = BegunCall.of(tools.read, call.body(), self._form.known or {})
+            call.begun = begun_call(tools.read, call.body(), self._form.known or {})
 
     def _close(self, mark: str, *, accepted: bool) -> Iterator[Part]:
         """End a call: give it, or the text that it is."""
@@ -278,7 +278,7 @@ class _OpenCall:
         self.mark = mark
         self.place = JsonPlace()
         """The place behind the text so far, if it is JSON."""
-        self.begun: BegunCall | None = None
+        self.begun: BegunCall | BegunTaggedCall | None = None
         """Its first call, once its name is complete."""
         self.length = 0
         self._in_json = in_json

@@ -114,46 +114,65 @@ def named(head: str, separator: str, *, fenced: bool = False) -> Named:
     return Named(re.compile(head), separator, fenced)
 
 
-def tagged(call: str, call_end: str, key: str, value_end: str, *, cdata: bool = False) -> Reader:
-    """Return a reader of calls whose arguments are in tags of their own.
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A reader of calls whose arguments are in tags of their own. Immutable."""
 
-    Patterns: the opening of a call with its group `name`, its end, the opening of an argument with
-    its group `key` (and `text`, where the tag says that it is a text), and the argument's end.
-    `cdata`: a text may stand between XML's marks of one.
-    """
-    opening, ending = re.compile(rf"\s*{call}"), re.compile(rf"\s*{call_end}")
-    argument, closing = re.compile(rf"\s*{key}"), re.compile(value_end)
+    opening: re.Pattern[str]
+    """Of a call, with the group `name`."""
+    ending: re.Pattern[str]
+    key: re.Pattern[str]
+    """The opening of an argument, with the group `key`, and `text` if it says what is a text."""
+    value_end: str
+    cdata: bool
+    """Whether a text may stand between XML's marks of one."""
 
-    def read(text: str, tools: Tools) -> list[Call] | None:
+    def __call__(self, text: str, tools: Tools) -> list[Call] | None:
+        """Parse the calls of a text."""
         found: list[Call] = []
         place = 0
         while (place := _spaces(text, place)) < len(text):
-            begun = opening.match(text, place)
+            begun = self.opening.match(text, place)
             if begun is None:
                 return None
             place = begun.end()
             name = begun["name"].strip()
             arguments: dict[str, Any] = {}
-            while (begun := argument.match(text, place)) is not None:
-                is_marked = cdata and text.startswith(CDATA, begun.end())
-                from_place = text.find(CDATA_END, begun.end()) if is_marked else begun.end()
-                ended = closing.search(text, from_place) if from_place >= 0 else None
-                if ended is None:
-                    return None
-                value = text[begun.end() : ended.start()]
-                if is_marked:
-                    value = value.removeprefix(CDATA).rstrip().removesuffix(CDATA_END)
-                is_text = is_marked or begun.groupdict().get("text") in ("true", "string")
-                schema = _schema(tools, name, begun["key"])
-                arguments[begun["key"]] = value if is_text else typed(_unwrapped(value), schema)
-                place = ended.end()
-            if (ended := ending.match(text, place)) is None:
+            while (argument := self.argument(text, place, tools.get(name, {}))) is not None:
+                key, arguments[key], place = argument
+            if (ended := self.ending.match(text, place)) is None:
                 return None
             place = ended.end()
             found.append(_call(name, arguments))
         return found or None
 
-    return read
+    def argument(
+        self, text: str, place: int, schema: Mapping[str, Any]
+    ) -> tuple[str, Any, int] | None:
+        """Return the complete argument at a place: its key, its value, and where it ends.
+
+        schema: that of the tool's parameters.
+        """
+        begun = self.key.match(text, place)
+        if begun is None:
+            return None
+        is_marked = self.cdata and text.startswith(CDATA, begun.end())
+        inner_end = text.find(CDATA_END, begun.end()) if is_marked else begun.end()
+        end = text.find(self.value_end, inner_end) if inner_end >= 0 else -1
+        if end < 0:
+            return None
+        value: Any = text[begun.end() : end]
+        if is_marked:
+            value = value.removeprefix(CDATA).rstrip().removesuffix(CDATA_END)
+        elif begun.groupdict().get("text") not in ("true", "string"):
+            value = typed(_unwrapped(value), _schema(schema, begun["key"]))
+        return begun["key"], value, end + len(self.value_end)
+
+
+def tagged(call: str, call_end: str, key: str, value_end: str, *, cdata: bool = False) -> Tagged:
+    """Return the reader of calls whose opening, end and arguments' opening fit patterns."""
+    opening, ending, argument = (re.compile(rf"\s*{each}") for each in (call, call_end, key))
+    return Tagged(opening, ending, argument, value_end, cdata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,8 +370,8 @@ def _call(name: str, arguments: Mapping[str, Any], id: str | None = None) -> Cal
     return Call(well_formed(name).strip(), well_formed(encoded), id)
 
 
-def _schema(tools: Tools, name: str, key: str) -> Any:
-    properties = tools.get(name, {}).get("properties")
+def _schema(parameters: Mapping[str, Any], key: str) -> Any:
+    properties = parameters.get("properties")
     return properties.get(key) if isinstance(properties, Mapping) else None
 
 
