@@ -12,6 +12,8 @@ import hypothesis
 import pytest
 
 from pipelines.conversion.convert import convert
+from pipelines.preparation import prepared as prepared_model
+from runtime.files import locked
 from runtime.gguf import GGUFFile
 from runtime.sample_model import fetch
 from runtime.settings import Settings
@@ -30,6 +32,18 @@ def sample_model() -> Path:
     return fetch(
         Settings.from_environment().cache_folder, lambda step: print(step, file=sys.stderr)
     )
+
+
+@pytest.fixture(scope="session")
+def sample_home(sample_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the sample model is prepared, once for all processes of the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    home = folder / "sample" / "home"
+    with locked(folder / "sample.lock"):
+        prepared_model(str(sample_model), Settings(home=home), lambda _: None)  # if it is not yet
+    return home
 
 
 @pytest.fixture

@@ -26,9 +26,11 @@ pytestmark = [pytest.mark.sample, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def server(sample_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def server(
+    sample_model: Path, sample_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("cases")
-    with live_server(sample_model, folder, *options_of(16384)) as server:
+    with live_server(sample_model, folder, *options_of(16384), home=sample_home) as server:
         yield server
 
 

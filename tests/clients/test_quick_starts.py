@@ -17,9 +17,11 @@ INSTALLED = {"with_openai.py": "openai", "with_pydantic_ai.py": "pydantic_ai"}
 
 
 @pytest.fixture(scope="module")
-def server(sample_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def server(
+    sample_model: Path, sample_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("served")
-    with live_server(sample_model, folder, *options_of(4096)) as server:
+    with live_server(sample_model, folder, *options_of(4096), home=sample_home) as server:
         yield server
 
 

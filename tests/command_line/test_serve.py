@@ -79,11 +79,11 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_one_line(tmp_path: P
 
 @pytest.mark.sample
 def test_the_sample_model_is_served_in_300_megabytes_beside_its_file(
-    sample_model: Path, tmp_path: Path
+    sample_model: Path, sample_home: Path
 ) -> None:
     prompt = "Once upon a time there was a king who had three sons. " * 20
     body: dict[str, Any] = {"prompt": prompt, "max_tokens": 20, "temperature": 0}
-    with serving(sample_model, tmp_path / "home", cache_tokens=4096) as (process, url):
+    with serving(sample_model, sample_home, cache_tokens=4096) as (process, url):
         wait_until_ready(url)
         with ThreadPoolExecutor(4) as pool:
             answers = pool.map(
@@ -96,10 +96,10 @@ def test_the_sample_model_is_served_in_300_megabytes_beside_its_file(
 
 
 @pytest.mark.sample
-def test_the_sample_model_answers_a_conversation(sample_model: Path, tmp_path: Path) -> None:
+def test_the_sample_model_answers_a_conversation(sample_model: Path, sample_home: Path) -> None:
     messages = [{"role": "user", "content": "What is the capital of France? One sentence."}]
     body: dict[str, Any] = {"messages": messages, "max_tokens": 24, "temperature": 0}
-    with serving(sample_model, tmp_path / "home", cache_tokens=512) as (_, url):
+    with serving(sample_model, sample_home, cache_tokens=512) as (_, url):
         wait_until_ready(url)
         path = f"{url}/v1/chat/completions"
         answer = requests.post(path, json=body, timeout=SECONDS).json()

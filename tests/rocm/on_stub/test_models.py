@@ -1,6 +1,8 @@
 """Models on the ROCm provider: placement, memory, and logits compared with the CPU's."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
@@ -70,6 +72,12 @@ def prepare(folder: Path, name: str) -> Path:
     return prepared
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of each model by its name, made when it is first asked for."""
+    return cache(partial(prepare, tmp_path_factory.mktemp("models")))
+
+
 def gpu_settings(home: Path) -> Settings:
     return Settings(home=home, device="rocm", cache_tokens=1024, token_budget=16, threads=1)
 
@@ -106,10 +114,10 @@ def expect_refusal(folder: Path, settings: Settings) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_node_runs_on_the_gpu_or_the_model_is_refused(
-    tmp_path: Path, device: StubDevice, name: str
+    tmp_path: Path, device: StubDevice, name: str, prepared: Callable[[str], Path]
 ) -> None:
     settings = gpu_settings(tmp_path / "home")
-    folder = prepare(tmp_path, name)
+    folder = prepared(name)
     if is_refused(folder):
         expect_refusal(folder, settings)
         return
@@ -125,18 +133,18 @@ def test_every_node_runs_on_the_gpu_or_the_model_is_refused(
 
 
 def test_some_models_are_computed_whole_and_use_every_kernel(
-    tmp_path: Path, device: StubDevice, kernels: Path
+    tmp_path: Path, device: StubDevice, kernels: Path, prepared: Callable[[str], Path]
 ) -> None:
     before = device.count("unknown launches")
     for name in ("llama", "gpt-oss", "mixtral", "qwen3"):
-        run_all(Session(prepare(tmp_path, name), settings=gpu_settings(tmp_path / "home")))
+        run_all(Session(prepared(name), settings=gpu_settings(tmp_path / "home")))
     assert device.count("unknown launches") == before
     # With operators of ONNX itself, of which the stub computes those of our provider.
     names = ["deepseek2-wide", "command-r"]
     # One with scaled positions, one with the largest of a router's logits.
     is_ours = choose_provider(ARCHITECTURE).provider == OWN_PROVIDER
     for name in [*names, *(("mistral3", "llama4") if is_ours else ())]:
-        run_all(Session(prepare(tmp_path, name), settings=gpu_settings(tmp_path / "home")))
+        run_all(Session(prepared(name), settings=gpu_settings(tmp_path / "home")))
     used = {name.partition(".")[0] for name in device.launches}
     written = {path.name.partition(".")[0] for path in kernels.iterdir()}
     # These are of small float32 matrices and short contexts; and those of our provider.
@@ -147,10 +155,10 @@ def test_some_models_are_computed_whole_and_use_every_kernel(
 
 
 def test_a_long_context_is_cut_into_splits_that_are_merged(
-    tmp_path: Path, device: StubDevice
+    tmp_path: Path, device: StubDevice, prepared: Callable[[str], Path]
 ) -> None:
     settings = msgspec.structs.replace(gpu_settings(tmp_path / "home"), cache_tokens=2048)
-    folder = prepare(tmp_path, "gpt-oss")
+    folder = prepared("gpt-oss")
     steps = [rows((0, 1100), pages=70), rows((1100, 1101), pages=70)]
     mine = [Session(folder, settings=settings)]
     mine.append(Session(folder, settings=msgspec.structs.replace(settings, device="cpu")))
@@ -161,9 +169,9 @@ def test_a_long_context_is_cut_into_splits_that_are_merged(
 
 
 def test_a_step_writes_the_pool_in_place_on_one_stream_and_waits_only_at_its_end(
-    tmp_path: Path, device: StubDevice
+    tmp_path: Path, device: StubDevice, prepared: Callable[[str], Path]
 ) -> None:
-    session = Session(prepare(tmp_path, "llama"), settings=gpu_settings(tmp_path / "home"))
+    session = Session(prepared("llama"), settings=gpu_settings(tmp_path / "home"))
     session.run(STEPS[2])
     device.begin()
     counters = ("synchronizations", "bytes within", "bytes to host", "bytes to device")
@@ -197,9 +205,13 @@ def test_a_step_writes_the_pool_in_place_on_one_stream_and_waits_only_at_its_end
     ],
 )
 def test_tokens_are_those_of_a_sampler_that_sees_every_logit(
-    tmp_path: Path, device: StubDevice, parameters: SamplingParameters, is_whole: bool
+    tmp_path: Path,
+    device: StubDevice,
+    parameters: SamplingParameters,
+    is_whole: bool,
+    prepared: Callable[[str], Path],
 ) -> None:
-    session = Session(prepare(tmp_path, "llama"), settings=gpu_settings(tmp_path / "home"))
+    session = Session(prepared("llama"), settings=gpu_settings(tmp_path / "home"))
     logits = StepLogits(session.run(STEPS[0]).copy())
     searched = session.step(STEPS[0])
     before = device.count("bytes to host")
@@ -213,9 +225,9 @@ def test_tokens_are_those_of_a_sampler_that_sees_every_logit(
 
 
 def test_only_models_of_odd_widths_or_experts_and_recurrent_ones_are_refused(
-    tmp_path: Path,
+    tmp_path: Path, prepared: Callable[[str], Path]
 ) -> None:
-    refused = {name for name in MODELS if is_refused(prepare(tmp_path, name))}
+    refused = {name for name in MODELS if is_refused(prepared(name))}
     recurrent = {name for name, model in MODELS.items() if model.recurrent is not None}
     latent = {"deepseek2", "deepseek2-lite", "deepseek2-whole", "deepseek32", "glm-dsa"}
     odd = {*latent, "gemma3n", "mimo2", "minicpm3", "mistral4", "plm"}
