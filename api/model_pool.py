@@ -217,10 +217,11 @@ class ModelPool:
         """Return a lease of a model that is loaded; None if it is not."""
         entry = self.find(name)
         with self._changed:
-            if entry.published is None or entry.served.status is not ModelStatus.READY:
+            published = entry.published
+            if published is None or entry.served.status is not ModelStatus.READY:
                 return None
-            self._memory.begin(name)
-        return Lease(entry, lambda: self._end(entry, name))
+            self._memory.begin(published.name)
+        return Lease(entry, lambda: self._end(entry, published.name))
 
     def replace(self, name: str, load: Callable[[], ServedModel]) -> ServedModel:
         """Replace a loaded model by another version, as ServedModels.replace does.

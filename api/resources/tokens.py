@@ -124,7 +124,7 @@ class TokenizerInfoResource(Readable):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer once."""
-        with self._services.pool.lease() as lease:
+        with self._services.admit(req.context.key), self._services.pool.lease() as lease:
             model = lease.model
             tokenizer = model.tokenizer
             bos, eos = (
