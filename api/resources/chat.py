@@ -44,6 +44,8 @@ class ChatReader(ChoiceReader):
     """Reads one answer of the assistant; of its deltas the first names the role."""
 
     _begun = False
+    _finished = False
+    """Whether the answer was complete before its generation ended."""
 
     def __init__(
         self, active: ActiveRequest, wanted: OpenAIRequest, index: int, options: AnswerOptions
@@ -109,8 +111,14 @@ class ChatReader(ChoiceReader):
         was_complete = self.answer.complete
         added = self.answer.add(text, ended=ended)
         if self.answer.complete and not was_complete and not ended:
+            self._finished = True
             self.finish()
         return added
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the answer ends: at its last call, whatever ended the generation behind it."""
+        return FinishReason.STOP if self._finished else super().finish_reason
 
     @property
     def reason(self) -> str | None:
