@@ -84,8 +84,8 @@ def asking_for_the_model(url: str) -> Any:
     return document
 
 
-def check(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run schemathesis against a tiny model and return how it ended."""
+def check(arguments: Sequence[str], output: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run schemathesis against a tiny model and return how it ended; `output` as in subprocess."""
     found = program()
     assert found is not None, "schemathesis is not installed"
     with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url:
@@ -93,12 +93,8 @@ def check(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         document.write_text(json.dumps(asking_for_the_model(url)))
         command = [found, "run", str(document), "--url", url]
         command += ["--checks", ",".join(CHECKS), *arguments]
-        return subprocess.run(
-            command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        return subprocess.run(command, cwd=folder, text=True, stdout=output)
 
 
 if __name__ == "__main__":
-    ended = check(sys.argv[1:])
-    print(ended.stdout)
-    sys.exit(ended.returncode)
+    sys.exit(check(sys.argv[1:]).returncode)

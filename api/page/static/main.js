@@ -18,7 +18,8 @@ const actions = {
     message.content = text;
     answerFrom(place + 1);
   },
-  awaitsResults: (message) => message === conversation.messages.at(-1),
+  sendAgain: () => answerFrom(conversation.messages.length),
+  isLast: (message) => message === conversation.messages.at(-1),
   answerCalls(message, results) {
     results.forEach((content, place) => {
       const call = message.tool_calls[place];
@@ -32,10 +33,9 @@ const actions = {
 async function answerFrom(place) {
   if (running) return;
   fail("");
-  conversation.messages.length = place;
   let wanted;
   try {
-    wanted = body(byId("model").value, conversation.messages.map(sent));
+    wanted = body(byId("model").value, conversation.messages.slice(0, place).map(sent));
   } catch (error) {
     touch(conversation);
     show();
@@ -43,6 +43,7 @@ async function answerFrom(place) {
     return;
   }
   const own = conversation;
+  own.messages.length = place;
   const message = { role: "assistant", content: "" };
   own.messages.push(message);
   touch(own);

@@ -49,7 +49,10 @@ export class MessageView {
       await navigator.clipboard.writeText(message.content ?? "");
       copy.textContent = "Copied";
     });
-    if (message.role === "user") return [button("Edit", () => this.edit()), copy];
+    if (message.role === "user") {
+      const again = actions.isLast(message) ? [button("Send again", actions.sendAgain)] : [];
+      return [...again, button("Edit", () => this.edit()), copy];
+    }
     if (message.role === "tool") return [];
     const made = [copy, button("Regenerate", () => actions.regenerate(message))];
     if (message.tokens?.length) {
@@ -91,7 +94,7 @@ export class MessageView {
   calls() {
     const { message, actions } = this;
     if (!message.tool_calls?.length) return [];
-    const open = actions.awaitsResults(message);
+    const open = actions.isLast(message);
     const fields = message.tool_calls.map(({ function: called }) => element("div", { className: "call" },
       element("strong", {}, called.name),
       element("pre", { tabIndex: 0 }, pretty(called.arguments)),

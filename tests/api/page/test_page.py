@@ -164,6 +164,9 @@ def test_what_is_no_json_is_named_and_nothing_is_sent(serving: Serving, opened: 
     assert "JSON schema cannot be read" in page.locator("#error").inner_text()
     assert page.locator("[name=schema]").get_attribute("aria-invalid") == "true"
     assert serving.services.statistics().started == 0
+    set_field(page, "schema", '{"const": "yes"}')
+    page.click("text=Send again")
+    assert answer(page) == '"yes"'
 
 
 def test_a_refusal_of_the_server_is_shown(serving: Serving, opened: Open) -> None:
