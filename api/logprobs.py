@@ -5,6 +5,7 @@ vLLM's protocol (`prompt_logprobs`).
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -52,7 +53,7 @@ class ContentLogprob(msgspec.Struct, frozen=True):
 
 
 class ChatLogprobs(msgspec.Struct, frozen=True):
-    """The tokens of a chat's answer, or of a chunk."""
+    """The tokens of a chat's answer, or of a chunk, as LogprobShapes.chat writes them."""
 
     content: tuple[ContentLogprob, ...]
     refusal: None = None
@@ -89,7 +90,7 @@ class LogprobShapes:
 
     def chat(self, entries: Iterable[TokenLogprobs]) -> msgspec.Raw:
         """Return the tokens of a chat's answer."""
-        return _raw(ChatLogprobs(tuple(map(self._content, entries))))
+        return _list(map(self._content, entries), b'{"content":[', b'],"refusal":null}')
 
     def completion(
         self, tokens: Sequence[tuple[int, TokenLogprobs | None]], offsets: list[int]
@@ -106,7 +107,7 @@ class LogprobShapes:
 
     def prompt(self, entries: Iterable[TokenLogprobs]) -> msgspec.Raw:
         """Return the tokens of a prompt after its first."""
-        return _raw([None, *map(self._ranked, entries)])
+        return _list(chain((None,), map(self._ranked, entries)), b"[", b"]")
 
     def _content(self, entry: TokenLogprobs) -> ContentLogprob:
         token, logprob, found = self._piece(entry.token, entry.logprob)
@@ -192,6 +193,14 @@ def _top(entry: TokenLogprobs, count: int | None) -> list[tuple[int, float]]:
     """The `count` likeliest tokens with their logprobs, the likeliest first; all for None."""
     pairs = zip(entry.top_tokens.tolist(), entry.top_logprobs.tolist(), strict=True)
     return list(pairs)[:count]
+
+
+def _list(entries: Iterable[object], before: bytes, behind: bytes) -> msgspec.Raw:
+    """Return the JSON of entries, of which one at a time is in memory."""
+    written = bytearray(before)
+    for index, entry in enumerate(entries):
+        written += b"," * (index > 0) + finite_json(entry)
+    return msgspec.Raw(written + behind)
 
 
 def _raw(logprobs: object) -> msgspec.Raw:

@@ -18,6 +18,7 @@ from runtime.chat import source_of
 from runtime.embedding_engine import EmbeddingEngine
 from runtime.engine import Engine
 from runtime.loading import load, tokenizer_cache
+from runtime.logprobs_memory import MOST_PIECES
 from runtime.malloc_arenas import limit_arenas
 from runtime.registry import Catalog, version_number
 from runtime.settings import Settings
@@ -88,6 +89,7 @@ def serve_models(
             settings=settings,
             observer=services,
             request_ids=services.request_ids,
+            longest_pieces=lambda: tokenizer.longest_pieces(MOST_PIECES),
         )
         engine.start()
         embedding = None

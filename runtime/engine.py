@@ -5,7 +5,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as AnySequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from runtime.engine_core import EngineCore, EngineObserver, StepRunner
 from runtime.errors import EngineUnavailable, QueueFull, WeightsChanged
 from runtime.generation import Choice, EngineRequest, FinishReason, Generation, Generations
 from runtime.grammar import Matcher
-from runtime.logprobs_memory import LogprobsMemory
+from runtime.logprobs_memory import LogprobsMemory, no_pieces
 from runtime.request_limits import RequestLimits
 from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
@@ -54,8 +54,12 @@ class Engine:
         settings: Settings,
         observer: EngineObserver | None = None,
         request_ids: Iterator[int] | None = None,
+        longest_pieces: Callable[[], AnySequence[int]] = no_pieces,
     ) -> None:
-        """Own a session. `request_ids` generates request ids: engines may share it."""
+        """Own a session. `request_ids` generates request ids: engines may share it.
+
+        longest_pieces: of the vocabulary, as LogprobsMemory counts them.
+        """
         self._settings = settings
         self._core = EngineCore(
             session, end_of_generation=end_of_generation, settings=settings, observer=observer
@@ -65,7 +69,7 @@ class Engine:
             trained_context_length=session.manifest.context_length,
             cache_tokens=self._core.cache_tokens,
         )
-        self._logprobs_memory = LogprobsMemory(settings.logprobs_bytes)
+        self._logprobs_memory = LogprobsMemory(settings.logprobs_bytes, longest_pieces)
         self._request_ids = itertools.count(1) if request_ids is None else request_ids
         self._inbox: queue.SimpleQueue[Generation | _Ending | None] = queue.SimpleQueue()
         """Requests to add, requests to end, or None to wake up."""

@@ -255,6 +255,7 @@ def _open(
     for name, value in packed.items():
         options.add_initializer(name, value)
     provider = CPU_PROVIDER if gpu is None else gpu.provider
+    native_library().rocmforge_use_row_threads(settings.thread_count)
     failed_before = native_library().rocmforge_hip_failed_allocations()
     try:
         session = open_session(

@@ -128,6 +128,23 @@ class Spread(msgspec.Struct, frozen=True):
         return cls(median=median(samples), lowest=min(samples), highest=max(samples))
 
 
+class Rounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds, round by round, of something and of what stands beside it in each round."""
+
+    measured: tuple[float, ...]
+    beside: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """The shortest of the one over the shortest of the other."""
+        return min(self.measured) / min(self.beside)
+
+    @property
+    def median_ratio(self) -> float:
+        """The median of the ratios of the rounds."""
+        return median(m / b for m, b in zip(self.measured, self.beside, strict=True))
+
+
 def ratios(kind: FigureKind, ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     """How many times better ours is, pair by pair: above 1 we are ahead.
 

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.benchmark.figures import Rounds
 from pipelines.benchmark.results import Machine
 from pipelines.benchmark.workloads import Prompts
 from runtime.gguf import GGUFFile
@@ -49,23 +49,11 @@ KINDS = {
 }
 
 
-class SamplingCost(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds, round by round, of a decode step of some rows and of their sampling."""
+class SamplingCost(Rounds, frozen=True, kw_only=True):
+    """Sampling of some rows, beside the decode step that computed their logits."""
 
     samplers: str
     rows: int
-    step: tuple[float, ...]
-    sampling: tuple[float, ...]
-
-    @property
-    def ratio(self) -> float:
-        """The shortest sampling over the shortest step."""
-        return min(self.sampling) / min(self.step)
-
-    @property
-    def median_ratio(self) -> float:
-        """The median ratio of the rounds, each sampling beside the step before it."""
-        return median(s / p for s, p in zip(self.sampling, self.step, strict=True))
 
 
 class SamplingResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +109,7 @@ def measure_sampling(
                 ended = time.perf_counter_ns()
                 times.append(((middle - began) / 1e6, (ended - middle) / 1e6))
             steps, sampling = zip(*times[1:], strict=True)
-            cost = SamplingCost(samplers=name, rows=rows, step=steps, sampling=sampling)
+            cost = SamplingCost(samplers=name, rows=rows, measured=sampling, beside=steps)
             costs.append(cost)
     return SamplingResult(
         model=manifest.name,
@@ -170,7 +158,7 @@ def markdown(result: SamplingResult) -> str:
     ]
     for cost in result.costs:
         lines.append(
-            f"| {cost.rows} | {cost.samplers} | {min(cost.step):.1f} | {min(cost.sampling):.2f} |"
+            f"| {cost.rows} | {cost.samplers} | {min(cost.beside):.1f} | {min(cost.measured):.2f} |"
             f" {cost.ratio:.1%} | {cost.median_ratio:.1%} |"
         )
     return "\n".join(lines)

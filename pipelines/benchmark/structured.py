@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import msgspec
 
+from pipelines.benchmark.figures import Rounds
 from pipelines.benchmark.results import Machine
 from pipelines.benchmark.workloads import Prompts
 from runtime.engine import Engine
@@ -38,23 +38,11 @@ KINDS = {
 }
 
 
-class StructuredCost(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds per token of each stream, round by round."""
+class StructuredCost(Rounds, frozen=True, kw_only=True):
+    """A token of each stream with the schema, beside one without it."""
 
     sampling: str
     prompt_lookup: bool
-    plain: tuple[float, ...]
-    structured: tuple[float, ...]
-
-    @property
-    def ratio(self) -> float:
-        """The shortest round with the schema over the shortest without it."""
-        return min(self.structured) / min(self.plain)
-
-    @property
-    def median_ratio(self) -> float:
-        """The median ratio of the rounds, each beside the other."""
-        return median(s / p for s, p in zip(self.structured, self.plain, strict=True))
 
 
 class StructuredResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,8 +114,8 @@ class _Streams:
         return StructuredCost(
             sampling=name,
             prompt_lookup=prompt_lookup,
-            plain=tuple(plain[1:]),
-            structured=tuple(structured[1:]),
+            measured=tuple(structured[1:]),
+            beside=tuple(plain[1:]),
         )
 
     def _round(self, sampling: SamplingParameters, *, structured: bool) -> float:
@@ -155,7 +143,7 @@ def markdown(result: StructuredResult) -> str:
     for cost in result.costs:
         lookup = ", prompt lookup" if cost.prompt_lookup else ""
         lines.append(
-            f"| {cost.sampling}{lookup} | {min(cost.plain):.2f} | {min(cost.structured):.2f} |"
+            f"| {cost.sampling}{lookup} | {min(cost.beside):.2f} | {min(cost.measured):.2f} |"
             f" {cost.ratio:.3f} | {cost.median_ratio:.3f} |"
         )
     return "\n".join(lines)

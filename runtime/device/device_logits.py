@@ -2,7 +2,6 @@
 
 import ctypes
 import weakref
-from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import DeviceError
 from runtime.ops.library import native_library
-from runtime.sampling import Best, StepLogits
+from runtime.sampling import RowMemory
 
 
 class DeviceLogits:
@@ -26,7 +25,7 @@ class DeviceLogits:
         """`tokens` and `values` [R, candidates]: the largest logits of each row, largest first."""
         self._value = value
         self._tokens = tokens.astype(np.int64)
-        self._values = values
+        self._values = np.ascontiguousarray(values)
         self.vocabulary_size: int = value.shape()[1]
         self.likeliest: list[int] = tokens[:, 0].tolist()
         self.finite: list[bool] = np.isfinite(values[:, 0]).tolist()
@@ -38,15 +37,17 @@ class DeviceLogits:
         _raise(native_library().rocmforge_hip_read(values.ctypes.data, place, values.nbytes))
         return values
 
-    def at(self, row: int, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the logits of some tokens of a row."""
-        return self.row(row)[tokens]
-
-    def best(self, rows: Sequence[int], count: int) -> Best:
-        """Return the `count` largest of rows, given in ascending order; all if there are fewer."""
-        if count <= self._tokens.shape[1]:
-            return self._tokens[rows, :count], self._values[rows, :count]
-        return StepLogits(np.stack([self.row(row) for row in rows])).best(range(len(rows)), count)
+    def memory(self, row: int) -> RowMemory:
+        """Where a row's candidates are, valid as long as this object."""
+        count = min(self._tokens.shape[1], self.vocabulary_size)
+        return RowMemory(
+            0,
+            0,
+            self.vocabulary_size,
+            self._tokens[row].ctypes.data,
+            self._values[row].ctypes.data,
+            count,
+        )
 
 
 class CandidateSearch:

@@ -48,12 +48,12 @@ def native_library() -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.rocmforge_summarize_logits.argtypes = [pointer, number, number, *([pointer] * 3)]
     library.rocmforge_summarize_logits.restype = None
-    library.rocmforge_find_likeliest.argtypes = [
-        *(pointer, pointer, number, pointer, number, number, pointer, pointer),
-    ]
-    library.rocmforge_find_likeliest.restype = None
-    library.rocmforge_find_moments.argtypes = [pointer, number, pointer]
-    library.rocmforge_find_moments.restype = None
+    library.rocmforge_sample_rows.argtypes = [ctypes.c_char_p, number, pointer]
+    library.rocmforge_sample_rows.restype = None
+    library.rocmforge_keep_tokens.argtypes = [ctypes.c_char_p, pointer, pointer]
+    library.rocmforge_keep_tokens.restype = number
+    library.rocmforge_use_row_threads.argtypes = [number]
+    library.rocmforge_use_row_threads.restype = None
     library.rocmforge_guard_range.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t]
     library.rocmforge_guard_faults.argtypes = [ctypes.c_int]
     library.rocmforge_guard_faults.restype = ctypes.c_int64

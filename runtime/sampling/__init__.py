@@ -2,7 +2,7 @@
 
 from runtime.sampling.allowed import AllowedLogits
 from runtime.sampling.breakers import BreakerTable, SequenceBreakers
-from runtime.sampling.logits import Best, Logits, StepLogits
+from runtime.sampling.logits import Logits, RowMemory, StepLogits
 from runtime.sampling.logprobs import TokenLogprobs, token_logprobs
 from runtime.sampling.parameters import (
     BIASES,
@@ -22,10 +22,10 @@ __all__ = [
     "RANGES",
     "SAMPLERS",
     "AllowedLogits",
-    "Best",
     "BreakerTable",
     "Logits",
     "Range",
+    "RowMemory",
     "Sampler",
     "SamplingParameters",
     "SequenceBreakers",

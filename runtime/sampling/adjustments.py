@@ -3,12 +3,8 @@
 The penalties are those of llama.cpp's samplers, over prompt and answer.
 """
 
-import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +16,6 @@ BANNED = float("-inf")
 FIRST_CAPACITY = 64
 PARTS = 3
 """Number of parts of a row's changes; see Adjustments.parts."""
-PENALTIES = attrgetter("repetition_penalty", "presence_penalty", "frequency_penalty")
 
 Amounts = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Distinct tokens [N], and a number for each [N]."""
@@ -123,78 +118,6 @@ class _Counts:
             moved = int(self._tokens[last])
             self._tokens[place], self._counts[place] = moved, self._counts[last]
             self._places[moved] = place
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """The changed logits of one row. Immutable.
-
-    tokens int64 [N], ascending; own, values float32 [N]: their logits before and after.
-    """
-
-    tokens: NDArray[np.int64]
-    own: NDArray[np.float32]
-    values: NDArray[np.float32]
-
-    def applied(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return a row of logits [V] with the changes; the row itself if there are none."""
-        if self.tokens.size:
-            logits = logits.copy()
-            logits[self.tokens] = self.values
-        return logits
-
-
-UNCHANGED = Changes(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))
-
-
-def changes(
-    rows: Sequence[tuple[SamplingParameters, Sequence[Amounts]]],
-    own: Callable[[int, NDArray[np.int64]], NDArray[np.float32]],
-    vocabulary_size: int,
-) -> list[Changes]:
-    """Return the changed logits of several rows.
-
-    rows: parameters and Adjustments.parts of each. own: returns the model's logits of a row's
-    tokens.
-    """
-    keys, amounts = [], []
-    for part in range(PARTS):
-        given = [(row, parts[part]) for row, (_, parts) in enumerate(rows) if part < len(parts)]
-        keys.append(
-            _joined([tokens + row * vocabulary_size for row, (tokens, _) in given], np.int64)
-        )
-        amounts.append(_joined([values for _, (_, values) in given], np.float32))
-    found, places = np.unique(np.concatenate(keys), return_inverse=True)
-    added, counts, taken = (
-        np.bincount(own_places, values, len(found)).astype(np.float32)
-        for own_places, values in zip(
-            np.split(places, np.cumsum([len(part) for part in keys[:-1]])), amounts, strict=True
-        )
-    )
-    of, tokens = np.divmod(found, vocabulary_size)
-    ends = np.searchsorted(of, np.arange(len(rows) + 1))
-    spans = [slice(*pair) for pair in itertools.pairwise(ends.tolist())]
-    before = _joined([own(row, tokens[span]) for row, span in enumerate(spans)], np.float32)
-    numbers = np.array([PENALTIES(parameters) for parameters, _ in rows], np.float32)[of].T
-    after = penalized(before + added, counts, *numbers) - taken
-    return [Changes(tokens[span], before[span], after[span]) for span in spans]
-
-
-def penalized(
-    logits: NDArray[np.float32],
-    counts: NDArray[np.float32],
-    repetition: NDArray[np.float32],
-    presence: NDArray[np.float32],
-    frequency: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Return the logits of tokens with these counts in the window, after the three penalties."""
-    with np.errstate(over="ignore"):
-        scaled = np.where(logits <= 0, logits * repetition, logits / repetition)
-    return np.where(counts > 0, scaled - (counts * frequency + presence), logits)
-
-
-def _joined(parts: list[NDArray[Any]], kind: type) -> NDArray[Any]:
-    return np.concatenate(parts) if parts else np.empty(0, kind)
 
 
 def _amounts(values: dict[int, float]) -> Amounts:

@@ -1,7 +1,6 @@
 """Logits of a step, fetched as a sampler needs them."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +10,26 @@ from runtime.ops.library import native_library
 BLOCK = 64
 """Logits of which one maximum is kept, as in runtime/ops/native."""
 
-Best = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Tokens and logits [R, K] of the largest of each row, largest first, lower ids first."""
+UNKNOWN = -1
+"""Stands for a token that has not been searched for."""
+
+
+class RowMemory(NamedTuple):
+    """Addresses of a row of logits and of what is known of it: 0 where there is nothing."""
+
+    logits: int
+    """float32 [size], 0 if they are not in the host's memory."""
+    maxima: int
+    """float32 [ceil(size / BLOCK)]: the largest of each block."""
+    size: int
+    known_tokens: int = 0
+    """int64 [known]: the likeliest tokens, likeliest first, where the logits are not here."""
+    known_logits: int = 0
+    """float32 [known]."""
+    known: int = 0
+    mask: int = 0
+    """bool [mask_size]: the tokens that are allowed; none behind its end."""
+    mask_size: int = 0
 
 
 class Logits(Protocol):
@@ -20,7 +37,7 @@ class Logits(Protocol):
 
     @property
     def likeliest(self) -> list[int]:
-        """The token of each row's largest logit, the lowest where several are; NaN is largest."""
+        """The token of each row's largest logit, the lowest where several are, or UNKNOWN."""
 
     @property
     def finite(self) -> list[bool]:
@@ -33,14 +50,8 @@ class Logits(Protocol):
     def row(self, row: int) -> NDArray[np.float32]:
         """Every logit of a row [V]."""
 
-    def at(self, row: int, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The logits of some tokens of a row."""
-
-    def best(self, rows: Sequence[int], count: int) -> Best:
-        """The `count` largest of rows, any of them more than once; all if there are fewer.
-
-        Each row has a finite maximum.
-        """
+    def memory(self, row: int) -> RowMemory:
+        """Where a row is, valid as long as this object."""
 
 
 class StepLogits:
@@ -54,9 +65,10 @@ class StepLogits:
         rows, size = values.shape
         likeliest, finite = np.empty(rows, np.int64), np.empty(rows, np.bool_)
         self._maxima = np.empty((rows, -(-size // BLOCK)), np.float32)
+        self._logits_at, self._maxima_at = self.values.ctypes.data, self._maxima.ctypes.data
         native_library().rocmforge_summarize_logits(
-            *(self.values.ctypes.data, rows, size),
-            *(self._maxima.ctypes.data, likeliest.ctypes.data, finite.ctypes.data),
+            *(self._logits_at, rows, size),
+            *(self._maxima_at, likeliest.ctypes.data, finite.ctypes.data),
         )
         self.likeliest: list[int] = likeliest.tolist()
         """The token of each row's largest logit, the lowest where several are."""
@@ -74,37 +86,8 @@ class StepLogits:
         values: NDArray[np.float32] = self.values[row]
         return values
 
-    def at(self, row: int, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The logits of some tokens of a row."""
-        values: NDArray[np.float32] = self.values[row, tokens]
-        return values
-
-    def best(self, rows: Sequence[int], count: int) -> Best:
-        """The `count` largest of rows, any of them more than once; all if there are fewer.
-
-        The count-th largest maximum of a block is a bound that `count` logits reach and few more:
-        only blocks that reach it are searched, and hardly more than `count` logits sorted.
-        """
+    def memory(self, row: int) -> RowMemory:
+        """Where a row is, valid as long as this object."""
         size = self.vocabulary_size
-        count = min(count, size)
-        places = np.array(rows, np.int64)
-        tokens = np.empty((len(places), count), np.int64)
-        values = np.empty((len(places), count), np.float32)
-        native_library().rocmforge_find_likeliest(
-            *(self.values.ctypes.data, self._maxima.ctypes.data, size),
-            *(places.ctypes.data, len(places), count, tokens.ctypes.data, values.ctypes.data),
-        )
-        return tokens, values
-
-
-def sorted_best(tokens: NDArray[np.int64], values: NDArray[np.float32]) -> Best:
-    """Tokens and logits [R, N], largest first; of equal ones the lowest id first.
-
-    One number holds both, logit above token, so that a fast sort of numbers does.
-    """
-    bits = (-(values + np.float32(0.0))).view(np.int32)  # of 0 and -0 neither is larger
-    ascending = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64)
-    keys = np.sort(ascending << 32 | tokens, axis=1)
-    bits = (keys >> 32).astype(np.int32)
-    sorted_values = -np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(np.float32)
-    return keys & 0xFFFFFFFF, sorted_values
+        blocks = self._maxima.shape[1]
+        return RowMemory(self._logits_at + row * size * 4, self._maxima_at + row * blocks * 4, size)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from runtime.sampling.adjustments import Adjustments
-from runtime.sampling.logits import Logits
+from runtime.sampling.logits import UNKNOWN, Logits
 from runtime.sampling.parameters import SamplingParameters
-from runtime.sampling.rows import Row, drawn
+from runtime.sampling.rows import Row, drawn, template_of
 
 
 class Sampler:
@@ -30,6 +30,7 @@ class Sampler:
         self._parameters = parameters
         wanted = Adjustments.wanted(parameters)
         self._adjustments = Adjustments(parameters, prompt, ends) if wanted else None
+        self._template: bytes | None = None
         self._generator = None if parameters.greedy else np.random.default_rng(parameters.seed)
 
     @property
@@ -45,9 +46,13 @@ class Sampler:
         if not logits.finite[row]:
             raise FloatingPointError("the model's logits are not finite")
         if self.takes_likeliest:
-            return logits.likeliest[row]
+            likeliest = logits.likeliest[row]
+            if likeliest != UNKNOWN:
+                return likeliest
+        if self._template is None:
+            self._template = template_of(self._parameters, logits.vocabulary_size)
         parts = () if self._adjustments is None else self._adjustments.parts()
-        return Row(self._parameters, logits, row, self._chances(), parts)
+        return Row(self._template, logits, row, self._chances(), parts)
 
     def accept(self, token: int) -> None:
         """Take in the token that was picked."""

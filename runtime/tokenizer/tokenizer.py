@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from heapq import nlargest
 
 from runtime.gguf import GGUFFile
 from runtime.tokenizer.backend import build_backend, byte_level_bytes
@@ -295,6 +296,11 @@ class Tokenizer:
         Unlike `token_bytes` this gives the names of control tokens.
         """
         return self.token_bytes(token) or self.token_text(token).encode()
+
+    def longest_pieces(self, count: int) -> list[int]:
+        """Return the bytes of the `count` longest tokens, the longest first."""
+        sizes = (len(self.token_piece(token)) for token in range(self.vocabulary_size))
+        return nlargest(count, sizes)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of the tokens, without a space that encoding added at the start.

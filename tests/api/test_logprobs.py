@@ -10,8 +10,12 @@ import pytest
 import requests
 from numpy.typing import NDArray
 
+from api.logprobs import LogprobShapes, ShownLogprobs
+from runtime.logprobs_memory import MOST_PIECES, most_json
+from runtime.sampling import TokenLogprobs
 from runtime.scoring import score
 from runtime.settings import Settings
+from runtime.tokenizer import Tokenizer
 from tests.api.conftest import Serve
 from tests.api.serving import Serving
 
@@ -303,3 +307,23 @@ def test_logprobs_that_fail_fail_their_request_alone(
             assert failed.status_code == 500
         assert completed(serving)["text"]
     assert completed(serving, logprobs=1)["logprobs"]["tokens"]
+
+
+def test_no_place_s_json_is_longer_than_is_counted(tokenizer: Tokenizer) -> None:
+    """Not even if its likely tokens are the longest of the vocabulary."""
+    sizes = [len(tokenizer.token_piece(token)) for token in range(tokenizer.vocabulary_size)]
+    tokens = np.argsort(sizes)[::-1][: MOST_PIECES - 1]
+    logprobs = np.full(tokens.size, -123.45678901234567)
+    entry = TokenLogprobs(int(tokens[-1]), -123.45678901234567, 262144, tokens, logprobs)
+    shapes = LogprobShapes(tokenizer, ShownLogprobs(tokens.size, tokens.size))
+    bound = most_json(tokenizer.longest_pieces(MOST_PIECES))
+    for count in (1, 2):
+        entries = [entry] * count
+        chat = bytes(shapes.chat(entries))
+        assert len(json.loads(chat)["content"][-1]["top_logprobs"]) == tokens.size
+        completion = bytes(
+            shapes.completion([(entry.token, each) for each in entries], [0] * count)
+        )
+        prompt = bytes(shapes.prompt(entries))
+        assert len(json.loads(prompt)) == 1 + count
+        assert max(map(len, (chat, completion, prompt))) <= count * bound

@@ -3,7 +3,7 @@
 A test arms one and lets a victim (VICTIM_PROMPT, VICTIM_SEED) run in a batch with others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,7 +19,7 @@ from runtime.engine_core import EngineCore
 from runtime.generation import Generation
 from runtime.grammar import Grammar, GrammarCompiler, Matcher
 from runtime.pages import PageManager
-from runtime.sampling import Logits, Sampler, SamplingParameters, StepLogits, rows
+from runtime.sampling import Logits, Sampler, SamplingParameters, StepLogits, sampler
 from runtime.scheduler import Scheduler
 from runtime.step import StepInputs
 from runtime.tokenizer import Tokenizer
@@ -173,8 +173,8 @@ def _is_victim_s_parameters(_: Sampler, parameters: SamplingParameters, *__: obj
     return parameters.seed == VICTIM_SEED
 
 
-def _has_victim_s_row(together: Sequence[rows.Row]) -> bool:
-    return any(row.parameters.seed == VICTIM_SEED for row in together)
+def _are_victim_s_parameters(parameters: SamplingParameters, *_: object) -> bool:
+    return parameters.seed == VICTIM_SEED
 
 
 def _is_victim_s_row(_: Scheduler, row: Any, *__: object) -> bool:
@@ -236,9 +236,9 @@ POINTS = (
         _replaced(Sampler, "accept", _is_victim_s_sampler, Panic(SECRET)),
     ),
     FaultPoint(
-        "rows cannot be sampled together",
+        "a row cannot be sampled",
         Hurts.VICTIM,
-        _replaced(rows, "_together", _has_victim_s_row, MemoryError()),
+        _replaced(sampler, "template_of", _are_victim_s_parameters, MemoryError()),
     ),
     FaultPoint(
         "no sampler can be made",

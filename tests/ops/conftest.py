@@ -12,7 +12,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from runtime.ops.library import library_path
+from runtime.errors import DeviceError
+from runtime.ops.library import library_path, set_instruction_set
 from runtime.ops.schema import DOMAIN
 from tests.native_build import ToolsMissing, build_library
 
@@ -123,6 +124,18 @@ def library(request: pytest.FixtureRequest) -> Iterator[Library]:
         assert library.force()
     yield library
     library.force("best")
+
+
+@pytest.fixture(params=["scalar", "avx2", "avx512"])
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set of this processor, in use by the library of this process."""
+    name: str = request.param
+    try:
+        set_instruction_set(name)
+    except DeviceError:
+        pytest.skip(f"this processor has no {name}")
+    yield name
+    set_instruction_set("best")
 
 
 @pytest.fixture

@@ -333,7 +333,7 @@ def test_sampling_is_measured_beside_the_steps_whose_logits_it_takes(
 ) -> None:
     result = measure_sampling(published, home, lambda step: None, rounds=2)
     assert [(c.rows, c.samplers) for c in result.costs] == [(r, k) for r in ROWS for k in KINDS]
-    assert {len(times) for c in result.costs for times in (c.step, c.sampling)} == {2}
+    assert {len(times) for c in result.costs for times in (c.measured, c.beside)} == {2}
     assert len(sampling_report(result).splitlines()) == 2 + len(result.costs)
 
 
@@ -344,7 +344,7 @@ def test_structured_output_is_measured_beside_the_same_streams_without(
     assert [(c.sampling, c.prompt_lookup) for c in result.costs] == [
         (sampling, lookup) for lookup in (False, True) for sampling in ("greedy", "sampled")
     ]
-    assert {len(times) for c in result.costs for times in (c.plain, c.structured)} == {2}
+    assert {len(times) for c in result.costs for times in (c.measured, c.beside)} == {2}
     assert len(structured_report(result).splitlines()) == 2 + 4
 
 

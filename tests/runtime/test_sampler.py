@@ -9,15 +9,16 @@ from hypothesis.extra.numpy import arrays
 from runtime.errors import InvalidRequest
 from runtime.sampling import (
     MIN_TEMPERATURE,
-    SAMPLERS,
     AllowedLogits,
+    RowMemory,
     Sampler,
     SamplingParameters,
     StepLogits,
     sample,
 )
-from runtime.sampling.adjustments import UNCHANGED, Changes
-from runtime.sampling.whole_rows import deviations, drawn_of_all
+from runtime.sampling.rows import drawn
+from tests.runtime.exact_sampling import row_of
+from tests.runtime.sampler_strategies import parameters_of_all_samplers, rows_of
 from tests.runtime.sampling_definition import kept
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -47,19 +48,6 @@ def test_top_k_draws_only_from_the_k_likeliest(logits: np.ndarray, top_k: int) -
     kept = set(np.argsort(-logits, kind="stable")[:top_k].tolist())
     parameters = SamplingParameters(top_k=top_k, top_p=1.0, seed=1)
     assert set(draws(parameters, logits, 50)) <= kept
-
-
-@given(st.integers(1, 700), st.integers(1, 60), st.integers(1, 6), st.integers(0, 99))
-def test_top_k_of_a_large_vocabulary_are_the_largest_lowest_ids_first(
-    size: int, top_k: int, distinct: int, seed: int
-) -> None:
-    """Few distinct values, so that ties fall on every border."""
-    logits = np.random.default_rng(seed).integers(0, distinct, size).astype(np.float32)
-    # A second row, lest the rows of a step be mixed up.
-    tokens, values = StepLogits(np.stack([logits[::-1], logits])).best([1], top_k)
-    expected = np.argsort(-logits, kind="stable")[:top_k]
-    assert tokens.tolist() == [expected.tolist()]
-    assert values.tolist() == [logits[expected].tolist()]
 
 
 @given(logit_rows, st.floats(0.0, 1.0))
@@ -95,14 +83,14 @@ def test_every_draw_is_one_that_float64_allows(
     logits: np.ndarray, temperature: float, top_k: int, top_p: float, seed: int
 ) -> None:
     parameters = SamplingParameters(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    drawn = draws(parameters, logits, 4)
+    found = draws(parameters, logits, 4)
     if parameters.greedy:
-        assert drawn == [int(np.argmax(logits))] * 4
+        assert found == [int(np.argmax(logits))] * 4
         return
     weights = np.exp(logits.astype(np.float64) - float(logits.max()))
     kept = np.argsort(-logits, kind="stable")[: top_k or logits.size]
     total = weights[kept].sum()
-    for token in drawn:
+    for token in found:
         assert token in kept
         assert logits[token] > -np.inf
         # What is likelier by more than float32 rounds must not be enough already.
@@ -119,13 +107,14 @@ def test_a_temperature_below_what_float32_holds_is_greedy(
     assert draws(SamplingParameters(temperature, top_k, top_p), logits, 3) == [1, 1, 1]
 
 
-def test_a_token_without_weight_is_never_drawn_though_its_block_s_sum_is_rounded_up() -> None:
-    """Sums of blocks are float32; a draw between one and the exact sum falls behind its tokens."""
-    weights = np.random.default_rng(6).random(126).astype(np.float32)
-    logits = np.full(128, -np.inf, np.float32)
-    logits[:126] = np.log(weights)
-
-    assert drawn_of_all(logits, 1.0, 1 - 2**-53) < 126
+def test_a_token_without_weight_is_never_drawn() -> None:
+    logits = np.full(300, -30.0, np.float32)
+    logits[:126] = np.log(np.random.default_rng(6).random(126))
+    for min_p in (0.0, 1e-30):
+        wanted = SamplingParameters(top_k=0, top_p=1.0, min_p=min_p)
+        (token,) = drawn([row_of(logits, wanted, chance=1 - 2**-53)])
+        assert isinstance(token, int)
+        assert 0 <= token < 126
 
 
 def test_frequencies_follow_the_tempered_softmax() -> None:
@@ -146,41 +135,6 @@ def test_every_token_of_a_whole_vocabulary_is_drawn_as_often_as_it_is_likely(siz
     deviation = np.sqrt(expected * (1 - expected) / len(seen))
     assert np.abs(np.bincount(seen, minlength=size) / len(seen) - expected).max() < (
         5 * deviation.max()
-    )
-
-
-def parameters_of_all_samplers() -> st.SearchStrategy[SamplingParameters]:
-    """Each sampler on or off, in llama.cpp's order or in another."""
-    share = st.just(1.0) | st.floats(0.01, 1.0)
-    return st.builds(
-        SamplingParameters,
-        temperature=st.just(0.0) | st.floats(0.1, 2.0),
-        dynatemp_range=st.just(0.0) | st.floats(0.1, 1.0),
-        dynatemp_exponent=st.floats(0.0, 3.0),
-        top_k=st.integers(0, 40),
-        top_p=share,
-        typical_p=share,
-        min_p=st.just(0.0) | st.floats(0.001, 0.5),
-        top_n_sigma=st.just(0.0) | st.floats(0.3, 3.0),
-        xtc_probability=st.sampled_from((0.0, 0.5, 1.0)),
-        xtc_threshold=st.floats(0.01, 0.6),
-        seed=st.integers(0, 2**64 - 1),
-        samplers=st.just(SAMPLERS) | st.permutations(SAMPLERS[2:]).map(tuple),
-    )
-
-
-def rows_of(size: int) -> st.SearchStrategy[np.ndarray]:
-    """Logits of a coarse grid, among which many are equal, or of none; some are left out."""
-    return st.builds(
-        lambda seed, grid, width: (
-            np.round(np.random.default_rng(seed).standard_normal(size) * width * grid).astype(
-                np.float32
-            )
-            / np.float32(grid)
-        ),
-        st.integers(0, 2**32),
-        st.sampled_from((1, 8, 1 << 12)),
-        st.floats(0.5, 5.0),
     )
 
 
@@ -274,6 +228,36 @@ def test_what_goes_wrong_with_one_row_ends_that_row_alone() -> None:
     assert [type(token) for token in found[1:]] == [FloatingPointError] * 2
 
 
+class ElsewhereLogits(StepLogits):
+    """Logits of which only the likeliest is known; those of row 1 cannot be fetched."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        super().__init__(values)
+        self._tokens = np.array(self.likeliest, np.int64)
+        self._largest = values.max(axis=1)
+
+    def row(self, row: int) -> np.ndarray:
+        if row == 1:
+            raise OSError("the device is gone")
+        return super().row(row)
+
+    def memory(self, row: int) -> RowMemory:
+        known = self._tokens[row:].ctypes.data, self._largest[row:].ctypes.data, 1
+        return RowMemory(0, 0, self.vocabulary_size, *known)
+
+
+def test_logits_that_are_elsewhere_are_fetched_only_if_known_ones_do_not_suffice() -> None:
+    values = np.random.default_rng(1).standard_normal((3, 50)).astype(np.float32)
+    elsewhere = ElsewhereLogits(values)
+    one = SamplingParameters(seed=1, top_k=1, typical_p=0.5)
+    assert sample([(Sampler(one), elsewhere, row) for row in range(3)]) == elsewhere.likeliest
+    all_ = SamplingParameters(seed=1, top_k=0)
+    found = sample([(Sampler(all_), elsewhere, row) for row in range(3)])
+    here = sample([(Sampler(all_), StepLogits(values), row) for row in range(3)])
+    assert [found[0], found[2]] == [here[0], here[2]]
+    assert isinstance(found[1], OSError)
+
+
 def test_a_seed_repeats_its_draws_and_another_does_not() -> None:
     logits = np.zeros(1000, np.float32)
     first = SamplingParameters(top_k=0, top_p=1.0, seed=7)
@@ -305,25 +289,6 @@ def test_logits_without_a_finite_maximum_are_refused(value: float) -> None:
 def test_a_parameter_out_of_range_is_named(field: str, value: float) -> None:
     with pytest.raises(InvalidRequest, match=field):
         SamplingParameters(**{field: value})  # type: ignore[arg-type]
-
-
-@given(
-    st.integers(0, 999),
-    st.sampled_from((0.0, 1e3, -3e4)),
-    st.dictionaries(st.integers(0, 699), st.sampled_from((-np.inf, -50.0, 0.0, 1e4))),
-)
-def test_the_deviation_is_that_of_the_changed_logits(
-    seed: int, offset: float, changed: dict[int, float]
-) -> None:
-    logits = (np.random.default_rng(seed).standard_normal(700) * 3 + offset).astype(np.float32)
-    tokens = np.array(sorted(changed), np.int64)
-    values = np.array([changed[t] for t in tokens.tolist()], np.float32)
-    changes = Changes(tokens, logits[tokens], values)
-    values = changes.applied(logits).astype(np.float64)
-    expected = values[values > -np.inf].std()
-    found = deviations([logits, logits], [changes, UNCHANGED])
-    assert found[0] == pytest.approx(expected, rel=1e-5)
-    assert found[1] == pytest.approx(logits.std(dtype=np.float64), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from runtime.sampling import Sampler, SamplingParameters, SequenceBreakers, StepLogits
-from runtime.sampling.rows import Row, _candidates, _change
+from runtime.sampling.rows import Row, kept
 from tests.golden import sampler_cases
 from tests.golden.sampler_cases import (
     BREAKERS,
     DISTRIBUTIONS,
     GREEDY,
     SAID,
-    SIZE,
     flat_logits,
     logits,
 )
@@ -38,14 +37,8 @@ def left(case: dict[str, Any], values: np.ndarray) -> dict[int, float]:
     """The tokens that may be drawn, and their probabilities."""
     row = sampler(case).row(StepLogits(values[np.newaxis]), 0)
     assert isinstance(row, Row)
-    if row.parts:
-        _change([row])
-    candidates = _candidates([row], SIZE)
-    candidates.apply(row.parameters.samplers)
-    count = candidates.counts[0]
-    weights = np.exp(candidates.logits[0, :count].astype(np.float64))
-    weights /= weights.sum()
-    return dict(zip(candidates.tokens[0, :count].tolist(), weights.tolist(), strict=True))
+    tokens, weights = kept(row)
+    return dict(zip(tokens.tolist(), (weights / weights.sum()).tolist(), strict=True))
 
 
 @pytest.mark.parametrize("index", range(len(DISTRIBUTIONS)), ids=lambda i: str(DISTRIBUTIONS[i]))

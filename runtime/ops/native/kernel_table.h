@@ -163,12 +163,30 @@ constexpr int64_t partition_positions = 256;
 // Logits whose largest is kept, so that a search looks into few blocks.
 constexpr int64_t logit_block = 64;
 
-// Of the logits of a row that are above minus infinity.
+// Sums of that many lanes, whatever the instruction set.
+constexpr int wide = 8;
+
+// Of logits above minus infinity, lane by lane.
 struct Moments {
-  double middle;  // any number
-  double count;
-  double sum;      // of distances from the middle
-  double squares;  // of these
+  double sums[wide]{};     // of distances from a reference
+  double squares[wide]{};  // of these
+  int32_t counts[wide]{};
+};
+
+// How logits become weights: exp((logit - largest) / divisor), 1 for larger ones, 0 below the
+// floor.
+struct Weighing {
+  float largest;
+  float divisor;
+  float floor;
+  bool operator==(const Weighing&) const = default;
+};
+
+// Of the logits that reach a floor, lane by lane.
+struct Weighed {
+  double masses[wide]{};  // weights
+  double gaps[wide]{};    // weights times (largest - logit) / divisor
+  int32_t counts[wide]{};
 };
 
 struct KernelTable {
@@ -205,7 +223,11 @@ struct KernelTable {
   // infinity or no number.
   bool (*block_maxima)(const float* logits, int64_t count, float* maxima);
   uint64_t (*reaching)(const float* block, float bound);
-  Moments (*moments)(const float* logits, int64_t count);
+  // Of a block of logits; weights are multiples of 2^-34, so that their sums are exact.
+  void (*weigh_block)(const float* block, const Weighing&, float* weights);
+  void (*add_mass)(const float* block, const Weighing&, double* masses);  // of each lane
+  void (*add_weighed)(const float* block, const Weighing&, Weighed&);
+  void (*add_moments)(const float* block, float reference, Moments&);
 
   // Floats of scratch memory that one call of attend needs.
   int64_t (*attention_scratch)(const Attention&);

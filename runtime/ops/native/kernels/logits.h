@@ -38,50 +38,106 @@ inline uint64_t reaching(const float* block, float bound) {
   return found;
 }
 
-// In vectors whose width no instruction set changes, so that sums have the same bits on all.
-inline Moments moments(const float* logits, int64_t count) {
-  constexpr int width = 8, vectors = 2, group = vectors * width;
-  constexpr int64_t chunk = 64 * group;
-  using Floats = float __attribute__((vector_size(width * 4)));
-  using Integers = int32_t __attribute__((vector_size(width * 4)));
-  // About one of the logits, lest a large mean leave little of the squares.
-  const float middle = count > 0 && logits[0] - logits[0] == 0.0f ? logits[0] : 0.0f;
-  Integers counts[vectors]{};
-  double sums[group] = {}, squares[group] = {};
-  for (int64_t first = 0; first < count; first += chunk) {
-    Floats sum[vectors]{}, square[vectors]{};
-    const auto add = [&](const float* from) {
-      for (int i = 0; i < vectors; ++i) {
-        Floats x;
-        std::memcpy(&x, from + i * width, sizeof x);
-        const Integers kept = x > -__builtin_inff();
-        const Floats distance = kept ? x - middle : Floats{};
-        counts[i] -= kept;
-        sum[i] += distance;
-        square[i] += distance * distance;
-      }
-    };
-    const int64_t end = first + chunk < count ? first + chunk : count;
-    int64_t at = first;
-    for (; at + group <= end; at += group) add(logits + at);
-    if (at < end) {
-      float rest[group];
-      for (int i = 0; i < group; ++i) rest[i] = at + i < end ? logits[at + i] : -__builtin_inff();
-      add(rest);
-    }
-    for (int i = 0; i < group; ++i) {
-      sums[i] += double{sum[i / width][i % width]};
-      squares[i] += double{square[i / width][i % width]};
-    }
+// Whatever the order in which multiples of this are added, the sum is exact in float64.
+constexpr float weight_step = 0x1p-34f;
+
+// Of exp((logit - largest) / divisor), at most 1, the nearest multiple of the step.
+inline F32 weight_of(F32 distance) {
+  // Numbers from here to twice this are as far apart as the step; larger ones are multiples of it.
+  const F32 coarse = broadcast(weight_step * 0x1p23f);
+  const F32 weight = exponential(distance);
+  const F32 small = subtract(add(minimum(weight, coarse), coarse), coarse);
+  return add(small, subtract(maximum(weight, coarse), coarse));
+}
+
+inline F32 distance_of(F32 logit, const Weighing& by) {
+  const F32 distance = minimum(subtract(logit, broadcast(by.largest)), broadcast(0.0f));
+  return by.divisor == 1.0f ? distance : divide(distance, broadcast(by.divisor));
+}
+
+inline void weigh_block(const float* block, const Weighing& by, float* weights) {
+  const F32 floor = broadcast(by.floor);
+  for (int at = 0; at < logit_block; at += lanes) {
+    const F32 logit = load(block + at);
+    store(weights + at, zero_where_less(logit, floor, weight_of(distance_of(logit, by))));
   }
-  Moments total{};
-  total.middle = middle;
-  for (int i = 0; i < group; ++i) {
-    total.count += counts[i / width][i % width];
-    total.sum += sums[i];
-    total.squares += squares[i];
+}
+
+using Floats = float __attribute__((vector_size(wide * 4)));
+using Integers = int32_t __attribute__((vector_size(wide * 4)));
+using Doubles = double __attribute__((vector_size(wide * 8)));
+
+inline void load(const float* from, Floats& to) { std::memcpy(&to, from, sizeof to); }
+inline void load(const float* from, Doubles& to) {
+  Floats found;
+  load(from, found);
+  to = __builtin_convertvector(found, Doubles);
+}
+
+// Adds to numbers in memory.
+template <typename Vector>
+inline void add_to(void* sums, const Vector& more) {
+  Vector sum;
+  std::memcpy(&sum, sums, sizeof sum);
+  sum += more;
+  std::memcpy(sums, &sum, sizeof sum);
+}
+
+inline void add_mass(const float* block, const Weighing& by, double* masses) {
+  float weights[logit_block];
+  weigh_block(block, by, weights);
+  Doubles even{}, odd{}, weight;
+  for (int at = 0; at < logit_block; at += 2 * wide) {
+    load(weights + at, weight);
+    even += weight;
+    load(weights + at + wide, weight);
+    odd += weight;
   }
-  return total;
+  add_to(masses, even + odd);
+}
+
+inline void add_weighed(const float* block, const Weighing& by, Weighed& found) {
+  // Beyond this a weight is 0.
+  const F32 far = broadcast(-100.0f);
+  float weights[logit_block], distances[logit_block];
+  weigh_block(block, by, weights);
+  for (int at = 0; at < logit_block; at += lanes) {
+    store(distances + at, maximum(distance_of(load(block + at), by), far));
+  }
+  // Adding this and taking it off again rounds to a multiple of the step.
+  constexpr double coarse = double{weight_step} * 0x1.8p52;
+  Doubles masses{}, gaps{}, weight, distance;
+  Integers counts{};
+  Floats logits;
+  for (int at = 0; at < logit_block; at += wide) {
+    load(weights + at, weight);
+    load(distances + at, distance);
+    load(block + at, logits);
+    masses += weight;
+    gaps += weight * -distance + coarse - coarse;
+    counts -= logits >= by.floor;
+  }
+  add_to(found.masses, masses);
+  add_to(found.gaps, gaps);
+  add_to(found.counts, counts);
+}
+
+inline void add_moments(const float* block, float reference, Moments& found) {
+  Doubles sums{}, squares{};
+  Integers counts{};
+  Floats logits;
+  for (int at = 0; at < logit_block; at += wide) {
+    load(block + at, logits);
+    const Integers is_there = logits > -__builtin_inff();
+    const Floats kept = is_there ? logits : Floats{} + reference;
+    const Doubles distance = __builtin_convertvector(kept, Doubles) - double{reference};
+    counts -= is_there;
+    sums += distance;
+    squares += distance * distance;
+  }
+  add_to(found.sums, sums);
+  add_to(found.squares, squares);
+  add_to(found.counts, counts);
 }
 
 }  // namespace rocmforge::ROCMFORGE_LAYER
