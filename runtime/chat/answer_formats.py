@@ -5,6 +5,7 @@ The marks are those that the families' own templates write; a row applies if the
 contains all of its `signs`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from runtime.chat import tool_call_parsers as parsers
@@ -27,6 +28,14 @@ class ReasoningFormat:
     """Text between reasoning and the rest."""
     heads: tuple[str, ...] = ()
     """One of these, if the model has it as a token, begins an answer that is no call."""
+    recipient: str = ""
+    """The part of `start` that names whom reasoning is for; other parts name a tool or the user."""
+
+    def addressed(self, names: Iterable[str]) -> frozenset[str]:
+        """Return the marks of parts for tools of these names or the user; they are dropped."""
+        if not self.recipient:
+            return frozenset()
+        return frozenset(self.start.replace(self.recipient, name) for name in (*names, "user"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,7 @@ REASONING_FORMATS = (
         signs="<atem:function_calls>",
         anywhere=True,
         dropped=("<|start|>assistant", "<|message|>", "<|eom|>", "<|eot|>"),
+        recipient="self",
     ),
     ReasoningFormat("[THINK]", "[/THINK]"),
     ReasoningFormat("<seed:think>", "</seed:think>"),

@@ -80,7 +80,8 @@ class AnswerParser:
         thinking = (reasoning.start,) if reasoning else ()
         self._sections = frozenset(tools.sections if tools else ())
         self._starts = frozenset(tools.start + tools.opening if tools else ())
-        self._dropped = frozenset(reasoning.dropped if reasoning else ())
+        dropped = reasoning.addressed(form.known or ()) | {*reasoning.dropped} if reasoning else ()
+        self._dropped = frozenset(dropped)
         everywhere = self._sections | self._dropped | set(tools.start if tools else ())
         self._at_begin = _Marks({*everywhere, *self._starts, *thinking})
         self._in_text = _Marks(

@@ -258,6 +258,15 @@ def test_muse_s_messages_to_itself_are_thoughts() -> None:
     assert parts(answer, begin + "<|message|>Hi") == [Thought("hm"), Said("Hi")]
 
 
+def test_muse_s_messages_to_tools_are_calls_without_their_address() -> None:
+    answer = AnswerForm(reasoning_format("<atem:function_calls>"), FORMATS["muse"], KNOWN)
+    call = CASES["muse"].partition('<atem:function_calls>\n<atem:invoke name="g">')[0]
+    (expected,) = parts(answer, call)
+    text = f" to=f<|message|>{call}<|eom|><|start|>assistant to=user<|message|>Hi<|eot|>"
+    assert parts(answer, text) == [expected, Said("Hi")]
+    assert parts(answer, *text) == [expected, Said("Hi")]
+
+
 def test_kimi_k3_s_parts_are_thoughts_and_text() -> None:
     answer = AnswerForm(reasoning_format("<|end_of_msg|>"), FORMATS["kimi-k3"], KNOWN, True)
     thought = "hm<|close|>think<|sep|><|open|>response<|sep|>"
