@@ -15,6 +15,8 @@ from runtime.errors import BrokenModel, ModelNotFound, NameTaken, PreparationErr
 from runtime.gguf import GGUFFile, gguf_at
 from runtime.loading import tokenizer_cache
 from runtime.manifest import MANIFEST_NAME, CheckResult, Manifest, WeightsFile
+from runtime.packed_file import file_size, layout_of
+from runtime.packed_weights import packed_path
 from runtime.progress import Amount, uncounted
 from runtime.registry import PublishedModel, Registry, expect_name, is_same_model, model_name
 from runtime.settings import Settings
@@ -69,6 +71,8 @@ def prepare(
                 manifest = link_known(registry, source, staging, called, settings)
                 if manifest is None:
                     source.read(amount)
+                    if needed := to_write(source, settings):
+                        progress(needed)
                     progress("Converting")
                     manifest = convert(source, staging, called, weights_copy=settings.weights_copy)
                     results = validate_in_child(staging, settings, progress, amount)
@@ -82,6 +86,20 @@ def prepare(
         raise PreparationError(
             f"{called} cannot be written to {registry.folder}: {error}"
         ) from None
+
+
+def to_write(source: Source, settings: Settings) -> str:
+    """Return which large files preparing will write, and how much room there is; empty if none."""
+    folder = settings.packed_folder
+    if settings.weights == "mapped" or packed_path(folder, source.sha256).exists():
+        return ""
+    if not (layout := layout_of(source.gguf)):
+        return ""
+    free = shutil.disk_usage(settings.home).free
+    return (
+        f"Will write {file_size(layout) / 1e9:.1f} GB of packed weights to {folder}, where "
+        f"{free / 1e9:.1f} GB are free (--weights mapped writes none)"
+    )
 
 
 def carry_out(order: Order, report: Callable[[Step], None]) -> Prepared:
@@ -115,7 +133,8 @@ def make_current(registry: Registry, published: PublishedModel, settings: Settin
 
     A packed copy of its weights that is damaged is made again.
     """
-    verify_packed(published.folder, published.manifest, settings.packed_folder)
+    if settings.weights == "packed":
+        verify_packed(published.folder, published.manifest, settings.packed_folder)
     current = registry.current(published.name)
     if current is None or current.version != published.version:
         registry.rollback(published.name, published.version)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from runtime.sampling import SamplingParameters
 
 MODEL = "a published name, a .gguf file or its folder, or hf:OWNER/REPO:QUANT"
-SESSION = ("home", "device", "gpu", "gpu_memory_utilization", "threads", "token_budget")
+SESSION = ("home", "device", "weights", "gpu", "gpu_memory_utilization", "threads", "token_budget")
 SERVER = (
     "home",
     "host",
@@ -23,6 +23,8 @@ SERVER = (
     "allowed_origins",
     "hide_cached_tokens",
     "device",
+    "weights",
+    "packed_bytes",
     "gpu",
     "threads",
     "cache_tokens",

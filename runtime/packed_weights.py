@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from runtime.checksums import Checksums
 from runtime.files import locked
 from runtime.gguf import GGUFFile
-from runtime.mapped_file import MappedFile
+from runtime.mapped_file import FileState, MappedFile
 from runtime.ops.packing import layout_name
-from runtime.packed_file import layout_of, write_packed
+from runtime.packed_cache import make_room, mark_used
+from runtime.packed_file import file_size, layout_of, write_packed
 from runtime.progress import Amount, uncounted
 
 log = logging.getLogger("rocmforge.session")
@@ -54,11 +55,14 @@ def packed_weights(
     folder: Path,
     check: Callable[[], None] | None = None,
     amount: Amount = uncounted,
+    *,
+    limit: int = 0,
 ) -> PackedWeights | None:
     """Return the packed copy of all matrices that can be packed, made if missing or truncated.
 
     sha256: of the GGUF's content; folder: of the packed copies; check: raises if the GGUF has
-    changed, before a copy of it is kept. Two processes that need the same copy make it once.
+    changed, before a copy of it is kept; limit: bytes of all copies, 0 for none. Two processes that
+    need the same copy make it once.
     None if there is nothing to pack, or the copy cannot be written.
     """
     layout = layout_of(gguf)
@@ -73,6 +77,7 @@ def packed_weights(
                 try:
                     mapped = _open(path, layout[-1].aligned_end)  # by another process
                     if mapped is None:
+                        make_room(folder, file_size(layout), limit)
                         write_packed(path, gguf, layout, check=check, amount=amount)
                         mapped = _open(path, layout[-1].aligned_end)
                 finally:
@@ -115,6 +120,8 @@ def _open(path: Path, size: int) -> MappedFile | None:
     if checksums is None or checksums.size != size:
         mapped.close()
         return None
+    mark_used(mapped.file)
+    mapped.state = FileState.of(mapped.file)
     mapped.checksums = checksums
     mapped.use_large_pages()
     return mapped

@@ -86,6 +86,8 @@ def rocmforge(
             "--host": "127.0.0.1",
             "--port": port,
             "--device": settings.device,
+            "--weights": settings.weights,
+            "--packed-bytes": settings.packed_bytes,
             "--threads": settings.threads,
             "--cache-tokens": settings.cache_tokens,
             "--token-budget": settings.token_budget,

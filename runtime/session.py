@@ -127,8 +127,8 @@ class Session:
                 "tokens only (--device cpu runs it without)"
             )
         packed: PackedArrays = {}
-        if self.device.gpu is None:
-            packed = self.weights.packed(settings.packed_folder)
+        if self.device.gpu is None and settings.weights == "packed":
+            packed = self.weights.packed(settings.packed_folder, settings.packed_bytes)
         # The session borrows these maps and values: they live as long as it does.
         self._packed = packed
         self._values = {

@@ -87,6 +87,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "reflink or else a copy; link makes a hard link"
         ),
     ] = "auto"
+    weights: Annotated[
+        Literal["packed", "mapped"],
+        _text(
+            "how a CPU reads matrices: packed makes a copy in the layout of its kernels; mapped "
+            "reads the GGUF alone, slower, and writes nothing"
+        ),
+    ] = "packed"
+    packed_bytes: Annotated[
+        int,
+        _count(
+            "size in bytes of all packed copies together; for a new one the least recently used "
+            "are deleted that no process has loaded; 0 means what fits on the disk",
+            least=0,
+            most=2**50,
+        ),
+    ] = 0
     accept_check: Annotated[
         dict[AcceptableCheck, Annotated[float, Meta(ge=0, le=1000)] | None],
         _text(

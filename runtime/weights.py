@@ -72,12 +72,12 @@ class Weights:
             raise
         return cls(mapped, manifest)
 
-    def packed(self, folder: Path) -> PackedArrays:
+    def packed(self, folder: Path, limit: int = 0) -> PackedArrays:
         """Return maps of the packed matrices by name; empty if there can be no copy.
 
-        folder: of the packed copies. Raises WeightsChanged.
+        folder: of the packed copies; limit: their bytes together. Raises WeightsChanged.
         """
-        self._packed = packed_weights(self.gguf, self._sha256, folder, self.check)
+        self._packed = packed_weights(self.gguf, self._sha256, folder, self.check, limit=limit)
         if self._packed is None:
             return {}
         self._guard.add(self._packed.file.data)

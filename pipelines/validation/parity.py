@@ -15,7 +15,7 @@ from runtime.gguf import GGUFFile
 from runtime.interface import LOGITS, POOLS, is_pool, pool_of
 from runtime.manifest import Manifest
 from runtime.ops.library import library_path
-from runtime.packed_weights import packed_weights
+from runtime.packed_weights import PackedArrays
 from runtime.session import WEIGHTS_FOLDER_OPTION
 from runtime.settings import Settings
 from runtime.step import StepInputs
@@ -49,15 +49,19 @@ def operator_errors(
     inputs: StepInputs,
     beginning: StepInputs,
     *,
+    packed: PackedArrays,
     settings: Settings,
 ) -> tuple[NDArray[np.float32], list[OperatorError]]:
     """The exact logits of a step, and the error of each operator of the stored graph.
 
-    beginning: a step of the first tokens of `inputs`. Runs the stored graph once over these, with
+    beginning: a step of the first tokens of `inputs`; packed: matrices that replace those of the
+    GGUF. Runs the stored graph once over these, with
     all its values and the same packed weights as a session, and the exact model once over all.
     Operators of the exact graph whose values the stored one lacks are left out.
     """
-    computed = _computed_values(stored, manifest, file, beginning, exact.pool_shape, settings)
+    computed = _computed_values(
+        stored, manifest, file, beginning, exact.pool_shape, packed, settings
+    )
     errors: list[OperatorError] = []
     logits: NDArray[np.float32] | None = None
     for node, truth, alone in exact.walk(inputs, beside=computed):
@@ -115,6 +119,7 @@ def _computed_values(
     file: GGUFFile,
     inputs: StepInputs,
     pool_shape: tuple[int, int],
+    packed: PackedArrays,
     settings: Settings,
 ) -> Values:
     """Run one step on empty pools and give every value of the graph by its name.
@@ -131,9 +136,7 @@ def _computed_values(
     options.intra_op_num_threads = settings.thread_count
     options.add_session_config_entry(WEIGHTS_FOLDER_OPTION, str(file.path.parent))
     options.register_custom_ops_library(str(library_path()))
-    packed = packed_weights(file, manifest.weights.sha256, settings.packed_folder)
-    arrays = {} if packed is None else packed.arrays
-    kept = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
+    kept = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in packed.items()}
     for name, value in kept.items():
         options.add_initializer(name, value)
     session = ort.InferenceSession(

@@ -20,7 +20,7 @@ from pipelines.validation.steps import PAGE_SIZE, one_row, pages_for, rows
 from runtime.gguf import GGUFFile
 from runtime.loading import tokenizer_cache
 from runtime.manifest import GRAPH_NAME, Manifest
-from runtime.packed_weights import packed_weights
+from runtime.packed_weights import PackedArrays, packed_weights
 from runtime.progress import Amount, uncounted
 from runtime.session import Session
 from runtime.settings import Settings
@@ -94,10 +94,18 @@ class Subject:
         """The session that will be served."""
         return self.new_session()
 
-    def pack(self) -> None:
-        """Make the packed copy of the weights if it is missing, so that sessions find it."""
-        sha256, folder = self.manifest.weights.sha256, self.settings.packed_folder
-        packed_weights(self.file, sha256, folder, amount=self.amount)
+    def pack(self) -> PackedArrays:
+        """Return the packed matrices by name, packed if missing; empty if none are used."""
+        if self.settings.weights == "mapped":
+            return {}
+        packed = packed_weights(
+            self.file,
+            self.manifest.weights.sha256,
+            self.settings.packed_folder,
+            amount=self.amount,
+            limit=self.settings.packed_bytes,
+        )
+        return {} if packed is None else packed.arrays
 
     def new_session(self) -> Session:
         """Another session of the model, with pages for every check."""
@@ -152,7 +160,14 @@ class Subject:
                 one_row(self.passage, first_page=first_page, pages=self.pages - first_page),
             )
         return operator_errors(
-            exact, self.stored, self.manifest, self.file, step, prompt, settings=self.settings
+            exact,
+            self.stored,
+            self.manifest,
+            self.file,
+            step,
+            prompt,
+            packed=self.pack(),
+            settings=self.settings,
         )
 
     @property

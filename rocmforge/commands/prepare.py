@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_name(parser)
     add_accepted_checks(parser)
-    add_settings(parser, "home", "device", "threads", "weights_copy")
+    add_settings(parser, "home", "device", "weights", "packed_bytes", "threads", "weights_copy")
 
 
 def run(options: argparse.Namespace) -> None:
