@@ -9,6 +9,7 @@ from runtime.device.rocm import Rocm, RocmDevice, probe
 from runtime.errors import DeviceError
 from runtime.ops.gpu import manifest as compiled
 from runtime.ops.gpu.manifest import KernelManifest
+from runtime.ops.gpu.variants import OVERRIDES
 from runtime.ops.library import native_library
 
 ANY_GPU = -1
@@ -85,7 +86,13 @@ def usable(device: RocmDevice, manifest: KernelManifest) -> Gpu:
     architecture = device.architecture
     if not manifest.supports(architecture):
         known = ", ".join(manifest.targets)
-        raise DeviceError(f"the GPU {device} is none of those this build has kernels for: {known}")
+        other, value = OVERRIDES.get(architecture, ("", ""))
+        hint = ""
+        if manifest.supports(other):
+            hint = f"; with HSA_OVERRIDE_GFX_VERSION={value} it runs those of {other}"
+        raise DeviceError(
+            f"the GPU {device} is none of those this build has kernels for: {known}{hint}"
+        )
     choice = choose_provider(architecture)
     return Gpu(device.name, architecture, device.number, choice.provider, choice.reason)
 

@@ -11,12 +11,13 @@ from runtime.device import driver as driver_module
 from runtime.device import gpu, select_device
 from runtime.device.probe import HIP_NAMES
 from runtime.device.provider import ROCM_PROVIDER, choose_provider
-from runtime.device.rocm import probe
+from runtime.device.rocm import RocmDevice, probe
 from runtime.errors import DeviceError
 from runtime.ops.gpu import manifest as compiled
 from runtime.ops.gpu.manifest import KernelManifest
 from runtime.session import Session
 from runtime.settings import Settings
+from tests.rocm.stub_device import write_manifest
 from tests.rocm.stub_libraries import HIP, LIBRARIES
 
 has_rocm_provider = pytest.mark.skipif(
@@ -148,6 +149,26 @@ def test_an_architecture_without_kernels(
 ) -> None:
     monkeypatch.setenv("STUB_ARCHITECTURE", "gfx906:sramecc-:xnack-")
     assert reason() == ("the GPU stub (gfx906) is none of those this build has kernels for: gfx942")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "hint"),
+    [
+        ("gfx1036", "; with HSA_OVERRIDE_GFX_VERSION=10.3.0 it runs those of gfx1030"),
+        ("gfx1103", ""),
+    ],
+)
+def test_an_architecture_that_runs_the_kernels_of_another_is_told_how(
+    kernels: Path, architecture: str, hint: str
+) -> None:
+    for each in ("gfx1030", "gfx1100"):
+        write_manifest(kernels, each)
+        manifest = KernelManifest.read(kernels)
+        assert manifest is not None
+        with pytest.raises(DeviceError) as failure:
+            gpu.usable(RocmDevice("stub", architecture, 1 << 30), manifest)
+        expected = hint if each == "gfx1030" else ""
+        assert str(failure.value).endswith(f"has kernels for: {each}{expected}")
 
 
 def test_auto_takes_the_cpu_and_warns_where_there_is_a_driver(

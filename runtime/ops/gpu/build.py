@@ -3,7 +3,8 @@
     python -m runtime.ops.gpu.build                       # every architecture, into the package
     python -m runtime.ops.gpu.build --arch gfx942 --out folder --assembly folder
 
-Needs Triton but no GPU. Architectures whose kernels are up to date are not compiled again.
+Needs Triton but no GPU. Architectures whose kernels are up to date are not compiled again, and of
+others only what changed: Triton's own cache, by the content of sources and options, is kept.
 """
 
 import argparse
@@ -13,8 +14,7 @@ import multiprocessing
 import os
 import re
 import sys
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +36,7 @@ from runtime.ops.gpu.variants import ALIGNED, TARGETS, Variant, variants
 
 KERNELS = Path(__file__).parent / "kernels"
 ALIGNMENT = 16
+CACHE = Path(__file__).parents[3] / "build" / "triton"
 
 
 class Compiled(NamedTuple):
@@ -116,56 +117,68 @@ def digest(arch: str, triton_version: str) -> str:
 
 
 def build(
-    archs: Iterable[str], out: Path, jobs: int, *, assembly: Path | None = None
+    archs: Iterable[str], out: Path, jobs: int, *, cache: Path, assembly: Path | None = None
 ) -> KernelManifest:
-    """Compile what is not up to date into `out`, for each architecture all kernels or none."""
+    """Compile what is not up to date into `out`, for each architecture all kernels or none.
+
+    cache: folder of what was compiled before, by content.
+    """
     import triton
 
     manifest = KernelManifest.read(out)
     targets: dict[str, Target] = dict(manifest.targets) if manifest is not None else {}
-    for arch in archs:
-        wanted = digest(arch, triton.__version__)
-        if arch in targets and targets[arch].digest == wanted and assembly is None:
-            continue
-        kernels = _build_arch(arch, out, jobs, assembly)
-        targets[arch] = Target(warp_size=TARGETS[arch], digest=wanted, kernels=kernels)
-        manifest = KernelManifest(MANIFEST_VERSION, triton.__version__, targets)
+    wanted = {arch: digest(arch, triton.__version__) for arch in archs}
+    stale = [
+        arch
+        for arch, each in wanted.items()
+        if arch not in targets or targets[arch].digest != each or assembly is not None
+    ]
+    for arch, kernels in _compile_all(stale, jobs, cache):
+        entries = _write(arch, kernels, out, assembly)
+        targets[arch] = Target(warp_size=TARGETS[arch], digest=wanted[arch], kernels=entries)
+        in_order = {each: targets[each] for each in TARGETS if each in targets}
+        manifest = KernelManifest(MANIFEST_VERSION, triton.__version__, in_order)
         encoded = msgspec.json.format(finite_json(manifest), indent=1)
         write_whole(out / MANIFEST_NAME, encoded)
     assert manifest is not None
     return manifest
 
 
-def _build_arch(
-    arch: str, out: Path, jobs: int, assembly: Path | None
-) -> Mapping[str, CompiledKernel]:
-    """Compile all kernels of an architecture on `jobs` processes."""
-    names = [variant.name for variant in variants(arch)]
-    print(f"{arch}: compiling {len(names)} kernels", flush=True)
-    kernels: dict[str, CompiledKernel] = {}
+def _compile_all(
+    archs: Iterable[str], jobs: int, cache: Path
+) -> Iterator[tuple[str, dict[str, Compiled]]]:
+    """Yield each architecture with its kernels, compiled by `jobs` processes for all together."""
+    names = {arch: [variant.name for variant in variants(arch)] for arch in archs}
+    pairs = [(arch, name) for arch, each in names.items() for name in each]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, cache_in, (str(cache),)) as pool:
+        compiling = (
+            pool.map(compile_kernel, *zip(*pairs, strict=True), chunksize=4) if pairs else ()
+        )
+        made = iter(compiling)
+        for arch, each in names.items():
+            print(f"{arch}: compiling {len(each)} kernels", flush=True)
+            yield arch, {name: next(made) for name in each}
+
+
+def _write(
+    arch: str, kernels: Mapping[str, Compiled], out: Path, assembly: Path | None
+) -> dict[str, CompiledKernel]:
+    """Write an architecture's code objects; return their entries of the manifest."""
     (out / arch).mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as cache,
-        ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("spawn"), initializer=cache_in, initargs=(cache,)
-        ) as pool,
-    ):
-        for name, made in zip(
-            names, pool.map(compile_kernel, [arch] * len(names), names, chunksize=4), strict=True
-        ):
-            kernels[name] = made.kernel
-            (out / made.kernel.file).write_bytes(made.code)
-            if assembly is not None:
-                (assembly / arch).mkdir(parents=True, exist_ok=True)
-                (assembly / arch / f"{name}.s").write_text(made.assembly)
+    for name, made in kernels.items():
+        (out / made.kernel.file).write_bytes(made.code)
+        if assembly is not None:
+            (assembly / arch).mkdir(parents=True, exist_ok=True)
+            (assembly / arch / f"{name}.s").write_text(made.assembly)
     for path in (out / arch).glob("*.hsaco"):
         if path.stem not in kernels:  # of a kernel that is no more
             path.unlink()
-    return kernels
+    return {name: made.kernel for name, made in kernels.items()}
 
 
 def cache_in(folder: str) -> None:
-    """Keep Triton's own cache out of the user's home."""
+    """Keep Triton's own cache in a folder, not in the user's home."""
     import triton
 
     triton.knobs.cache.dir = folder
@@ -177,6 +190,9 @@ def main() -> None:
     parser.add_argument("--arch", action="append", choices=list(TARGETS), help="default: all")
     parser.add_argument("--out", type=Path, default=COMPILED)
     parser.add_argument("--assembly", type=Path, help="also write the assembly to this folder")
+    parser.add_argument(
+        "--cache", type=Path, default=CACHE, help="folder of what was compiled before"
+    )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     given = parser.parse_args()
     try:
@@ -184,7 +200,9 @@ def main() -> None:
     except ImportError:
         sys.exit("GPU kernels are compiled with Triton: make gpu-kernels installs it")
     given.out.mkdir(parents=True, exist_ok=True)
-    manifest = build(given.arch or TARGETS, given.out, given.jobs, assembly=given.assembly)
+    manifest = build(
+        given.arch or TARGETS, given.out, given.jobs, cache=given.cache, assembly=given.assembly
+    )
     for arch, target in manifest.targets.items():
         size = sum((given.out / kernel.file).stat().st_size for kernel in target.kernels.values())
         print(f"{arch}: {len(target.kernels)} kernels, {size / 2**20:.1f} MiB")

@@ -9,15 +9,27 @@ from dataclasses import dataclass, field
 from runtime.ops.gpu.layouts import LAYOUTS, Layout
 
 TARGETS: Mapping[str, int] = {
-    "gfx90a": 64,
-    "gfx942": 64,
-    "gfx1030": 32,
-    "gfx1100": 32,
-    "gfx1201": 32,
+    **dict.fromkeys(("gfx908", "gfx90a", "gfx942", "gfx950"), 64),
+    **dict.fromkeys(("gfx1030", "gfx1031", "gfx1032"), 32),
+    **dict.fromkeys(("gfx1100", "gfx1101", "gfx1102", "gfx1103"), 32),
+    **dict.fromkeys(("gfx1150", "gfx1151", "gfx1152", "gfx1153"), 32),
+    **dict.fromkeys(("gfx1200", "gfx1201", "gfx1250"), 32),
 }
-"""Architectures that kernels are compiled for, and their wave sizes in threads."""
+"""Architectures that kernels are compiled for, and their wave sizes in threads.
 
-WITHOUT_MATRIX_CORES = frozenset({"gfx1030"})
+Tile sizes depend on the wave size and on matrix cores alone, so all of a family have the same.
+"""
+OVERRIDES: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys((f"gfx103{step}" for step in range(1, 7)), ("gfx1030", "10.3.0")),
+    **dict.fromkeys(("gfx1101", "gfx1102"), ("gfx1100", "11.0.0")),
+}
+"""Architectures that run another's code, and HSA_OVERRIDE_GFX_VERSION that has ROCm load it.
+
+ROCm loads code of a GPU's own name alone, unless that variable gives it another name. gfx1103 is
+not here: it lacks what gfx1100's code uses.
+"""
+
+WITHOUT_MATRIX_CORES = frozenset({"gfx1030", "gfx1031", "gfx1032"})
 DECODE_ROWS = 16
 """Query rows of a program of decode_attention: a row of the step with more is a prefill."""
 HEAD_WIDTHS = (64, 128, 256, 576)

@@ -48,7 +48,7 @@ def run(*arguments: str) -> None:
 def compile_for(arch: str, folder: Path) -> KernelManifest:
     run(
         *("-m", "runtime.ops.gpu.build", "--arch", arch, "--jobs", "1"),
-        *("--out", str(folder), "--assembly", str(folder)),
+        *("--out", str(folder), "--assembly", str(folder), "--cache", str(folder / "cache")),
     )
     manifest = KernelManifest.read(folder)
     assert manifest is not None
