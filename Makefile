@@ -23,7 +23,7 @@ PACKAGES := api pipelines rocmforge runtime
 .DEFAULT_GOAL := help
 .PHONY: help setup format check docs test test-fast test-long test-current tokenizer-cases templates schema-suite exactness fuzz fuzz-requests openapi-check soak \
 	clients kill-preparations sanitize serve bench dagster \
-	gpu-kernels gpu-check lock wheel clean
+	gpu-kernels gpu-check emulate lock wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -156,6 +156,9 @@ gpu-kernels: $(VENV)/installed-gpu-build ## compile the GPU kernels for AMD's ar
 
 gpu-check: $(VENV)/installed-gpu-build ## check and time the GPU kernels on an NVIDIA GPU
 	$(BIN)/python -m tests.ops.gpu.nvidia $(ARGS)
+
+emulate: $(VENV)/installed-gpu-build ## run the GPU kernels' code objects in an instruction emulator; TINYGRAD=a checkout of it
+	@TINYGRAD=$(if $(TINYGRAD),$(abspath $(TINYGRAD))) $(BIN)/python -m tests.emulator.emulate $(ARGS)
 
 lock: $(VENV)/created ## renew requirements.lock, the versions that setup and CI install
 	$(BIN)/python -m pip install --quiet uv
