@@ -32,6 +32,7 @@ class KeyRing:
 
     def __init__(self, settings: Settings) -> None:
         """Read the keys. Raises SettingsError where they cannot be read."""
+        self._never = settings.ask_for_keys == "never"
         self._path = settings.keys_path
         self._given = keys_of_text(settings.api_keys, "ROCMFORGE_API_KEYS")
         self._reading = threading.Lock()
@@ -47,7 +48,7 @@ class KeyRing:
     @property
     def on(self) -> bool:
         """Whether requests need a key: there is a key file, even an empty one, or a key."""
-        return self._current().on
+        return not self._never and self._current().on
 
     def find(self, secret: str) -> Key | None:
         """Return the key of a secret; takes the same time for every key there is."""

@@ -131,6 +131,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_keys: Annotated[
         str, _text("API keys that may do everything, as NAME=KEY with commas between")
     ] = ""
+    ask_for_keys: Annotated[
+        Literal["auto", "never"],
+        _text("whether requests need an API key: auto where there is one"),
+    ] = "auto"
     allowed_origins: Annotated[
         str, _text("origins whose pages may use the server, with commas between; * means all")
     ] = "*"

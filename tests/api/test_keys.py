@@ -13,6 +13,7 @@ from api.key_file import add_key, keys_in
 from api.key_ring import KeyRing
 from api.keys import Scope, digest_of, keys_of_text
 from runtime.errors import SettingsError
+from runtime.server_process import Capacity, rocmforge, started
 from runtime.settings import Settings
 from tests.api.conftest import Serve
 from tests.api.serving import Serving
@@ -218,6 +219,25 @@ def test_other_machines_are_served_only_with_keys(tmp_path: Path, host: str) -> 
 def test_this_machine_is_served_without_keys(tmp_path: Path, host: str) -> None:
     settings = Settings(home=tmp_path, host=host)
     expect_guarded(settings, KeyRing(settings))
+
+
+def test_a_server_that_is_checked_or_measured_asks_for_no_key(
+    prepared: Path, settings: Settings, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is started with the user's home and environment, in which there may be keys."""
+    add_key(file, "alice", limits={})
+    monkeypatch.setenv("ROCMFORGE_API_KEYS", f"operator={GIVEN}")
+    monkeypatch.setenv("ROCMFORGE_ALIASES", "gpt-4o=another")
+    with started(rocmforge(str(prepared), settings, ""), Capacity(1, 20)) as server:
+        body: dict[str, Any] = {"prompt": "hello", "max_tokens": 1}
+        assert requests.post(f"{server.url}/generate", json=body, timeout=SECONDS).ok
+
+
+def test_keys_that_are_never_asked_for_guard_no_address(settings: Settings, file: Path) -> None:
+    add_key(file, "alice", limits={})
+    wide = Settings(home=settings.home, host="0.0.0.0", ask_for_keys="never")
+    with pytest.raises(SettingsError, match="--insecure"):
+        expect_guarded(wide, KeyRing(wide))
 
 
 def test_the_command_makes_and_lists_keys_and_shows_no_secret_later(tmp_path: Path) -> None:
