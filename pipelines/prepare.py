@@ -97,7 +97,7 @@ def to_write(source: Source, settings: Settings) -> str:
         return ""
     free = shutil.disk_usage(settings.home).free
     return (
-        f"Will write {file_size(layout) / 1e9:.1f} GB of packed weights to {folder}, where "
+        f"Will write {file_size(layout) / 1e6:,.1f} MB of packed weights to {folder}, where "
         f"{free / 1e9:.1f} GB are free (--weights mapped writes none)"
     )
 

@@ -27,6 +27,8 @@ def test_a_file_is_prepared_once_and_its_steps_are_reported(
     folder = prepared(str(path), settings, steps.append)
     assert folder == settings.models_folder / "tiny" / "versions" / "1"
     checks = [check.step for check in CHECKS.values()]
+    announced = steps.pop(1)
+    assert announced.startswith("Will write 0.1 MB of packed weights to ")
     assert steps == ["Reading tiny.gguf", "Converting", *checks, "Publishing"]
     assert prepared(str(path), settings, steps.append) == folder
     assert prepared("tiny", settings, steps.append) == folder
