@@ -25,8 +25,8 @@ constexpr int interleaved_rows = 4;
 // the whole row and a multiplier, 1..4095, for each group of 8 columns. So small values beside a
 // large one keep their bits, and sums inside a block stay exact integers.
 //
-// The codes stand here twice, as the two kinds of products want them: by 4 neighbours, and by pairs
-// of neighbours from two groups in turn (see `column_at` in kernels/packed_weights.h).
+// The codes stand here twice, as the two kinds of products want them: 4 adjacent ones, and pairs
+// of adjacent ones from two groups in turn (see `column_at` in kernels/packed_weights.h).
 template <int rows>
 struct ActivationBlock {
   static constexpr int interleaved = rows;

@@ -1,5 +1,5 @@
 // Weights as the GPU kernels read them: every kind of bits in a plane of its own, in which the
-// lanes of a wave read neighbouring words. runtime/ops/gpu/planes.py defines the same in NumPy.
+// lanes of a wave read adjacent words. runtime/ops/gpu/planes.py defines the same in NumPy.
 #pragma once
 
 #include <cstdint>

@@ -25,8 +25,8 @@ constexpr int largest_code() {
 template <typename Format>
 constexpr bool is_narrow = !Format::is_signed && largest_code<Format>() <= 31;
 
-// The column that stands at a place of a part's groups: 4 neighbours make a group, but of narrow
-// codes 2 neighbours of 8 columns and 2 of the next 8.
+// The column that stands at a place of a part's groups: 4 adjacent ones make a group, but of narrow
+// codes 2 adjacent ones of 8 columns and 2 of the next 8.
 template <typename Format>
 constexpr int column_at(int place) {
   if (!is_narrow<Format>) return place;

@@ -230,7 +230,7 @@ inline I32 products(Bytes first, Bytes second, const int8_t* x_first, const int8
   return result;
 }
 
-// Sums of products of neighbouring columns, two in a lane. Those of 4 groups of codes up to 31 fit
+// Sums of products of adjacent columns, two in a lane. Those of 4 groups of codes up to 31 fit
 // into 16 bits.
 struct Pairs {
   int32_t pair[lanes][2];

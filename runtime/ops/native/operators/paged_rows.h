@@ -5,6 +5,7 @@
 
 #include "../context.h"
 #include "../kernel_table.h"
+#include "row_starts.h"
 
 namespace rocmforge {
 
@@ -55,7 +56,7 @@ class PagedRows {
         row_starts_(context.input<int32_t>(inputs.row_starts, {any_size})),
         page_table_(
             context.input<int32_t>(inputs.page_table, {row_starts_.shape[0] - 1, any_size})) {
-    check_starts(context, tokens);
+    check_row_starts(context, row_starts_, tokens);
     for (int64_t row = 0; row < count(); ++row) {
       check_row(context, row, pages, page_size, written_only);
     }
@@ -73,17 +74,6 @@ class PagedRows {
   const int32_t* pages(int64_t row) const { return page_table_.data + row * page_table_.shape[1]; }
 
  private:
-  void check_starts(const Context& context, int64_t tokens) const {
-    const int32_t* starts = row_starts_.data;
-    if (count() < 0) context.fail("row_starts", "is empty");
-    bool valid = starts[0] == 0 && starts[count()] == tokens;
-    for (int64_t row = 0; row < count(); ++row) valid = valid && starts[row] <= starts[row + 1];
-    if (!valid) {
-      context.fail("row_starts",
-                   "does not rise from 0 to the " + std::to_string(tokens) + " tokens");
-    }
-  }
-
   void check_row(const Context& context, int64_t row, int64_t pages, int64_t page_size,
                  bool written_only) const {
     int64_t checked = 0;  // pages of the row that are known to be good

@@ -7,6 +7,7 @@
 #include "../context.h"
 #include "../kernel_table.h"
 #include "../operator.h"
+#include "row_starts.h"
 
 namespace rocmforge {
 
@@ -36,7 +37,7 @@ class StateRows {
         states_(context.input<float>(ports.states, {any_size, any_size})),
         written_(context.output<float>(ports.states_written, {states_.shape[0], states_.shape[1]})),
         offset_(offset) {
-    check_starts(context, tokens);
+    check_row_starts(context, row_starts_, tokens);
     check_slots(context, "state_starts", starts_.data, count());
     check_slots(context, "state_slots", slots_.data, tokens);
     if (width > states_.shape[1] - offset) {
@@ -62,17 +63,6 @@ class StateRows {
  private:
   float* slot(int64_t number) const {
     return number < 0 ? nullptr : written_ + number * states_.shape[1] + offset_;
-  }
-
-  void check_starts(const Context& context, int64_t tokens) const {
-    const int32_t* starts = row_starts_.data;
-    if (count() < 0) context.fail("row_starts", "is empty");
-    bool valid = starts[0] == 0 && starts[count()] == tokens;
-    for (int64_t row = 0; row < count(); ++row) valid = valid && starts[row] <= starts[row + 1];
-    if (!valid) {
-      context.fail("row_starts",
-                   "does not rise from 0 to the " + std::to_string(tokens) + " tokens");
-    }
   }
 
   void check_slots(const Context& context, const char* name, const int32_t* slots,

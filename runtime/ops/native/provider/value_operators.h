@@ -70,7 +70,7 @@ class Cast {
   MapValues<const int32_t*> kernel_{"map_values.i32"};
 };
 
-// y = f(a, b), each repeated along neighbouring axes of which it has one place.
+// y = f(a, b), each repeated along adjacent axes of which it has one place.
 template <OfTwo function>
 class Pairs {
  public:
