@@ -41,19 +41,23 @@ def step(tokens: list[int]) -> StepInputs:
     )
 
 
-def exact_logits(path: Path, tokens: list[int]) -> np.ndarray:
-    """Float32 throughout: the exact logits."""
+def exact_model_of(path: Path, *, pages: int, page_size: int = PAGE_SIZE) -> ReferenceModel:
+    """A file's graph with the weights dequantized, computed in float32 throughout."""
     file = GGUFFile.open(path)
     spec = describe(file)
-    model = ReferenceModel(
+    return ReferenceModel(
         graph_of(spec, file),
         [path],
         page_layout(spec),
-        pages=-(-len(tokens) // PAGE_SIZE),
-        page_size=PAGE_SIZE,
+        pages=pages,
+        page_size=page_size,
         pool_type=np.float32,
     )
-    return model.run(step(tokens))
+
+
+def exact_logits(path: Path, tokens: list[int]) -> np.ndarray:
+    """Float32 throughout: the exact logits."""
+    return exact_model_of(path, pages=-(-len(tokens) // PAGE_SIZE)).run(step(tokens))
 
 
 def our_logits(path: Path, tokens: list[int], folder: Path) -> np.ndarray:

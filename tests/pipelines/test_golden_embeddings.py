@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from pipelines.conversion.architectures import ARCHITECTURES, describe
-from pipelines.conversion.convert import convert, graph_of
-from pipelines.conversion.graph import page_layout
-from pipelines.validation.reference import ReferenceModel
+from pipelines.conversion.convert import convert
 from pipelines.validation.steps import one_row
 from runtime.embedding import Embedder, mean
 from runtime.gguf import GGUFFile
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.source import Source
+from tests.exactness import exact_model_of
 from tests.tiny_encoders import TINY_ENCODERS
 from tests.tiny_models import golden_tokens, write_tiny_model
 
@@ -45,16 +44,8 @@ def embedder(path: Path, settings: Settings, **changed: int) -> Embedder:
 @pytest.mark.parametrize("name", TINY_ENCODERS)
 def test_graphs_mean_what_llama_cpp_computes(tmp_path: Path, name: str) -> None:
     path = write_tiny_model(tmp_path / f"{name}.gguf", TINY_ENCODERS[name])
-    file = GGUFFile.open(path)
-    spec = describe(file)
-    exact = ReferenceModel(
-        graph_of(spec, file),
-        [path],
-        page_layout(spec),
-        pages=PAGES,
-        page_size=PAGE_SIZE,
-        pool_type=np.float32,
-    )
+    spec = describe(GGUFFile.open(path))
+    exact = exact_model_of(path, pages=PAGES, page_size=PAGE_SIZE)
     rows = exact.run(one_row(golden_tokens(), pages=PAGES))
     assert spec.pooling is not None
     pooled = {"mean": mean(rows), "cls": rows[0], "last": rows[-1]}[spec.pooling.kind]

@@ -16,6 +16,7 @@ from runtime.session import Session
 from runtime.settings import Settings
 from runtime.source import Source
 from runtime.step import StepInputs
+from tests.exactness import exact_model_of
 from tests.tiny_models import (
     GOLDEN_ROWS,
     GOLDEN_TOKENS,
@@ -66,17 +67,9 @@ def session(path: Path, settings: Settings) -> Session:
 @pytest.mark.parametrize("name", TINY_MODELS)
 def test_graphs_mean_what_llama_cpp_computes(tmp_path: Path, name: str) -> None:
     path = write_tiny_model(tmp_path / f"{name}.gguf", TINY_MODELS[name])
-    file = GGUFFile.open(path)
-    spec = describe(file)
-    exact = ReferenceModel(
-        graph_of(spec, file),
-        [path],
-        page_layout(spec),
-        pages=PAGES,
-        page_size=PAGE_SIZE,
-        pool_type=np.float32,
-    )
+    spec = describe(GGUFFile.open(path))
     most = TABULATED if spec.activation == "gelu" else EXACT
+    exact = exact_model_of(path, pages=PAGES, page_size=PAGE_SIZE)
     assert golden_error(exact.run(step(golden_tokens())), name) < most
 
 
