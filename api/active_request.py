@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import falcon
+from opentelemetry.context import Context
 
 from api.admission import Admission
 from api.answer_form import grammar_of_answer, thought_limit
@@ -15,6 +16,7 @@ from api.schemas import SEEDS, GenerateRequest
 from api.served_models import ServedModel
 from api.services import Services
 from api.telemetry.logs import AccessEntry
+from api.telemetry.request_context import RequestContext
 from api.telemetry.tracing import remote_parent
 from runtime.errors import InvalidRequest
 from runtime.finite_json import finite_json
@@ -107,7 +109,7 @@ def begin(services: Services, request: falcon.Request, wanted: GenerateRequest) 
     entry.ignored_fields = wanted.unknown
     services.pool.find(wanted.model)
     client = Client(request)
-    context = remote_parent(_lower_case_headers(request))
+    parent = remote_parent(_lower_case_headers(request))
     with ExitStack() as places:
         admission = places.enter_context(services.admit(request.context.key))
         lease = places.enter_context(
@@ -116,7 +118,7 @@ def begin(services: Services, request: falcon.Request, wanted: GenerateRequest) 
             )
         )
         model, generations = services.with_newest(
-            lease, lambda newest: (newest, _submit(newest, wanted, context, client, entry.key))
+            lease, lambda newest: (newest, _submit(newest, wanted, parent, client, entry.key))
         )
         held = places.pop_all()
     active = ActiveRequest(services, model, generations, entry, admission, held)
@@ -140,7 +142,7 @@ def begin(services: Services, request: falcon.Request, wanted: GenerateRequest) 
 def _submit(
     model: ServedModel,
     wanted: GenerateRequest,
-    context: object,
+    parent: Context | None,
     client: Client,
     owner: str | None,
 ) -> Generations:
@@ -156,6 +158,7 @@ def _submit(
         sampling = replace(sampling, top_k=model.engine.limits.vocabulary_size)
     sampling = sampling.with_breakers(model.breakers)
     chat = wanted.options
+    context = RequestContext(model.name, owner, parent)
     requests = []
     for prompt in wanted.prompts:
         tokens = tuple(prompt_tokens(prompt, wanted, model, client))

@@ -19,7 +19,10 @@ from api.response_store import ResponseStore
 from api.schemas import DiscoveredModel
 from api.served_models import ServedModel, ServedModels
 from api.slots import GenerationSlots
+from api.telemetry.embedding_requests import EmbeddingRequests
+from api.telemetry.key_tokens import KeyTokens
 from api.telemetry.metrics import NO_STATISTICS, EngineMetrics, RequestDurations
+from api.telemetry.model_requests import ModelRequests
 from api.telemetry.tracing import RequestTracer, TraceRing
 from runtime.errors import EngineUnavailable
 from runtime.generation import Generation
@@ -73,6 +76,9 @@ class Services:
     keys: KeyRing = field(init=False)
     slots: GenerationSlots = field(init=False)
     durations: RequestDurations = field(init=False, default_factory=RequestDurations)
+    by_model: ModelRequests = field(init=False, default_factory=ModelRequests)
+    by_key: KeyTokens = field(init=False, default_factory=KeyTokens)
+    embeddings: EmbeddingRequests = field(init=False, default_factory=EmbeddingRequests)
     tracer: RequestTracer = field(init=False)
     metrics: EngineMetrics = field(init=False)
 
@@ -89,9 +95,11 @@ class Services:
             "slots": GenerationSlots.of_server(self.settings),
             "tracer": RequestTracer(self.traces),
             "metrics": EngineMetrics(
-                self.statistics,
+                self.statistics_by_model,
                 self.durations,
                 max_batch_size=self.settings.max_batch_size,
+                page_size=self.settings.page_size,
+                further=(self.by_model, self.embeddings, self.by_key),
                 accepted_checks=self.accepted_checks,
             ),
         }
@@ -108,12 +116,21 @@ class Services:
         If one part raises, the others are still called; the exception is raised at the end.
         """
         with ExitStack() as parts:
-            for part in (self.tracer, self.durations, self.requests):  # the last is called first
+            # The last is called first.
+            for part in (self.tracer, self.durations, self.by_model, self.by_key, self.requests):
                 parts.callback(part.finished, generation)
 
     def statistics(self) -> EngineStatistics:
         """The counts of every engine there was, all zero without one."""
         return sum(self.pool.statistics(), start=NO_STATISTICS)
+
+    def statistics_by_model(self) -> dict[str, EngineStatistics]:
+        """The counts of every engine there was, by the names of the models."""
+        return {
+            name: sum(each.served.statistics(), start=NO_STATISTICS)
+            for each in self.pool.models
+            if (name := each.name) is not None
+        }
 
     def accepted_checks(self) -> dict[str, float | None]:
         """The failed checks of the default model in spite of which it was published."""

@@ -325,8 +325,7 @@ class EngineCore:
             ended=ended,
             active=self._scheduler.running_count,
             pages_used=self._pages.used_count,
-            preemptions=self._scheduler.preemptions,
-            prefix_hit_tokens=self._scheduler.prefix_hit_tokens,
+            counted=self._scheduler.counts,
         )
 
 

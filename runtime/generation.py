@@ -3,6 +3,7 @@
 import queue
 import threading
 import time
+from array import array
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -139,6 +140,8 @@ class Generation:
         """The error message of a failed request."""
         self.prefix_hit_tokens = 0
         """Prompt tokens found in the prefix cache and not computed."""
+        self.token_times_ns = array("q")
+        """time.monotonic_ns() of each generated token; those of one step come at once."""
         self._tokens: list[int] = []
         self._outputs: queue.SimpleQueue[TokenOutput] = queue.SimpleQueue()
         self._ended = threading.Event()
@@ -181,8 +184,10 @@ class Generation:
 
     def append(self, token: int) -> None:
         """Add a generated token."""
+        now = time.monotonic_ns()
         if not self._tokens:
-            self.timings = replace(self.timings, first_token_ns=time.monotonic_ns())
+            self.timings = replace(self.timings, first_token_ns=now)
+        self.token_times_ns.append(now)
         self._tokens.append(token)
 
     def finish(self, reason: FinishReason, error: str | None = None) -> None:

@@ -23,6 +23,7 @@ from runtime.plan import PlannedRow, StepPlan
 from runtime.sequence import Sequence
 from runtime.sequence_states import SequenceStates
 from runtime.shared_prompts import SharedPrompts
+from runtime.statistics import SchedulerCounts
 from runtime.step import PROMPT_LOGITS
 
 MIN_CHUNK = 16
@@ -56,8 +57,7 @@ class Scheduler:
         """Sequences with a prompt whose logits are needed."""
         self._logits_left = PROMPT_LOGITS
         """Number of them that the step being planned may still take."""
-        self.preemptions = 0
-        self.prefix_hit_tokens = 0
+        self.counts = SchedulerCounts()
 
     @property
     def running_count(self) -> int:
@@ -214,6 +214,8 @@ class Scheduler:
     def settle(self, row: PlannedRow, held: int) -> None:
         """Count the first `held` drafted tokens of a row as computed tokens of its sequence."""
         row.sequence.computed += held
+        self.counts.drafted_tokens += len(row.draft)
+        self.counts.accepted_draft_tokens += held
         if self._states is not None:
             self._states.settled(row.sequence)
         if row.draft and row.sequence.drafts is not None:
@@ -274,7 +276,7 @@ class Scheduler:
             victim = self._running[-1]
             self._stop(victim)
             self._waiting.appendleft(victim)
-            self.preemptions += 1
+            self.counts.preemptions += 1
             victims.append(victim)
             if victim is sequence:
                 return victims
@@ -312,7 +314,8 @@ class Scheduler:
             self._states.start(sequence)
         sequence.prefix_hits = sequence.computed
         sequence.running = True
-        self.prefix_hit_tokens += sequence.prefix_hits
+        self.counts.prefix_queried_tokens += len(sequence.tokens)
+        self.counts.prefix_hit_tokens += sequence.prefix_hits
         self._waiting.popleft()
         self._running.append(sequence)
         return True

@@ -3,12 +3,23 @@
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from runtime.generation import FinishReason
 
 WINDOW_SECONDS = 10.0
 KIND_OF_END = {FinishReason.FAILED: "failed", FinishReason.CANCELLED: "cancelled"}
+
+
+@dataclass(slots=True)
+class SchedulerCounts:
+    """What a scheduler has counted since its start. Owned by its thread."""
+
+    preemptions: int = 0
+    prefix_queried_tokens: int = 0
+    prefix_hit_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_draft_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +39,18 @@ class EngineStatistics:
     pages_total: int
     active_sequences: int
     preemptions: int
+    prefix_queried_tokens: int
+    """Tokens that were looked for in the prefix cache, of which `prefix_hit_tokens` were found."""
     prefix_hit_tokens: int
+    drafted_tokens: int
+    """Tokens that were guessed, of which `accepted_draft_tokens` were the model's own choice."""
+    accepted_draft_tokens: int
     steps: int
+
+    @property
+    def cache_usage(self) -> float:
+        """Share of the pages that requests hold, 0 to 1; 0 where there are none."""
+        return self.pages_used / self.pages_total if self.pages_total else 0.0
 
     @property
     def pages_free(self) -> int:
@@ -60,8 +81,7 @@ class StatisticsRecorder:
         self._active = 0
         self._tokens = 0
         self._steps = 0
-        self._preemptions = 0
-        self._prefix_hit_tokens = 0
+        self._counted = SchedulerCounts()
         self._recent: deque[tuple[float, int]] = deque()
 
     @property
@@ -90,8 +110,7 @@ class StatisticsRecorder:
         ended: FinishReason | None = None,
         active: int,
         pages_used: int,
-        preemptions: int,
-        prefix_hit_tokens: int,
+        counted: SchedulerCounts,
     ) -> None:
         """Record the scheduler's state after a change and, if a request ended, its end."""
         with self._lock:
@@ -99,8 +118,7 @@ class StatisticsRecorder:
                 self._ended[KIND_OF_END.get(ended, "completed")] += 1
             self._active = active
             self._pages_used = pages_used
-            self._preemptions = preemptions
-            self._prefix_hit_tokens = prefix_hit_tokens
+            self._counted = replace(counted)
 
     def snapshot(self) -> EngineStatistics:
         """Return all counts at one moment."""
@@ -119,9 +137,8 @@ class StatisticsRecorder:
                 pages_used=self._pages_used,
                 pages_total=self._pages_total,
                 active_sequences=self._active,
-                preemptions=self._preemptions,
-                prefix_hit_tokens=self._prefix_hit_tokens,
                 steps=self._steps,
+                **asdict(self._counted),
             )
 
     @property

@@ -23,6 +23,7 @@ from api.known_fields import unknown_fields
 from api.request_body import decode, read_json_body
 from api.served_models import ServedModel
 from api.services import Services
+from api.telemetry.embedding_requests import EmbeddingRequests
 from runtime.embedding import Tokens, Vector, expect_dimensions, relevance
 from runtime.embedding_engine import EmbeddingEngine
 from runtime.errors import ContextLengthExceeded, InvalidRequest
@@ -57,9 +58,10 @@ class VectorResource(ABC):
         ):
 
             def answered(newest: ServedModel) -> Any:
-                asked = Asked(newest, client)
+                asked = Asked(newest, client, services.embeddings)
                 answer = self._answer(body, asked, name)
                 admission.tokens = asked.tokens
+                services.by_key.count(req.context.access.key, asked.tokens)
                 return answer
 
             resp.data = finite_json(services.with_newest(lease, answered))
@@ -77,9 +79,10 @@ class VectorResource(ABC):
 class Asked:
     """A model that is asked for vectors by one request's thread, which owns this."""
 
-    def __init__(self, model: ServedModel, client: Client) -> None:
+    def __init__(self, model: ServedModel, client: Client, counts: EmbeddingRequests) -> None:
         self.model = model
         self._client = client
+        self._counts = counts
         self.tokens = 0
         """Tokens of all texts."""
 
@@ -122,13 +125,14 @@ class Asked:
         """Return the vectors of texts, when they are computed."""
         self.tokens = sum(map(len, texts))
         answer = engine.submit(texts)
-        try:
-            while True:
-                with suppress(NotYet):
-                    return answer.result(LOOK_SECONDS)
-                self._client.expect_waiting()
-        finally:
-            answer.cancel()
+        with self._counts.counted(self.model.name, len(texts), self.tokens):
+            try:
+                while True:
+                    with suppress(NotYet):
+                        return answer.result(LOOK_SECONDS)
+                    self._client.expect_waiting()
+            finally:
+                answer.cancel()
 
     def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Return how well the second text of each pair fits the first, 0 to 1."""

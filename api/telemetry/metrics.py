@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from api.telemetry.model_engines import engine_families
 from runtime.generation import Generation
 from runtime.statistics import EngineStatistics
 
@@ -36,7 +37,10 @@ NO_STATISTICS = EngineStatistics(
     pages_total=0,
     active_sequences=0,
     preemptions=0,
+    prefix_queried_tokens=0,
     prefix_hit_tokens=0,
+    drafted_tokens=0,
+    accepted_draft_tokens=0,
     steps=0,
 )
 """Counts without an engine."""
@@ -64,25 +68,30 @@ class RequestDurations:
 
 
 class EngineMetrics(Collector):
-    """Every metric, in the document's order, from one snapshot a scrape.
+    """Every metric: the server's in the document's order, then those by model and by key.
 
-    One snapshot, so that started = completed + failed + cancelled + active + queued in each scrape.
+    One snapshot a scrape, so that started = completed + failed + cancelled + active + queued.
     """
 
     def __init__(
         self,
-        statistics: Callable[[], EngineStatistics],
+        statistics: Callable[[], Mapping[str, EngineStatistics]],
         durations: RequestDurations,
         *,
         max_batch_size: int,
+        page_size: int,
+        further: Sequence[Collector] = (),
         accepted_checks: Callable[[], Mapping[str, float | None]] = dict,
     ) -> None:
+        """statistics: of all engines of each model. further: what follows in a scrape."""
         self._statistics = statistics
         self._durations = durations
         self._max_batch_size = max_batch_size
+        self._page_size = page_size
         self._accepted_checks = accepted_checks
         self._registry = CollectorRegistry()
-        self._registry.register(self)
+        for collector in (self, *further):
+            self._registry.register(collector)
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering needs no engine."""
@@ -90,7 +99,8 @@ class EngineMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families of one scrape."""
-        now = self._statistics()
+        by_model = self._statistics()
+        now = sum(by_model.values(), start=NO_STATISTICS)
         durations = self._durations
         requests = "Total number of inference requests"
         yield _counter("rocmforge_requests_started", f"{requests} started", now.started)
@@ -141,6 +151,7 @@ class EngineMetrics(Collector):
             for name, measured in accepted.items():
                 family.add_metric([name], math.nan if measured is None else measured)
             yield family
+        yield from engine_families(by_model, self._page_size)
 
     def exposition(self) -> bytes:
         """Return the Prometheus text of one scrape, with whole numbers as such."""

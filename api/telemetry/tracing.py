@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from api.telemetry.request_context import context_of
 from runtime.generation import FinishReason, Generation
 
 SERVICE_NAME = "rocmforge"
@@ -87,10 +88,11 @@ class RequestTracer:
         timings = generation.timings
         if timings.finished_ns is None:
             raise ValueError("the request has not ended")
-        parent = generation.context
+        context = context_of(generation)
+        parent = None if context is None else context.parent
         root = self._tracer.start_span(
             ROOT_SPAN_NAME,
-            context=parent if isinstance(parent, Context) else Context(),
+            context=Context() if parent is None else parent,
             kind=SpanKind.SERVER,
             attributes=attributes(generation),
             start_time=timings.submitted_unix_ns,
@@ -135,6 +137,8 @@ def attributes(generation: Generation) -> dict[str, AttributeValue]:
         "gen_ai.usage.input_tokens": len(generation.prompt_tokens),
         "gen_ai.usage.output_tokens": generation.token_count,
     }
+    if (context := context_of(generation)) is not None:
+        described["gen_ai.request.model"] = context.model
     if sampling.seed is not None:
         described["gen_ai.request.seed"] = sampling.seed
     return described

@@ -202,3 +202,16 @@ def test_each_kind_of_model_names_its_routes(embed: Post, rank: Post, serving: S
     ):
         assert answer.status_code == 400
         assert says in answer.json()["error"]["message"]
+
+
+def test_requests_are_counted(served: Callable[[str], str]) -> None:
+    url = served("bert-mean")
+
+    def texts() -> float:
+        lines = requests.get(f"{url}/metrics", timeout=SECONDS).text.splitlines()
+        name = 'rocmforge_model_embedding_texts_total{model="tiny"} '
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    before = texts()
+    vectors(_poster(url)("/v1/embeddings", input=["hello", "the world"]))
+    assert texts() == before + 2

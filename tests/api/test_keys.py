@@ -256,3 +256,15 @@ def test_the_command_makes_and_lists_keys_and_shows_no_secret_later(tmp_path: Pa
     shown = run("settings", ROCMFORGE_API_KEYS=f"operator={GIVEN}", HOME=str(tmp_path))
     assert "ROCMFORGE_API_KEYS=(not shown)" in shown
     assert GIVEN not in shown
+
+
+def test_tokens_are_counted_by_key_and_those_of_a_prompt_once(serve: Serve) -> None:
+    serving = serve(api_keys=f"operator={GIVEN}")
+    headers = {"x-api-key": GIVEN}
+    answer = serving.post(
+        "/v1/completions", json={"prompt": "hello", "max_tokens": 3, "n": 2}, headers=headers
+    )
+    prompt = answer.json()["usage"]["prompt_tokens"]
+    text = serving.get("/metrics", headers=headers).text
+    assert f'rocmforge_key_tokens_total{{key="operator",kind="prompt"}} {prompt}\n' in text
+    assert 'rocmforge_key_tokens_total{key="operator",kind="generated"} 6\n' in text

@@ -1,7 +1,9 @@
 """The exposition, read back with Prometheus' own parser and compared with the document's."""
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -31,16 +33,27 @@ BUSY = replace(
 def exposition(
     statistics: EngineStatistics = NO_STATISTICS, durations: RequestDurations | None = None
 ) -> str:
-    metrics = EngineMetrics(lambda: statistics, durations or RequestDurations(), max_batch_size=64)
-    return metrics.exposition().decode()
+    of_models = {} if statistics is NO_STATISTICS else {"tiny": statistics}
+    return metrics_of(lambda: of_models, durations).exposition().decode()
+
+
+def metrics_of(
+    statistics: Callable[[], Mapping[str, EngineStatistics]],
+    durations: RequestDurations | None = None,
+    **further: Any,
+) -> EngineMetrics:
+    return EngineMetrics(
+        statistics, durations or RequestDurations(), max_batch_size=64, page_size=16, **further
+    )
 
 
 def samples(text: str) -> dict[str, float]:
-    """Value of each sample; a bucket is named by its bound too."""
+    """Value of each sample of the server; a bucket is named by its bound too."""
     return {
         sample.name + sample.labels.get("le", ""): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
+        if sample.labels.keys() <= {"le"}
     }
 
 
@@ -74,9 +87,7 @@ def test_counts_and_gauges_are_the_engine_s_own() -> None:
 def test_accepted_failures_of_checks_are_shown_only_where_there_are_some() -> None:
     assert "rocmforge_accepted_check" not in exposition()
     accepted = {"logits": 0.19, "served": None}
-    metrics = EngineMetrics(
-        lambda: BUSY, RequestDurations(), max_batch_size=64, accepted_checks=lambda: accepted
-    )
+    metrics = metrics_of(lambda: {"tiny": BUSY}, accepted_checks=lambda: accepted)
     text = metrics.exposition().decode()
     assert 'rocmforge_accepted_check{check="logits"} 0.19\n' in text
     assert 'rocmforge_accepted_check{check="served"} NaN\n' in text
@@ -120,11 +131,11 @@ def test_a_request_cancelled_in_the_queue_counts_only_in_the_total() -> None:
 def test_each_scrape_takes_one_snapshot() -> None:
     taken: list[EngineStatistics] = []
 
-    def statistics() -> EngineStatistics:
+    def statistics() -> dict[str, EngineStatistics]:
         taken.append(NO_STATISTICS)
-        return taken[-1]
+        return {"tiny": taken[-1]}
 
-    metrics = EngineMetrics(statistics, RequestDurations(), max_batch_size=64)
+    metrics = metrics_of(statistics)
     assert len(taken) == 0
     metrics.exposition()
     assert len(taken) == 1

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
 from api.keep_alive import seconds_of
@@ -320,3 +321,27 @@ def test_how_long_a_model_stays_is_said_as_to_ollama(given: Any, seconds: float 
 def test_other_texts_are_no_duration(given: str) -> None:
     with pytest.raises(InvalidRequest, match="keep_alive"):
         seconds_of(given)
+
+
+def test_metrics_are_by_model_and_stay_when_it_is_unloaded(several: Serve) -> None:
+    serving = several(aliases="gpt=two")
+    serving.ask(None)
+    for name in ("two", "gpt"):
+        serving.ask(name, max_tokens=3)
+    assert serving.post("/models/unload", model="two").status_code == 200
+    text = requests.get(f"{serving.server.url}/metrics", timeout=SECONDS).text
+    found = {
+        (sample.name, sample.labels.get("model")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert found["rocmforge_tokens_generated_total", None] == 7
+    expected = {"one": (1, 1, 0), "two": (2, 6, 4)}
+    for name, (asked, generated, gaps) in expected.items():
+        assert found["rocmforge_model_requests_total", name] == asked
+        assert found["rocmforge_model_ttft_seconds_count", name] == asked
+        assert found["rocmforge_model_generated_tokens_total", name] == generated
+        assert found["rocmforge_model_inter_token_seconds_count", name] == gaps
+    assert found["rocmforge_model_cache_page_tokens", "one"] > 0
+    assert ("rocmforge_model_cache_page_tokens", "two") not in found
+    assert ("rocmforge_model_requests_total", "gpt") not in found

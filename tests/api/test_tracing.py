@@ -5,6 +5,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
+from api.telemetry.request_context import RequestContext
 from api.telemetry.trace_json import documented_json, otlp_json
 from api.telemetry.tracing import RequestTracer, Trace, TraceRing, remote_parent
 from runtime.generation import FinishReason
@@ -75,7 +76,7 @@ def test_the_caller_s_span_is_the_parent_even_where_it_is_not_sampled(
 ) -> None:
     parent = remote_parent(CALLER)
     assert parent is not None
-    tracer.finished(ended(1, context=parent))
+    tracer.finished(ended(1, context=RequestContext("tiny", parent=parent)))
     tracer.finished(ended(2))
     adopted, alone = (trace[0] for trace in ring.newest())
     assert adopted.context is not None
@@ -91,7 +92,7 @@ def test_a_malformed_caller_is_no_parent(
 ) -> None:
     parent = remote_parent({"traceparent": header})
     assert parent is not None
-    tracer.finished(ended(1, context=parent))
+    tracer.finished(ended(1, context=RequestContext("tiny", parent=parent)))
     assert ring.newest()[0][0].parent is None
     assert remote_parent({}) is None
 

@@ -175,6 +175,9 @@ def test_guesses_change_no_token_and_save_steps(start) -> None:
         ended(guessing.submit(prompt, how, 60))
     assert guessing.statistics().steps - before < alone
     assert guessing.statistics().tokens_generated == 3 * alone
+    counts = guessing.statistics()
+    assert 0 < counts.accepted_draft_tokens < counts.drafted_tokens
+    assert plain.statistics().drafted_tokens == 0
 
 
 def test_a_request_that_ends_within_a_guess_ends_where_it_would(start) -> None:

@@ -69,7 +69,8 @@ def test_guesses_come_after_the_first_token_even_of_a_known_prompt() -> None:
         assert second is not None
         assert second.rows[0].draft == (2, 3, 4)
         scheduler.remove(sequence)
-    assert scheduler.prefix_hit_tokens == len(prompt) - 1
+    assert scheduler.counts.prefix_hit_tokens == len(prompt) - 1
+    assert scheduler.counts.prefix_queried_tokens == 2 * len(prompt)
 
 
 def test_no_chunk_of_a_prompt_carries_guesses() -> None:
@@ -183,7 +184,7 @@ def test_a_known_prefix_is_not_computed_again() -> None:
     scheduler.remove(first)
     scheduler.add(Sequence(2, list(range(10))))
     assert shape(scheduler.plan()) == [(2, 8, 2, True)]
-    assert scheduler.prefix_hit_tokens == 8
+    assert scheduler.counts.prefix_hit_tokens == 8
     assert pages.used_count == 3
 
 
@@ -195,7 +196,7 @@ def test_the_last_token_is_computed_even_if_its_page_is_known() -> None:
     scheduler.add(Sequence(2, list(range(8))))
     plan = scheduler.plan()
     assert (2, 7, 1, True) in shape(plan)
-    assert scheduler.prefix_hit_tokens == 7
+    assert scheduler.counts.prefix_hit_tokens == 7
 
 
 def test_out_of_pages_the_youngest_gives_way_and_is_computed_again_later() -> None:
@@ -207,7 +208,7 @@ def test_out_of_pages_the_youngest_gives_way_and_is_computed_again_later() -> No
     assert (young.running, len(young.pages)) == (True, 1)
     finish_step(scheduler, scheduler.plan())  # old: 4 tokens in 2 pages; young: 3 in 2
     finish_step(scheduler, scheduler.plan())  # old needs a third page
-    assert scheduler.preemptions == 1
+    assert scheduler.counts.preemptions == 1
     assert (young.running, young.computed, young.pages) == (False, 0, [])
     assert young.tokens == [5, 6, 9, 9]
     scheduler.remove(old)
