@@ -39,7 +39,7 @@ $(VENV)/created:
 
 $(VENV)/installed: pyproject.toml requirements.lock | $(VENV)/created
 	@echo "== installing ROCmForge and what it needs (about 1 GB the first time)"
-	$(PIP_INSTALL) --editable '.[build]'
+	$(PIP_INSTALL) --editable '.[build,otlp]'
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml requirements.lock | $(VENV)/installed

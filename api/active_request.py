@@ -158,7 +158,8 @@ def _submit(
         sampling = replace(sampling, top_k=model.engine.limits.vocabulary_size)
     sampling = sampling.with_breakers(model.breakers)
     chat = wanted.options
-    context = RequestContext(model.name, owner, parent)
+    operation = "text_completion" if chat is None else "chat"
+    context = RequestContext(model.name, owner, parent, operation)
     requests = []
     for prompt in wanted.prompts:
         tokens = tuple(prompt_tokens(prompt, wanted, model, client))

@@ -135,6 +135,7 @@ def _drain(server: Server, services: Services) -> bool:
         time.sleep(LOOK_SECONDS)
     has_stopped = services.pool.stop()
     server.close()
+    services.close()
     log.info("stopped")
     faulthandler.cancel_dump_traceback_later()
     return has_stopped

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from api.admission import Admission
 from api.key_ring import KeyRing
@@ -30,6 +30,9 @@ from runtime.settings import Settings
 from runtime.statistics import EngineStatistics
 from runtime.tokenizer import CacheStatistics
 
+if TYPE_CHECKING:
+    from api.telemetry.otlp import Push
+
 VERSION = version("rocmforge")
 PING_SECONDS = 10.0
 
@@ -42,6 +45,14 @@ def _no_models() -> Sequence[DiscoveredModel]:
 
 def _no_cache() -> CacheStatistics:
     return CacheStatistics(hits=0, misses=0, bytes=0)
+
+
+def _push(settings: Settings) -> "Push | None":
+    if not settings.otlp:
+        return None
+    from api.telemetry.otlp import Push  # 30 modules that only this setting needs
+
+    return Push.begin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +91,13 @@ class Services:
     by_key: KeyTokens = field(init=False, default_factory=KeyTokens)
     embeddings: EmbeddingRequests = field(init=False, default_factory=EmbeddingRequests)
     tracer: RequestTracer = field(init=False)
+    push: "Push | None" = field(init=False)
+    """None unless traces and metrics are pushed."""
     metrics: EngineMetrics = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the parts that depend on others."""
+        """Make the parts that depend on others. Raises SettingsError."""
+        push = _push(self.settings)
         made = {
             "pool": ModelPool(
                 self.served,
@@ -93,7 +107,12 @@ class Services:
             ),
             "keys": KeyRing(self.settings),
             "slots": GenerationSlots.of_server(self.settings),
-            "tracer": RequestTracer(self.traces),
+            "tracer": RequestTracer(
+                self.traces,
+                pushed=None if push is None else push.spans,
+                resource=None if push is None else push.resource,
+            ),
+            "push": push,
             "metrics": EngineMetrics(
                 self.statistics_by_model,
                 self.durations,
@@ -119,6 +138,14 @@ class Services:
             # The last is called first.
             for part in (self.tracer, self.durations, self.by_model, self.by_key, self.requests):
                 parts.callback(part.finished, generation)
+            if self.push is not None:
+                parts.callback(self.push.metrics.finished, generation)
+
+    def close(self) -> None:
+        """Push the traces and metrics that are left, if they are pushed."""
+        self.tracer.close()
+        if self.push is not None:
+            self.push.metrics.close()
 
     def statistics(self) -> EngineStatistics:
         """The counts of every engine there was, all zero without one."""

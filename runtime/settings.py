@@ -276,6 +276,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _text("minimum severity of log messages"),
     ] = "info"
     log_prompts: Annotated[bool, _text("whether to log prompts and answers")] = False
+    otlp: Annotated[
+        bool,
+        _text("whether to push traces and metrics by OTLP; where to is said by OTEL_* variables"),
+    ] = False
 
     @property
     def thread_count(self) -> int:

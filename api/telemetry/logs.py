@@ -37,10 +37,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(settings: Settings) -> None:
-    """Send the log of ROCmForge and of Waitress to standard error, in JSON lines."""
+    """Send the log of ROCmForge, Waitress and OpenTelemetry to standard error, in JSON lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
-    for name, level in ((ROOT, settings.log_level.upper()), ("waitress", "WARNING")):
+    levels = {ROOT: settings.log_level.upper(), "waitress": "WARNING", "opentelemetry": "WARNING"}
+    for name, level in levels.items():
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)

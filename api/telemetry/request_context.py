@@ -17,6 +17,8 @@ class RequestContext:
     """Name of the API key; None where keys are off."""
     parent: Context | None = None
     """The caller's span; None without one."""
+    operation: str = "text_completion"
+    """As OpenTelemetry's conventions name it."""
 
 
 def context_of(generation: Generation) -> RequestContext | None:

@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    SimpleSpanProcessor,
+    SpanExporter,
+    SpanExportResult,
+)
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -70,18 +75,31 @@ class RequestTracer:
     The caller's span, if there is one, is the generation's context. Used by the engine's thread.
     """
 
-    def __init__(self, exporter: SpanExporter) -> None:
+    def __init__(
+        self,
+        exporter: SpanExporter,
+        *,
+        pushed: SpanExporter | None = None,
+        resource: Resource | None = None,
+    ) -> None:
+        """pushed: gets the spans too, later and together. resource: of the spans."""
         # Everything is given here, so that no OTEL_* variable of the machine changes it.
-        provider = TracerProvider(
+        self._provider = provider = TracerProvider(
             sampler=ALWAYS_ON,
-            resource=Resource({"service.name": SERVICE_NAME}),
+            resource=resource or Resource({"service.name": SERVICE_NAME}),
             shutdown_on_exit=False,
             span_limits=SpanLimits(
                 max_span_attributes=SpanLimits.UNSET, max_attributes=SpanLimits.UNSET
             ),
         )
         provider.add_span_processor(SimpleSpanProcessor(exporter))
+        if pushed is not None:
+            provider.add_span_processor(BatchSpanProcessor(pushed))
         self._tracer = provider.get_tracer(SCOPE_NAME)
+
+    def close(self) -> None:
+        """Push what is left."""
+        self._provider.shutdown()
 
     def finished(self, generation: Generation) -> None:
         """Make and export the spans of an ended request."""
@@ -138,6 +156,7 @@ def attributes(generation: Generation) -> dict[str, AttributeValue]:
         "gen_ai.usage.output_tokens": generation.token_count,
     }
     if (context := context_of(generation)) is not None:
+        described["gen_ai.operation.name"] = context.operation
         described["gen_ai.request.model"] = context.model
     if sampling.seed is not None:
         described["gen_ai.request.seed"] = sampling.seed
