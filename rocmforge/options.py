@@ -45,6 +45,7 @@ SERVER = (
     "keep_alive",
     "chat_template",
     "log_level",
+    "otlp",
     "weights_copy",
 )
 
