@@ -29,7 +29,7 @@ HANDLE_BYTES = 16
 class ActiveRequest:
     """An HTTP request that generates: its slot, its Generations and its log line.
 
-    Owned by the thread that answers; only `abort` is called from others.
+    Owned by the thread that makes its answer; only `abort` is called from others.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class ActiveRequest:
         self.generations = generations
         self.owner = entry.key
         """Name of the API key that began it; None where keys are off."""
+        self.handle = secrets.token_hex(HANDLE_BYTES)
+        """Its name that nobody guesses."""
         self._services = services
         self._entry = entry
         self._admission = admission
@@ -124,7 +126,7 @@ def begin(services: Services, request: falcon.Request, wanted: GenerateRequest) 
     active = ActiveRequest(services, model, generations, entry, admission, held)
     with active.closed_on_failure():
         entry.generations = generations.each
-        entry.handle = secrets.token_hex(HANDLE_BYTES)
+        entry.handle = active.handle
         for generation in generations.each:
             services.requests.add(
                 generation,
@@ -133,7 +135,7 @@ def begin(services: Services, request: falcon.Request, wanted: GenerateRequest) 
                 wanted.stops,
                 active.abort,
                 owner=entry.key,
-                handle=entry.handle if generation is active.generation else "",
+                handle=active.handle if generation is active.generation else "",
             )
         client.when_gone(active.abort)
     return active

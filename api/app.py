@@ -23,6 +23,7 @@ from api.resources.model_loading import LoadResource, UnloadResource
 from api.resources.models import ModelsResource
 from api.resources.openai_models import OpenAIModelResource, OpenAIModelsResource
 from api.resources.requests import CancelResource, RequestsResource, StatusResource
+from api.resources.streams import StreamResource
 from api.resources.tokens import (
     ApplyTemplateResource,
     DetokenizeResource,
@@ -47,6 +48,7 @@ def create_app(services: Services) -> error_handlers.Application:
     app.add_route("/page/{name}", PageResource())
     app.add_route("/generate", GenerateResource(services))
     app.add_route("/generate/stream", GenerateStreamResource(services))
+    app.add_route("/streams/{handle}", StreamResource(services))
     app.add_route("/requests", RequestsResource(services))
     app.add_route("/status/{request_id}", StatusResource(services))
     app.add_route("/cancel/{request_id}", CancelResource(services))

@@ -20,6 +20,12 @@ class ResponseNotFound(RocmForgeError):
     code = "response_not_found"
 
 
+class StreamNotFound(RocmForgeError):
+    """No stream has this handle, or what is left of it is no longer kept."""
+
+    code = "stream_not_found"
+
+
 class UnknownModel(RocmForgeError):
     """The requested model is not the served one."""
 
@@ -108,6 +114,7 @@ ANSWERS: dict[str, Answer] = {
     "not_found": Answer(404),
     "request_not_found": Answer(404, "request_not_found"),
     "response_not_found": Answer(404, "response_not_found"),
+    "stream_not_found": Answer(404, "stream_not_found"),
     "unknown_model": Answer(404, "model_not_found", "model"),
     "method_not_allowed": Answer(405),
     "request_timeout": Answer(408, "request_timeout"),

@@ -10,7 +10,7 @@ from api.errors import OriginRefused
 EVERY = "*"
 # Browsers do not count Authorization among the headers that `*` covers.
 ALLOWED_HEADERS = "*, Authorization, Content-Type, X-Api-Key, X-Request-Id, traceparent, tracestate"
-EXPOSED_HEADERS = "X-Request-Id, X-Request-Handle, Retry-After, X-Ignored-Fields"
+EXPOSED_HEADERS = "X-Request-Id, X-Request-Handle, X-Resume-Seconds, Retry-After, X-Ignored-Fields"
 PREFLIGHT_SECONDS = 86400
 
 

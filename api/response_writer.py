@@ -8,6 +8,8 @@ import falcon
 from api import sse
 from api.active_request import ActiveRequest
 from api.completions import OpenAIRequest
+from api.services import Services
+from api.stream_answer import answer_stream
 from runtime.finite_json import finite_json
 from runtime.generation import TokenOutput
 
@@ -27,16 +29,16 @@ class ResponseWriter(ABC):
         """Whether the last events of a stream were made."""
 
     def respond(
-        self, request: falcon.Request, response: falcon.Response, *, ping_seconds: float
+        self, request: falcon.Request, response: falcon.Response, services: Services
     ) -> None:
         """Make the response the whole answer or its stream; either closes the request."""
         if self._wanted.stream:
-            sse.answer_stream(
+            answer_stream(
                 request,
                 response,
                 self._active,
                 self,
-                ping_seconds=ping_seconds,
+                services,
                 content_type=self.content_type,
                 ping=self.ping,
             )

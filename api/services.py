@@ -19,6 +19,7 @@ from api.response_store import ResponseStore
 from api.schemas import DiscoveredModel
 from api.served_models import ServedModel, ServedModels
 from api.slots import GenerationSlots
+from api.stream_store import StreamStore
 from api.telemetry.embedding_requests import EmbeddingRequests
 from api.telemetry.key_tokens import KeyTokens
 from api.telemetry.metrics import NO_STATISTICS, EngineMetrics, RequestDurations
@@ -86,6 +87,8 @@ class Services:
     pool: ModelPool = field(init=False)
     keys: KeyRing = field(init=False)
     slots: GenerationSlots = field(init=False)
+    streams: StreamStore = field(init=False)
+    """Streams that their clients may resume."""
     durations: RequestDurations = field(init=False, default_factory=RequestDurations)
     by_model: ModelRequests = field(init=False, default_factory=ModelRequests)
     by_key: KeyTokens = field(init=False, default_factory=KeyTokens)
@@ -107,6 +110,7 @@ class Services:
             ),
             "keys": KeyRing(self.settings),
             "slots": GenerationSlots.of_server(self.settings),
+            "streams": StreamStore(self.settings.resume_bytes),
             "tracer": RequestTracer(
                 self.traces,
                 pushed=None if push is None else push.spans,

@@ -5,10 +5,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-import falcon
 import msgspec
 
-from api.active_request import ActiveRequest
 from api.answer_text import AnswerText
 from runtime.finite_json import finite_json
 from runtime.generation import FinishReason, Generations, TokenOutput
@@ -95,7 +93,7 @@ class EventWriter(Protocol):
 class EventStream:
     """The events of a client's requests, as the body of a WSGI response.
 
-    Owned by the thread that sends it.
+    Owned by the thread that sends it, or that makes events to be sent by others.
     `on_close` is called exactly once, whether the stream was sent, broken off or never begun.
     """
 
@@ -145,31 +143,3 @@ class EventStream:
         if not self._closed:
             self._closed = True
             self._on_close()
-
-
-def answer_stream(
-    request: falcon.Request,
-    response: falcon.Response,
-    active: ActiveRequest,
-    write: EventWriter,
-    *,
-    ping_seconds: float,
-    content_type: str = CONTENT_TYPE,
-    ping: bytes | None = PING,
-) -> None:
-    """Make the response the stream of a request's events; the stream closes the request.
-
-    `ping`: what a silent stream sends; None for nothing.
-    """
-    request.context.access.outlives_responder = True
-    response.content_type = content_type
-    response.set_header("Cache-Control", "no-cache")
-    # Proxies such as nginx would otherwise collect the events.
-    response.set_header("X-Accel-Buffering", "no")
-    response.stream = EventStream(
-        active.generations,
-        write,
-        ping_seconds=ping_seconds,
-        ping=ping,
-        on_close=active.close,
-    )

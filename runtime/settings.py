@@ -232,6 +232,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _count("maximum size of all bodies in memory, less 64 KiB of each, in bytes"),
     ] = 256 * 1024 * 1024
+    resume_seconds: Annotated[
+        float,
+        _seconds(
+            "longest time in seconds for which a client may ask that its stream goes on, and can "
+            "be resumed, after its connection ends; 0 means never"
+        ),
+    ] = 60.0
+    resume_bytes: Annotated[
+        int,
+        _count(
+            "memory in bytes for the events of streams that can be resumed, 1 MiB each; further "
+            "streams cannot be",
+            least=0,
+            most=2**40,
+        ),
+    ] = 64 * 1024 * 1024
     receive_timeout: Annotated[
         float,
         Meta(

@@ -108,8 +108,9 @@ def _described(operation: Operation, schema_of: Mapping[str, Schema]) -> Schema:
     found["responses"] = {"200": _success(operation, schema_of), **_errors(operation, schema_of)}
     if operation.other is not None:
         status, answer = operation.other
-        content = {JSON: {"schema": schema_of[repr(answer)]}}
-        found["responses"][str(status)] = {"description": "Not as it should be", "content": content}
+        content = {} if answer is None else {JSON: {"schema": schema_of[repr(answer)]}}
+        description = "Nothing is left" if answer is None else "Not as it should be"
+        found["responses"][str(status)] = {"description": description, "content": content}
     return found
 
 

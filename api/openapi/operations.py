@@ -74,9 +74,16 @@ class Operation:
     statuses: tuple[int, ...] = ()
     """Statuses of errors that only this route has."""
     other: tuple[int, Any] | None = None
-    """A status whose answer is no error's, and its type."""
+    """A status whose answer is no error's, and its type; None for no body."""
     is_open: bool = False
     """Whether it needs no API key."""
+
+
+LEFT_STREAM = (
+    Parameter("handle", {"type": "string"}, "path"),
+    Parameter("Last-Event-ID", {"type": "integer", "minimum": 0}, "header"),
+)
+RESUMABLE = (Parameter("X-Resume-Seconds", {"type": "number", "minimum": 0}, "header"),)
 
 
 def _get(path: str, summary: str, tag: str, answer: Any = None, **options: Any) -> Operation:
@@ -88,6 +95,8 @@ def _post(
     path: str, summary: str, tag: str, answer: Any, body: type | None = None, **options: Any
 ) -> Operation:
     types = answer if isinstance(answer, tuple) else () if answer is None else (answer,)
+    if options.get("streams") == EVENTS:
+        options["parameters"] = RESUMABLE
     return Operation("post", path, summary, tag, types, body, **options)
 
 
@@ -113,6 +122,15 @@ OPERATIONS: tuple[Operation, ...] = (
         GenerateBody,
         streams=EVENTS,
         media_type=EVENTS,
+    ),
+    _get(
+        "/streams/{handle}",
+        "The rest of a stream",
+        ROCMFORGE,
+        parameters=LEFT_STREAM,
+        streams=EVENTS,
+        media_type=EVENTS,
+        other=(204, None),
     ),
     _get("/requests", "List the running requests", ROCMFORGE, shapes.RequestList),
     _get(

@@ -37,7 +37,7 @@ class GeneratingResource(ABC):
         active = begin(services, req, wanted.generate)
         with active.closed_on_failure():
             writer = self._writer(active, wanted, req.context.access.x_request_id)
-            writer.respond(req, resp, ping_seconds=services.ping_seconds)
+            writer.respond(req, resp, services)
 
     @abstractmethod
     def _writer(

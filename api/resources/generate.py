@@ -9,6 +9,7 @@ from api.generation_state import text_decoder
 from api.request_body import read_json_body
 from api.schemas import GenerateAnswer, GenerateRequest
 from api.services import Services
+from api.stream_answer import answer_stream
 from runtime.finite_json import finite_json
 
 
@@ -51,5 +52,4 @@ class GenerateStreamResource(_GenerateRoute):
         active, text = self._begin(req)
         with active.closed_on_failure():
             events = sse.TokenEvents(active.generation.request_id, text)
-            ping_seconds = self._services.ping_seconds
-            sse.answer_stream(req, resp, active, events, ping_seconds=ping_seconds)
+            answer_stream(req, resp, active, events, self._services)
