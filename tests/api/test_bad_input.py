@@ -108,7 +108,7 @@ def test_a_chunked_body_is_read_and_limited(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/status", "/v10", "/v1", "/v1/", "/v1//models", "/v1/images"]
+    "path", ["/nothing", "/status", "/v10", "/v1", "/v1/", "/v1//models", "/v1/images"]
 )
 def test_an_unknown_path_is_404(serving: Serving, path: str) -> None:
     check_error(serving.get(path), 404)

@@ -59,11 +59,11 @@ def test_the_definition_in_numpy_has_the_inputs_outputs_and_attributes(operator:
     assert result_types(hints["return"], operator.outputs) == [
         port.dtype for port in operator.outputs
     ]
-    # `weights` is how a definition dequantizes, no attribute.
+    # How a definition dequantizes and multiplies, no attributes.
     given = {
         each.name: each
         for each in taken
-        if each.kind == Parameter.KEYWORD_ONLY and each.name != "weights"
+        if each.kind == Parameter.KEYWORD_ONLY and each.name not in {"weights", "multiply"}
     }
     assert given.keys() == {attribute.name for attribute in operator.attributes}
     for attribute in operator.attributes:
