@@ -169,8 +169,7 @@ class ModelPool:
             model = self._models.get(self._aliases.get(given, given))
             if model is not None or given == self._default.name:
                 return model or self._default
-        if self._default.published is None:
-            self._default.served.ready_model()
+        self.expect_any()
         raise UnknownModel(self._unknown(name))
 
     def expect_any(self) -> None:

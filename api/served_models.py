@@ -156,16 +156,7 @@ class ServedModels:
 
     def unload(self) -> None:
         """Stop the engine of the model, which no request uses, and let go of it."""
-        with self._changing:
-            state = self._state
-            before = () if state.model is None else (state.model,)
-            self._state = replace(
-                state,
-                status=ModelStatus.UNLOADED,
-                model=None,
-                draining=state.draining + before,
-            )
-        for model in before:
+        for model in self._swap(ModelStatus.UNLOADED, None):
             self._drain(model, 0.0)
 
     def replace(self, load: Callable[[], ServedModel]) -> ServedModel:
@@ -175,16 +166,7 @@ class ServedModels:
         of `load` are raised again and change nothing.
         """
         model = load()
-        with self._changing:
-            state = self._state
-            before = () if state.model is None else (state.model,)
-            self._state = replace(
-                state,
-                status=ModelStatus.READY,
-                model=model,
-                draining=state.draining + before,
-            )
-        for old in before:
+        for old in self._swap(ModelStatus.READY, model):
             start_once("replaced", partial(self._drain, old, math.inf))
         return model
 
@@ -196,6 +178,16 @@ class ServedModels:
         """Return the counts of each engine, and the sum of the stopped ones."""
         state = self._state
         return [*state.past, *(model.engine.statistics() for model in state.loaded)]
+
+    def _swap(self, status: ModelStatus, model: ServedModel | None) -> tuple[ServedModel, ...]:
+        """Put a model, or none, in the place of the present one, which is returned, draining."""
+        with self._changing:
+            state = self._state
+            before = () if state.model is None else (state.model,)
+            self._state = replace(
+                state, status=status, model=model, draining=state.draining + before
+            )
+        return before
 
     def _change(self, **changes: Any) -> None:
         with self._changing:
