@@ -1,6 +1,7 @@
 """Keeps the process alive when a mapped file is truncated while it is read (SIGBUS)."""
 
 import ctypes
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ class MapGuard:
 
     def __init__(self) -> None:
         self._guard = int(native_library().rocmforge_open_guard())
+        # A guard that nobody closes would take one of the library's few places for ever.
+        self._close = weakref.finalize(self, native_library().rocmforge_close_guard, self._guard)
         # It only reads a number, and handing the interpreter to other threads would take longer.
         holding_interpreter = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int)
         self._faults = holding_interpreter(("rocmforge_guard_faults", native_library()))
@@ -40,9 +43,8 @@ class MapGuard:
 
     def close(self) -> None:
         """Stop guarding."""
-        if self._guard >= 0:
-            native_library().rocmforge_close_guard(self._guard)
-            self._guard = -1
+        self._close()
+        self._guard = -1
 
 
 def _maps_of_file_at(address: int) -> list[tuple[int, int]]:

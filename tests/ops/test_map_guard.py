@@ -39,6 +39,27 @@ others_guard.add(other)
 os.truncate(file, 0)
 print(second.max(), first.max(), guard.faults, others_guard.faults)
 """
+BEYOND_ITS_MAP = """
+import ctypes, mmap, os, sys
+import numpy as np
+from runtime.ops.library import native_library
+from tests.ops.test_map_guard import PAGE
+memory = mmap.mmap(-1, 16 * PAGE)
+data = np.frombuffer(memory, np.uint8)
+data[:] = 5
+system = ctypes.CDLL(None)
+system.mmap.restype = ctypes.c_void_p
+arguments = [ctypes.c_size_t] * 2 + [ctypes.c_int] * 3 + [ctypes.c_long]
+system.mmap.argtypes = arguments
+file = os.open(sys.argv[1], os.O_RDONLY)
+start = data.ctypes.data
+fixed = mmap.MAP_PRIVATE | 0x10
+assert system.mmap(start, 8 * PAGE, mmap.PROT_READ, fixed, file, 0) == start
+guard = native_library().rocmforge_open_guard()
+native_library().rocmforge_guard_range(guard, start, start + 16 * PAGE)
+os.truncate(sys.argv[1], PAGE)
+print(data[:PAGE].min(), data[PAGE : 8 * PAGE].max(), data[8 * PAGE :].min())
+"""
 
 
 def mapped(path: Path) -> np.ndarray:
@@ -77,6 +98,18 @@ def test_every_map_of_the_file_is_guarded_and_no_other(file: Path, tmp_path: Pat
         timeout=SECONDS,
     )
     assert ended.stdout.split() == ["0", "0", "2", "0"]
+
+
+def test_a_range_that_outlives_its_map_leaves_the_memory_beside_alone(file: Path) -> None:
+    """Another map may take the addresses of a range that was never closed."""
+    ended = subprocess.run(
+        [sys.executable, "-c", BEYOND_ITS_MAP, str(file)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=SECONDS,
+    )
+    assert ended.stdout.split() == ["7", "0", "5"]
 
 
 def test_two_guards_of_one_map_both_hear_of_it(file: Path) -> None:

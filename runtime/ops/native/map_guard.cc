@@ -1,11 +1,13 @@
 // Keeps the process alive where a mapped file has lost bytes that are read (SIGBUS): its file was
 // cut short, or the disk gives an error. What is missing reads as zeros, and the fault is counted:
 // readers of the map must check the count before using what was computed.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -40,6 +42,35 @@ void say(const char* text) {
   [[maybe_unused]] ssize_t written = write(STDERR_FILENO, text, std::strlen(text));
 }
 
+// The end of the map that holds an address, or 0; from the system's list, by system calls alone.
+// A range may outlive its map, whose addresses others then have: zeros must stop at the map's end.
+uintptr_t map_end(uintptr_t address) {
+  const int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  char text[4096];
+  uintptr_t numbers[2] = {0, 0};
+  int field = 0;  // a line begins "start-end "; 2 is the rest of the line
+  uintptr_t found = 0;
+  for (ssize_t size; found == 0 && (size = read(file, text, sizeof text)) > 0;) {
+    for (ssize_t i = 0; found == 0 && i < size; ++i) {
+      const char c = text[i];
+      if (c == '\n') {
+        if (numbers[0] <= address && address < numbers[1]) found = numbers[1];
+        numbers[0] = numbers[1] = 0;
+        field = 0;
+      } else if (field < 2) {
+        if (c == '-' || c == ' ') {
+          ++field;
+        } else {
+          numbers[field] = numbers[field] * 16 + (c <= '9' ? c - '0' : c - 'a' + 10);
+        }
+      }
+    }
+  }
+  close(file);
+  return found;
+}
+
 // Zeros from the page of an address to the end of its range. mmap is a plain system call.
 bool put_zeros(uintptr_t address, uintptr_t end) {
   const uintptr_t page = address & ~(page_size - 1);
@@ -57,9 +88,11 @@ bool survive(uintptr_t address) {
     if (start == 0 || address < start || address >= end) continue;
     // Counted first: no thread may continue with uncounted zeros.
     faults[ranges[i].guard.load(std::memory_order_relaxed)].fetch_add(1);
-    zeros_end = end;
+    zeros_end = std::max(zeros_end, end);
   }
-  return zeros_end != 0 && put_zeros(address, zeros_end);
+  if (zeros_end == 0) return false;
+  const uintptr_t page_end = (address & ~(page_size - 1)) + page_size;
+  return put_zeros(address, std::min(zeros_end, std::max(page_end, map_end(address))));
 }
 
 void on_bus_error(int signal, siginfo_t* info, void*) {
@@ -128,6 +161,7 @@ ROCMFORGE_EXPORT int64_t rocmforge_guard_faults(int guard) {
 // Guards the ranges no longer, before they are unmapped.
 ROCMFORGE_EXPORT void rocmforge_close_guard(int guard) {
   using namespace rocmforge;
+  if (guard < 0) return;
   const std::lock_guard lock(changing);
   for (int i = 0; i < used_ranges.load(); ++i) {
     if (ranges[i].guard.load() == guard) ranges[i].start.store(0, std::memory_order_release);
