@@ -25,13 +25,15 @@ from api.telemetry.key_tokens import KeyTokens
 from api.telemetry.metrics import NO_STATISTICS, EngineMetrics, RequestDurations
 from api.telemetry.model_requests import ModelRequests
 from api.telemetry.tracing import RequestTracer, TraceRing
-from runtime.errors import EngineUnavailable
+from runtime.errors import EngineUnavailable, SettingsError
 from runtime.generation import Generation
+from runtime.page_changes import PageChanges
 from runtime.settings import Settings
 from runtime.statistics import EngineStatistics
 from runtime.tokenizer import CacheStatistics
 
 if TYPE_CHECKING:
+    from api.kv_events.publisher import KVEventPublisher
     from api.telemetry.otlp import Push
 
 VERSION = version("rocmforge")
@@ -54,6 +56,19 @@ def _push(settings: Settings) -> "Push | None":
     from api.telemetry.otlp import Push  # 30 modules that only this setting needs
 
     return Push.begin()
+
+
+def _kv_events(settings: Settings) -> "KVEventPublisher | None":
+    if not settings.kv_events:
+        return None
+    try:
+        from api.kv_events.publisher import KVEventPublisher  # ZeroMQ, which is optional
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "--kv-events needs the package pyzmq; `make setup` installs it, "
+            "`pip install 'rocmforge[fleet]'` does as well"
+        ) from error
+    return KVEventPublisher(settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +111,15 @@ class Services:
     tracer: RequestTracer = field(init=False)
     push: "Push | None" = field(init=False)
     """None unless traces and metrics are pushed."""
+    kv_events: "KVEventPublisher | None" = field(init=False)
+    """None unless the pages of prompts are published."""
     metrics: EngineMetrics = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the parts that depend on others. Raises SettingsError."""
         push = _push(self.settings)
+        kv_events = _kv_events(self.settings)
+        further = (self.by_model, self.embeddings, self.by_key)
         made = {
             "pool": ModelPool(
                 self.served,
@@ -117,12 +136,13 @@ class Services:
                 resource=None if push is None else push.resource,
             ),
             "push": push,
+            "kv_events": kv_events,
             "metrics": EngineMetrics(
                 self.statistics_by_model,
                 self.durations,
                 max_batch_size=self.settings.max_batch_size,
                 page_size=self.settings.page_size,
-                further=(self.by_model, self.embeddings, self.by_key),
+                further=further if kv_events is None else (*further, kv_events),
                 accepted_checks=self.accepted_checks,
             ),
         }
@@ -145,8 +165,14 @@ class Services:
             if self.push is not None:
                 parts.callback(self.push.metrics.finished, generation)
 
+    def page_changes(self, model: str) -> PageChanges | None:
+        """Return where a new engine of a model notes its pages; None if nobody wants to know."""
+        return None if self.kv_events is None else self.kv_events.follow(model)
+
     def close(self) -> None:
-        """Push the traces and metrics that are left, if they are pushed."""
+        """Push and publish what is left, if anything is pushed or published."""
+        if self.kv_events is not None:
+            self.kv_events.close()
         self.tracer.close()
         if self.push is not None:
             self.push.metrics.close()

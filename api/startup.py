@@ -90,6 +90,7 @@ def serve_models(
             observer=services,
             request_ids=services.request_ids,
             longest_pieces=lambda: tokenizer.longest_pieces(MOST_PIECES),
+            page_changes=services.page_changes(session.manifest.name),
         )
         engine.start()
         embedding = None

@@ -46,6 +46,9 @@ SERVER = (
     "chat_template",
     "log_level",
     "otlp",
+    "kv_events",
+    "kv_events_replay",
+    "server_name",
     "weights_copy",
 )
 

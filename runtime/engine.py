@@ -15,6 +15,7 @@ from runtime.errors import EngineUnavailable, QueueFull, WeightsChanged
 from runtime.generation import Choice, EngineRequest, FinishReason, Generation, Generations
 from runtime.grammar import Matcher
 from runtime.logprobs_memory import LogprobsMemory, no_pieces
+from runtime.page_changes import PageChanges
 from runtime.request_limits import RequestLimits
 from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
@@ -55,14 +56,20 @@ class Engine:
         observer: EngineObserver | None = None,
         request_ids: Iterator[int] | None = None,
         longest_pieces: Callable[[], AnySequence[int]] = no_pieces,
+        page_changes: PageChanges | None = None,
     ) -> None:
         """Own a session. `request_ids` generates request ids: engines may share it.
 
-        longest_pieces: of the vocabulary, as LogprobsMemory counts them.
+        longest_pieces: of the vocabulary, as LogprobsMemory counts them. page_changes: collects
+        which pages can be found, for a thread that publishes it.
         """
         self._settings = settings
         self._core = EngineCore(
-            session, end_of_generation=end_of_generation, settings=settings, observer=observer
+            session,
+            end_of_generation=end_of_generation,
+            settings=settings,
+            observer=observer,
+            page_changes=page_changes,
         )
         self.limits = RequestLimits(
             vocabulary_size=session.manifest.vocabulary_size,
@@ -237,6 +244,8 @@ class Engine:
             self.failure = f"{type(error).__name__}: {error}"
             log.exception("the engine died")
             self._fail_all(DIED)
+        finally:
+            self._core.end_page_changes()
 
     def _stopping(self) -> bool:
         if self._stop_at is None:

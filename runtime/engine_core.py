@@ -14,6 +14,7 @@ from runtime.manifest import Manifest
 from runtime.masks import MaskMaker, StepMasks
 from runtime.next_tokens import next_tokens, unsound_sequences
 from runtime.pace import Pace
+from runtime.page_changes import PageChanges
 from runtime.pages import PageManager
 from runtime.plan import PlannedRow, StepPlan
 from runtime.sampling import Logits
@@ -82,17 +83,20 @@ class EngineCore:
         end_of_generation: frozenset[int],
         settings: Settings,
         observer: EngineObserver | None = None,
+        page_changes: PageChanges | None = None,
     ) -> None:
         self._session = session
         self._end_of_generation = end_of_generation
         self._settings = settings
         self._observer = observer
-        self._pages, states = _caches(session, settings)
+        self._page_changes = page_changes
+        self._pages, states = _caches(session, settings, page_changes)
         self._scheduler = Scheduler(
             self._pages,
             token_budget=settings.token_budget,
             max_running=settings.max_batch_size,
             states=states,
+            changes=page_changes,
         )
         self._pace = Pace(settings.longest_pause)
         self._masks = MaskMaker()
@@ -177,6 +181,8 @@ class EngineCore:
         Raises RuntimeError after MAX_FAILED_STEPS failures in a row, and WeightsChanged if the
         weights are no longer those that were loaded.
         """
+        # Also without requests: what did not find its place after the last step does now.
+        self._hand_over_page_changes()
         plan = self._scheduler.plan(self._pace.patience)
         if plan is None:
             if self._live:
@@ -197,9 +203,19 @@ class EngineCore:
         self._failed_steps = 0
         self._pace.step_done(time.monotonic() - began, plan.token_count, pauses=plan.pauses)
         self._scheduler.commit(plan, unsound)
+        self._hand_over_page_changes()
         self._hand_out(plan, logits, masks)
         if self._reading:
             self._end_read()
+
+    def end_page_changes(self) -> None:
+        """Tell whoever follows the pages that they are gone."""
+        if self._page_changes is not None:
+            self._page_changes.end()
+
+    def _hand_over_page_changes(self) -> None:
+        if self._page_changes is not None:
+            self._page_changes.hand_over()
 
     def _fail_step(self, plan: StepPlan, error: str) -> None:
         """End the requests of a step that failed."""
@@ -329,12 +345,15 @@ class EngineCore:
         )
 
 
-def _caches(session: StepRunner, settings: Settings) -> tuple[PageManager, SequenceStates | None]:
+def _caches(
+    session: StepRunner, settings: Settings, changes: PageChanges | None
+) -> tuple[PageManager, SequenceStates | None]:
     """Return the managers of the session's pages and of its states, if it has any."""
+    forgotten = [] if changes is None else [changes.forgotten]
     if session.state_slot_count == 0:
-        return PageManager(session.page_count, settings.page_size), None
+        return PageManager(session.page_count, settings.page_size, forgotten), None
     slots = StateSlots(
         session.state_slot_count, running=settings.max_batch_size, pages=session.page_count
     )
-    pages = PageManager(session.page_count, settings.page_size, forgotten=slots.forget)
+    pages = PageManager(session.page_count, settings.page_size, [slots.forget, *forgotten])
     return pages, SequenceStates(slots, settings.page_size)

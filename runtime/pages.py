@@ -37,9 +37,12 @@ class PageManager:
     """
 
     def __init__(
-        self, page_count: int, page_size: int, forgotten: Callable[[PageHash], None] | None = None
+        self,
+        page_count: int,
+        page_size: int,
+        forgotten: Sequence[Callable[[PageHash], None]] = (),
     ) -> None:
-        """forgotten: called with the hash of each page that can no longer be found."""
+        """forgotten: each is called with the hash of every page that can no longer be found."""
         self.page_count = page_count
         self.page_size = page_size
         self._references = [0] * page_count
@@ -92,11 +95,16 @@ class PageManager:
             pages.append(page)
         return pages
 
-    def publish(self, page: int, page_hash: PageHash) -> None:
-        """Make a full, held page findable. The first page of a hash stays the one that is found."""
-        if self._hashes[page] is None and page_hash not in self._page_of_hash:
-            self._hashes[page] = page_hash
-            self._page_of_hash[page_hash] = page
+    def publish(self, page: int, page_hash: PageHash) -> bool:
+        """Make a full, held page findable. The first page of a hash stays the one that is found.
+
+        Returns whether it is this page that is found from now on.
+        """
+        if self._hashes[page] is not None or page_hash in self._page_of_hash:
+            return False
+        self._hashes[page] = page_hash
+        self._page_of_hash[page_hash] = page
+        return True
 
     def release(self, pages: Sequence[int]) -> None:
         """Give back one reference of each page.
@@ -146,5 +154,5 @@ class PageManager:
         if page_hash is not None:
             del self._page_of_hash[page_hash]
             self._hashes[page] = None
-            if self._forgotten is not None:
-                self._forgotten(page_hash)
+            for forgotten in self._forgotten:
+                forgotten(page_hash)

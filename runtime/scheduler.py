@@ -18,7 +18,8 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from runtime.drafts import DRAFTED_STEP, FORCED_STEP, MAX_DRAFT
-from runtime.pages import PageManager
+from runtime.page_changes import FoundPage, PageChanges
+from runtime.pages import ROOT_HASH, PageManager
 from runtime.plan import PlannedRow, StepPlan
 from runtime.sequence import Sequence
 from runtime.sequence_states import SequenceStates
@@ -35,7 +36,8 @@ class Scheduler:
 
     token_budget: maximum tokens per step. max_running: maximum number of running sequences. A
     sequence must fit into the pool alone (the engine ensures it), so the oldest always progresses.
-    states: the states of sequences, in a model with recurrent layers.
+    states: the states of sequences, in a model with recurrent layers. changes: gets the pages that
+    become findable.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class Scheduler:
         token_budget: int,
         max_running: int,
         states: SequenceStates | None = None,
+        changes: PageChanges | None = None,
     ) -> None:
         self._pages = pages
         self._states = states
+        self._changes = changes
         self._token_budget = token_budget
         self._max_running = max_running
         self._running: list[Sequence] = []
@@ -205,11 +209,19 @@ class Scheduler:
                 continue
             sequence.hash_pages(sequence.computed // size, size)
             while sequence.published < sequence.computed // size:
-                index = sequence.published
-                self._pages.publish(sequence.pages[index], sequence.hashes[index])
+                self._publish(sequence, sequence.published)
                 sequence.published += 1
             if self._states is not None:
                 self._states.committed(sequence)
+
+    def _publish(self, sequence: Sequence, index: int) -> None:
+        """Make a full page of a sequence findable."""
+        page_hash, size = sequence.hashes[index], self._pages.page_size
+        if self._pages.publish(sequence.pages[index], page_hash) and self._changes is not None:
+            parent = sequence.hashes[index - 1] if index else None
+            tokens = tuple(sequence.tokens[index * size : (index + 1) * size])
+            salt = ROOT_HASH if index else sequence.root
+            self._changes.stored(page_hash, FoundPage(parent, tokens, salt))
 
     def settle(self, row: PlannedRow, held: int) -> None:
         """Count the first `held` drafted tokens of a row as computed tokens of its sequence."""

@@ -297,6 +297,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _text("whether to push traces and metrics by OTLP; where to is said by OTEL_* variables"),
     ] = False
 
+    kv_events: Annotated[
+        str,
+        _text(
+            "ZeroMQ address at which changes of the prefix cache are published for routers, with "
+            "the tokens of prompts, such as tcp://10.0.0.1:5557; empty for nowhere"
+        ),
+    ] = ""
+    kv_events_replay: Annotated[
+        str,
+        _text("ZeroMQ address at which missed ones are asked for, such as tcp://10.0.0.1:5558"),
+    ] = ""
+    server_name: Annotated[
+        str, _text("name of this server in what it publishes; by default the host's")
+    ] = ""
+
     @property
     def thread_count(self) -> int:
         """Number of threads of the CPU operators, at least 1."""
@@ -400,6 +415,10 @@ def _checked(settings: Settings) -> Settings:
         if (limit is None) is (name in MEASURED_CHECKS):
             form = f"{name}=X, the most that it may be" if limit is None else f"{name} alone"
             raise SettingsError(f"--accept-check takes {form}")
+    if settings.kv_events_replay and not settings.kv_events:
+        raise SettingsError("--kv-events-replay sends --kv-events again; name both")
+    if "@" in settings.server_name:
+        raise SettingsError("--server-name takes no @, which separates it from a model's name")
     least = MIN_CACHE_PAGES * settings.page_size
     if 0 < settings.cache_tokens < least:
         raise SettingsError(

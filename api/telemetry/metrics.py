@@ -138,6 +138,14 @@ class EngineMetrics(Collector):
         )
         yield GaugeMetricFamily("rocmforge_cache_pages", "Number of cache pages", now.pages_total)
         yield GaugeMetricFamily(
+            "rocmforge_cache_usage_ratio",
+            "Share of the cache pages that requests hold, 0 to 1",
+            now.cache_usage,
+        )
+        yield GaugeMetricFamily(
+            "rocmforge_cache_page_tokens", "Tokens of a cache page", self._page_size
+        )
+        yield GaugeMetricFamily(
             "rocmforge_max_batch_size",
             "Maximum number of requests computed together",
             self._max_batch_size,

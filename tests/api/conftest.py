@@ -43,6 +43,7 @@ def serve(prepared: Path, tokenizer: Tokenizer, settings: Settings) -> Iterator[
             settings=chosen,
             observer=services,
             request_ids=services.request_ids,
+            page_changes=services.page_changes("tiny"),
         )
         engine.start()
         model = ServedModel("tiny", engine, tokenizer)
@@ -58,6 +59,8 @@ def serve(prepared: Path, tokenizer: Tokenizer, settings: Settings) -> Iterator[
         serving.session.let_go()
         serving.model.engine.stop()
         serving.server.close()
+        if serving.services.kv_events is not None:
+            serving.services.kv_events.close()
 
 
 @pytest.fixture

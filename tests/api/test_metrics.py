@@ -81,6 +81,8 @@ def test_counts_and_gauges_are_the_engine_s_own() -> None:
     assert found["rocmforge_preemptions_total"] == 3
     assert found["rocmforge_cache_pages_used"] == 128
     assert found["rocmforge_cache_pages"] == 1024
+    assert found["rocmforge_cache_usage_ratio"] == 0.125
+    assert found["rocmforge_cache_page_tokens"] == 16
     assert found["rocmforge_max_batch_size"] == 64
 
 

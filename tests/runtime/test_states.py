@@ -21,7 +21,7 @@ def make(
     snapshots: int, *, page_count: int = 64, token_budget: int = 64, running: int = 4
 ) -> tuple[Scheduler, StateSlots]:
     slots = StateSlots(slots_needed(running) + snapshots, running=running, pages=page_count)
-    pages = PageManager(page_count, PAGE_SIZE, forgotten=slots.forget)
+    pages = PageManager(page_count, PAGE_SIZE, forgotten=[slots.forget])
     states = SequenceStates(slots, PAGE_SIZE)
     scheduler = Scheduler(pages, token_budget=token_budget, max_running=running, states=states)
     return scheduler, slots
