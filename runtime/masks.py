@@ -1,6 +1,6 @@
 """Masks of the tokens that grammars allow, computed in parallel with the model's step.
 
-A request that takes its likeliest token has that one looked up in the grammar instead: only where
+A request that takes its likeliest token goes on by that one instead: only where
 the grammar does not allow it, a mask is made, after the step.
 """
 
@@ -8,20 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
-import numpy as np
-from numpy.typing import NDArray
-
 from runtime.grammar import GrammarFailed, Matcher
 from runtime.live_request import LiveRequest
 from runtime.plan import StepPlan
 from runtime.sampling import AllowedLogits, Logits
 from runtime.sequence import Sequence
+from runtime.token_mask import TokenMask
 
 
 class StepMasks:
     """The masks of one step's drawn rows, by sequence. Owned by the engine thread."""
 
-    def __init__(self, made: dict[Sequence, "NDArray[np.bool_] | BaseException"]) -> None:
+    def __init__(self, made: dict[Sequence, "list[TokenMask] | BaseException"]) -> None:
         self._made = made
         self._allowed: AllowedLogits | None = None
 
@@ -36,7 +34,7 @@ class StepMasks:
         if live.sampler.takes_likeliest:
             if matcher is None or not logits.finite[place]:
                 return logits
-            if matcher.allowed_of([likeliest]):
+            if matcher.takes(likeliest):
                 return logits
             mask = matcher.masks()[0]
         elif matcher is None or not logits.finite[place]:
@@ -47,7 +45,7 @@ class StepMasks:
                 raise made
             mask = made[guesses]
         # Logits beyond the vocabulary are padding, which no grammar allows.
-        if not mask[likeliest : likeliest + 1].any() and not mask[: logits.vocabulary_size].any():
+        if likeliest not in mask and not mask.any_of_first(logits.vocabulary_size):
             raise GrammarFailed("the grammar allows no token of this model")
         self._held(logits).allow(place, mask)
         return self._held(logits)
@@ -79,7 +77,7 @@ class MaskMaker:
             if row.sequence.matcher is not None
             and not requests[row.sequence.request_id].sampler.takes_likeliest
         ]
-        made: dict[Sequence, NDArray[np.bool_] | BaseException] = {}
+        made: dict[Sequence, list[TokenMask] | BaseException] = {}
 
         def make() -> None:
             for sequence, matcher, guesses in rows:
@@ -102,7 +100,7 @@ class MaskMaker:
             return done
 
 
-def _masks(matcher: Matcher, guesses: tuple[int, ...]) -> "NDArray[np.bool_] | BaseException":
+def _masks(matcher: Matcher, guesses: tuple[int, ...]) -> "list[TokenMask] | BaseException":
     try:
         return matcher.masks(guesses)
     except BaseException as problem:  # a panic of Rust code is no Exception

@@ -88,10 +88,10 @@ class GrammarCompiler:
             state, self._tokenizer.vocabulary_size, partial(self._alone, grammar.source)
         )
         try:
-            first = matcher.masks()
+            (first,) = matcher.masks()
         except GrammarFailed:
             raise _refusal(grammar, TOO_LARGE) from None
-        if not first.any():
+        if not first.any_of_first(self._tokenizer.vocabulary_size):
             raise _refusal(grammar, "no text fits it")
         return matcher
 

@@ -6,14 +6,15 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from runtime.token_mask import BITS, TokenMask
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 MAX_SECONDS = 1.0
 """Processor time of one mask; they take a thousandth of it, and others wait for it."""
-WORD = 32
+WRITTEN_BITS = 32
 """Tokens of a word of a mask as llguidance writes it."""
 
 
@@ -41,6 +42,8 @@ class Matcher:
         self._alone: Callable[[], LLMatcher] | None = alone
         self._tokens: list[int] = []
         """All tokens so far, as long as the lexer is shared."""
+        self._taken: int | None = None
+        """A token that the state went on by already; see `takes`."""
 
     @property
     def is_shared(self) -> bool:
@@ -58,9 +61,23 @@ class Matcher:
             raise ValueError("only a matcher at its beginning, with a shared lexer, can be copied")
         return Matcher(self._state.deep_copy(), self._vocabulary_size, self._alone)
 
+    def takes(self, token: int) -> bool:
+        """Go on by a token if the grammar allows it; the next call has to be its `advance`.
+
+        One look at the grammar in the place of two: whether a token is allowed, and what follows.
+        """
+        # llguidance goes no further after a token that it does not know.
+        if token >= self._vocabulary_size or not self._state.try_consume_tokens([token]):
+            return False
+        self._taken = token
+        return True
+
     def advance(self, token: int) -> None:
         """Go on by a token. Raises GrammarFailed where the grammar does not allow it."""
-        if not self._state.consume_token(token):
+        taken, self._taken = self._taken, None
+        if taken is not None and taken != token and not self._state.rollback(1):
+            raise GrammarFailed("the grammar cannot go back by a token")
+        if taken != token and not self._state.consume_token(token):
             if not self._go_alone() or not self._state.consume_token(token):
                 raise GrammarFailed("a token does not follow the grammar")
         elif self._alone is not None:
@@ -79,18 +96,19 @@ class Matcher:
         """
         return tuple(self._state.compute_ff_tokens())
 
-    def masks(self, guesses: Sequence[int] = ()) -> NDArray[np.bool_]:
-        """Return which tokens may follow, now and after each guess [1 + guesses, vocabulary].
+    def masks(self, guesses: Sequence[int] = ()) -> list[TokenMask]:
+        """Return which tokens may follow, now and after each guess.
 
         The state stays what it was. Raises GrammarFailed where the grammar takes too much work.
         """
-        words = -(-self._vocabulary_size // WORD)
-        bits = np.zeros((1 + len(guesses), words), np.uint32)
+        words = -(-self._vocabulary_size // BITS)
+        bits = np.zeros((1 + len(guesses), words), np.uint64)
         address, row_bytes = bits.__array_interface__["data"][0], words * bits.itemsize
+        written = -(-self._vocabulary_size // WRITTEN_BITS) * WRITTEN_BITS // 8
         began = time.thread_time()
         held = 0
         for row in range(len(bits)):
-            self._state.unsafe_compute_mask_ptr(address + row * row_bytes, row_bytes)
+            self._state.unsafe_compute_mask_ptr(address + row * row_bytes, written)
             if self._state.is_error():
                 return self._masks_alone(guesses)
             if row == len(guesses) or not self._state.consume_token(guesses[row]):
@@ -102,10 +120,9 @@ class Matcher:
             return self._masks_alone(guesses)
         if time.thread_time() - began > MAX_SECONDS * len(bits):
             raise GrammarFailed("a mask takes too long")
-        every = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little")
-        return every[:, : self._vocabulary_size].view(np.bool_)
+        return [*map(TokenMask, bits)]
 
-    def _masks_alone(self, guesses: Sequence[int]) -> NDArray[np.bool_]:
+    def _masks_alone(self, guesses: Sequence[int]) -> list[TokenMask]:
         """Return what `masks` does. Raises GrammarFailed if the lexer is this matcher's own."""
         if not self._go_alone():
             raise GrammarFailed("the grammar takes too much work at this place of the text")

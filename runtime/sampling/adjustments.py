@@ -1,31 +1,35 @@
-"""Changes of single logits before sampling: bans, biases, penalties and DRY.
+"""Changes of single logits before sampling: bans, biases and penalties.
 
 The penalties are those of llama.cpp's samplers, over prompt and answer.
 """
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.sampling.parameters import SamplingParameters
-from runtime.sampling.repetitions import Repetitions
 
 BANNED = float("-inf")
 FIRST_CAPACITY = 64
-PARTS = 3
-"""Number of parts of a row's changes; see Adjustments.parts."""
 
-Amounts = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Distinct tokens [N], and a number for each [N]."""
+
+class AmountsMemory(NamedTuple):
+    """Where distinct tokens are, and a number for each."""
+
+    tokens: int = 0
+    """int64 [size]"""
+    values: int = 0
+    """float32 [size]"""
+    size: int = 0
 
 
 class Adjustments:
     """Changes of one request's logits, and the tokens they depend on. Owned by the engine thread.
 
     Bans (of end tokens, before min_tokens are generated) and biases are applied first, then
-    penalties of the tokens in the window, then those of repetitions (DRY).
+    penalties of the tokens in the window.
     """
 
     def __init__(
@@ -37,39 +41,30 @@ class Adjustments:
         """`ends`: tokens that end the request, beside those of its parameters."""
         self._parameters = parameters
         biases = dict(parameters.logit_bias)
-        self._biases = _amounts(biases)
+        self._biases = _Amounts(biases)
         banned = dict.fromkeys(ends | parameters.stop_token_ids, BANNED)
-        self._bans_and_biases = _amounts({**biases, **banned})
+        self._bans_and_biases = _Amounts({**biases, **banned})
         self._counts = _Counts(prompt, parameters.repeat_last_n if parameters.penalizes else 0)
-        self._repetitions = None
-        if parameters.breaks_repetitions:
-            self._repetitions = Repetitions(parameters, prompt)
         self._generated = 0
 
     @staticmethod
     def wanted(parameters: SamplingParameters) -> bool:
         """Return whether the parameters change any logit."""
-        return bool(
-            parameters.logit_bias
-            or parameters.min_tokens
-            or parameters.penalizes
-            or parameters.breaks_repetitions
-        )
+        return bool(parameters.logit_bias or parameters.min_tokens or parameters.penalizes)
 
-    def parts(self) -> tuple[Amounts, ...]:
-        """Return what is added to logits, token counts of the window, and DRY's penalties."""
+    def memory(self) -> tuple[AmountsMemory, AmountsMemory]:
+        """Return what is added to logits, and token counts of the window.
+
+        Valid until the next token is accepted.
+        """
         is_short = self._generated < self._parameters.min_tokens
         added = self._bans_and_biases if is_short else self._biases
-        if self._repetitions is None:
-            return added, self._counts.amounts
-        return added, self._counts.amounts, self._repetitions.penalties()
+        return added.memory, self._counts.memory()
 
     def accept(self, token: int) -> None:
         """Add the sampled token."""
         self._generated += 1
         self._counts.accept(token)
-        if self._repetitions is not None:
-            self._repetitions.accept(token)
 
 
 class _Counts:
@@ -83,12 +78,11 @@ class _Counts:
         free = max(FIRST_CAPACITY, len(counts))
         self._tokens = np.array([*counts, *[0] * free], np.int64)
         self._counts = np.array([*counts.values(), *[0] * free], np.float32)
+        self._addresses = self._tokens.ctypes.data, self._counts.ctypes.data
 
-    @property
-    def amounts(self) -> Amounts:
-        """The tokens in the window and their counts."""
-        count = len(self._places)
-        return self._tokens[:count], self._counts[:count]
+    def memory(self) -> AmountsMemory:
+        """Return the tokens in the window and their counts."""
+        return AmountsMemory(*self._addresses, len(self._places))
 
     def accept(self, token: int) -> None:
         """Add the next token."""
@@ -103,6 +97,7 @@ class _Counts:
             if place == len(self._tokens):
                 self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)])
                 self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+                self._addresses = self._tokens.ctypes.data, self._counts.ctypes.data
             self._tokens[place], self._counts[place] = token, 0
         self._counts[place] += 1
 
@@ -120,6 +115,10 @@ class _Counts:
             self._places[moved] = place
 
 
-def _amounts(values: dict[int, float]) -> Amounts:
-    tokens = np.array(sorted(values), np.int64)
-    return tokens, np.array([values[token] for token in tokens.tolist()], np.float32)
+class _Amounts:
+    """Tokens and a number for each. Immutable."""
+
+    def __init__(self, values: dict[int, float]) -> None:
+        self._tokens = np.array([*values.keys()], np.int64)
+        self._values = np.array([*values.values()], np.float32)
+        self.memory = AmountsMemory(self._tokens.ctypes.data, self._values.ctypes.data, len(values))

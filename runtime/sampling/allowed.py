@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.sampling.logits import UNKNOWN, Logits, RowMemory
+from runtime.token_mask import TokenMask
 
 
 class AllowedLogits:
@@ -17,16 +18,16 @@ class AllowedLogits:
         self.vocabulary_size = logits.vocabulary_size
         self.likeliest = list(logits.likeliest)
         self.finite = logits.finite
-        self._masks: dict[int, NDArray[np.bool_]] = {}
+        self._masks: dict[int, TokenMask] = {}
 
-    def allow(self, row: int, mask: NDArray[np.bool_]) -> None:
+    def allow(self, row: int, mask: TokenMask) -> None:
         """Allow a row, whose maximum is finite, only the tokens of a mask, at least one.
 
-        A mask may be longer or shorter than the row; tokens behind its end are not allowed.
+        A mask may be longer or shorter than the row; tokens behind its end are not allowed, nor are
+        bits behind the row's end tokens.
         """
-        self._masks[row] = np.ascontiguousarray(mask)
-        likeliest = self._logits.likeliest[row]
-        if likeliest >= len(mask) or not mask[likeliest]:
+        self._masks[row] = mask
+        if self._logits.likeliest[row] not in mask:
             self.likeliest[row] = UNKNOWN
 
     def row(self, row: int) -> NDArray[np.float32]:
@@ -35,10 +36,7 @@ class AllowedLogits:
         mask = self._masks.get(row)
         if mask is None:
             return values
-        allowed = np.full_like(values, -np.inf)
-        count = min(len(mask), len(values))
-        np.copyto(allowed[:count], values[:count], where=mask[:count])
-        return allowed
+        return np.where(mask.array(values.size), values, np.float32(-np.inf))
 
     def memory(self, row: int) -> RowMemory:
         """Where a row is, valid as long as this object."""
@@ -46,4 +44,4 @@ class AllowedLogits:
         mask = self._masks.get(row)
         if mask is None:
             return memory
-        return memory._replace(mask=mask.ctypes.data, mask_size=len(mask))
+        return memory._replace(mask=mask.words.ctypes.data, mask_words=mask.words.size)

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
+
 from runtime.tokenizer import Tokenizer
 
 MAX_TAIL = 20
@@ -21,6 +24,11 @@ class SequenceBreakers:
     """Tokens whose text contains a breaker."""
     longer: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     """Tokens whose text ends with the beginning of one, and the tokens that complete it."""
+    ascending: NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    """Those of `single`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ascending", np.array(sorted(self.single), np.int32))
 
 
 NO_BREAKERS = SequenceBreakers()

@@ -28,8 +28,8 @@ class RowMemory(NamedTuple):
     """float32 [known]."""
     known: int = 0
     mask: int = 0
-    """bool [mask_size]: the tokens that are allowed; none behind its end."""
-    mask_size: int = 0
+    """uint64 [mask_words], a TokenMask's words: the tokens that are allowed."""
+    mask_words: int = 0
 
 
 class Logits(Protocol):

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.ops.library import native_library
-from runtime.sampling.adjustments import PARTS, Amounts
+from runtime.sampling.adjustments import Adjustments, AmountsMemory
 from runtime.sampling.logits import Logits, RowMemory, StepLogits
 from runtime.sampling.parameters import SamplingParameters
+from runtime.sampling.repetitions import Repetitions, SaidMemory, rules_of
 
 CODES = {
     name: code
@@ -23,13 +24,18 @@ CODES = {
     )
 }
 """Those that leave tokens out or change all logits; Sampler in runtime/ops/native/candidates.h."""
-MEMORY = struct.Struct(f"={len(RowMemory._fields) + 3 * PARTS}q")
+MEMORY = struct.Struct(
+    f"={len(RowMemory._fields) + 2 * len(AmountsMemory._fields) + len(SaidMemory._fields)}q"
+)
 """Where the logits, their mask and their changes are: the beginning of a SampledRow."""
-TEMPLATE = struct.Struct("=4dq8d8s2q")
+TEMPLATE = struct.Struct("=4dq8d")
+AFTER_RULES = struct.Struct("=8s2q")
 CHANCES = struct.Struct("=2d")
 """Of the draw and of XTC: its end. The whole is defined in runtime/ops/native/logit_row.h."""
 NEEDS_LOGITS, NOT_FINITE = -1, -2
 """What the library returns in place of a token."""
+NO_CHANGES = AmountsMemory(), AmountsMemory()
+NOTHING_SAID = SaidMemory()
 
 
 @dataclass(slots=True)
@@ -42,13 +48,15 @@ class Row:
     """The row's index in `logits`."""
     chances: tuple[float, float]
     """Random numbers of the draw and of XTC, 0 to 1 each."""
-    parts: tuple[Amounts, ...] = ()
-    """Changes to be made to single logits; see Adjustments.parts."""
+    adjustments: Adjustments | None = None
+    """Changes of single logits."""
+    repetitions: Repetitions | None = None
+    """Of what was said, if they are penalized."""
 
     def memory(self) -> RowMemory:
         """Return where its logits are; all are fetched if some of them are changed."""
         memory = self.logits.memory(self.place)
-        if not self.parts or memory.logits:
+        if memory.logits or not (self.adjustments or self.repetitions):
             return memory
         self.fetch()
         return self.logits.memory(self.place)
@@ -64,7 +72,7 @@ def template_of(parameters: SamplingParameters, vocabulary_size: int) -> bytes:
         log_min_p = float(np.log(np.float32(parameters.min_p)))
     samplers = bytes(CODES[name] for name in parameters.samplers if name in CODES)
     is_limited = 0 < parameters.top_k < vocabulary_size
-    return TEMPLATE.pack(
+    before = TEMPLATE.pack(
         parameters.repetition_penalty,
         parameters.presence_penalty,
         parameters.frequency_penalty,
@@ -78,10 +86,11 @@ def template_of(parameters: SamplingParameters, vocabulary_size: int) -> bytes:
         parameters.temperature,
         parameters.dynatemp_range,
         parameters.dynatemp_exponent,
-        samplers,
-        parameters.greedy,
-        parameters.draws_of_all and not is_limited,
     )
+    after = AFTER_RULES.pack(
+        samplers, parameters.greedy, parameters.draws_of_all and not is_limited
+    )
+    return before + rules_of(parameters) + after
 
 
 def drawn(rows: Sequence[Row]) -> list[int | BaseException]:
@@ -103,9 +112,9 @@ def kept(row: Row) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """
     size = row.logits.vocabulary_size
     tokens, weights = np.empty(size, np.int64), np.empty(size, np.float64)
-    changes = _Changes([row])
-    packed = _packed(row, row.memory(), changes.places[0])
-    count = native_library().rocmforge_keep_tokens(packed, tokens.ctypes.data, weights.ctypes.data)
+    count = native_library().rocmforge_keep_tokens(
+        _packed(row), tokens.ctypes.data, weights.ctypes.data
+    )
     if count < 0:
         raise _failure(count)
     return tokens[:count], weights[:count]
@@ -125,37 +134,22 @@ def _together(rows: Sequence[Row]) -> list[int]:
 
 def _sampled(rows: Sequence[Row]) -> list[int]:
     """Return a token for each row, or a negative number that says why there is none."""
-    changes = _Changes(rows)
-    memories = [row.memory() for row in rows]
-    packed = b"".join(map(_packed, rows, memories, changes.places))
+    packed = b"".join(map(_packed, rows))
     found = np.empty(len(rows), np.int64)
     native_library().rocmforge_sample_rows(packed, len(rows), found.ctypes.data)
     tokens: list[int] = found.tolist()
     return tokens
 
 
-def _packed(row: Row, memory: RowMemory, places: Sequence[int]) -> bytes:
-    return MEMORY.pack(*memory, *places) + row.template + CHANCES.pack(*row.chances)
-
-
-class _Changes:
-    """The changes of several rows, one behind the other. Immutable; valid as long as it lives."""
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        """`places`, of each row: where tokens and values of each part are, and how many."""
-        parts = [part for row in rows for part in row.parts]
-        self.places: list[list[int]] = [[0] * 3 * PARTS for _ in rows]
-        if not parts:
-            return
-        self._tokens = np.concatenate([tokens for tokens, _ in parts])
-        self._values = np.concatenate([values for _, values in parts])
-        token, value = self._tokens.ctypes.data, self._values.ctypes.data
-        for row, places in zip(rows, self.places, strict=True):
-            for part, (tokens, _) in enumerate(row.parts):
-                count = len(tokens)
-                places[3 * part : 3 * part + 3] = token, value, count
-                token += count * self._tokens.itemsize
-                value += count * self._values.itemsize
+def _packed(row: Row) -> bytes:
+    """Return a native row, valid until its request accepts a token."""
+    added, counts = NO_CHANGES if row.adjustments is None else row.adjustments.memory()
+    said = NOTHING_SAID if row.repetitions is None else row.repetitions.memory()
+    return (
+        MEMORY.pack(*row.memory(), *added, *counts, *said)
+        + row.template
+        + CHANCES.pack(*row.chances)
+    )
 
 
 def _failure(code: int) -> BaseException:

@@ -11,6 +11,7 @@ import numpy as np
 from runtime.sampling.adjustments import Adjustments
 from runtime.sampling.logits import UNKNOWN, Logits
 from runtime.sampling.parameters import SamplingParameters
+from runtime.sampling.repetitions import Repetitions
 from runtime.sampling.rows import Row, drawn, template_of
 
 
@@ -30,13 +31,16 @@ class Sampler:
         self._parameters = parameters
         wanted = Adjustments.wanted(parameters)
         self._adjustments = Adjustments(parameters, prompt, ends) if wanted else None
+        self._repetitions = None
+        if parameters.breaks_repetitions:
+            self._repetitions = Repetitions(parameters, prompt)
         self._template: bytes | None = None
         self._generator = None if parameters.greedy else np.random.default_rng(parameters.seed)
 
     @property
     def takes_likeliest(self) -> bool:
         """Whether each token is that of the largest logit, unchanged."""
-        return self._adjustments is None and self._generator is None
+        return self._generator is None and not (self._adjustments or self._repetitions)
 
     def row(self, logits: Logits, row: int) -> int | Row:
         """Return the token sampled from one row of logits, or its candidates: makes one draw.
@@ -51,13 +55,15 @@ class Sampler:
                 return likeliest
         if self._template is None:
             self._template = template_of(self._parameters, logits.vocabulary_size)
-        parts = () if self._adjustments is None else self._adjustments.parts()
-        return Row(self._template, logits, row, self._chances(), parts)
+        chances = self._chances()
+        return Row(self._template, logits, row, chances, self._adjustments, self._repetitions)
 
     def accept(self, token: int) -> None:
         """Take in the token that was picked."""
         if self._adjustments is not None:
             self._adjustments.accept(token)
+        if self._repetitions is not None:
+            self._repetitions.accept(token)
 
     def sample(self, logits: Logits, row: int) -> int:
         """Pick a token from one row of logits. Ties go to the lowest id.

@@ -39,6 +39,23 @@ others_guard.add(other)
 os.truncate(file, 0)
 print(second.max(), first.max(), guard.faults, others_guard.faults)
 """
+AFTER_ANOTHER_HANDLER = """
+import faulthandler, os, sys
+from pathlib import Path
+from runtime.ops.map_guard import MapGuard
+from tests.ops.test_map_guard import mapped
+first = mapped(Path(sys.argv[1]))
+early = MapGuard()
+faulthandler.enable()
+guard = MapGuard()
+guard.add(first)
+os.truncate(sys.argv[1], 0)
+print(first.max(), guard.faults)
+guard.close()
+print(mapped(Path(sys.argv[2]))[0], flush=True)
+os.truncate(sys.argv[2], 0)
+os.kill(os.getpid(), 7)
+"""
 BEYOND_ITS_MAP = """
 import ctypes, mmap, os, sys
 import numpy as np
@@ -110,6 +127,22 @@ def test_a_range_that_outlives_its_map_leaves_the_memory_beside_alone(file: Path
         timeout=SECONDS,
     )
     assert ended.stdout.split() == ["7", "0", "5"]
+
+
+def test_another_handler_of_bus_errors_comes_after_ours_and_ends_the_process(
+    file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other").write_bytes(b"\x07" * PAGE)
+    ended = subprocess.run(
+        [sys.executable, "-c", AFTER_ANOTHER_HANDLER, str(file), str(tmp_path / "other")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert ended.stdout.split() == ["0", "1", "7"]
+    assert "Fatal Python error: Bus error" in ended.stderr
+    assert ended.returncode == -signal.SIGBUS
 
 
 def test_two_guards_of_one_map_both_hear_of_it(file: Path) -> None:

@@ -5,7 +5,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.sampling import AllowedLogits, SamplingParameters, StepLogits
+from runtime.sampling.adjustments import Adjustments
 from runtime.sampling.rows import Row, drawn, kept, template_of
+from runtime.token_mask import TokenMask
 from tests.runtime.exact_sampling import Left, row_of, weights_of
 from tests.runtime.sampler_strategies import parameters_of_all_samplers, special_rows_of
 
@@ -52,12 +54,15 @@ def test_a_mask_and_changes_are_as_if_they_stood_in_the_logits(
     mask[0] = True
     wanted = data.draw(parameters_of_all_samplers())
     biases = random.permutation(logits.size)[:90].astype(np.int64)
-    parts = ((biases, random.standard_normal(biases.size).astype(np.float32)),)
+    added = random.standard_normal(biases.size).astype(np.float32)
+    biased = SamplingParameters(logit_bias=tuple(zip(biases.tolist(), added.tolist(), strict=True)))
     step = AllowedLogits(StepLogits(logits[np.newaxis]))
-    step.allow(0, mask)
-    row = Row(template_of(wanted, logits.size), step, 0, (0.4, 0.6), parts)
+    step.allow(0, TokenMask.of(mask))
+    row = Row(
+        template_of(wanted, logits.size), step, 0, (0.4, 0.6), Adjustments(biased, (), frozenset())
+    )
     changed = np.where(mask[: logits.size], logits, np.float32(-np.inf))
-    changed[biases] += parts[0][1]
+    changed[biases] += added
     assert drawn([row]) == [expected_token(changed, wanted, 0.4, 0.6)]
     assert kept(row)[0].tolist() == Left(changed, wanted, 0.6).tokens.tolist()
 

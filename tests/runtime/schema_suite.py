@@ -52,7 +52,7 @@ class Findings:
 def fits(matcher: Matcher, tokenizer: Tokenizer, text: str) -> bool:
     """Whether a text is one that a grammar allows, as a whole."""
     for token in tokenizer.encode(text, add_special=False):
-        if not matcher.masks()[0][token]:
+        if token not in matcher.masks()[0]:
             return False
         matcher.advance(token)
     return matcher.ended or may_end(matcher, tokenizer)
@@ -60,7 +60,8 @@ def fits(matcher: Matcher, tokenizer: Tokenizer, text: str) -> bool:
 
 def may_end(matcher: Matcher, tokenizer: Tokenizer) -> bool:
     """Whether the text may end here."""
-    return bool(matcher.masks()[0][sorted(tokenizer.end_of_generation)].any())
+    (allowed,) = matcher.masks()
+    return any(token in allowed for token in tokenizer.end_of_generation)
 
 
 def walked(matcher: Matcher, tokenizer: Tokenizer, draws: np.random.Generator) -> str | None:
@@ -68,7 +69,7 @@ def walked(matcher: Matcher, tokenizer: Tokenizer, draws: np.random.Generator) -
     ends = tokenizer.end_of_generation
     found: list[int] = []
     while len(found) < MAX_WALK:
-        allowed = np.flatnonzero(matcher.masks()[0])
+        allowed = np.flatnonzero(matcher.masks()[0].array(tokenizer.vocabulary_size))
         token = int(draws.choice(allowed))
         if token in ends or (len(found) > MAX_WALK // 4 and may_end(matcher, tokenizer)):
             break

@@ -14,7 +14,7 @@ from runtime.sampling import (
     StepLogits,
 )
 from runtime.sampling.breakers import NO_BREAKERS
-from runtime.sampling.repetitions import Repetitions
+from runtime.sampling.rows import Row, kept
 from runtime.tokenizer import Tokenizer
 from tests.runtime.sampling_definition import changed_logits
 
@@ -63,9 +63,16 @@ def test_greedy_tokens_are_the_likeliest_by_definition(
 
 
 def penalized(said: list[int], breakers: SequenceBreakers = NO_BREAKERS) -> dict[int, float]:
-    wanted = SamplingParameters(dry_multiplier=1.0, dry_base=2.0, breakers=breakers)
-    tokens, amounts = Repetitions(wanted, said).penalties()
-    return dict(zip(tokens.tolist(), amounts.tolist(), strict=True))
+    wanted = SamplingParameters(
+        dry_multiplier=1.0, dry_base=2.0, top_k=0, top_p=1.0, breakers=breakers
+    )
+    logits = StepLogits(np.zeros((1, SIZE), np.float32))
+    row = Sampler(wanted, said).row(logits, 0)
+    assert isinstance(row, Row)
+    tokens, weights = kept(row)
+    taken = np.log(weights).round(4)
+    found = zip(tokens.tolist(), taken.tolist(), strict=True)
+    return {token: -amount for token, amount in found if amount}
 
 
 def test_what_goes_on_with_a_repetition_is_penalized_by_its_length() -> None:

@@ -193,8 +193,8 @@ def test_masks_after_guesses_are_those_of_a_matcher_that_went_there(compiler, to
     assert held == len(tokens)
     at_once = matcher.masks(tokens)
     for place, token in enumerate(tokens):
-        assert np.array_equal(matcher.masks()[0], at_once[place])
-        assert at_once[place][token]
+        assert np.array_equal(matcher.masks()[0].words, at_once[place].words)
+        assert token in at_once[place]
         matcher.advance(token)
     assert matcher.ended
 
@@ -213,9 +213,25 @@ def test_a_token_that_is_looked_up_is_allowed_where_its_mask_allows_it(
     size = tokenizer.vocabulary_size
     for token in tokenizer.encode(text, add_special=False):
         looked_up = [matcher.allowed_of([each]) for each in range(size)]
-        assert np.array_equal(np.array(looked_up) == 1, matcher.masks()[0])
+        assert np.array_equal(np.array(looked_up) == 1, matcher.masks()[0].array(size))
         assert matcher.allowed_of([size]) == 0
         matcher.advance(token)
+
+
+def test_what_takes_a_token_is_where_advancing_leads(compiler, tokenizer) -> None:
+    size = tokenizer.vocabulary_size
+    taking, advancing = (compiler.matcher(Grammar.json_object(field="f")) for _ in range(2))
+    for token in tokenizer.encode('{"a": [1, "b"]}', add_special=False):
+        (allowed,) = advancing.masks()
+        refused = np.flatnonzero(~allowed.array(size))[:20]
+        assert not any(taking.takes(int(other)) for other in [*refused, size])
+        other = int(np.flatnonzero(allowed.array(size))[0])
+        # Another token than the one that was taken may come after all.
+        assert taking.takes(other)
+        taking.advance(token)
+        advancing.advance(token)
+        assert np.array_equal(taking.masks()[0].words, advancing.masks()[0].words)
+        assert taking.ended == advancing.ended
 
 
 def test_a_matcher_goes_on_when_the_lexer_that_it_shares_is_full(
@@ -227,9 +243,10 @@ def test_a_matcher_goes_on_when_the_lexer_that_it_shares_is_full(
     compiler = GrammarCompiler(tokenizer)
     first, beside = compiler.matcher(grammar), compiler.matcher(grammar)
     for token in np.random.default_rng(0).choice(tokenizer.encode("ab", add_special=False), 300):
-        expected = unlimited.masks()
-        assert np.array_equal(first.masks(), expected)
-        assert np.array_equal(beside.masks(), expected)
+        expected = unlimited.masks()[0].words
+        assert np.array_equal(first.masks()[0].words, expected)
+        assert np.array_equal(beside.masks()[0].words, expected)
+        beside.takes(int(token))
         for matcher in (unlimited, first, beside):
             matcher.advance(int(token))
     assert not first.is_shared
@@ -243,10 +260,10 @@ def test_requests_of_one_grammar_share_what_its_lexer_learns_but_not_their_place
 ) -> None:
     grammar = Grammar.choice(["left one", "right one"], field="c")
     first, second = compiler.matcher(grammar), compiler.matcher(grammar)
-    before = second.masks()
+    before = second.masks()[0].words
     first.advance(tokenizer.encode("left", add_special=False)[0])
-    assert np.array_equal(second.masks(), before)
-    assert not np.array_equal(first.masks(), before)
+    assert np.array_equal(second.masks()[0].words, before)
+    assert not np.array_equal(first.masks()[0].words, before)
     with pytest.raises(ValueError, match="beginning"):
         first.copy()
 
@@ -254,7 +271,7 @@ def test_requests_of_one_grammar_share_what_its_lexer_learns_but_not_their_place
 def test_no_control_token_is_ever_allowed_inside(compiler, tokenizer) -> None:
     matcher = compiler.matcher(schema({"type": "string"}))
     matcher.advance(*tokenizer.encode('"', add_special=False))
-    allowed = np.flatnonzero(matcher.masks()[0])
+    allowed = np.flatnonzero(matcher.masks()[0].array(tokenizer.vocabulary_size))
     assert len(allowed) > 100
     assert all(tokenizer.token_bytes(token) for token in allowed)
 

@@ -17,6 +17,7 @@ from runtime.sampling import (
     sample,
 )
 from runtime.sampling.rows import drawn
+from runtime.token_mask import TokenMask
 from tests.runtime.exact_sampling import row_of
 from tests.runtime.sampler_strategies import parameters_of_all_samplers, rows_of
 from tests.runtime.sampling_definition import kept
@@ -190,7 +191,7 @@ def test_of_allowed_tokens_those_are_drawn_that_minus_infinity_elsewhere_gives(
         wanted = SamplingParameters(seed=seed, repetition_penalty=penalty, **fields)
         prompt = [5, 5, *sorted(allowed & set(range(700)))[:20]]
         masked = AllowedLogits(StepLogits(logits[np.newaxis]))
-        masked.allow(0, mask)
+        masked.allow(0, TokenMask.of(mask))
         expected = Sampler(wanted, prompt).sample(StepLogits(elsewhere[np.newaxis]), 0)
         assert Sampler(wanted, prompt).sample(masked, 0) == expected
 
@@ -202,7 +203,7 @@ def test_rows_with_and_without_a_mask_are_sampled_together(
     tokens = data.draw(st.sets(st.integers(0, 149), min_size=1))
     shorter = np.isin(np.arange(150), sorted(tokens))
     step = AllowedLogits(StepLogits(np.stack(rows)))
-    step.allow(1, shorter)
+    step.allow(1, TokenMask.of(shorter))
     rows[1] = np.where(np.isin(np.arange(200), sorted(tokens)), rows[1], np.float32(-np.inf))
     for fields in ({}, {"top_k": 5}, {"top_k": 0, "top_p": 1.0}, {"temperature": 0.0}):
         wanted = SamplingParameters(seed=3, **fields)

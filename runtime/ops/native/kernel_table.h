@@ -223,6 +223,8 @@ struct KernelTable {
   // infinity or no number.
   bool (*block_maxima)(const float* logits, int64_t count, float* maxima);
   uint64_t (*reaching)(const float* block, float bound);
+  // Logits of a block where their bit is 1, minus infinity elsewhere; `kept` may be the block.
+  void (*keep_allowed)(const float* block, uint64_t allowed, float* kept);
   // Of a block of logits; weights are multiples of 2^-34, so that their sums are exact.
   void (*weigh_block)(const float* block, const Weighing&, float* weights);
   void (*add_mass)(const float* block, const Weighing&, double* masses);  // of each lane

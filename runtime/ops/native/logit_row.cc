@@ -16,6 +16,7 @@ namespace {
 // Above it keys are sorted digit by digit.
 constexpr size_t few_keys = 256;
 constexpr int64_t sampled_logits = 1024;
+constexpr uint64_t every_token = ~uint64_t{0};
 // Blocks of which a draw keeps one sum.
 constexpr int64_t blocks_together = 16;
 
@@ -79,11 +80,13 @@ bool LogitRow::begin(const SampledRow& row) {
     if (!known_.empty()) largest_ = known_[0].logit;
     return true;
   }
-  if (row.added.count + row.counts.count + row.taken.count > 0) {
+  if (row.added.count + row.counts.count + row.said.count > 0) {
     heads_.assign(blocks_, -1);
     change(row.added, &Change::added);
     change(row.counts, &Change::count);
-    change(row.taken, &Change::taken);
+    for (const auto [token, amount] : repetitions_.find(row.said, row.repetitions)) {
+      if (Change* change = changed(token)) change->taken = amount;
+    }
   }
   const bool is_sound = apply_changes();
   largest_ = *std::max_element(maxima_, maxima_ + blocks_);
@@ -92,18 +95,22 @@ bool LogitRow::begin(const SampledRow& row) {
 
 void LogitRow::change(const Amounts& amounts, float Change::* part) {
   for (int64_t i = 0; i < amounts.count; ++i) {
-    const auto token = static_cast<uint32_t>(amounts.tokens[i]);
-    if (amounts.tokens[i] < 0 || amounts.tokens[i] >= row_->size) continue;
-    int32_t& head = heads_[token / logit_block];
-    int32_t at = head;
-    while (at >= 0 && changes_[at].token != token) at = changes_[at].next;
-    if (at < 0) {
-      at = static_cast<int32_t>(changes_.size());
-      changes_.push_back({token, head, 0, 0, 0, 0});
-      head = at;
-    }
-    changes_[at].*part = amounts.values[i];
+    if (Change* change = changed(amounts.tokens[i])) change->*part = amounts.values[i];
   }
+}
+
+// The change of a token's logit, or null where it has none; valid until the next one is sought.
+LogitRow::Change* LogitRow::changed(int64_t token) {
+  if (token < 0 || token >= row_->size) return nullptr;
+  int32_t& head = heads_[token / logit_block];
+  int32_t at = head;
+  while (at >= 0 && changes_[at].token != token) at = changes_[at].next;
+  if (at < 0) {
+    at = static_cast<int32_t>(changes_.size());
+    changes_.push_back({static_cast<uint32_t>(token), head, 0, 0, 0, 0});
+    head = at;
+  }
+  return &changes_[at];
 }
 
 // Computes the changed logits and the maxima of their blocks; returns whether all are numbers.
@@ -124,8 +131,13 @@ bool LogitRow::apply_changes() {
   }
   own_maxima_.assign(row_->maxima, row_->maxima + blocks_);
   for (int64_t index = 0; index < blocks_; ++index) {
-    if (row_->mask == nullptr && heads_[index] < 0) continue;
-    kernels().block_maxima(block(index), logit_block, &own_maxima_[index]);
+    const uint64_t allowed = allowed_of(index);
+    const bool is_changed = !changes_.empty() && heads_[index] >= 0;
+    if (allowed == 0 && !is_changed) {
+      own_maxima_[index] = no_logit;
+    } else if (allowed != every_token || is_changed) {
+      kernels().block_maxima(block(index), logit_block, &own_maxima_[index]);
+    }
   }
   maxima_ = own_maxima_.data();
   return is_sound;
@@ -137,7 +149,13 @@ float LogitRow::own(int64_t token) const {
 }
 
 bool LogitRow::is_allowed(int64_t token) const {
-  return row_->mask == nullptr || (token < row_->mask_size && row_->mask[token] != 0);
+  return allowed_of(token / logit_block) >> token % logit_block & 1;
+}
+
+// Bit i where token i of a block is allowed.
+uint64_t LogitRow::allowed_of(int64_t index) const {
+  if (row_->mask == nullptr) return every_token;
+  return index < row_->mask_words ? row_->mask[index] : 0;
 }
 
 // A block of logits, behind the row's end minus infinity; valid until the next one is read.
@@ -146,17 +164,13 @@ const float* LogitRow::block(int64_t index) {
   const float* logits = row_->logits + first;
   const int64_t count = std::min(logit_block, row_->size - first);
   int32_t change = changes_.empty() ? -1 : heads_[index];
-  if (row_->mask == nullptr && change < 0 && count == logit_block) return logits;
-  if (row_->mask == nullptr) {
-    std::copy_n(logits, count, buffer_);
-    std::fill(buffer_ + count, buffer_ + logit_block, no_logit);
-  } else {
-    const int64_t allowed = std::clamp<int64_t>(row_->mask_size - first, 0, count);
-    for (int64_t i = 0; i < allowed; ++i) {
-      buffer_[i] = row_->mask[first + i] != 0 ? logits[i] : no_logit;
-    }
-    std::fill(buffer_ + allowed, buffer_ + logit_block, no_logit);
+  const uint64_t allowed = allowed_of(index);
+  if (allowed == every_token && change < 0 && count == logit_block) return logits;
+  if (count < logit_block) {
+    std::fill(std::copy_n(logits, count, buffer_), buffer_ + logit_block, no_logit);
+    logits = buffer_;
   }
+  kernels().keep_allowed(logits, allowed, buffer_);
   for (; change >= 0; change = changes_[change].next) {
     buffer_[changes_[change].token - first] = changes_[change].value;
   }

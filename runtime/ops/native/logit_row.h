@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernel_table.h"
+#include "repetitions.h"
 
 namespace rocmforge {
 
@@ -27,11 +28,11 @@ struct SampledRow {
   const int64_t* known_tokens;
   const float* known_logits;
   int64_t known;
-  const uint8_t* mask;  // 0 where a token is not allowed, or null
-  int64_t mask_size;    // tokens behind its end are not allowed
+  const uint64_t* mask;  // of each block's tokens a bit, 1 where it is allowed, or null
+  int64_t mask_words;    // tokens behind its end are not allowed
   Amounts added;
   Amounts counts;  // of tokens in the window
-  Amounts taken;   // what DRY takes
+  Said said;       // no tokens where repetitions are allowed
   double repetition_penalty;
   double presence_penalty;
   double frequency_penalty;
@@ -45,6 +46,7 @@ struct SampledRow {
   double temperature;
   double dynatemp_range;
   double dynatemp_exponent;
+  RepetitionRules repetitions;
   uint8_t samplers[8];  // in their order, then zeros
   int64_t greedy;
   int64_t drops_none;  // no sampler drops a token, so that one is drawn in the order of ids
@@ -106,10 +108,12 @@ class LogitRow {
   const float* block(int64_t index);
   float own(int64_t token) const;
   void change(const Amounts& amounts, float Change::* part);
+  Change* changed(int64_t token);
   bool apply_changes();
   float bound_of(int64_t count);
   void find_known();
   bool is_allowed(int64_t token) const;
+  uint64_t allowed_of(int64_t index) const;
 
   const SampledRow* row_ = nullptr;
   int64_t blocks_ = 0;
@@ -118,6 +122,7 @@ class LogitRow {
   std::vector<float> own_maxima_;
   std::vector<int32_t> heads_;  // of each block's changes, or -1
   std::vector<Change> changes_;
+  Repetitions repetitions_;
   std::vector<Candidate> known_;
   std::vector<float> scratch_;
   std::vector<uint64_t> keys_, sorted_;

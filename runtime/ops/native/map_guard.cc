@@ -36,6 +36,7 @@ Range ranges[most_ranges];
 std::atomic<int> used_ranges;
 uintptr_t page_size;
 struct sigaction before;
+std::atomic<bool> ending;
 std::mutex changing;
 
 void say(const char* text) {
@@ -103,22 +104,29 @@ void on_bus_error(int signal, siginfo_t* info, void*) {
     return;
   }
   say("rocmforge: a mapped file was cut short or its disk cannot be read (SIGBUS); ending\n");
-  // Who handled it before does so now: the instruction faults again when this returns.
+  // Who handled it before does so now: the instruction faults again when this returns. It may hand
+  // back to this one.
+  if (ending.exchange(true)) before = {};
   sigaction(signal, &before, nullptr);
   if (!is_fault) raise(signal);
   errno = error;
 }
 
+bool is_installed() {
+  struct sigaction now = {};
+  return sigaction(SIGBUS, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) != 0 &&
+         now.sa_sigaction == on_bus_error;
+}
+
+// Each time, since another library may have put its own handler in the place of this one.
 bool install() {
-  static const bool installed = [] {
-    page_size = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-    struct sigaction action = {};
-    action.sa_sigaction = on_bus_error;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    sigemptyset(&action.sa_mask);
-    return sigaction(SIGBUS, &action, &before) == 0;
-  }();
-  return installed;
+  page_size = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  if (is_installed()) return true;
+  struct sigaction action = {};
+  action.sa_sigaction = on_bus_error;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  sigemptyset(&action.sa_mask);
+  return sigaction(SIGBUS, &action, &before) == 0;
 }
 
 }  // namespace
@@ -142,6 +150,7 @@ ROCMFORGE_EXPORT int rocmforge_open_guard() {
 ROCMFORGE_EXPORT int rocmforge_guard_range(int guard, uintptr_t start, uintptr_t end) {
   using namespace rocmforge;
   const std::lock_guard lock(changing);
+  if (!install()) return -1;
   const int count = used_ranges.load();
   int at = 0;
   while (at < count && ranges[at].start.load() != 0) ++at;

@@ -1,5 +1,6 @@
 #include "row_threads.h"
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include "export.h"
 
@@ -29,8 +31,9 @@ class Team {
     if (!call.owns_lock()) return false;
     {
       std::lock_guard lock(mutex_);
-      while (members_ < threads - 1 && add_member()) {
+      while (std::ssize(members_) < threads - 1 && add_member()) {
       }
+      keep_off(sched_getcpu());
       work_ = &work;
       rows_ = rows;
       next_ = 0;
@@ -48,13 +51,26 @@ class Team {
   }
 
  private:
+  // Threads of ONNX Runtime wait busily for the next step. Where no processor is idle, the system
+  // wakes a thread on its caller's, which it could only wait for.
+  void keep_off(int processor) {
+    if (processor < 0 || processor == kept_off_) return;
+    kept_off_ = processor;
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
+    CPU_CLR(processor, &allowed);
+    for (const auto member : members_) pthread_setaffinity_np(member, sizeof allowed, &allowed);
+  }
+
   bool add_member() {
     try {
-      std::thread([this] { serve(); }).detach();
+      std::thread member([this] { serve(); });
+      members_.push_back(member.native_handle());
+      member.detach();
+      kept_off_ = -1;
     } catch (const std::system_error&) {
       return false;
     }
-    ++members_;
     return true;
   }
 
@@ -79,7 +95,9 @@ class Team {
 
   std::mutex call_, mutex_;
   std::condition_variable begun_;
-  int64_t members_ = 0, rows_ = 0;
+  std::vector<std::thread::native_handle_type> members_;
+  int kept_off_ = -1;
+  int64_t rows_ = 0;
   uint64_t calls_ = 0;
   const std::function<void(int64_t)>* work_ = nullptr;
   std::atomic<int64_t> next_ = 0, working_ = 0;

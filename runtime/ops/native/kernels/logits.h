@@ -74,6 +74,18 @@ inline void load(const float* from, Doubles& to) {
   to = __builtin_convertvector(found, Doubles);
 }
 
+inline void keep_allowed(const float* block, uint64_t allowed, float* kept) {
+  static_assert(wide == 8);
+  constexpr Integers bits = {1, 2, 4, 8, 16, 32, 64, 128};
+  for (int at = 0; at < logit_block; at += wide, allowed >>= wide) {
+    Floats logits;
+    load(block + at, logits);
+    const Integers is_allowed = (bits & (Integers{} + static_cast<int32_t>(allowed & 255))) != 0;
+    logits = is_allowed ? logits : Floats{} - __builtin_inff();
+    std::memcpy(kept + at, &logits, sizeof logits);
+  }
+}
+
 // Adds to numbers in memory.
 template <typename Vector>
 inline void add_to(void* sums, const Vector& more) {

@@ -54,6 +54,7 @@ constexpr KernelTable kernel_table = {
     .to_half = to_half,
     .block_maxima = block_maxima,
     .reaching = reaching,
+    .keep_allowed = keep_allowed,
     .weigh_block = weigh_block,
     .add_mass = add_mass,
     .add_weighed = add_weighed,
