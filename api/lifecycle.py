@@ -54,6 +54,8 @@ def serve(
     server = Server(app, services.settings)
     # A SimpleQueue may be written in a signal handler, also while this thread waits in get().
     ends: _Ends = queue.SimpleQueue()
+    if load is not None:
+        services.served.begin_loading()  # before the first request can come
     with _signals_put_none(ends):
         server.start()
         log.info("listening on %s", server.url)

@@ -12,13 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import requests
 
+from api import lifecycle
 from api.app import create_app
+from api.served_models import ServedModel
 from api.server import Server
 from api.services import Services
-from runtime.errors import SettingsError
+from runtime.errors import PreparationError, SettingsError
 from runtime.settings import Settings
 from tests.api.served_process import CLOSING_HANGS, LOADED_LATE, NO_STDERR, SIGNAL_ELSEWHERE
 from tests.api.serving import Serving
@@ -300,3 +303,20 @@ def test_closing_frees_the_port(settings: Settings) -> None:
         assert idle.recv(1) == b""
     with pytest.raises(requests.ConnectionError):
         requests.get(server.url + "/health", timeout=SECONDS)
+
+
+def test_a_server_that_loads_says_so_from_its_first_answer_on(settings: Settings) -> None:
+    """A proxy asks another server where one says 503, and not where it says anything else."""
+    services, answers = Services(settings=msgspec.structs.replace(settings, port=0)), []
+
+    def announce(line: str) -> None:  # the port is open, and nothing is loaded yet
+        url = line.split()[-1]
+        for body in ({"prompt": "a"}, {"prompt": "a", "model": "tiny"}):
+            answers.append(requests.post(f"{url}/v1/completions", json=body, timeout=SECONDS))
+
+    def load() -> ServedModel:
+        raise PreparationError("it is broken")
+
+    with pytest.raises(PreparationError):
+        lifecycle.serve(create_app(services), services, load=load, announce=announce)
+    assert [answer.status_code for answer in answers] == [503, 503]
