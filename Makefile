@@ -39,7 +39,7 @@ $(VENV)/created:
 
 $(VENV)/installed: pyproject.toml requirements.lock | $(VENV)/created
 	@echo "== installing ROCmForge and what it needs (about 1 GB the first time)"
-	$(PIP_INSTALL) --editable '.[build,otlp]'
+	$(PIP_INSTALL) --editable '.[pipelines,build,fleet,otlp]'
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml requirements.lock | $(VENV)/installed
@@ -86,7 +86,8 @@ $(CURRENT)/installed: pyproject.toml requirements.lock
 	@$(PYTHON) -m venv $(CURRENT)
 	@$(CURRENT)/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	extra = project["optional-dependencies"]; \
-	wanted = project["dependencies"] + extra["dev"] + extra["gpu-build"] + extra["scale"] + ["onnxruntime"]; \
+	wanted = project["dependencies"] + extra["dev"] + extra["gpu-build"] + extra["pipelines"] + \
+	extra["scale"] + ["onnxruntime"]; \
 	print(*(each for each in wanted if not each.startswith(("onnxruntime-rocm", "rocmforge"))), sep="\n")' \
 	> $(CURRENT)/requirements.txt
 	$(CURRENT)/bin/python -m pip install --constraint requirements.lock --requirement $(CURRENT)/requirements.txt

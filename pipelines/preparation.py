@@ -11,9 +11,10 @@ import msgspec
 
 from pipelines.model_files.locate import expect_name as expect_located
 from pipelines.model_files.locate import located
-from pipelines.model_files.names import scheme_of
+from pipelines.model_files.names import HUB, scheme_of
 from runtime.child_process import run_in_child
 from runtime.errors import ChildDied, ModelNotFound, PreparationError, SettingsError
+from runtime.extras import expect_installed
 from runtime.files import is_file
 from runtime.gguf import gguf_at
 from runtime.progress import Amount, uncounted
@@ -22,6 +23,8 @@ from runtime.settings import Settings
 from runtime.source import Content, Source
 
 FUNCTION = "pipelines.prepare:carry_out"
+GRAPH_PACKAGE = "onnx"
+"""What writes graphs, and the extra `pipelines` installs."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +85,8 @@ def prepared(
     """Folder of a prepared model; a GGUF that is not prepared yet is prepared in a child process.
 
     progress, amount, name, replace: as for `prepare`. Raises ModelNotFound for what is neither
-    published nor a file nor a name of one, DownloadError, and what preparation raises.
+    published nor a file nor a name of one, DownloadError, MissingPackage, and what preparation
+    raises.
     """
     registry = Registry(settings)
     if name is None and scheme_of(model) is None:
@@ -91,6 +95,8 @@ def prepared(
         except ModelNotFound:
             if gguf_at(Path(model)) is None and not expect_located(model, settings):
                 raise
+    if scheme_of(model) == HUB:
+        expect_installed(GRAPH_PACKAGE)  # before it is fetched
     gguf, named = gguf_of(model, settings, progress)
     name = named if name is None else name
     if (published := registry.prepared_from(Source(gguf), name and expect_name(name))) is not None:
@@ -125,8 +131,10 @@ def prepare_in_child(
 ) -> Path:
     """`prepare` in a child process, with the same arguments, result and errors.
 
-    Raises PreparationError where the process dies.
+    Raises PreparationError where the process dies, MissingPackage where only what serves is
+    installed.
     """
+    expect_installed(GRAPH_PACKAGE)
     try:
         return run_in_child(
             FUNCTION,

@@ -28,6 +28,7 @@ from rocmforge.commands import (
 )
 from rocmforge.streams import open_standard_streams, output_failure
 from runtime.errors import RocmForgeError, SettingsError
+from runtime.extras import EXTRA_OF, missing_package
 
 COMMANDS = (
     run,
@@ -102,6 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _ended(str(error), USAGE)
     except RocmForgeError as error:
         return _ended(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA_OF:
+            raise
+        return _ended(str(missing_package(error.name)))
     except BrokenPipeError:
         # The reader has gone (`| head`), which is no error to report.
         output_failure()

@@ -91,6 +91,12 @@ class DeviceError(RocmForgeError):
     code = "device_unavailable"
 
 
+class MissingPackage(RocmForgeError):
+    """A package of an extra is not installed; the message has the command that installs it."""
+
+    code = "missing_package"
+
+
 class InvalidRequest(RocmForgeError):
     """A request that cannot be served; `field` is the field at fault, if there is one.
 
