@@ -24,6 +24,7 @@ from rocmforge.commands import (
     score,
     serve,
     settings,
+    simulate,
     verify,
 )
 from rocmforge.streams import open_standard_streams, output_failure
@@ -46,6 +47,7 @@ COMMANDS = (
     embed,
     score,
     bench,
+    simulate,
     sample,
     settings,
     completion,

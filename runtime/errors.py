@@ -67,6 +67,12 @@ class BenchmarkError(RocmForgeError):
     code = "benchmark_failed"
 
 
+class InvalidTrace(RocmForgeError):
+    """A trace of chats that cannot be read, or that no replica could serve."""
+
+    code = "invalid_trace"
+
+
 class ServerNotStarted(BenchmarkError):
     """A server child process ended by itself, or was not ready in time."""
 

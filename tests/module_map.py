@@ -16,7 +16,12 @@ PACKAGES = ("rocmforge", "api", "pipelines", "runtime")
 PAGE = Path(__file__).parents[1] / "docs/architecture.md"
 BEGIN, END = "<!-- modules: python -m tests.module_map -->\n", "<!-- /modules -->\n"
 WIDTH = 100
-DEEPER = ("pipelines.conversion", "pipelines.validation", "pipelines.benchmark")
+DEEPER = (
+    "pipelines.conversion",
+    "pipelines.validation",
+    "pipelines.benchmark",
+    "pipelines.simulation",
+)
 """Packages within a package that are drawn, too."""
 
 

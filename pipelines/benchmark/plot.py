@@ -64,7 +64,7 @@ def plot_benchmark(result: BenchmarkResult, path: Path) -> None:
         size=9,
         color=INK,
     )
-    _save(figure, path)
+    save_picture(figure, path)
 
 
 def _panels(result: BenchmarkResult) -> list[_Bars]:
@@ -177,7 +177,7 @@ def plot_growth(result: GrowthResult, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     figure.suptitle(f"{result.model}, {result.threads} threads, {result.started_at[:10]}")
-    _save(figure, path)
+    save_picture(figure, path)
 
 
 def _draw_curves(axes: "Axes", curves: Sequence[Curve], labels: Sequence[str] = ()) -> None:
@@ -191,6 +191,7 @@ def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_picture(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", dpi=DOTS_PER_INCH)
