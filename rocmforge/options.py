@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import InvalidRequest, SettingsError
 from runtime.sampling_ranges import RANGES
 from runtime.setting_fields import description
-from runtime.settings import PREFIX, Settings, setting_fields
+from runtime.settings import CONFIG, PREFIX, Settings, setting_fields
 
 if TYPE_CHECKING:
     from runtime.sampling import SamplingParameters
@@ -98,10 +98,11 @@ class _CheckLimits(argparse.Action):
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add `--name VALUE` for each named field of Settings, and `--name` where false is usual."""
     group = parser.add_argument_group(
-        "settings", f"each can also be set in the environment, as {PREFIX}<NAME>"
+        "settings",
+        f"each can also be set in the environment, as {PREFIX}<NAME>, or in a TOML file",
     )
     fields = {field.name: field for field in setting_fields()}
-    for name in names:
+    for name in (CONFIG, *names):
         option, help_text = f"--{name.replace('_', '-')}", description(fields[name])
         dest, help_text = f"setting_{name}", help_text.replace("%", "%%")
         if fields[name].default is False:

@@ -12,8 +12,11 @@ from msgspec import Meta, inspect
 
 from runtime.errors import SettingsError
 from runtime.setting_fields import takes
+from runtime.settings_file import read_settings_file, usual_settings_file
 
 PREFIX = "ROCMFORGE_"
+CONFIG = "config"
+"""The first field: the file of the others."""
 VARIABLES_OF_OTHERS = {"ollama_models": "OLLAMA_MODELS", "llama_cache": "LLAMA_CACHE"}
 """Other programs' own variables, which set these fields where `ROCMFORGE_*` does not."""
 NO_SETTINGS = frozenset({"ROCMFORGE_IMAGE"})
@@ -62,6 +65,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     A field's description is its text in `--help` and docs/settings.md.
     """
 
+    config: Annotated[
+        Path | None,
+        _text(
+            "TOML file of settings by these names in lower case, such as port = 9000; options and "
+            "variables win over it; by default ~/.config/rocmforge/rocmforge.toml, if it exists"
+        ),
+    ] = None
     home: Annotated[Path, _text("folder of the published models and caches")] = msgspec.field(
         default_factory=lambda: platformdirs.user_data_path("rocmforge")
     )
@@ -367,12 +377,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ) -> "Settings":
         """Return settings from `ROCMFORGE_*` variables; `overrides` that are not None win.
 
-        Warns of unknown variables with the prefix. Raises SettingsError naming the option or
-        variable with an invalid value, and its range.
+        What neither sets is read from the file `config`. Warns of unknown variables with the
+        prefix. Raises SettingsError naming the option, variable or file with an invalid value, and
+        its range.
         """
         environment = os.environ if environment is None else environment
         _warn_of_unknown(environment)
         given: dict[str, object] = {}
+        in_file: Mapping[str, object] = {}
+        file: Path | None = None
         for field in setting_fields():
             name = field.name
             value: object = overrides.get(name)
@@ -380,8 +393,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             for variable in (PREFIX + name.upper(), VARIABLES_OF_OTHERS.get(name)):
                 if value is None and variable and (text := environment.get(variable)) is not None:
                     value, source = text, variable
+            if value is None and name in in_file:
+                value, source = in_file[name], f"{name} in {file or usual_settings_file()}"
             if value is not None:
                 given[name] = _converted(cls.__annotations__[name], field, value, source)
+            if name == CONFIG:
+                file = given.get(name)  # type: ignore[assignment]
+                in_file = read_settings_file(file, cls.__struct_fields__[1:])
         return _checked(cls(**given))  # type: ignore[arg-type]
 
 

@@ -1,6 +1,6 @@
 """Show every setting, its value and its range.
 
-A setting is an option of the commands that use it and an environment variable for all.
+A setting is an option of the commands that use it, an environment variable and a name in a file.
 """
 
 import argparse
@@ -9,7 +9,7 @@ from msgspec import NODEFAULT
 
 from rocmforge.options import SERVER, SESSION, add_settings, settings_of
 from runtime.setting_fields import description, takes
-from runtime.settings import PREFIX, SECRETS, setting_fields
+from runtime.settings import CONFIG, PREFIX, SECRETS, setting_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def markdown() -> list[str]:
     """Return the lines of a table: variable, option, default, meaning, range."""
     lines = ["| Variable | Option | Default | Meaning | Values |", "|---|---|---|---|---|"]
     for field in setting_fields():
-        has_option = field.name in {*SERVER, *SESSION}
+        has_option = field.name in {CONFIG, *SERVER, *SESSION}
         option = f"`--{field.name.replace('_', '-')}`" if has_option else ""
         default = "" if field.default in (None, NODEFAULT) else f"`{field.default}`"
         default = "`~/.local/share/rocmforge`" if field.name == "home" else default

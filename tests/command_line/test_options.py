@@ -1,7 +1,9 @@
 """Options are settings; the command line wins over the environment."""
 
 import argparse
+import contextlib
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,61 @@ def test_whatever_is_given_is_taken_in_its_range_or_refused(field: Field, value:
 def test_the_page_of_settings_has_what_the_command_prints() -> None:
     page = Path(__file__).parents[2] / "docs" / "settings.md"
     assert "\n".join(markdown()) in page.read_text()
+
+
+def test_a_file_sets_what_neither_options_nor_variables_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('port = 9000\nthreads = 1\nhome = "~/models"\naccept_check = {logits = 0.2}\n')
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("ROCMFORGE_THREADS", "2")
+    monkeypatch.setenv("ROCMFORGE_CONFIG", str(tmp_path / "another.toml"))
+    monkeypatch.delenv("ROCMFORGE_HOME", raising=False)
+    settings = parse("--config", str(file), "--host", "::1")
+    assert (settings.port, settings.threads, settings.host) == (9000, 2, "::1")
+    assert settings.home == Path("/home/someone/models")
+    assert settings.accept_check == {"logits": 0.2}
+    assert settings.config == file
+
+
+def test_the_usual_file_is_read_where_it_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert Settings.from_environment({}).port == 8080
+    (tmp_path / "rocmforge").mkdir()
+    (tmp_path / "rocmforge" / "rocmforge.toml").write_text("port = 9001\n")
+    assert Settings.from_environment({}).port == 9001
+    assert Settings.from_environment({"ROCMFORGE_PORT": "9002"}).port == 9002
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("prot = 9\n", "prot in {file} is no setting; did you mean port?"),
+        ('port = "many"\n', "port in {file} takes a whole number from 0 to 65535, not many"),
+        ("port = 2020-01-01\n", "port in {file} takes a whole number from 0 to 65535, not 2020"),
+        ("port 9\n", "the settings file {file} is no TOML"),
+        ("[server]\nport = 9\n", "server in {file} is no setting"),
+        ('config = "other.toml"\n', "config in {file} is no setting"),
+        (None, "the settings file {file} does not exist"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_told_by_its_name(
+    tmp_path: Path, text: str | None, told: str
+) -> None:
+    file = tmp_path / "mine.toml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(SettingsError, match=re.escape(told.format(file=file))):
+        Settings.from_environment({"ROCMFORGE_CONFIG": str(file)})
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_whatever_a_file_holds_is_settings_or_refused(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".toml") as file:
+        file.write(content)
+        file.flush()
+        with contextlib.suppress(SettingsError):
+            Settings.from_environment({}, config=file.name)
