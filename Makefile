@@ -87,7 +87,7 @@ $(CURRENT)/installed: pyproject.toml requirements.lock
 	@$(CURRENT)/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	extra = project["optional-dependencies"]; \
 	wanted = project["dependencies"] + extra["dev"] + extra["gpu-build"] + extra["pipelines"] + \
-	extra["scale"] + ["onnxruntime"]; \
+	extra["scale"] + extra["storage"] + ["onnxruntime"]; \
 	print(*(each for each in wanted if not each.startswith(("onnxruntime-rocm", "rocmforge"))), sep="\n")' \
 	> $(CURRENT)/requirements.txt
 	$(CURRENT)/bin/python -m pip install --constraint requirements.lock --requirement $(CURRENT)/requirements.txt

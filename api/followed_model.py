@@ -10,12 +10,14 @@ from runtime.manifest import Manifest
 from runtime.registry import BrokenVersion, Catalog, PublishedModel, is_name, read_version
 from runtime.session import memory_bytes
 from runtime.settings import Settings
+from runtime.storage.address import Address, is_address
 
 
 class FollowedModel:
     """Loads the version that is current, and takes over the one that becomes so.
 
-    A file and a named version (NAME@2) stay what they are. `load` is called by the thread that
+    Of a model in a storage it is the version that was pulled last. A file and a named version
+    (NAME@2) stay what they are. `load` is called by the thread that
     loads the model, of which there is one at a time, and `look` by the thread that follows all.
     """
 
@@ -30,12 +32,13 @@ class FollowedModel:
         """given: what the user named, prepared in `folder`. start: makes a model of a folder."""
         self._manifest = Manifest.read(folder)
         self.name = self._manifest.name
-        self._given = given
         self._folder = folder
         self._catalog = catalog
         self._pool = pool
         self._start = start
-        self._follows = is_name(given) and catalog.current(given) is not None
+        self.address = Address.of(given) if is_address(given) else None
+        """Of what is served from a storage."""
+        self._follows = self._is_followed(given)
         self._takeover: Takeover | None = None
 
     def loadable(self, settings: Settings) -> LoadableModel:
@@ -65,7 +68,13 @@ class FollowedModel:
         if self._takeover is not None and self.model is not None:
             self._takeover.look(now)
 
+    def _is_followed(self, given: str) -> bool:
+        """Whether a user named a model, and no version and no file of it."""
+        if self.address is not None:
+            return self.address.version is None
+        return is_name(given) and self._catalog.current(given) is not None
+
     def _current(self) -> PublishedModel | BrokenVersion | None:
         if self._follows:
-            return self._catalog.pointed_at(self._given)
+            return self._catalog.pointed_at(self.name)
         return read_version(self.name, self._folder)

@@ -12,6 +12,7 @@ from api.lifecycle import serve
 from api.model_pool import aliases_of
 from api.served_models import ServedModel
 from api.services import Services
+from api.storage_follower import start_following
 from api.takeover import LOOK_SECONDS
 from runtime.background import BackgroundLoop
 from runtime.chat import source_of
@@ -58,9 +59,10 @@ def serve_models(
     `say` prints a line for the user, and raises nothing.
 
     What is served by its published name is followed: the version that becomes current is taken
-    over. A file and a named version (NAME@2) stay what they are. A version whose files changed is
-    loaded again as soon as they are right. /health answers from the start, while the model is
-    prepared and loaded. Raises SettingsError for an address that cannot be had or that needs
+    over, also the one that becomes the newest in a storage. A file and a named version (NAME@2)
+    stay what they are. A version whose files changed is loaded again as soon as they are right.
+    /health answers from the start, while the model is prepared and loaded. Raises SettingsError
+    for an address that cannot be had or that needs
     keys, and what preparing and loading raise.
     """
     began = time.perf_counter()
@@ -115,6 +117,9 @@ def serve_models(
         followed = [
             FollowedModel(given, prepare(given), catalog, pool, started) for given in models
         ]
+        for each in followed:
+            if each.address is not None and each.address.version is None:
+                start_following(each.address, settings, services.draining)
         pool.publish([each.loadable(settings) for each in followed], aliases_of(settings.aliases))
         served = followed[0].load()
 

@@ -6,19 +6,20 @@ import dagster as dg
 
 from pipelines.assets import gguf_file, onnx_model, published_model
 from pipelines.checks import onnx_model_checks
-from pipelines.jobs import prepare_model, publish_model, rollback_model
+from pipelines.jobs import prepare_model, publish_model, rollback_model, store_model
 from pipelines.resources import ModelPreparation
 from pipelines.schedules import regression
-from pipelines.sensors import converted_models, gguf_files
+from pipelines.sensors import converted_models, gguf_files, published_models
+from pipelines.storage_assets import stored_model
 
 
 def preparation() -> dg.Definitions:
-    """From a GGUF to a published model."""
+    """From a GGUF to a published model, and into a storage."""
     return dg.Definitions(
-        assets=[gguf_file, onnx_model, published_model],
+        assets=[gguf_file, onnx_model, published_model, stored_model],
         asset_checks=[onnx_model_checks],
-        jobs=[prepare_model, publish_model, rollback_model],
-        sensors=[gguf_files, converted_models],
+        jobs=[prepare_model, publish_model, store_model, rollback_model],
+        sensors=[gguf_files, converted_models, published_models],
     )
 
 

@@ -1,4 +1,4 @@
-"""The jobs: convert a model, check and publish it, go back to an earlier version.
+"""The jobs: convert a model, check and publish it, store it, go back to an earlier version.
 
 Converting and publishing are two jobs, since Dagster notes every check of a run when the run is
 planned: all checks of a file that cannot be converted would be shown as failed, in place of
@@ -9,6 +9,7 @@ import dagster as dg
 
 from pipelines.assets import failures_shown, gguf_file, onnx_model, published_model
 from pipelines.resources import ModelPreparation
+from pipelines.storage_assets import pushed_version, stored_model
 from runtime.errors import ModelNotFound
 from runtime.registry import model_name
 
@@ -26,6 +27,11 @@ publish_model = dg.define_asset_job(
     | dg.AssetSelection.assets(published_model),
     description="Check a converted model against the exact model and publish it.",
     tags=PUBLISHING_FIRST,
+)
+store_model = dg.define_asset_job(
+    "store_model",
+    selection=dg.AssetSelection.assets(stored_model),
+    description="Put a published model into the object storage that ROCMFORGE_STORAGE names.",
 )
 
 
@@ -45,7 +51,7 @@ class Rollback(dg.Config):
 def point_to_version(
     context: dg.OpExecutionContext, config: Rollback, preparation: ModelPreparation
 ) -> None:
-    """Make a version current; servers of the model take it over while they run."""
+    """Make a version current, in the storage too; servers of the model take it over."""
     with failures_shown():
         if config.model == PLACEHOLDER:
             published = ", ".join(preparation.registry.names()) or "none"
@@ -53,6 +59,8 @@ def point_to_version(
                 f"write a model's name for {PLACEHOLDER} in the launchpad; published: {published}"
             )
         model = preparation.registry.rollback(config.model, config.version)
+        if preparation.settings.storage:
+            pushed_version(model, preparation, context)
     context.log.info(f"{model.name} is version {model.version} now")
     files = preparation.incoming().files
     keys = [key for key, path in files.items() if model_name(path) == model.name]

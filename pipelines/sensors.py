@@ -1,4 +1,4 @@
-"""Watches the folder of GGUF files, and publishes converted models."""
+"""Watches the folder of GGUF files, publishes converted models, and stores published ones."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import dagster as dg
 import msgspec
 
 from pipelines.assets import CONVERSION_TAG, PARTITION_TAG, PARTITIONS, gguf_models
-from pipelines.jobs import prepare_model, publish_model
+from pipelines.jobs import prepare_model, publish_model, store_model
 from pipelines.resources import ModelPreparation
 from runtime.errors import GGUFError, TruncatedGGUF
 from runtime.gguf import GGUFFile, pieces_of
@@ -111,6 +111,27 @@ def converted_models(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.S
     if key is None:
         return dg.SkipReason("the run has no partition")
     return dg.RunRequest(run_key=run.run_id, partition_key=key, tags={CONVERSION_TAG: run.run_id})
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.SUCCESS,
+    monitored_jobs=[publish_model],
+    request_job=store_model,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Puts what publish_model has published into the storage, where one is set.",
+)
+def published_models(
+    context: dg.RunStatusSensorContext, preparation: ModelPreparation
+) -> dg.RunRequest | dg.SkipReason:
+    """A run of store_model for the model of each run that has published one."""
+    if not preparation.settings.storage:
+        return dg.SkipReason("ROCMFORGE_STORAGE is not set")
+    run = context.dagster_run
+    key = run.tags.get(PARTITION_TAG)
+    if key is None:
+        return dg.SkipReason("the run has no partition")
+    return dg.RunRequest(run_key=run.run_id, partition_key=key)
 
 
 def _cursor(text: str | None) -> Cursor:

@@ -12,7 +12,7 @@ from runtime.settings import CONFIG, PREFIX, Settings, setting_fields
 if TYPE_CHECKING:
     from runtime.sampling import SamplingParameters
 
-MODEL = "a published name, a .gguf file or its folder, or hf:OWNER/REPO:QUANT"
+MODEL = "a published name, a .gguf file or its folder, hf:OWNER/REPO:QUANT or s3://.../NAME"
 SESSION = ("home", "device", "weights", "gpu", "gpu_memory_utilization", "threads", "token_budget")
 SERVER = (
     "home",

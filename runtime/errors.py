@@ -43,6 +43,12 @@ class DownloadError(PreparationError):
     code = "download_failed"
 
 
+class StorageError(RocmForgeError):
+    """A storage of published models that cannot be used, or that holds something damaged."""
+
+    code = "storage_failed"
+
+
 class BrokenModel(PreparationError):
     """A prepared model that cannot be loaded; the message names the missing or wrong file."""
 

@@ -143,6 +143,15 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.passed or self.is_accepted
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """Where a version was pulled from, instead of being prepared on this machine."""
+
+    address: str
+    """URL of the model in the storage."""
+    manifest: str
+    """SHA-256 of its manifest there."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Description of one prepared model."""
 
@@ -165,6 +174,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     """ISO 8601, UTC."""
     checks: tuple[CheckResult, ...] = ()
+    origin: Origin | None = None
+    """None if it was prepared on this machine."""
+
+    @property
+    def remedy(self) -> str:
+        """The command that makes its files anew."""
+        if self.origin is not None:
+            return f"rocmforge pull {self.origin.address}"
+        return f"rocmforge prepare {self.weights.path}"
 
     @property
     def quantization(self) -> str:
@@ -201,23 +219,32 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """
         path = folder / MANIFEST_NAME
         try:
-            manifest = msgspec.json.decode(read_file(path, MAX_MANIFEST_BYTES), type=cls)
+            return cls.parse(read_file(path, MAX_MANIFEST_BYTES), str(path))
         except FileNotFoundError:
             raise ModelNotFound(
                 f"{folder} is not a prepared model: it has no {MANIFEST_NAME}"
             ) from None
         except OSError as error:
             raise BrokenModel(f"{path} cannot be read ({error.strerror})") from None
+
+    @classmethod
+    def parse(cls, content: bytes, place: str) -> "Manifest":
+        """Return the manifest in the content of a file; `place` names that file in errors.
+
+        Raises BrokenModel for anything but the manifest of a model of this build.
+        """
+        try:
+            manifest = msgspec.json.decode(content, type=cls)
         except (ValueError, msgspec.MsgspecError, RecursionError) as error:
-            raise BrokenModel(f"{path} cannot be read ({error})") from None
+            raise BrokenModel(f"{place} cannot be read ({error})") from None
         if manifest.manifest_version != MANIFEST_VERSION:
             raise BrokenModel(
-                f"{path} has version {manifest.manifest_version}, this build reads "
+                f"{place} has version {manifest.manifest_version}, this build reads "
                 f"{MANIFEST_VERSION}"
             )
         for name in (file.linked_name for file in manifest.weights.files):
             if name is not None and Path(name).name != name:
-                raise BrokenModel(f"{path} names a GGUF outside its folder")
+                raise BrokenModel(f"{place} names a GGUF outside its folder")
         return manifest
 
     def expect_text(self) -> None:

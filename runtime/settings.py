@@ -121,6 +121,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             '{"logits": 0.2, "served": null}'
         ),
     ] = {}
+    storage: Annotated[
+        str,
+        _text(
+            "URL of a folder in an object storage where Dagster and `rocmforge push` put published "
+            "models, such as s3://bucket/models; empty means nowhere"
+        ),
+    ] = ""
+    storage_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=MAX_SECONDS,
+            description="seconds between two looks for a new version of a model that is served "
+            "from a storage",
+        ),
+    ] = 30.0
     benchmark_cron: Annotated[
         str, _text("when Dagster measures every published model, in cron's five fields and UTC")
     ] = "0 3 * * *"

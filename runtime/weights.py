@@ -65,7 +65,7 @@ class Weights:
             for path, file, sums in zip(
                 manifest.weights_paths(folder), files, checksums, strict=True
             ):
-                mapped.append(_opened(path, file, sums, manifest.weights.path))
+                mapped.append(_opened(path, file, sums, manifest.remedy))
         except PreparationError:
             for each in mapped:
                 each.close()
@@ -188,9 +188,9 @@ class Weights:
         return parts
 
 
-def _opened(path: Path, expected: WeightsPiece, sums: Checksums | None, source: str) -> MappedFile:
+def _opened(path: Path, expected: WeightsPiece, sums: Checksums | None, remedy: str) -> MappedFile:
     """Map one file and compare it with the manifest. Raises PreparationError."""
-    again = f"run `rocmforge prepare {source}`"
+    again = f"run `{remedy}`"
     try:
         mapped = MappedFile.open(path)
     except (OSError, ValueError) as error:

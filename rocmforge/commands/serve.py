@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> None:
     from pipelines.preparation import expect_known
     from rocmforge.model import prepared
     from rocmforge.streams import say
+    from runtime.storage.address import Address, is_address
 
     if options.aliases:
         options.setting_aliases = ",".join(options.aliases)
@@ -43,7 +44,10 @@ def run(options: argparse.Namespace) -> None:
     if options.name is not None and len(options.models) > 1:
         raise SettingsError("--name is for one model; prepare the others before, under their names")
     for model in options.models:
-        expect_known(model, settings, options.name)
+        if is_address(model):
+            Address.of(model)
+        else:
+            expect_known(model, settings, options.name)
     serve_models(
         options.models,
         settings,

@@ -97,9 +97,8 @@ class Catalog:
         path = Path(model)
         if (published := self._named(str(model))) is not None:
             if not published.fits:
-                source = published.manifest.weights.path
                 raise ModelNotFound(
-                    f"{model} was prepared by another build; run `rocmforge prepare {source}`"
+                    f"{model} was prepared by another build; run `{published.manifest.remedy}`"
                 )
             return published.folder
         if is_file(path / MANIFEST_NAME):

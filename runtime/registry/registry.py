@@ -39,21 +39,26 @@ class Registry(Catalog):
 
     def new_staging(self, name: str, owner: str) -> Path:
         """Return an empty folder to make a version in, after removing leftovers of `owner`."""
-        folder = self._home(name) / "staging" / owner
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        shutil.rmtree(self._staging(name, owner), ignore_errors=True)
+        return self.staging(name, owner)
+
+    def staging(self, name: str, owner: str) -> Path:
+        """Return the folder to make a version in, with what `owner` has left there."""
+        folder = self._staging(name, owner)
+        folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def stagings(self, name: str) -> list[Path]:
         """Return the staging folders of a model, in use or left over."""
         return folders_in(self._home(name) / "staging")
 
-    def publish(self, staging: Path, manifest: Manifest) -> Path:
+    def publish(self, staging: Path, manifest: Manifest, number: int | None = None) -> Path:
         """Make a staging folder the current version of its model; returns its new path.
 
-        Everything is synced before it becomes visible. Keeps the newest `settings.keep_versions`
-        versions, and those that are loaded. Raises PreparationError if a check of the manifest
-        failed or a file differs from what was checked.
+        number: what the version is called where it comes from; it keeps that unless another one
+        has it here. Everything is synced before it becomes visible. Keeps the newest
+        `settings.keep_versions` versions, and those that are loaded. Raises PreparationError if a
+        check of the manifest failed or a file differs from what was checked.
         """
         name = manifest.name
         home = self._home(name)
@@ -72,7 +77,9 @@ class Registry(Catalog):
         sync(staging)
         with self._changing(name):
             known = [version_number(entry) for entry in versions.iterdir()]
-            version = 1 + max([*known, self._history(name).newest], default=0)
+            version = number
+            if version is None or version in known:
+                version = 1 + max([*known, self._history(name).newest], default=0)
             folder = self._version_folder(name, version)
             staging.rename(folder)
             sync(versions)
@@ -126,6 +133,9 @@ class Registry(Catalog):
         if not folders:
             raise _unknown(name)
         self._remove_packed(models)
+
+    def _staging(self, name: str, owner: str) -> Path:
+        return self._home(name) / "staging" / owner
 
     def _remove_version(self, name: str, version: int) -> None:
         with self._changing(name), ExitStack() as held:

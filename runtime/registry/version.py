@@ -93,9 +93,9 @@ def read_version(name: str, folder: Path) -> PublishedModel | BrokenVersion | No
 
 
 def _broken(name: str, version: int, manifest: Manifest | None, error: Exception) -> BrokenModel:
-    source = "MODEL.gguf" if manifest is None else manifest.weights.path
+    remedy = "rocmforge prepare MODEL.gguf" if manifest is None else manifest.remedy
     return BrokenModel(
-        f"{name}@{version} cannot be loaded: {error}; `rocmforge prepare {source}` makes it anew, "
+        f"{name}@{version} cannot be loaded: {error}; `{remedy}` makes it anew, "
         f"`rocmforge remove {name}@{version}` gives its space back"
     )
 

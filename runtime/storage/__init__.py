@@ -1,0 +1,1 @@
+"""Published models in an object storage: pushed by one machine, pulled by those that serve."""
