@@ -1,9 +1,13 @@
 """The changes of a prefix cache, handed from the engine's thread to one that publishes them."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
-from runtime.pages import PageHash
+from runtime.pages import ROOT_HASH, PageHash
+
+TOKEN: Literal["i"] = "i"
+"""Type of a token in arrays of the standard library."""
 
 
 class FoundPage(NamedTuple):
@@ -11,9 +15,17 @@ class FoundPage(NamedTuple):
 
     parent: PageHash | None
     """Hash of the page before; None for the first of a prompt."""
-    tokens: tuple[int, ...]
+    tokens: bytes
+    """Of int32, since as Python's numbers they would take ten times as much."""
     salt: PageHash
     """The root of a first page that is shared within a salt only; else empty."""
+
+    @classmethod
+    def of(
+        cls, parent: PageHash | None, tokens: Sequence[int], salt: PageHash = ROOT_HASH
+    ) -> "FoundPage":
+        """Return the page with these tokens."""
+        return cls(parent, array(TOKEN, tokens).tobytes(), salt)
 
 
 Changes: TypeAlias = Mapping[PageHash, FoundPage | None]

@@ -219,9 +219,9 @@ class Scheduler:
         page_hash, size = sequence.hashes[index], self._pages.page_size
         if self._pages.publish(sequence.pages[index], page_hash) and self._changes is not None:
             parent = sequence.hashes[index - 1] if index else None
-            tokens = tuple(sequence.tokens[index * size : (index + 1) * size])
+            tokens = sequence.tokens[index * size : (index + 1) * size]
             salt = ROOT_HASH if index else sequence.root
-            self._changes.stored(page_hash, FoundPage(parent, tokens, salt))
+            self._changes.stored(page_hash, FoundPage.of(parent, tokens, salt))
 
     def settle(self, row: PlannedRow, held: int) -> None:
         """Count the first `held` drafted tokens of a row as computed tokens of its sequence."""

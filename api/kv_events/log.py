@@ -1,7 +1,6 @@
 """The numbered messages from which a subscriber learns what every prefix cache holds."""
 
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import islice
 
@@ -80,8 +79,8 @@ class EventLog:
         return [self._append(model, [BlockRemoved(tuple(pages))])] if pages else []
 
     def since(self, number: int) -> Sequence[Message]:
-        """Return the messages from a number on."""
-        return self._messages[bisect_left(self._messages, number, key=lambda each: each.number) :]
+        """Return the messages from a number on, which is not negative."""
+        return self._messages[number:]
 
     def _begin_again(self) -> Sequence[Message]:
         self._messages, self._bytes = [], 0

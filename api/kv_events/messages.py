@@ -4,13 +4,13 @@ A message has three frames: a topic `kv@<server>@<model>`, its number in 8 bytes
 MessagePack of [seconds, events, rank]. Source: vLLM, "KV Events", and llm-d's vLLM adapter.
 """
 
+from array import array
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from runtime.page_changes import FoundPage
+from runtime.page_changes import TOKEN, FoundPage
 from runtime.pages import PageHash
 
 POOL = "GPU"
@@ -25,7 +25,7 @@ class BlockStored(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     block_hashes: tuple[PageHash, ...]
     parent_block_hash: PageHash | None
-    token_ids: tuple[int, ...]
+    token_ids: list[int]
     block_size: int
     lora_id: None = None
     medium: str | None = POOL
@@ -90,7 +90,7 @@ def _stored(run: Sequence[tuple[PageHash, FoundPage]], page_size: int) -> BlockS
     return BlockStored(
         tuple(page_hash for page_hash, _ in run),
         first.parent,
-        tuple(chain.from_iterable(page.tokens for _, page in run)),
+        array(TOKEN, b"".join(page.tokens for _, page in run)).tolist(),
         page_size,
         extra_keys=((first.salt.hex(),), *[None] * (len(run) - 1)) if first.salt else None,
     )

@@ -25,7 +25,7 @@ ROUNDS = 200
 INDEX_PAGES = 50_000
 EVENT_PAGES = 16
 NS_PER_US = 1e3
-PAGE = FoundPage(None, (), ROOT_HASH)
+PAGE = FoundPage.of(None, ())
 
 
 def measure_routing(page_size: int) -> RoutingCost:

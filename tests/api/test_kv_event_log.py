@@ -19,7 +19,7 @@ PAGE_SIZE = 2
 def page(number: int, parent: bytes | None = None) -> tuple[bytes, FoundPage]:
     """A page of its own and its hash."""
     tokens = (number, number)
-    return chain_hash(parent or ROOT_HASH, tokens), FoundPage(parent, tokens, ROOT_HASH)
+    return chain_hash(parent or ROOT_HASH, tokens), FoundPage.of(parent, tokens)
 
 
 def tags(payload: bytes) -> list[str]:

@@ -185,7 +185,7 @@ def test_another_version_begins_without_pages_and_the_old_one_adds_none(
     ask(serving, OTHER)  # a request of the version before
     tokens = tuple(range(16))
     page_hash = chain_hash(ROOT_HASH, tokens)
-    newer.stored(page_hash, FoundPage(None, tokens, ROOT_HASH))
+    newer.stored(page_hash, FoundPage.of(None, tokens))
     newer.hand_over()
     eventually(lambda: told(subscriber).pages.keys() == {page_hash})
 

@@ -245,7 +245,7 @@ def test_hits_are_counted_as_the_scheduler_counts_them() -> None:
 def test_a_message_of_stored_pages_is_as_long_as_a_servers() -> None:
     hashes = [page.to_bytes(16) for page in range(3)]
     pages = [
-        (page_hash, FoundPage(parent, tuple(range(10_000, 10_016)), b""))
+        (page_hash, FoundPage.of(parent, range(10_000, 10_016)))
         for page_hash, parent in zip(hashes, (bytes(16), *hashes[:2]), strict=True)
     ]
     payload = msgspec.msgpack.encode(Batch(1.8e9, tuple(stored(pages, 16))))
