@@ -16,8 +16,10 @@ from typing import NoReturn, TypeAlias
 from api.error_handlers import Application
 from api.served_models import ServedModel
 from api.server import LOOK_SECONDS, Server
+from api.service_manager import MICROSECONDS, Heartbeat, ServiceManager
 from api.services import Services
 from api.telemetry import logs
+from runtime.background import BackgroundLoop
 from runtime.errors import EngineUnavailable, RocmForgeError
 
 END_LOOK_SECONDS = 0.2
@@ -47,11 +49,14 @@ def serve(
     status 1. A model that is still loading is not waited for either; after a signal the process
     then ends here with status 0.
 
+    A service manager hears when requests are taken, that the engines get on, and of the end.
+
     Raises SettingsError if the address cannot be bound, EngineUnavailable if the engine has
     died, RocmForgeError if the HTTP server's own thread has ended, and whatever `load` raises.
     """
     logs.configure(services.settings)
     server = Server(app, services.settings)
+    manager = ServiceManager(services.settings.notify_socket)
     # A SimpleQueue may be written in a signal handler, also while this thread waits in get().
     ends: _Ends = queue.SimpleQueue()
     if load is not None:
@@ -60,12 +65,23 @@ def serve(
         server.start()
         log.info("listening on %s", server.url)
         announce(f"listening on {server.url}")
+        if manager:
+            heartbeat = Heartbeat(services, manager)
+            BackgroundLoop(
+                "heartbeat", heartbeat.beat, seconds=heartbeat.seconds, ended=threading.Event()
+            ).start()
         loading = threading.Thread(
-            target=_load, args=(services, load, ready, ends), name="loading", daemon=True
+            target=_load, args=(services, load, manager, ready, ends), name="loading", daemon=True
         )
         if load is not None:
             loading.start()
         failure = _wait_for_end(ends, services, server)
+        longest = services.settings.drain_timeout + LAST_RESORT_SECONDS
+        manager.tell(
+            stopping=1,
+            status="Shutting down",
+            extend_timeout_usec=round(longest * MICROSECONDS),
+        )
         has_stopped = _drain(server, services)
     if not has_stopped:
         _leave(1)
@@ -106,6 +122,7 @@ def _death() -> EngineUnavailable:
 def _load(
     services: Services,
     load: Callable[[], ServedModel],
+    manager: ServiceManager,
     ready: Callable[[ServedModel], None] | None,
     ends: _Ends,
 ) -> None:
@@ -115,6 +132,7 @@ def _load(
             model.stop()
             return
         log.info("ready: %s", model.label)
+        manager.tell(ready=1, status=f"Serving {model.label}")
         if ready is not None:
             ready(model)
     except BaseException as error:

@@ -98,7 +98,13 @@ def rocmforge(
 
     name = "rocmforge, prompt lookup" if prompt_lookup else "rocmforge"
     # It is for this process alone, whatever the user's own servers are set to.
-    alone = {"ask_for_keys": "never", "aliases": "", "keep_alive": "0", "memory_budget": "0"}
+    alone = {
+        "ask_for_keys": "never",
+        "aliases": "",
+        "keep_alive": "0",
+        "memory_budget": "0",
+        "notify_socket": "",
+    }
     given = {"prompt_lookup": str(prompt_lookup).lower(), **alone}
     environment = tuple((PREFIX + name.upper(), value) for name, value in given.items())
     return Candidate(name, version, command, "/ready", environment)

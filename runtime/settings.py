@@ -17,7 +17,12 @@ from runtime.settings_file import read_settings_file, usual_settings_file
 PREFIX = "ROCMFORGE_"
 CONFIG = "config"
 """The first field: the file of the others."""
-VARIABLES_OF_OTHERS = {"ollama_models": "OLLAMA_MODELS", "llama_cache": "LLAMA_CACHE"}
+VARIABLES_OF_OTHERS = {
+    "ollama_models": "OLLAMA_MODELS",
+    "llama_cache": "LLAMA_CACHE",
+    "notify_socket": "NOTIFY_SOCKET",
+    "watchdog_usec": "WATCHDOG_USEC",
+}
 """Other programs' own variables, which set these fields where `ROCMFORGE_*` does not."""
 NO_SETTINGS = frozenset({"ROCMFORGE_IMAGE"})
 """Variables of this prefix that others read: the container image of runs on Kubernetes."""
@@ -313,6 +318,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     aliases: Annotated[
         str, _text("further names of served models, as NAME=MODEL with commas between")
     ] = ""
+    notify_socket: Annotated[
+        str,
+        _text(
+            "socket of the service manager, which hears how the server does; by default "
+            "NOTIFY_SOCKET, which systemd sets"
+        ),
+    ] = ""
+    watchdog_usec: Annotated[
+        int,
+        _count(
+            "microseconds in which the service manager wants a sign of life; by default "
+            "WATCHDOG_USEC, which systemd sets; 0 means never",
+            least=0,
+            most=2**50,
+        ),
+    ] = 0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         _text("minimum severity of log messages"),

@@ -5,6 +5,7 @@ from typing import Any
 import falcon
 
 from api.error_handlers import answer_error
+from api.health import health_of, works
 from api.resources.readable import Readable
 from api.served_models import GpuMemory, ModelStatus, ServedModel
 from api.services import VERSION, Services
@@ -28,24 +29,14 @@ class HealthResource(Readable):
 
         A restart may then help; for changed weights `checks.engine.reason` says what else does.
         """
+        health = health_of(self._services)
         entries = self._services.pool.models
-        loaded = [model for each in entries if (model := each.served.model) is not None]
-        default = entries[0].served
-        if not loaded:
-            healthy = default.status is ModelStatus.UNLOADED
-            broken = default.status is ModelStatus.FAILED
-        elif self._services.draining.is_set():
-            # An engine that was stopped on request is no fault.
-            healthy = all(map(works, loaded))
-            broken = any(each.engine.stalled or each.engine.failure for each in loaded)
-        else:
-            healthy = all(map(works, loaded))
-            broken = not healthy
-        model = default.model or next(iter(loaded), None)
-        resp.status = 503 if broken else 200
+        loaded = (model for each in entries if (model := each.served.model) is not None)
+        model = next(loaded, None)
+        resp.status = 503 if health.broken else 200
         resp.data = finite_json(
             {
-                "status": "healthy" if healthy else "unhealthy",
+                "status": "healthy" if health.healthy else "unhealthy",
                 "service": SERVICE,
                 "version": VERSION,
                 "checks": checks(model, self._services.statistics()),
@@ -75,12 +66,6 @@ class ReadyResource(Readable):
                 answer_error(req, resp, changed.code, str(changed))
         else:
             resp.data = finite_json({"ready": True, "service": SERVICE})
-
-
-def works(model: ServedModel) -> bool:
-    """Whether the model's engine runs and gets on."""
-    engine = model.engine
-    return engine.running and not engine.stalled and engine.failure is None
 
 
 def checks(model: ServedModel | None, now: EngineStatistics) -> dict[str, Any]:

@@ -19,13 +19,19 @@ import requests
 from tests.models import write_tiny_llama
 from tests.waiting import SECONDS, eventually
 
+PROGRAM = (sys.executable, "-m", "rocmforge")
+
 
 @contextmanager
 def serving(
-    model: Path | str, home: Path, cache_tokens: int = 1024, further: Sequence[str] = ()
+    model: Path | str,
+    home: Path,
+    cache_tokens: int = 1024,
+    further: Sequence[str] = (),
+    program: Sequence[str] = PROGRAM,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and its address; killed at the end if it still runs."""
-    command = [sys.executable, "-m", "rocmforge", "serve", str(model), *further, "--port", "0"]
+    command = [*program, "serve", str(model), *further, "--port", "0"]
     with (home.parent / "log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--home", str(home), "--cache-tokens", str(cache_tokens)],
