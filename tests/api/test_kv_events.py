@@ -1,7 +1,8 @@
 """Real subscribers beside live servers: what they hear, and what a router knows from it."""
 
 import re
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 import zmq
 
+from api.kv_events.messages import Message
 from api.kv_events.publisher import KVEventPublisher
 from runtime.errors import SettingsError
 from runtime.page_changes import FoundPage
@@ -17,7 +19,7 @@ from runtime.settings import Settings
 from tests.api.conftest import Serve
 from tests.api.kv_subscriber import Mirror, RouterIndex, Subscriber
 from tests.api.serving import Serving
-from tests.waiting import eventually
+from tests.waiting import SECONDS, eventually
 
 ANY = "tcp://127.0.0.1:*"
 LONG = "hello world, " * 20
@@ -136,6 +138,41 @@ def test_a_router_finds_the_server_that_knows_a_prompt(
     assert index.held("tiny", rendered(anywhere, OTHER))["second"] > 0
     assert index.held("tiny", rendered(anywhere, "never asked " * 10)) == {}
     assert index.held("another model", tokens) == {}
+
+
+def test_a_router_finds_the_server_that_knows_a_chat(
+    publishing: Callable[..., Serving], subscribe: Subscribe
+) -> None:
+    serving = publishing()
+    subscriber, index = subscribe(serving), RouterIndex(block_size=16)
+    messages = [{"role": "system", "content": LONG}, {"role": "user", "content": "hello"}]
+    body = {"messages": messages, "max_tokens": 1}
+    assert serving.post("/v1/chat/completions", json=body).ok
+    eventually(lambda: told(subscriber).pages.keys() == known(serving) != set())
+    for topic, _, payload in subscriber.missed(0):
+        index.take(topic, payload)
+    tokens = serving.post("/v1/chat/completions/render", json=body).json()["token_ids"]
+    assert index.held("tiny", tokens) == {"server": len(tokens) // 16}
+
+
+def test_requests_go_on_while_nothing_can_be_published_and_all_is_made_up_for(
+    publishing: Callable[..., Serving], subscribe: Subscribe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = publishing(cache_tokens=256)
+    publisher, released = serving.services.kv_events, threading.Event()
+    assert publisher is not None
+    send = publisher._send
+
+    def held(messages: Sequence[Message]) -> None:
+        assert released.wait(SECONDS)
+        send(messages)
+
+    monkeypatch.setattr(publisher, "_send", held)
+    for number in range(6):
+        ask(serving, f"{number} {LONG}")
+    released.set()
+    subscriber = subscribe(serving)
+    eventually(lambda: told(subscriber).pages.keys() == known(serving) != set())
 
 
 def test_pages_of_a_salt_or_a_key_are_nobody_else_s(
