@@ -23,7 +23,7 @@ PACKAGES := api pipelines rocmforge runtime
 .DEFAULT_GOAL := help
 .PHONY: help setup format check docs test test-fast test-long test-current tokenizer-cases templates schema-suite exactness fuzz fuzz-requests openapi-check soak \
 	clients kill-preparations sanitize serve bench dagster \
-	gpu-kernels gpu-check emulate lock wheel clean
+	gpu-kernels gpu-check emulate lock helm wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -165,6 +165,9 @@ lock: $(VENV)/created ## renew requirements.lock, the versions that setup and CI
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra peers --extra oracle --universal --upgrade \
 	--python-version 3.11 --no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.lock
+
+helm: $(VENV)/installed-dev ## fetch helm into build/helm, for the tests of the chart in deploy/helm (39 MB once)
+	@$(BIN)/python -m tests.deploy.helm
 
 wheel: $(VENV)/installed ## build a wheel into dist: native operators, and GPU kernels where compiled
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
