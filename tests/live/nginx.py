@@ -1,11 +1,12 @@
 """Debian's nginx with our configuration, in front of servers of a test."""
 
+import random
 import re
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from tests.waiting import eventually
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx" / "rocmforge.conf"
 BINARY = shutil.which("nginx", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin")
 UPSTREAM = re.compile(r"server 10\.0\.0\.(\d):8080")
+
+EPHEMERAL = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+"""The first port of those that the system gives."""
 
 needs_nginx = pytest.mark.skipif(BINARY is None, reason="nginx is not installed")
 
@@ -37,11 +41,12 @@ http {{
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody has, and that the system gives to nobody who asks for any."""
+    while True:
+        port = random.randrange(10_000, max(EPHEMERAL, 20_000))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
