@@ -93,6 +93,7 @@ def serve_models(
             request_ids=services.request_ids,
             longest_pieces=lambda: tokenizer.longest_pieces(MOST_PIECES),
             page_changes=services.page_changes(session.manifest.name),
+            tiers=session.page_tiers(settings),
         )
         engine.start()
         embedding = None

@@ -24,13 +24,15 @@ from pipelines.benchmark.sampling import markdown as sampling_report
 from pipelines.benchmark.structured import StructuredResult, measure_structured
 from pipelines.benchmark.structured import markdown as structured_report
 from pipelines.benchmark.task import expect_judgeable
+from pipelines.benchmark.warm_restart import WarmRestartResult, measure_warm_restart
+from pipelines.benchmark.warm_restart import markdown as warm_restart_report
 from pipelines.benchmark.workloads import Plan
 from rocmforge.model import prepared
 from rocmforge.progress import shown
 from runtime.errors import Regression
 from runtime.settings import Settings
 
-Measured = TypeVar("Measured", ModelProfile, SamplingResult, StructuredResult)
+Measured = TypeVar("Measured", ModelProfile, SamplingResult, StructuredResult, WarmRestartResult)
 
 WIDTH_WITHOUT_TERMINAL = 220
 
@@ -114,6 +116,13 @@ def structured(model: str, settings: Settings, *, save: Path | None) -> None:
 def sampling(model: str, settings: Settings, *, save: Path | None) -> None:
     """Print what sampling costs, and save it."""
     _in_this_process("sampling", measure_sampling, sampling_report, model, settings, save)
+
+
+def warm_restart(model: str, settings: Settings, *, save: Path | None) -> None:
+    """Print what pages on disk save after a restart, and save it."""
+    _in_this_process(
+        "warm-restart", measure_warm_restart, warm_restart_report, model, settings, save
+    )
 
 
 def _in_this_process(

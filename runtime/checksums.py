@@ -154,6 +154,17 @@ def read_through(file: BufferedReader, amount: Amount = uncounted) -> tuple[str,
     return digest.hexdigest(), adding.result()
 
 
+def checksum(*parts: NDArray[np.uint8]) -> bytes:
+    """Return the 16 bytes of a checksum of contiguous bytes in parts.
+
+    The length of every part but the last is a multiple of 32.
+    """
+    sums = np.full(LANES, BEGIN, np.uint32)
+    for part in parts:
+        _add(part, sums)
+    return sums.astype("<u4").tobytes()
+
+
 def _sum(data: NDArray[np.uint8]) -> NDArray[np.uint32]:
     sums = np.full(LANES, BEGIN, np.uint32)
     _add(data, sums)

@@ -16,6 +16,7 @@ from runtime.generation import Choice, EngineRequest, FinishReason, Generation, 
 from runtime.grammar import Matcher
 from runtime.logprobs_memory import LogprobsMemory, no_pieces
 from runtime.page_changes import PageChanges
+from runtime.page_tiers import PageTiers
 from runtime.request_limits import RequestLimits
 from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
@@ -57,11 +58,13 @@ class Engine:
         request_ids: Iterator[int] | None = None,
         longest_pieces: Callable[[], AnySequence[int]] = no_pieces,
         page_changes: PageChanges | None = None,
+        tiers: PageTiers | None = None,
     ) -> None:
         """Own a session. `request_ids` generates request ids: engines may share it.
 
         longest_pieces: of the vocabulary, as LogprobsMemory counts them. page_changes: collects
-        which pages can be found, for a thread that publishes it.
+        which pages can be found, for a thread that publishes it. tiers: those beyond the session's
+        pool, which this engine owns.
         """
         self._settings = settings
         self._core = EngineCore(
@@ -70,6 +73,7 @@ class Engine:
             settings=settings,
             observer=observer,
             page_changes=page_changes,
+            tiers=tiers,
         )
         self.limits = RequestLimits(
             vocabulary_size=session.manifest.vocabulary_size,
@@ -228,9 +232,11 @@ class Engine:
 
     def _run(self) -> None:
         core = self._core
+        core.start(wake=lambda: self._inbox.put(None))
         try:
             while not self._stopping():
-                self._take_in(block=core.idle and self._stop_at is None)
+                is_idle = core.idle and self._stop_at is None
+                self._take_in(block=is_idle or core.awaits_pages)
                 if core.idle:  # otherwise each step checks
                     core.check_weights()
                 core.end_overdue()
@@ -239,13 +245,15 @@ class Engine:
         except WeightsChanged as error:
             log.error("the engine stops: %s", error)
             self.weights_changed = error
+            core.distrust_pages()
             self._fail_all(str(error))
         except BaseException as error:  # including SystemExit and panics of Rust libraries
             self.failure = f"{type(error).__name__}: {error}"
             log.exception("the engine died")
             self._fail_all(DIED)
         finally:
-            self._core.end_page_changes()
+            core.end_page_changes()
+            core.close()
 
     def _stopping(self) -> bool:
         if self._stop_at is None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from runtime.drafts import PromptLookup
@@ -15,6 +16,7 @@ from runtime.masks import MaskMaker, StepMasks
 from runtime.next_tokens import next_tokens, unsound_sequences
 from runtime.pace import Pace
 from runtime.page_changes import PageChanges
+from runtime.page_tiers import PageTiers
 from runtime.pages import PageManager
 from runtime.plan import PlannedRow, StepPlan
 from runtime.sampling import Logits
@@ -22,7 +24,7 @@ from runtime.scheduler import Scheduler
 from runtime.sequence_states import SequenceStates
 from runtime.settings import Settings
 from runtime.states import StateSlots
-from runtime.statistics import StatisticsRecorder
+from runtime.statistics import PageTierCounts, StatisticsRecorder
 from runtime.step import StepInputs
 
 MAX_FAILED_STEPS = 5
@@ -84,19 +86,22 @@ class EngineCore:
         settings: Settings,
         observer: EngineObserver | None = None,
         page_changes: PageChanges | None = None,
+        tiers: PageTiers | None = None,
     ) -> None:
         self._session = session
         self._end_of_generation = end_of_generation
         self._settings = settings
         self._observer = observer
         self._page_changes = page_changes
-        self._pages, states = _caches(session, settings, page_changes)
+        self._tiers = tiers
+        self._pages, states = _caches(session, settings, page_changes, tiers)
         self._scheduler = Scheduler(
             self._pages,
             token_budget=settings.token_budget,
             max_running=settings.max_batch_size,
             states=states,
             changes=page_changes,
+            tiers=tiers,
         )
         self._pace = Pace(settings.longest_pause)
         self._masks = MaskMaker()
@@ -105,7 +110,11 @@ class EngineCore:
         """Requests that ask for logprobs."""
         self._reading: dict[int, LiveRequest] = {}
         """Requests that end with their prompt."""
-        self.recorder = StatisticsRecorder(self._pages.page_count)
+        self.recorder = StatisticsRecorder(
+            self._pages.page_count, PageTierCounts if tiers is None else tiers.counts
+        )
+        self.awaits_pages = False
+        """Whether all requests wait for pages from beyond the pool."""
         self._failed_steps = 0
         """Number of failed steps since the last success."""
 
@@ -118,6 +127,21 @@ class EngineCore:
     def idle(self) -> bool:
         """Whether there is no request."""
         return not self._live
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Start what runs beside. `wake` is called when pages come that requests wait for."""
+        if self._tiers is not None:
+            self._tiers.start(wake)
+
+    def close(self) -> None:
+        """End what runs beside, within a bounded time."""
+        if self._tiers is not None:
+            self._tiers.close()
+
+    def distrust_pages(self) -> None:
+        """Remove pages that are kept beyond this engine and may come from changed weights."""
+        if self._tiers is not None:
+            self._tiers.distrust()
 
     def add(self, generation: Generation) -> None:
         """Add a submitted request."""
@@ -184,8 +208,9 @@ class EngineCore:
         # Also without requests: what did not find its place after the last step does now.
         self._hand_over_page_changes()
         plan = self._scheduler.plan(self._pace.patience)
+        self.awaits_pages = plan is None and self._scheduler.awaits_pages
         if plan is None:
-            if self._live:
+            if self._live and not self._scheduler.fetching:
                 raise AssertionError("no sequence can be scheduled")
             return
         self._note_started(plan)
@@ -346,12 +371,16 @@ class EngineCore:
 
 
 def _caches(
-    session: StepRunner, settings: Settings, changes: PageChanges | None
+    session: StepRunner,
+    settings: Settings,
+    changes: PageChanges | None,
+    tiers: PageTiers | None,
 ) -> tuple[PageManager, SequenceStates | None]:
     """Return the managers of the session's pages and of its states, if it has any."""
     forgotten = [] if changes is None else [changes.forgotten]
     if session.state_slot_count == 0:
-        return PageManager(session.page_count, settings.page_size, forgotten), None
+        evicted = None if tiers is None else tiers.evicted
+        return PageManager(session.page_count, settings.page_size, forgotten, evicted), None
     slots = StateSlots(
         session.state_slot_count, running=settings.max_batch_size, pages=session.page_count
     )

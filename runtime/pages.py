@@ -41,8 +41,12 @@ class PageManager:
         page_count: int,
         page_size: int,
         forgotten: Sequence[Callable[[PageHash], None]] = (),
+        evicted: Callable[[int, PageHash], None] | None = None,
     ) -> None:
-        """forgotten: each is called with the hash of every page that can no longer be found."""
+        """forgotten: each is called with the hash of every page that can no longer be found.
+
+        evicted: called with each page that makes room for another, and its hash, before that.
+        """
         self.page_count = page_count
         self.page_size = page_size
         self._references = [0] * page_count
@@ -52,6 +56,7 @@ class PageManager:
         self._blank = list(range(page_count - 1, -1, -1))
         self._cached: OrderedDict[int, None] = OrderedDict()
         self._forgotten = forgotten
+        self._evicted = evicted
 
     @property
     def free_count(self) -> int:
@@ -77,7 +82,7 @@ class PageManager:
                 page = self._blank.pop()
             else:
                 page, _ = self._cached.popitem(last=False)
-                self._forget(page)
+                self._evict(page)
             self._references[page] = 1
             pages.append(page)
         return pages
@@ -148,6 +153,12 @@ class PageManager:
         known = {h: p for p, h in enumerate(self._hashes) if h is not None}
         if known != self._page_of_hash:
             raise AssertionError("the index of hashes differs from the pages' own")
+
+    def _evict(self, page: int) -> None:
+        page_hash = self._hashes[page]
+        if page_hash is not None and self._evicted is not None:
+            self._evicted(page, page_hash)
+        self._forget(page)
 
     def _forget(self, page: int) -> None:
         page_hash = self._hashes[page]

@@ -19,8 +19,10 @@ from itertools import chain, islice
 
 from runtime.drafts import DRAFTED_STEP, FORCED_STEP, MAX_DRAFT
 from runtime.page_changes import FoundPage, PageChanges
+from runtime.page_tiers import PageTiers
 from runtime.pages import ROOT_HASH, PageManager
 from runtime.plan import PlannedRow, StepPlan
+from runtime.prefix_fetches import PrefixFetches
 from runtime.sequence import Sequence
 from runtime.sequence_states import SequenceStates
 from runtime.shared_prompts import SharedPrompts
@@ -37,7 +39,7 @@ class Scheduler:
     token_budget: maximum tokens per step. max_running: maximum number of running sequences. A
     sequence must fit into the pool alone (the engine ensures it), so the oldest always progresses.
     states: the states of sequences, in a model with recurrent layers. changes: gets the pages that
-    become findable.
+    become findable. tiers: where pages are kept beyond the pool.
     """
 
     def __init__(
@@ -48,8 +50,11 @@ class Scheduler:
         max_running: int,
         states: SequenceStates | None = None,
         changes: PageChanges | None = None,
+        tiers: PageTiers | None = None,
     ) -> None:
         self._pages = pages
+        self._tiers = tiers
+        self._fetches = None if tiers is None else PrefixFetches(pages, tiers, self._publish)
         self._states = states
         self._changes = changes
         self._token_budget = token_budget
@@ -71,11 +76,21 @@ class Scheduler:
     @property
     def waiting_count(self) -> int:
         """Number of sequences that do not run, new or preempted."""
-        return len(self._waiting) + len(self._sharing)
+        return len(self._waiting) + len(self._sharing) + len(self._fetches or ())
+
+    @property
+    def fetching(self) -> bool:
+        """Whether sequences wait for pages from beyond the pool."""
+        return bool(self._fetches)
+
+    @property
+    def awaits_pages(self) -> bool:
+        """Whether sequences wait for pages from beyond the pool, of which none has come."""
+        return self._fetches is not None and self._fetches.awaits
 
     def sequences(self) -> Iterator[Sequence]:
         """Iterate over all sequences that were not removed, running ones first."""
-        return chain(self._running, self._waiting, self._sharing)
+        return chain(self._running, self._waiting, self._sharing, self._fetches or ())
 
     def add(self, sequence: Sequence, after: Sequence | None = None) -> None:
         """Add a new sequence to the waiting ones.
@@ -96,7 +111,9 @@ class Scheduler:
             self._waiting.extendleft(reversed(self._sharing.take_after(sequence)))
         if sequence.running:
             self._stop(sequence)
-        elif not self._sharing.discard(sequence):
+        elif not self._sharing.discard(sequence) and not (
+            self._fetches and self._fetches.discard(sequence)
+        ):
             self._waiting.remove(sequence)
 
     def plan(self, patience: int = 0) -> StepPlan | None:
@@ -108,6 +125,8 @@ class Scheduler:
         """
         if self._sharing:
             self._waiting.extendleft(reversed(self._sharing.take_ready()))
+        if self._fetches:
+            self._waiting.extendleft(reversed(self._fetches.take_ready(len(self._running))))
         self._logits_left = PROMPT_LOGITS
         rows: dict[Sequence, PlannedRow] = {}
         generating = [s for s in self._running if s.remaining == 1]
@@ -185,6 +204,9 @@ class Scheduler:
             sequence = self._waiting[0]
             if sequence in self._scoring and not self._logits_left:
                 break
+            if self._fetches is not None and self._fetches.begin(sequence):
+                self._waiting.popleft()
+                continue
             if not self._admit(sequence):
                 break
             count = self._taken(sequence, budget)
@@ -204,24 +226,32 @@ class Scheduler:
             sequence.computed = row.start + row.count
             if sequence in unsound:
                 self._pages.forget(sequence.pages)
+                if self._tiers is not None:
+                    sequence.hash_pages(sequence.computed // size, size)
+                    self._tiers.forget(sequence.hashes)
                 if self._states is not None:
                     self._states.forget(sequence)
                 continue
             sequence.hash_pages(sequence.computed // size, size)
             while sequence.published < sequence.computed // size:
-                self._publish(sequence, sequence.published)
+                index = sequence.published
+                is_of_prompt = (index + 1) * size <= sequence.prompt_length
+                if self._publish(sequence, index) and is_of_prompt and self._tiers is not None:
+                    self._tiers.keep(sequence.pages[index], sequence.hashes[index])
                 sequence.published += 1
             if self._states is not None:
                 self._states.committed(sequence)
 
-    def _publish(self, sequence: Sequence, index: int) -> None:
-        """Make a full page of a sequence findable."""
+    def _publish(self, sequence: Sequence, index: int) -> bool:
+        """Make a full page of a sequence findable; return whether it is this one that is found."""
         page_hash, size = sequence.hashes[index], self._pages.page_size
-        if self._pages.publish(sequence.pages[index], page_hash) and self._changes is not None:
+        is_new = self._pages.publish(sequence.pages[index], page_hash)
+        if is_new and self._changes is not None:
             parent = sequence.hashes[index - 1] if index else None
             tokens = sequence.tokens[index * size : (index + 1) * size]
             salt = ROOT_HASH if index else sequence.root
             self._changes.stored(page_hash, FoundPage.of(parent, tokens, salt))
+        return is_new
 
     def settle(self, row: PlannedRow, held: int) -> None:
         """Count the first `held` drafted tokens of a row as computed tokens of its sequence."""
@@ -235,12 +265,13 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless pages and sequences agree."""
-        self._pages.check_integrity(sequence.pages for sequence in self._running)
+        fetching = list(self._fetches or ())
+        self._pages.check_integrity(sequence.pages for sequence in (*self._running, *fetching))
         if self._states is not None:
             self._states.check_integrity(self._running)
         if any(s.pages or s.computed for s in chain(self._waiting, self._sharing)):
             raise AssertionError("a waiting sequence holds pages")
-        if not self._sharing.leaders <= {*self._running, *self._waiting}:
+        if not self._sharing.leaders <= {*self._running, *self._waiting, *fetching}:
             raise AssertionError("a sequence waits for one that is gone")
 
     def _drafted(self, rows: dict[Sequence, PlannedRow]) -> tuple[PlannedRow, ...]:
@@ -285,6 +316,8 @@ class Scheduler:
         lacking = self._pages.pages_for(sequence.computed + count) - len(sequence.pages)
         victims = []
         while (pages := self._pages.allocate(max(lacking, 0))) is None:
+            if self._fetches and self._fetches.give_way():
+                continue
             victim = self._running[-1]
             self._stop(victim)
             self._waiting.appendleft(victim)
@@ -324,6 +357,8 @@ class Scheduler:
             sequence.computed = min(sequence.computed, sequence.scored)
         if self._states is not None:
             self._states.start(sequence)
+        if self._tiers is not None:
+            self._tiers.used(sequence.hashes[: len(known)])
         sequence.prefix_hits = sequence.computed
         sequence.running = True
         self.counts.prefix_queried_tokens += len(sequence.tokens)
@@ -339,7 +374,7 @@ class Scheduler:
         if self._states is not None:
             self._states.stopped(sequence)
         sequence.computed = sequence.published = 0
-        sequence.running = False
+        sequence.running = sequence.sought = False
 
 
 def _unscored(sequence: Sequence, start: int, count: int) -> range:

@@ -27,6 +27,7 @@ class Sequence:
         "running",
         "scored",
         "shared_until",
+        "sought",
         "states",
         "tail",
         "to_score",
@@ -66,6 +67,8 @@ class Sequence:
         self.hashes: list[PageHash] = []
         self.published = 0
         """Number of pages, from the first on, that other sequences may find."""
+        self.sought = False
+        """Whether its prefix was looked for beyond the pool since it waits."""
         self.prefix_hits = 0
         """Tokens found in cached pages at the last start."""
         self.states: dict[int, int] = {}

@@ -29,6 +29,7 @@ from runtime.interface import pool_shape
 from runtime.manifest import GRAPH_NAME, Manifest, hold
 from runtime.ops.library import library_path, native_library
 from runtime.packed_weights import PackedArrays
+from runtime.page_tiers import PageTiers, has_tiers, open_tiers
 from runtime.sampling import Logits, StepLogits
 from runtime.settings import CPU_CACHE_TOKENS, Settings
 from runtime.states import slots_needed
@@ -41,12 +42,14 @@ ONNX_RUNTIME_WARNINGS_OFF = 3
 
 
 def memory_bytes(manifest: Manifest, settings: Settings) -> int:
-    """Return the bytes of a model on the CPU: weights, KV cache and states, without overhead."""
+    """Return the bytes of a model on the CPU: weights, KV caches and states, without overhead."""
     layout = manifest.page_layout
     tokens = settings.cache_tokens or CPU_CACHE_TOKENS
     states = slots_needed(settings.max_batch_size) * layout.bytes_per_state()
     snapshots = settings.state_snapshot_bytes if states else 0
-    return manifest.weights.size + tokens * layout.bytes_per_token() + states + snapshots
+    pages = tokens * layout.bytes_per_token()
+    further = settings.kv_ram_bytes if has_tiers(manifest, settings) else 0
+    return manifest.weights.size + pages + further + states + snapshots
 
 
 class Session:
@@ -181,6 +184,11 @@ class Session:
                     "--token-budget, or use --device cpu"
                 )
         return DevicePool(pool_shape(layout, self.page_count, page_size), device_memory)
+
+    def page_tiers(self, settings: Settings) -> PageTiers | None:
+        """Return new tiers beyond the pool, as the settings ask for; None if there are none."""
+        memory = self._pool if isinstance(self._pool, HostPool) else None
+        return open_tiers(self.manifest, settings, memory, lambda: self.weights.is_compared)
 
     def check(self) -> None:
         """Raise WeightsChanged if the weights are no longer those that were loaded.

@@ -208,6 +208,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             most=2**40,
         ),
     ] = 512 * 1024 * 1024
+    kv_ram_bytes: Annotated[
+        int,
+        _count(
+            "memory in bytes for pages that the KV cache of a model has no room for; 0 means none",
+            least=0,
+            most=2**50,
+        ),
+    ] = 0
+    kv_disk_bytes: Annotated[
+        int,
+        _count(
+            "size in bytes of all pages of KV caches on disk, which stay over restarts; the least "
+            "recently used are deleted for others; 0 means none",
+            least=0,
+            most=2**50,
+        ),
+    ] = 0
+    kv_disk_folder: Annotated[
+        Path | None, _text("folder of the pages on disk; by default cache/kv below home")
+    ] = None
     logprobs_bytes: Annotated[
         int,
         _count(
@@ -407,6 +427,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def packed_folder(self) -> Path:
         """Folder of the packed copies of weights."""
         return self.cache_folder / "packed"
+
+    @property
+    def kv_folder(self) -> Path:
+        """Folder of KV-cache pages on disk."""
+        return self.kv_disk_folder or self.cache_folder / "kv"
 
     @classmethod
     def from_environment(

@@ -3,7 +3,8 @@
 import threading
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from runtime.generation import FinishReason
 
@@ -20,6 +21,35 @@ class SchedulerCounts:
     prefix_hit_tokens: int = 0
     drafted_tokens: int = 0
     accepted_draft_tokens: int = 0
+
+
+@dataclass(slots=True)
+class PageTierCounts:
+    """What the tiers beyond the page pool have counted. Owned by the engine thread."""
+
+    ram_bytes: int = 0
+    """Bytes of the pages in RAM now."""
+    ram_hit_pages: int = 0
+    ram_dropped_pages: int = 0
+    """Pages that made room for others."""
+    disk_hit_pages: int = 0
+    disk_written_bytes: int = 0
+    disk_dropped_pages: int = 0
+    """Pages that were not written because too many were waiting."""
+    disk_damaged_pages: int = 0
+    copied_bytes: int = 0
+    """Bytes that the engine thread has copied from the pool, in `copy_seconds`."""
+    copy_seconds: float = 0.0
+    restored_bytes: int = 0
+    """Bytes that it has copied into the pool, in `restore_seconds`."""
+    restore_seconds: float = 0.0
+
+    def __add__(self, other: "PageTierCounts") -> "PageTierCounts":
+        """Return the sums of two engines."""
+        names = [each.name for each in fields(self)]
+        return PageTierCounts(
+            **{name: getattr(self, name) + getattr(other, name) for name in names}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +76,7 @@ class EngineStatistics:
     """Tokens that were guessed, of which `accepted_draft_tokens` were the model's own choice."""
     accepted_draft_tokens: int
     steps: int
+    tiers: PageTierCounts = field(default_factory=PageTierCounts)
 
     @property
     def cache_usage(self) -> float:
@@ -59,20 +90,24 @@ class EngineStatistics:
 
     def __add__(self, other: "EngineStatistics") -> "EngineStatistics":
         """Return the sums of two engines."""
-        names = [field.name for field in fields(self)]
+        names = [each.name for each in fields(self)]
         return EngineStatistics(
             **{name: getattr(self, name) + getattr(other, name) for name in names}
         )
 
     def of_the_past(self) -> "EngineStatistics":
         """Return the counts of an engine that has stopped: no rate and no pages."""
-        return replace(self, tokens_per_second=0.0, pages_used=0, pages_total=0)
+        tiers = replace(self.tiers, ram_bytes=0)
+        return replace(self, tokens_per_second=0.0, pages_used=0, pages_total=0, tiers=tiers)
 
 
 class StatisticsRecorder:
     """Counts of a running engine. Any thread may call any method; one lock keeps sums right."""
 
-    def __init__(self, pages_total: int) -> None:
+    def __init__(
+        self, pages_total: int, tier_counts: Callable[[], PageTierCounts] = PageTierCounts
+    ) -> None:
+        self._tier_counts = tier_counts
         self._lock = threading.Lock()
         self._pages_total = pages_total
         self._pages_used = 0
@@ -138,6 +173,7 @@ class StatisticsRecorder:
                 pages_total=self._pages_total,
                 active_sequences=self._active,
                 steps=self._steps,
+                tiers=self._tier_counts(),
                 **asdict(self._counted),
             )
 

@@ -58,7 +58,12 @@ def writing(folder: Path, settings: Settings) -> Iterator[Writer]:
     """Yield a running prepared model."""
     session, tokenizer = load(folder, settings, tokenizer_cache(settings))
     session.manifest.expect_text()
-    engine = Engine(session, end_of_generation=tokenizer.end_of_generation, settings=settings)
+    engine = Engine(
+        session,
+        end_of_generation=tokenizer.end_of_generation,
+        settings=settings,
+        tiers=session.page_tiers(settings),
+    )
     engine.start()
     try:
         yield Writer(engine, tokenizer, BreakerTable(tokenizer))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
+from api.telemetry.page_tiers import tier_families
 from runtime.statistics import EngineStatistics
 
 
@@ -87,6 +88,7 @@ def engine_families(
                 family.add_metric([model], figure.of(counts))
             yield family
     yield from _cache_shapes(statistics, page_size)
+    yield from tier_families(statistics)
 
 
 def _cache_shapes(

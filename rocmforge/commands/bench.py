@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead: what sampling costs, beside the step whose logits it takes",
     )
     parser.add_argument(
+        "--warm-restart",
+        action="store_true",
+        help="instead: the first token of a prompt of 8000 tokens, computed, and after restarts "
+        "with its pages on disk",
+    )
+    parser.add_argument(
         "--against",
         metavar="VERSION",
         help="instead: compare with a version: previous, a number, or baseline (past results)",
@@ -66,6 +72,7 @@ WHAT_ELSE_FITS = {
     "profile": {"save"},
     "structured": {"save"},
     "sampling": {"save"},
+    "warm_restart": {"save"},
     "growth": {"peers", "save", "plot"},
     "against": {"quick", "accept"},
     None: {"peers", "prompt_lookup", "quick", "save", "plot"},
@@ -79,6 +86,7 @@ CHOICES = (
     "profile",
     "structured",
     "sampling",
+    "warm_restart",
     "against",
     "accept",
     "save",
@@ -104,7 +112,15 @@ def expect_fitting(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from pipelines.benchmark.workloads import QUICK, Plan
-    from rocmforge.benchmarking import bench, grow, judge, profile, sampling, structured
+    from rocmforge.benchmarking import (
+        bench,
+        grow,
+        judge,
+        profile,
+        sampling,
+        structured,
+        warm_restart,
+    )
     from runtime.processes import leave_on_sigterm
 
     expect_fitting(options)
@@ -117,6 +133,8 @@ def run(options: argparse.Namespace) -> None:
         structured(options.model, settings, save=options.save)
     elif options.sampling:
         sampling(options.model, settings, save=options.save)
+    elif options.warm_restart:
+        warm_restart(options.model, settings, save=options.save)
     elif options.growth:
         grow(options.model, settings, peers=options.peers, save=options.save, plot=options.plot)
     elif options.against is not None:

@@ -42,6 +42,21 @@ class HostPool:
         self._memory = _mapped(shape, np.dtype(np.float16), too_large)
         self._value = ort.OrtValue.ortvalue_from_numpy(self._memory)
 
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of a page."""
+        return self._memory[:, :1].nbytes
+
+    def read_page(self, page: int) -> NDArray[np.uint8]:
+        """Return a copy of a page's content over all layers, uint8 [page bytes]."""
+        content: NDArray[np.uint8] = self._memory[:, page].copy().reshape(-1).view(np.uint8)
+        return content
+
+    def write_page(self, page: int, content: NDArray[np.uint8]) -> None:
+        """Replace a page's content over all layers. content: uint8 [page bytes]."""
+        target = self._memory[:, page]
+        target[...] = content.view(np.float16).reshape(target.shape)
+
     def bind(self, binding: ort.IOBinding) -> None:
         """Bind the pool for a step."""
         binding.bind_ortvalue_input(PAGE_POOL, self._value)

@@ -20,6 +20,7 @@ from api.telemetry.model_engines import engine_families
 from api.telemetry.model_requests import ModelRequests
 from api.telemetry.request_context import RequestContext
 from runtime.generation import FinishReason, Generation
+from runtime.statistics import PageTierCounts
 from tests.api.generations import SECOND, ended
 
 
@@ -55,7 +56,7 @@ def of_model(name: str, *, key: str | None = None, **fields: Any) -> Generation:
 class Engines(Collector):
     """The families of engines with these counts."""
 
-    def __init__(self, **counts: float) -> None:
+    def __init__(self, **counts: float | PageTierCounts) -> None:
         self._statistics = {"a": replace(NO_STATISTICS, **counts)}  # type: ignore[arg-type]
 
     def describe(self) -> list[Metric]:
@@ -141,6 +142,37 @@ def test_an_engine_s_counts_are_there_under_both_names() -> None:
         assert samples[f"rocmforge_model_{own}", "a"] == samples[f"vllm:{vllm}", "a"] == value
     assert samples["rocmforge_model_cache_page_tokens", "a"] == 16
     assert samples["vllm:cache_config_info", "a", "16", "4"] == 1
+
+
+def test_pages_beyond_the_cache_are_counted_by_tier() -> None:
+    tiers = PageTierCounts(
+        ram_bytes=100,
+        ram_hit_pages=1,
+        ram_dropped_pages=2,
+        disk_hit_pages=3,
+        disk_written_bytes=400,
+        disk_dropped_pages=5,
+        disk_damaged_pages=6,
+        copied_bytes=700,
+        copy_seconds=0.5,
+        restored_bytes=800,
+        restore_seconds=0.25,
+    )
+    samples = Found(Engines(tiers=tiers))
+    assert samples["rocmforge_model_kv_ram_bytes", "a"] == 100
+    for name, label, value in (
+        ("tier_hit_pages", "ram", 1),
+        ("tier_dropped_pages", "ram", 2),
+        ("tier_hit_pages", "disk", 3),
+        ("tier_written_bytes", "disk", 400),
+        ("tier_dropped_pages", "disk", 5),
+        ("tier_damaged_pages", "disk", 6),
+        ("copied_bytes", "out", 700),
+        ("copy_seconds", "out", 0.5),
+        ("copied_bytes", "in", 800),
+        ("copy_seconds", "in", 0.25),
+    ):
+        assert samples[f"rocmforge_model_kv_{name}_total", "a", label] == value
 
 
 def test_a_model_that_is_not_loaded_uses_no_cache_and_has_none() -> None:

@@ -33,6 +33,8 @@ from pipelines.benchmark.sampling import markdown as sampling_report
 from pipelines.benchmark.simulated import scheduler_ms_per_step
 from pipelines.benchmark.structured import markdown as structured_report
 from pipelines.benchmark.structured import measure_structured
+from pipelines.benchmark.warm_restart import RESTARTS, measure_warm_restart
+from pipelines.benchmark.warm_restart import markdown as warm_restart_report
 from pipelines.benchmark.workloads import Plan, Prompts
 from pipelines.prepare import prepare
 from runtime.errors import BenchmarkError
@@ -346,6 +348,18 @@ def test_structured_output_is_measured_beside_the_same_streams_without(
     ]
     assert {len(times) for c in result.costs for times in (c.measured, c.beside)} == {2}
     assert len(structured_report(result).splitlines()) == 2 + 4
+
+
+@pytest.mark.slow
+def test_a_restart_is_measured_beside_the_prefill(home: Settings, published: Path) -> None:
+    result = measure_warm_restart(published, home, lambda step: None, prompt_tokens=200)
+    assert result.prompt_tokens == 200
+    assert result.computed.known_tokens == 0
+    assert [each.known_tokens for each in result.restarted] == [192] * RESTARTS
+    page = Manifest.read(published).page_layout.bytes_per_token() * 16
+    assert result.computed.copied_bytes == 13 * page
+    assert {each.restored_bytes for each in result.restarted} == {13 * page}
+    assert len(warm_restart_report(result).splitlines()) == 2 + 1 + RESTARTS + 2
 
 
 @pytest.mark.slow

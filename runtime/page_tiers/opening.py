@@ -1,0 +1,54 @@
+"""The tiers that the settings ask for."""
+
+import logging
+from collections.abc import Callable
+
+from runtime.manifest import Manifest
+from runtime.page_tiers.disk_queue import DiskQueue
+from runtime.page_tiers.disk_tier import DiskTier
+from runtime.page_tiers.identity import identity_of
+from runtime.page_tiers.page_tiers import PageMemory, PageTiers
+from runtime.page_tiers.ram_tier import RamTier
+from runtime.settings import Settings
+
+log = logging.getLogger("rocmforge.page_tiers")
+
+NONE_KEPT = "none are kept in RAM or on disk"
+
+
+def has_tiers(manifest: Manifest, settings: Settings) -> bool:
+    """Whether the settings ask for tiers, and the model generates from pages alone.
+
+    A recurrent layer's state is not in its pages, so a prefix could not go on from them.
+    """
+    asked = settings.kv_ram_bytes or settings.kv_disk_bytes
+    return bool(asked) and manifest.pooled is None and not manifest.page_layout.state_values
+
+
+def open_tiers(
+    manifest: Manifest,
+    settings: Settings,
+    memory: PageMemory | None,
+    weights_are_right: Callable[[], bool],
+) -> PageTiers | None:
+    """Return the tiers beyond a model's pool; None if there are none.
+
+    memory: the pool, None where it is not the host's. weights_are_right: whether all weights were
+    compared with their checksums by now.
+    """
+    if not has_tiers(manifest, settings):
+        if settings.kv_ram_bytes or settings.kv_disk_bytes:
+            log.warning(
+                "%s: no prefix continues from its pages alone; %s", manifest.name, NONE_KEPT
+            )
+        return None
+    if memory is None:
+        log.warning("%s: its pages are on the GPU; %s", manifest.name, NONE_KEPT)
+        return None
+    disk = None
+    if settings.kv_disk_bytes:
+        identity = identity_of(manifest, settings.page_size, settings.weights)
+        tier = DiskTier(settings.kv_folder, identity, memory.page_bytes, settings.kv_disk_bytes)
+        disk = DiskQueue(tier, weights_are_right=weights_are_right)
+    ram = RamTier(settings.kv_ram_bytes) if settings.kv_ram_bytes else None
+    return PageTiers(memory, ram=ram, disk=disk)
