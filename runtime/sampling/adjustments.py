@@ -3,16 +3,14 @@
 The penalties are those of llama.cpp's samplers, over prompt and answer.
 """
 
+from array import array
 from collections import Counter, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from runtime.sampling.parameters import SamplingParameters
 
 BANNED = float("-inf")
-FIRST_CAPACITY = 64
 
 
 class AmountsMemory(NamedTuple):
@@ -75,14 +73,13 @@ class _Counts:
         counts = Counter(self._window)
         self._places = {token: place for place, token in enumerate(counts)}
         """Index of each token's count."""
-        free = max(FIRST_CAPACITY, len(counts))
-        self._tokens = np.array([*counts, *[0] * free], np.int64)
-        self._counts = np.array([*counts.values(), *[0] * free], np.float32)
-        self._addresses = self._tokens.ctypes.data, self._counts.ctypes.data
+        self._tokens = array("q", counts)
+        self._counts = array("f", counts.values())
 
     def memory(self) -> AmountsMemory:
         """Return the tokens in the window and their counts."""
-        return AmountsMemory(*self._addresses, len(self._places))
+        tokens, size = self._tokens.buffer_info()
+        return AmountsMemory(tokens, self._counts.buffer_info()[0], size)
 
     def accept(self, token: int) -> None:
         """Add the next token."""
@@ -93,13 +90,11 @@ class _Counts:
         self._window.append(token)
         place = self._places.get(token)
         if place is None:
-            place = self._places[token] = len(self._places)
-            if place == len(self._tokens):
-                self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)])
-                self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
-                self._addresses = self._tokens.ctypes.data, self._counts.ctypes.data
-            self._tokens[place], self._counts[place] = token, 0
-        self._counts[place] += 1
+            self._places[token] = len(self._places)
+            self._tokens.append(token)
+            self._counts.append(1)
+        else:
+            self._counts[place] += 1
 
     def _forget(self, token: int) -> None:
         """Decrease a token's count; at 0 the last entry is moved to its index."""
@@ -108,10 +103,9 @@ class _Counts:
         if self._counts[place]:
             return
         del self._places[token]
-        last = len(self._places)
-        if place != last:
-            moved = int(self._tokens[last])
-            self._tokens[place], self._counts[place] = moved, self._counts[last]
+        moved, count = self._tokens.pop(), self._counts.pop()
+        if moved != token:
+            self._tokens[place], self._counts[place] = moved, count
             self._places[moved] = place
 
 
@@ -119,6 +113,6 @@ class _Amounts:
     """Tokens and a number for each. Immutable."""
 
     def __init__(self, values: dict[int, float]) -> None:
-        self._tokens = np.array([*values.keys()], np.int64)
-        self._values = np.array([*values.values()], np.float32)
-        self.memory = AmountsMemory(self._tokens.ctypes.data, self._values.ctypes.data, len(values))
+        self._tokens, self._values = array("q", values), array("f", values.values())
+        tokens, size = self._tokens.buffer_info()
+        self.memory = AmountsMemory(tokens, self._values.buffer_info()[0], size)

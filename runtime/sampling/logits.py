@@ -63,6 +63,8 @@ class StepLogits:
     def __init__(self, values: NDArray[np.float32]) -> None:
         self.values = np.ascontiguousarray(values)
         rows, size = values.shape
+        self.vocabulary_size: int = size
+        """Logits of a row."""
         likeliest, finite = np.empty(rows, np.int64), np.empty(rows, np.bool_)
         self._maxima = np.empty((rows, -(-size // BLOCK)), np.float32)
         self._logits_at, self._maxima_at = self.values.ctypes.data, self._maxima.ctypes.data
@@ -75,12 +77,6 @@ class StepLogits:
         self.finite: list[bool] = finite.tolist()
         """Whether each row has a finite maximum, and no logit that is no number."""
 
-    @property
-    def vocabulary_size(self) -> int:
-        """Logits of a row."""
-        size: int = self.values.shape[1]
-        return size
-
     def row(self, row: int) -> NDArray[np.float32]:
         """Every logit of a row [V], not copied."""
         values: NDArray[np.float32] = self.values[row]
@@ -89,5 +85,5 @@ class StepLogits:
     def memory(self, row: int) -> RowMemory:
         """Where a row is, valid as long as this object."""
         size = self.vocabulary_size
-        blocks = self._maxima.shape[1]
-        return RowMemory(self._logits_at + row * size * 4, self._maxima_at + row * blocks * 4, size)
+        maxima_at = self._maxima_at + row * -(-size // BLOCK) * 4
+        return RowMemory(self._logits_at + row * size * 4, maxima_at, size)

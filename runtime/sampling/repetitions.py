@@ -6,6 +6,7 @@ the native library (runtime/ops/native/repetitions.cc).
 """
 
 import struct
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,7 +20,6 @@ LOG_LARGEST = np.float32(88.7228391)
 LEAST_BASE = np.float32(1.000001)
 """Above it, exponents are limited."""
 NO_LIMIT = 2**31 - 1
-FIRST_CAPACITY = 1024
 RULES = struct.Struct("=2q2d2q")
 """RepetitionRules in runtime/ops/native/repetitions.h."""
 
@@ -41,28 +41,20 @@ class Repetitions:
         last = parameters.dry_penalty_last_n
         self._window = last
         self._breaks = _Breaks(parameters.breakers)
-        said = list(prompt)[-last:] if last > 0 else list(prompt)
-        self._count = len(said)
-        self._said = np.zeros(max(FIRST_CAPACITY, 2 * len(said)), np.int32)
-        self._said[: len(said)] = said
-        self._address = self._said.ctypes.data
-        for token in said:
+        self._said = array("i", list(prompt)[-last:] if last > 0 else prompt)
+        for token in self._said:
             self._breaks.accept(token)
 
     def accept(self, token: int) -> None:
         """Take in the token that was picked."""
-        if self._count == len(self._said):
-            self._said = np.concatenate([self._said, np.zeros_like(self._said)])
-            self._address = self._said.ctypes.data
-        self._said[self._count] = token
-        self._count += 1
+        self._said.append(token)
         self._breaks.accept(token)
 
     def memory(self) -> SaidMemory:
         """Return the tokens of the window; a repetition does not reach over a breaker."""
-        first = max(0, self._count - self._window) if self._window >= 0 else 0
-        address = self._address + first * self._said.itemsize
-        return SaidMemory(address, self._count - first, self._breaks.since)
+        address, count = self._said.buffer_info()
+        first = max(0, count - self._window) if self._window >= 0 else 0
+        return SaidMemory(address + first * self._said.itemsize, count - first, self._breaks.since)
 
 
 def rules_of(parameters: SamplingParameters) -> bytes:

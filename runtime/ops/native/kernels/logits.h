@@ -135,20 +135,20 @@ inline void add_weighed(const float* block, const Weighing& by, Weighed& found) 
 }
 
 inline void add_moments(const float* block, float reference, Moments& found) {
-  Doubles sums{}, squares{};
+  // A block's sums have eight terms in each lane: float32 holds them well enough.
+  Floats sums{}, squares{};
   Integers counts{};
   Floats logits;
   for (int at = 0; at < logit_block; at += wide) {
     load(block + at, logits);
     const Integers is_there = logits > -__builtin_inff();
-    const Floats kept = is_there ? logits : Floats{} + reference;
-    const Doubles distance = __builtin_convertvector(kept, Doubles) - double{reference};
+    const Floats distance = (is_there ? logits : Floats{} + reference) - reference;
     counts -= is_there;
     sums += distance;
     squares += distance * distance;
   }
-  add_to(found.sums, sums);
-  add_to(found.squares, squares);
+  add_to(found.sums, __builtin_convertvector(sums, Doubles));
+  add_to(found.squares, __builtin_convertvector(squares, Doubles));
   add_to(found.counts, counts);
 }
 
