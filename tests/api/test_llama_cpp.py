@@ -174,7 +174,7 @@ def test_slots_show_running_requests_without_their_text(serving: Serving) -> Non
     free = serving.get("/slots").json()
     assert len(free) == serving.services.settings.max_batch_size
     assert not any(slot["is_processing"] for slot in free)
-    serving.session.hold()
+    serving.session.allow(1)
     with serving.stream(max_tokens=5):
         eventually(lambda: serving.get("/slots").json()[0]["is_processing"])
         slot = serving.get("/slots").json()[0]

@@ -116,7 +116,7 @@ def test_make_has_these_targets(shown: Shown) -> None:
 RUN = ("inspect", "prepare", "generate", "chat", "score", "models", "rollback", "settings")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_commands_on_a_model_run_as_they_are_shown(tmp_path: Path) -> None:
     """All but servers and benchmarks, which have tests of their own; `remove` comes last."""
     home = tmp_path / "home"

@@ -131,6 +131,7 @@ def test_a_gguf_becomes_a_published_model(
 
 
 @pytest.mark.sample
+@pytest.mark.long
 def test_the_sample_model_goes_through_the_whole_graph(
     instance: dg.DagsterInstance, incoming: Path, settings: Settings, sample_model: Path
 ) -> None:
@@ -290,6 +291,7 @@ def test_a_file_that_leaves_and_comes_back_is_prepared_again(
     assert current.version == 1
 
 
+@pytest.mark.long
 def test_an_unchanged_file_publishes_no_further_version(
     instance: dg.DagsterInstance, incoming: Path, settings: Settings
 ) -> None:

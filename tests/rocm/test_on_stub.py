@@ -34,10 +34,10 @@ def run(stub_libraries: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "test_models.py",
+        pytest.param("test_models.py", marks=pytest.mark.long),
         "test_weights.py",
         "test_memory.py",
-        "test_interpreted_kernels.py",
+        pytest.param("test_interpreted_kernels.py", marks=pytest.mark.long),
         "test_products.py",
     ],
 )
@@ -45,7 +45,7 @@ def test_operators_and_sessions(stub_libraries: Path, name: str) -> None:
     run(stub_libraries, name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.sample
 @pytest.mark.timeout(SECONDS)
 def test_the_sample_model(sample_model: Path, stub_libraries: Path) -> None:

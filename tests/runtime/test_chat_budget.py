@@ -22,7 +22,7 @@ def template(source: str) -> ChatTemplate:
     return ChatTemplate(TokenizerOf(source))  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_attack_ends_with_an_error_of_ours_in_little_memory() -> None:
     command = [sys.executable, "-m", "tests.runtime.chat_attacks", str(MEMORY)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)

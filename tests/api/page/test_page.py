@@ -209,7 +209,7 @@ def test_a_key_is_sent_and_kept_for_the_tab_alone(serve: Serve, opened: Open) ->
 
 def test_the_state_of_the_server_is_followed(serving: Serving, opened: Open) -> None:
     page = opened(serving)
-    serving.session.hold()
+    serving.session.allow(1)
     with serving.stream(max_tokens=5):
         page.wait_for_selector("#pulse:text-is('1 running')")
         assert "1 of" in page.locator("#live").inner_text()
