@@ -17,6 +17,8 @@ from pipelines.benchmark.history import History
 from pipelines.benchmark.measurement import BLOCKS, QUICK_BLOCKS
 from pipelines.benchmark.operator_profile import ModelProfile, markdown, profile_model
 from pipelines.benchmark.plot import plot_benchmark, plot_growth
+from pipelines.benchmark.prefill_apart import PrefillApartResult, measure_prefill_apart
+from pipelines.benchmark.prefill_apart import markdown as prefill_apart_report
 from pipelines.benchmark.results import BenchmarkResult, saved_path, write_json
 from pipelines.benchmark.run import Progress as Report
 from pipelines.benchmark.sampling import SamplingResult, measure_sampling
@@ -32,7 +34,14 @@ from rocmforge.progress import shown
 from runtime.errors import Regression
 from runtime.settings import Settings
 
-Measured = TypeVar("Measured", ModelProfile, SamplingResult, StructuredResult, WarmRestartResult)
+Measured = TypeVar(
+    "Measured",
+    ModelProfile,
+    SamplingResult,
+    StructuredResult,
+    WarmRestartResult,
+    PrefillApartResult,
+)
 
 WIDTH_WITHOUT_TERMINAL = 220
 
@@ -122,6 +131,13 @@ def warm_restart(model: str, settings: Settings, *, save: Path | None) -> None:
     """Print what pages on disk save after a restart, and save it."""
     _in_this_process(
         "warm-restart", measure_warm_restart, warm_restart_report, model, settings, save
+    )
+
+
+def prefill_apart(model: str, settings: Settings, *, save: Path | None) -> None:
+    """Print what a process of its own for prompts gains and costs, and save it."""
+    _in_this_process(
+        "prefill-apart", measure_prefill_apart, prefill_apart_report, model, settings, save
     )
 
 

@@ -32,6 +32,7 @@ SERVER = (
     "kv_ram_bytes",
     "kv_disk_bytes",
     "kv_disk_folder",
+    "role",
     "logprobs_bytes",
     "gpu_memory_utilization",
     "page_size",

@@ -11,12 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime.engine_core import EngineCore, EngineObserver, StepRunner
-from runtime.errors import EngineUnavailable, QueueFull, WeightsChanged
+from runtime.errors import EngineUnavailable, QueueFull, SettingsError, WeightsChanged
 from runtime.generation import Choice, EngineRequest, FinishReason, Generation, Generations
 from runtime.grammar import Matcher
 from runtime.logprobs_memory import LogprobsMemory, no_pieces
 from runtime.page_changes import PageChanges
-from runtime.page_tiers import PageTiers
+from runtime.page_tiers import PageTiers, prefill_socket
+from runtime.prefill_server import PrefillServer
 from runtime.request_limits import RequestLimits
 from runtime.sampling import SamplingParameters
 from runtime.settings import Settings
@@ -67,6 +68,7 @@ class Engine:
         pool, which this engine owns.
         """
         self._settings = settings
+        self._manifest = session.manifest
         self._core = EngineCore(
             session,
             end_of_generation=end_of_generation,
@@ -80,6 +82,8 @@ class Engine:
             trained_context_length=session.manifest.context_length,
             cache_tokens=self._core.cache_tokens,
         )
+        self._tiers = tiers
+        self._prefills: PrefillServer | None = None
         self._logprobs_memory = LogprobsMemory(settings.logprobs_bytes, longest_pieces)
         self._request_ids = itertools.count(1) if request_ids is None else request_ids
         self._inbox: queue.SimpleQueue[Generation | _Ending | None] = queue.SimpleQueue()
@@ -114,8 +118,22 @@ class Engine:
     def start(self) -> None:
         """Start the engine's thread."""
         self._accepting = True
+        if self._settings.role == "prefill" and self._tiers is not None:
+            self._prefills = self._prefill_server(self._tiers)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
+        if self._prefills is not None:
+            self._prefills.start()
+
+    def _prefill_server(self, tiers: PageTiers) -> PrefillServer:
+        """Return what takes prompts of others. Raises SettingsError if it cannot listen."""
+        path = prefill_socket(self._manifest, self._settings)
+        try:
+            return PrefillServer(
+                lambda request: self.submit_all((request,)).each[0], self.abort, tiers, path
+            )
+        except OSError as error:
+            raise SettingsError(f"no prompts can be taken at {path}: {error.strerror}") from None
 
     def stop(self, drain_seconds: float = 0.0) -> bool:
         """Refuse new requests, give running ones this time to finish, fail the rest, and return.
@@ -252,6 +270,8 @@ class Engine:
             log.exception("the engine died")
             self._fail_all(DIED)
         finally:
+            if self._prefills is not None:
+                self._prefills.close()
             core.end_page_changes()
             core.close()
 

@@ -47,6 +47,11 @@ def locked(path: Path, *, make_folder: bool = True) -> Iterator[None]:
             return
 
 
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that only this user reads, unless it is there. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 @contextmanager
 def replacing(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     """Yield a new file, open for writing, that replaces `path` when the block ends normally.

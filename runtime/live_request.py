@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from runtime.drafts import PromptLookup
 from runtime.generation import FinishReason, Generation
-from runtime.pages import salted_root
 from runtime.sampling import Sampler
 from runtime.sequence import Sequence
 from runtime.thought_limit import ThoughtLimit
@@ -38,7 +37,7 @@ class LiveRequest:
             matcher,
             generates=generation.max_tokens > 0,
             scores_prompt=generation.prompt_top_logprobs is not None,
-            root=salted_root(generation.cache_salt),
+            salt=generation.cache_salt,
         )
         ends = frozenset() if generation.ignore_eos else end_of_generation
         # With a grammar, only the grammar decides where an answer may end.

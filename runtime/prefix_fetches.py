@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
-from runtime.page_tiers import PageFetch, PageTiers
+from runtime.page_tiers import AskedPrompt, PageFetch, PageTiers
 from runtime.pages import PageManager
 from runtime.sequence import Sequence
 
+LEAST_PAGES = 4
+"""Pages for which another process is asked; fewer are computed sooner here."""
 RESTORED_BYTES = 32 << 20
 """Bytes copied into the pool between two steps: some milliseconds."""
 
@@ -29,6 +31,8 @@ class PrefixFetches:
         self._tiers = tiers
         self._publish = publish
         self._fetches: dict[Sequence, PageFetch] = {}
+        self._asked: dict[Sequence, AskedPrompt] = {}
+        """Those of them whose pages another process computes."""
         self._joined: dict[Sequence, PageFetch] = {}
         """Sequences that wait for another one's pages."""
 
@@ -42,7 +46,10 @@ class PrefixFetches:
     @property
     def awaits(self) -> bool:
         """Whether sequences wait, and no page can be copied and none of them can start."""
-        return bool(self) and not any(each.found or each.ended for each in self._fetches.values())
+        return bool(self) and not any(
+            self._asked[sequence].ended if sequence in self._asked else fetch.found or fetch.ended
+            for sequence, fetch in self._fetches.items()
+        )
 
     def begin(self, sequence: Sequence) -> bool:
         """Look beyond the pool for the rest of a sequence's prefix; return whether it waits for it.
@@ -79,7 +86,10 @@ class PrefixFetches:
         """
         left = RESTORED_BYTES
         ready = []
-        for sequence, fetch in list(self._fetches.items()):
+        for sequence in list(self._fetches):
+            if sequence in self._asked and not self._look_again(sequence):
+                continue
+            fetch = self._fetches[sequence]
             while left > 0 and (found := self._tiers.take(fetch)) is not None:
                 left -= found.content.nbytes
                 if known := self._pages.match_prefix((found.page_hash,)):
@@ -92,7 +102,8 @@ class PrefixFetches:
                 self._tiers.restore(fresh[0], found)
                 sequence.pages += fresh
                 self._publish(sequence, len(sequence.pages) - 1)
-            if (fetch.ended and not fetch.found) or self._tiers.gives_up(fetch):
+            has_ended = fetch.ended and not fetch.found and not self._ask(sequence)
+            if has_ended or self._tiers.gives_up(fetch):
                 self._finish(sequence)
                 ready.append(sequence)
         ended = [
@@ -118,7 +129,31 @@ class PrefixFetches:
             return True
         return self._joined.pop(sequence, None) is not None
 
+    def _ask(self, sequence: Sequence) -> bool:
+        """Let another process compute the rest of a prefix, once; return whether it is asked."""
+        size = self._pages.page_size
+        whole = len(sequence.tokens) // size
+        if sequence.sought or whole - len(sequence.pages) < LEAST_PAGES:
+            return False
+        sequence.sought = True
+        asked = self._tiers.ask(sequence.tokens[: whole * size], sequence.salt)
+        if asked is not None:
+            self._asked[sequence] = asked
+        return asked is not None
+
+    def _look_again(self, sequence: Sequence) -> bool:
+        """Look for what another process has computed; return whether it has ended."""
+        if not self._asked[sequence].ended:
+            return False
+        del self._asked[sequence]
+        whole = len(sequence.tokens) // self._pages.page_size
+        rest = sequence.hashes[len(sequence.pages) : whole]
+        self._fetches[sequence] = self._tiers.find(rest) or self._fetches[sequence]
+        return True
+
     def _finish(self, sequence: Sequence) -> None:
+        if (asked := self._asked.pop(sequence, None)) is not None:
+            asked.cancel()
         self._tiers.end(self._fetches.pop(sequence))
         self._release(sequence)
         sequence.sought = True

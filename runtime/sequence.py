@@ -4,7 +4,7 @@ import logging
 
 from runtime.drafts import PromptLookup
 from runtime.grammar import Matcher
-from runtime.pages import ROOT_HASH, PageHash, chain_hash
+from runtime.pages import PageHash, chain_hash, salted_root
 
 log = logging.getLogger("rocmforge.engine")
 
@@ -25,6 +25,7 @@ class Sequence:
         "request_id",
         "root",
         "running",
+        "salt",
         "scored",
         "shared_until",
         "sought",
@@ -43,7 +44,7 @@ class Sequence:
         *,
         generates: bool = True,
         scores_prompt: bool = False,
-        root: PageHash = ROOT_HASH,
+        salt: bytes = b"",
     ) -> None:
         self.request_id = request_id
         self.tokens = tokens
@@ -59,7 +60,8 @@ class Sequence:
         """Number of first tokens whose logits are needed in addition to the sampled ones."""
         self.scored = 0
         """Number of them whose logits have been used."""
-        self.root = root
+        self.salt = salt
+        self.root = salted_root(salt)
         """The hash before its first page: sequences with another one share none of its pages."""
         self.computed = 0
         self.running = False

@@ -228,6 +228,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kv_disk_folder: Annotated[
         Path | None, _text("folder of the pages on disk; by default cache/kv below home")
     ] = None
+    role: Annotated[
+        Literal["both", "prefill", "decode"],
+        _text(
+            "what this process computes: prefill computes prompts for those with decode, which "
+            "share its --kv-disk-folder; both computes all"
+        ),
+    ] = "both"
     logprobs_bytes: Annotated[
         int,
         _count(
@@ -499,6 +506,11 @@ def _checked(settings: Settings) -> Settings:
         raise SettingsError("--kv-events-replay sends --kv-events again; name both")
     if "@" in settings.server_name:
         raise SettingsError("--server-name takes no @, which separates it from a model's name")
+    if settings.role != "both" and not settings.kv_disk_bytes:
+        raise SettingsError(
+            f"--role {settings.role} hands prompts over in files; set --kv-disk-bytes, and the "
+            "--kv-disk-folder of the other process, such as one in /dev/shm"
+        )
     least = MIN_CACHE_PAGES * settings.page_size
     if 0 < settings.cache_tokens < least:
         raise SettingsError(

@@ -37,6 +37,8 @@ class PageTierCounts:
     disk_dropped_pages: int = 0
     """Pages that were not written because too many were waiting."""
     disk_damaged_pages: int = 0
+    prompts_handed_over: int = 0
+    """Prompts that another process has computed for this one."""
     copied_bytes: int = 0
     """Bytes that the engine thread has copied from the pool, in `copy_seconds`."""
     copy_seconds: float = 0.0

@@ -70,6 +70,14 @@ def tier_families(
     for model, counts in statistics.items():
         held.add_metric([model], counts.tiers.ram_bytes)
     yield held
+    handed = CounterMetricFamily(
+        "rocmforge_model_prompts_handed_over",
+        "Total number of prompts that another process computed",
+        labels=["model"],
+    )
+    for model, counts in statistics.items():
+        handed.add_metric([model], counts.tiers.prompts_handed_over)
+    yield handed
     for figure in COUNTERS:
         family = CounterMetricFamily(
             f"rocmforge_model_kv_{figure.name}",

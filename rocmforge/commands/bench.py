@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with its pages on disk",
     )
     parser.add_argument(
+        "--prefill-apart",
+        action="store_true",
+        help="instead: streams next to long prompts, of one server and of two, one of which "
+        "computes the prompts",
+    )
+    parser.add_argument(
         "--against",
         metavar="VERSION",
         help="instead: compare with a version: previous, a number, or baseline (past results)",
@@ -73,6 +79,7 @@ WHAT_ELSE_FITS = {
     "structured": {"save"},
     "sampling": {"save"},
     "warm_restart": {"save"},
+    "prefill_apart": {"save"},
     "growth": {"peers", "save", "plot"},
     "against": {"quick", "accept"},
     None: {"peers", "prompt_lookup", "quick", "save", "plot"},
@@ -87,6 +94,7 @@ CHOICES = (
     "structured",
     "sampling",
     "warm_restart",
+    "prefill_apart",
     "against",
     "accept",
     "save",
@@ -116,6 +124,7 @@ def run(options: argparse.Namespace) -> None:
         bench,
         grow,
         judge,
+        prefill_apart,
         profile,
         sampling,
         structured,
@@ -133,6 +142,8 @@ def run(options: argparse.Namespace) -> None:
         structured(options.model, settings, save=options.save)
     elif options.sampling:
         sampling(options.model, settings, save=options.save)
+    elif options.prefill_apart:
+        prefill_apart(options.model, settings, save=options.save)
     elif options.warm_restart:
         warm_restart(options.model, settings, save=options.save)
     elif options.growth:

@@ -46,6 +46,7 @@ class DiskQueue:
         self._touches: deque[Sequence[PageHash]] = deque()
         self._pending: OrderedDict[PageHash, NDArray[np.uint8]] = OrderedDict()
         """Pages to write, the oldest first."""
+        self._written_now: PageHash | None = None
         self._ahead_bytes = 0
         self._unsure: list[PageHash] = []
         """Pages written before all weights were compared."""
@@ -89,6 +90,14 @@ class DiskQueue:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
+
+    def wait_until_written(self, seconds: float) -> bool:
+        """Wait until the pages that wait now are written; return whether they were in time."""
+        with self._changed:
+            waiting = {*self._pending, self._written_now} - {None}
+            return self._changed.wait_for(
+                lambda: waiting.isdisjoint({*self._pending, self._written_now}), seconds
+            )
 
     def has_room(self, size: int) -> bool:
         """Whether another page of this many bytes may wait; counts one that may not."""
@@ -169,6 +178,7 @@ class DiskQueue:
             leaves = self.reads if reads else self.writes
             self.writes = False
             self._pending.clear()
+            self._changed.notify_all()
             self._touches.clear()
             if reads:
                 self.reads = False
@@ -247,7 +257,13 @@ class DiskQueue:
             if not self._pending:
                 return
             page_hash, content = self._pending.popitem(last=False)
-        written = self._disk.write(page_hash, content)
+            self._written_now = page_hash
+        try:
+            written = self._disk.write(page_hash, content)
+        finally:
+            with self._changed:
+                self._written_now = None
+                self._changed.notify_all()
         with self._changed:
             if written:
                 self.written_bytes += content.nbytes

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.files import locked, open_at_once, remove_abandoned, replacing
+from runtime.files import locked, make_private_folder, open_at_once, remove_abandoned, replacing
 from runtime.page_tiers.page_file import decode, encode, file_bytes
 from runtime.pages import PageHash
 
@@ -25,8 +25,6 @@ COUNT_NAME = "used"
 SUFFIX = ".page"
 SLACK = 16
 """A sixteenth of the bound is freed at once, so that few writes list the folder."""
-PRIVATE = 0o700
-"""Prompts can be guessed from keys and values, so only the server's user reads them."""
 
 
 class DiskTier:
@@ -63,7 +61,8 @@ class DiskTier:
         path = self._path(page_hash)
         if self.touch((page_hash,)) or self._file_bytes > self._most_bytes:
             return False
-        self._folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        # Prompts can be guessed from keys and values.
+        make_private_folder(self._folder)
         with locked(self._folder / LOCK_NAME):
             used = self._used()
             if used is None or used + self._file_bytes > self._most_bytes:

@@ -1,13 +1,18 @@
 """The tiers that the settings ask for."""
 
 import logging
+import os
 from collections.abc import Callable
+from pathlib import Path
 
+from runtime.errors import SettingsError
 from runtime.manifest import Manifest
 from runtime.page_tiers.disk_queue import DiskQueue
 from runtime.page_tiers.disk_tier import DiskTier
+from runtime.page_tiers.handover import MOST_PATH
 from runtime.page_tiers.identity import identity_of
 from runtime.page_tiers.page_tiers import PageMemory, PageTiers
+from runtime.page_tiers.prefill_client import PrefillClient
 from runtime.page_tiers.ram_tier import RamTier
 from runtime.settings import Settings
 
@@ -45,10 +50,27 @@ def open_tiers(
     if memory is None:
         log.warning("%s: its pages are on the GPU; %s", manifest.name, NONE_KEPT)
         return None
-    disk = None
+    disk = prefill = None
     if settings.kv_disk_bytes:
         identity = identity_of(manifest, settings.page_size, settings.weights)
         tier = DiskTier(settings.kv_folder, identity, memory.page_bytes, settings.kv_disk_bytes)
         disk = DiskQueue(tier, weights_are_right=weights_are_right)
+    if settings.role == "decode":
+        prefill = PrefillClient(prefill_socket(manifest, settings))
     ram = RamTier(settings.kv_ram_bytes) if settings.kv_ram_bytes else None
-    return PageTiers(memory, ram=ram, disk=disk)
+    return PageTiers(memory, ram=ram, disk=disk, prefill=prefill)
+
+
+def prefill_socket(manifest: Manifest, settings: Settings) -> Path:
+    """Return where a process computes prompts of a model for others of the same arithmetic.
+
+    Raises SettingsError where the folder's path is too long for a socket.
+    """
+    identity = identity_of(manifest, settings.page_size, settings.weights)
+    path = settings.kv_folder / f"{identity.hex()}.sock"
+    if len(os.fsencode(path)) > MOST_PATH:
+        raise SettingsError(
+            f"--kv-disk-folder {settings.kv_folder} is too long a path for the socket in it that "
+            "--role needs; take a shorter one"
+        )
+    return path

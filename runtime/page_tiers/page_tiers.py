@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from runtime.page_tiers.disk_queue import DiskQueue
 from runtime.page_tiers.page_fetch import KeptPage, PageFetch
+from runtime.page_tiers.prefill_client import AskedPrompt, PrefillClient
 from runtime.page_tiers.ram_tier import RamTier
 from runtime.pages import PageHash
 from runtime.statistics import PageTierCounts
 
 TOUCH_SECONDS = 60.0
 """Time from one note on disk that a page was used to the next."""
+
+WRITTEN_SECONDS = 60.0
+"""Longest time in which the pages of a prompt are written."""
 
 log = logging.getLogger("rocmforge.page_tiers")
 
@@ -44,11 +48,19 @@ class PageTiers:
     """
 
     def __init__(
-        self, memory: PageMemory, *, ram: RamTier | None = None, disk: DiskQueue | None = None
+        self,
+        memory: PageMemory,
+        *,
+        ram: RamTier | None = None,
+        disk: DiskQueue | None = None,
+        prefill: PrefillClient | None = None,
     ) -> None:
+        """prefill: a process that computes prompts for this one and shares its disk."""
         self._memory = memory
         self._ram = ram
         self._disk = disk
+        self._prefill = prefill
+        self._wake: Callable[[], None] = lambda: None
         self._copies = True
         """Whether pages are copied from the pool."""
         self._counts = PageTierCounts()
@@ -57,6 +69,7 @@ class PageTiers:
 
     def start(self, wake: Callable[[], None]) -> None:
         """Start the thread of the disk. It calls `wake` when it has found pages."""
+        self._wake = wake
         if self._disk is not None:
             self._disk.start(wake)
 
@@ -64,6 +77,16 @@ class PageTiers:
         """Write what waits to be written, within a bounded time, and end the thread."""
         if self._disk is not None:
             self._disk.close()
+
+    def wait_until_written(self) -> bool:
+        """Wait until the pages that wait now are on disk; any thread may. Returns if they are."""
+        return self._disk is not None and self._disk.wait_until_written(WRITTEN_SECONDS)
+
+    def ask(self, tokens: Sequence[int], salt: bytes) -> AskedPrompt | None:
+        """Let another process compute full pages; None if there is none that could."""
+        if self._prefill is None or self._disk is None or not self._disk.reads:
+            return None
+        return self._prefill.ask(tokens, salt, self._wake)
 
     def counts(self) -> PageTierCounts:
         """Return what was counted."""
@@ -74,6 +97,8 @@ class PageTiers:
             counts.disk_written_bytes = disk.written_bytes
             counts.disk_dropped_pages = disk.dropped
             counts.disk_damaged_pages = disk.damaged
+        if self._prefill is not None:
+            counts.prompts_handed_over = self._prefill.asked
         return counts
 
     def keep(self, page: int, page_hash: PageHash) -> None:

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from api.kv_events.log import EventLog
 from runtime.page_changes import FoundPage, PageChanges
-from runtime.pages import ROOT_HASH, PageManager, chain_hash, salted_root
+from runtime.pages import ROOT_HASH, PageManager, chain_hash
 from runtime.scheduler import Scheduler
 from runtime.sequence import Sequence
 from tests.api.kv_subscriber import Mirror
@@ -52,7 +52,7 @@ class CacheMachine(RuleBasedStateMachine):
         salt=st.sampled_from([b"", b"a", b"b"]),
     )
     def request(self, tokens: list[int], salt: bytes) -> None:
-        sequence = Sequence(len(self.live), tokens, root=salted_root(salt))
+        sequence = Sequence(len(self.live), tokens, salt=salt)
         self.live.append(sequence)
         self.scheduler.add(sequence)
 

@@ -153,6 +153,7 @@ def test_pages_beyond_the_cache_are_counted_by_tier() -> None:
         disk_written_bytes=400,
         disk_dropped_pages=5,
         disk_damaged_pages=6,
+        prompts_handed_over=9,
         copied_bytes=700,
         copy_seconds=0.5,
         restored_bytes=800,
@@ -160,6 +161,7 @@ def test_pages_beyond_the_cache_are_counted_by_tier() -> None:
     )
     samples = Found(Engines(tiers=tiers))
     assert samples["rocmforge_model_kv_ram_bytes", "a"] == 100
+    assert samples["rocmforge_model_prompts_handed_over_total", "a"] == 9
     for name, label, value in (
         ("tier_hit_pages", "ram", 1),
         ("tier_dropped_pages", "ram", 2),

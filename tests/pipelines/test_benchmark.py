@@ -25,6 +25,8 @@ from pipelines.benchmark.load import CompletionRequest, StreamRecord, complete
 from pipelines.benchmark.operator_profile import Shape, node_milliseconds, profile_model
 from pipelines.benchmark.peers import llama_cpp
 from pipelines.benchmark.plot import plot_benchmark, plot_growth
+from pipelines.benchmark.prefill_apart import ONE, TWO, PrefillApartPlan, measure_prefill_apart
+from pipelines.benchmark.prefill_apart import markdown as prefill_apart_report
 from pipelines.benchmark.processor_time import ProcessorTime
 from pipelines.benchmark.results import BenchmarkResult, Samples, write_json
 from pipelines.benchmark.run import benchmark
@@ -350,7 +352,15 @@ def test_structured_output_is_measured_beside_the_same_streams_without(
     assert len(structured_report(result).splitlines()) == 2 + 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
+def test_one_process_and_two_are_measured_by_turns(home: Settings, published: Path) -> None:
+    plan = PrefillApartPlan(stream_new_tokens=6, long_prompt_tokens=100, rounds=2)
+    result = measure_prefill_apart(published, home, lambda step: None, plan=plan)
+    assert {name: len(rounds) for name, rounds in result.rounds.items()} == {ONE: 2, TWO: 2}
+    assert len(prefill_apart_report(result).splitlines()) == 2 + 2
+
+
+@pytest.mark.long
 def test_a_restart_is_measured_beside_the_prefill(home: Settings, published: Path) -> None:
     result = measure_warm_restart(published, home, lambda step: None, prompt_tokens=200)
     assert result.prompt_tokens == 200
