@@ -125,6 +125,8 @@ class Scheduler:
         """
         if self._sharing:
             self._waiting.extendleft(reversed(self._sharing.take_ready()))
+        if self._tiers is not None:
+            self._tiers.begin_step()
         if self._fetches:
             self._waiting.extendleft(reversed(self._fetches.take_ready(len(self._running))))
         self._logits_left = PROMPT_LOGITS

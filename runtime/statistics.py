@@ -39,6 +39,8 @@ class PageTierCounts:
     disk_damaged_pages: int = 0
     prompts_handed_over: int = 0
     """Prompts that another process has computed for this one."""
+    uncopied_pages: int = 0
+    """Pages that left the pool with so many others that copying them would have taken too long."""
     copied_bytes: int = 0
     """Bytes that the engine thread has copied from the pool, in `copy_seconds`."""
     copy_seconds: float = 0.0

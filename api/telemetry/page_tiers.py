@@ -17,6 +17,18 @@ class Figure(NamedTuple):
     of: Mapping[str, Callable[[PageTierCounts], float]]
 
 
+TOTALS: tuple[tuple[str, str, Callable[[PageTierCounts], float]], ...] = (
+    (
+        "prompts_handed_over",
+        "Total number of prompts that another process computed",
+        lambda counts: counts.prompts_handed_over,
+    ),
+    (
+        "kv_uncopied_pages",
+        "Total number of pages that left the cache with too many others to be copied",
+        lambda counts: counts.uncopied_pages,
+    ),
+)
 COUNTERS = (
     Figure(
         "tier_hit_pages",
@@ -70,14 +82,11 @@ def tier_families(
     for model, counts in statistics.items():
         held.add_metric([model], counts.tiers.ram_bytes)
     yield held
-    handed = CounterMetricFamily(
-        "rocmforge_model_prompts_handed_over",
-        "Total number of prompts that another process computed",
-        labels=["model"],
-    )
-    for model, counts in statistics.items():
-        handed.add_metric([model], counts.tiers.prompts_handed_over)
-    yield handed
+    for name, documentation, of in TOTALS:
+        total = CounterMetricFamily(f"rocmforge_model_{name}", documentation, labels=["model"])
+        for model, counts in statistics.items():
+            total.add_metric([model], of(counts.tiers))
+        yield total
     for figure in COUNTERS:
         family = CounterMetricFamily(
             f"rocmforge_model_kv_{figure.name}",

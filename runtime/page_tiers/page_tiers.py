@@ -20,6 +20,8 @@ from runtime.statistics import PageTierCounts
 TOUCH_SECONDS = 60.0
 """Time from one note on disk that a page was used to the next."""
 
+COPIED_BYTES = 32 << 20
+"""Bytes copied from the pool between two steps: some milliseconds."""
 WRITTEN_SECONDS = 60.0
 """Longest time in which the pages of a prompt are written."""
 
@@ -63,6 +65,8 @@ class PageTiers:
         self._wake: Callable[[], None] = lambda: None
         self._copies = True
         """Whether pages are copied from the pool."""
+        self._copied_bytes = 0
+        """Since the last step."""
         self._counts = PageTierCounts()
         self._on_disk: dict[PageHash, float] = {}
         """Pages of the pool that are on disk or wait to be: when their use was noted there."""
@@ -77,6 +81,10 @@ class PageTiers:
         """Write what waits to be written, within a bounded time, and end the thread."""
         if self._disk is not None:
             self._disk.close()
+
+    def begin_step(self) -> None:
+        """Begin to count what is copied before the next step."""
+        self._copied_bytes = 0
 
     def wait_until_written(self) -> bool:
         """Wait until the pages that wait now are on disk; any thread may. Returns if they are."""
@@ -200,8 +208,12 @@ class PageTiers:
             self._disk.distrust()
 
     def _copied(self, page: int) -> NDArray[np.uint8] | None:
-        """Return a page's content; None if it cannot be copied."""
+        """Return a page's content; None if it cannot be copied, or a step would wait for it."""
         if not self._copies:
+            return None
+        self._copied_bytes += self._memory.page_bytes
+        if self._copied_bytes > COPIED_BYTES:
+            self._counts.uncopied_pages += 1
             return None
         began = time.perf_counter()
         try:

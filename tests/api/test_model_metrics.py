@@ -154,6 +154,7 @@ def test_pages_beyond_the_cache_are_counted_by_tier() -> None:
         disk_dropped_pages=5,
         disk_damaged_pages=6,
         prompts_handed_over=9,
+        uncopied_pages=10,
         copied_bytes=700,
         copy_seconds=0.5,
         restored_bytes=800,
@@ -162,6 +163,7 @@ def test_pages_beyond_the_cache_are_counted_by_tier() -> None:
     samples = Found(Engines(tiers=tiers))
     assert samples["rocmforge_model_kv_ram_bytes", "a"] == 100
     assert samples["rocmforge_model_prompts_handed_over_total", "a"] == 9
+    assert samples["rocmforge_model_kv_uncopied_pages_total", "a"] == 10
     for name, label, value in (
         ("tier_hit_pages", "ram", 1),
         ("tier_dropped_pages", "ram", 2),

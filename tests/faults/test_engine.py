@@ -32,11 +32,13 @@ GREEDY = SamplingParameters(temperature=0.0)
 TOKENS = 24
 
 
+SHORT_OF_PAGES: dict[str, object] = {"cache_tokens": 96, "page_size": 8, "token_budget": 32}
 LIMITS: tuple[dict[str, object], ...] = (
     {},
     {"token_budget": 7},
-    {"cache_tokens": 96, "page_size": 8, "token_budget": 32},
+    SHORT_OF_PAGES,
     {"max_batch_size": 2, "prompt_lookup": False},
+    {**SHORT_OF_PAGES, "kv_ram_bytes": 1 << 14, "kv_disk_bytes": 1 << 16},
 )
 RECOVERABLE = tuple(point for point in POINTS if point.hurts is not Hurts.ENGINE)
 
@@ -46,12 +48,14 @@ class Running:
 
     def __init__(self, folder: Path, settings: Settings, **changes: object) -> None:
         settings = msgspec.structs.replace(settings, **changes)
-        self.session = HeldSession(Session(folder, settings=settings))
+        inner = Session(folder, settings=settings)
+        self.session = HeldSession(inner)
         self.engine = Engine(
             self.session,
             end_of_generation=frozenset(),
             settings=settings,
             observer=Services(settings=settings),
+            tiers=inner.page_tiers(settings),
         )
         self.engine.start()
 

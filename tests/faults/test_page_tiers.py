@@ -6,13 +6,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 
 from runtime.device import HostPool
+from runtime.generation import FinishReason
 from runtime.page_tiers.disk_tier import DiskTier
+from runtime.sampling import Logits, StepLogits
 from runtime.settings import Settings
+from runtime.step import StepInputs
 from tests.faults.points import Panic
-from tests.runtime.test_kept_pages import DISK, OTHER, PAGE, RAM, answered, bits, running
+from tests.runtime.test_kept_pages import (
+    DISK,
+    GREEDY,
+    OTHER,
+    PAGE,
+    RAM,
+    answered,
+    bits,
+    held,
+    running,
+)
+from tests.waiting import SECONDS, eventually
 
 Answers = list[tuple[object, ...]]
 PROMPTS = (OTHER, OTHER[::-1], [3, *OTHER], OTHER)
@@ -63,6 +78,29 @@ def test_a_fault_costs_the_tier_and_one_line_in_the_log(
     with running(prepared, settings, **small) as engine:
         assert [bits(answered(engine, prompt)) for prompt in PROMPTS] == expected
     assert caplog.text.count(says) == 1
+
+
+def test_pages_of_wrong_logits_are_nowhere(prepared: Path, settings: Settings) -> None:
+    def not_finite(inputs: StepInputs, compute: Callable[[StepInputs], Logits]) -> Logits:
+        logits = compute(inputs)
+        assert isinstance(logits, StepLogits)
+        return StepLogits(np.full_like(logits.values, np.nan))
+
+    def written() -> int:
+        return len(list(settings.kv_folder.rglob("*.page")))
+
+    with held(prepared, settings, **DISK, **RAM) as (engine, session):
+        before = answered(engine, OTHER)
+        eventually(lambda: written() == 7)
+        session.fault = not_finite
+        broken = engine.submit([*OTHER, 5], GREEDY, 4)
+        assert broken.wait(SECONDS)
+        assert broken.finish_reason is FinishReason.FAILED
+        eventually(lambda: written() == 0)
+        session.fault = None
+        again = answered(engine, OTHER)
+        assert bits(again) == bits(before)
+        assert again.prefix_hit_tokens == 0
 
 
 def test_pages_are_still_read_where_none_can_be_written(

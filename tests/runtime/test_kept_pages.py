@@ -12,6 +12,7 @@ import pytest
 from pipelines.conversion.convert import convert
 from runtime.engine import Engine
 from runtime.generation import EngineRequest, FinishReason, Generation
+from runtime.page_tiers import page_tiers
 from runtime.sampling import SamplingParameters
 from runtime.session import Session
 from runtime.settings import Settings
@@ -120,6 +121,20 @@ def test_a_page_that_left_the_pool_comes_back_from_ram(prepared, settings, plain
         assert counts.ram_hit_pages > 0
         assert counts.disk_hit_pages == 0
         assert counts.ram_bytes > 0
+
+
+def test_pages_that_leave_with_too_many_others_are_counted_and_not_copied(
+    prepared, settings, plain, monkeypatch
+) -> None:
+    size = Session(prepared, settings=settings).manifest.page_layout.bytes_per_token() * PAGE
+    monkeypatch.setattr(page_tiers, "COPIED_BYTES", 2 * size)
+    with running(prepared, settings, cache_tokens=12 * PAGE, **RAM) as engine:
+        answered(engine)
+        answered(engine, OTHER)
+        counts = tiers(engine)
+        assert counts.ram_bytes <= counts.copied_bytes
+        assert counts.uncopied_pages > 0
+        assert bits(answered(engine)) == plain
 
 
 def test_pages_in_ram_and_pages_on_disk_continue_each_other(prepared, settings, plain) -> None:
