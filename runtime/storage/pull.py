@@ -6,14 +6,12 @@ with. Only the child process imports what reaches the storage.
 """
 
 import logging
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from runtime.checksums import CHECKSUMS_NAME, read_through
+from runtime.checksums import CHECKSUMS_NAME
 from runtime.child_process import run_in_child
 from runtime.errors import BrokenModel, ChildDied, NameTaken, StorageError
 from runtime.manifest import (
@@ -22,24 +20,19 @@ from runtime.manifest import (
     MANIFEST_NAME,
     Manifest,
     Origin,
-    WeightsPiece,
 )
 from runtime.progress import Amount, uncounted
 from runtime.registry import PublishedModel, Registry
 from runtime.settings import Settings
+from runtime.source import joint_sha256
 from runtime.storage.address import Address
-from runtime.storage.files import fetch
 from runtime.storage.layout import MAX_JSON_BYTES, Pointer, read_object, read_pointer
+from runtime.storage.staged import fill, with_times
 from runtime.storage.stores import Store, open_store
-from runtime.verification import MAX_GRAPH_BYTES
 
 FUNCTION = f"{__name__}:carry_out"
 OWNER = "pull"
-PARTIAL = ".partial"
-"""Suffix of a file that is not whole, or not compared yet; its name is its SHA-256."""
 OUR_FILES = (MANIFEST_NAME, GRAPH_NAME, CHECKSUMS_NAME)
-INDEPENDENT = ("reflink", "copy")
-READ_ONLY = 0o444
 
 log = logging.getLogger("rocmforge.storage")
 
@@ -150,13 +143,15 @@ def pull(
         with registry.preparing(address.name):
             if (known := _known(registry, address, pointer)) is not None:  # by whom we awaited
                 return known
-            if (same := registry.same_as(manifest)) is not None:
+            same = registry.same_as(manifest)
+            if same is not None and _is_intact(same):
                 return _current(registry, same)
             if not replace:
                 _expect_own_name(registry, address)
             staging = registry.staging(address.name, OWNER)
-            _fill(staging, store, registry, manifest, progress, amount)
+            fill(staging, store, registry, manifest, progress, amount)
             progress("Publishing")
+            manifest = with_times(manifest, staging)
             folder = registry.publish(staging, manifest, pointer.version)
             return registry.version(address.name, int(folder.name))
     except OSError as error:
@@ -169,9 +164,18 @@ def _known(registry: Registry, address: Address, pointer: Pointer) -> PublishedM
     """Return the version that was pulled by this pointer, which is then the current one."""
     for model in registry.versions(address.name):
         origin = model.manifest.origin
-        if origin is not None and origin.manifest == pointer.manifest:
+        if origin is not None and origin.manifest == pointer.manifest and _is_intact(model):
             return _current(registry, model)
     return None
+
+
+def _is_intact(model: PublishedModel) -> bool:
+    """Whether its files are what was published; else they are fetched anew."""
+    try:
+        model.verify()
+    except BrokenModel:
+        return False
+    return True
 
 
 def _pulled_before(registry: Registry, address: Address) -> PublishedModel | None:
@@ -216,95 +220,13 @@ def _manifest(store: Store, address: Address, pointer: Pointer) -> Manifest:
             f"{address} was prepared by another build than this one; prepare and push it again, or "
             "install the build that it was prepared with"
         )
-    names = [file.linked_name for file in manifest.weights.files]
-    if None in names or len({*names, *OUR_FILES}) != len(names) + len(OUR_FILES):
-        raise StorageError(f"{address} names its files in a way that this build does not write")
+    weights = manifest.weights
+    names = [file.linked_name for file in weights.files]
+    if (
+        None in names
+        or len({*names, *OUR_FILES}) != len(names) + len(OUR_FILES)
+        or weights.sha256 != joint_sha256([file.sha256 for file in weights.files])
+    ):
+        raise StorageError(f"{address} describes its files in a way that this build does not write")
     origin = Origin(f"{address.folder}/{address.name}", pointer.manifest)
     return msgspec.structs.replace(manifest, name=address.name, origin=origin)
-
-
-def _fill(
-    staging: Path,
-    store: Store,
-    registry: Registry,
-    manifest: Manifest,
-    progress: Callable[[str], None],
-    amount: Amount,
-) -> None:
-    """Put every file of a version into its staging folder, each compared with its SHA-256."""
-    files = manifest.weights.files
-    wanted = {file.linked_name for file in files} | {file.sha256 + PARTIAL for file in files}
-    for left in staging.iterdir():
-        if left.name not in wanted:
-            left.unlink()
-    _expect_room(staging, manifest)
-    sums = [_placed(staging, store, registry, file, progress, amount) for file in files]
-    (staging / CHECKSUMS_NAME).write_bytes(b"".join(sums))
-    graph = read_object(store, manifest.graph_sha256, MAX_GRAPH_BYTES)
-    (staging / GRAPH_NAME).write_bytes(graph)
-    for left in staging.glob(f"*{PARTIAL}"):
-        left.unlink()
-
-
-def _placed(
-    staging: Path,
-    store: Store,
-    registry: Registry,
-    file: WeightsPiece,
-    progress: Callable[[str], None],
-    amount: Amount,
-) -> bytes:
-    """Put one file into the staging folder and return its checksums."""
-    assert file.linked_name is not None
-    placed, partial = staging / file.linked_name, staging / (file.sha256 + PARTIAL)
-    if not placed.exists() and (own := _own_file(registry, file)) is not None:
-        os.link(own, placed)
-    if placed.exists() and (sums := _checksums(placed, file, progress, amount)) is not None:
-        return sums
-    progress(f"Fetching {file.linked_name}")
-    fetch(store, file, partial, amount)
-    os.utime(partial, ns=(file.modified_ns, file.modified_ns))
-    partial.chmod(READ_ONLY)
-    partial.rename(placed)
-    if (sums := _checksums(placed, file, progress, amount)) is None:
-        raise StorageError(
-            f"{file.linked_name} of {store.url} is damaged: its SHA-256 is not that of its "
-            "manifest; push its model again from an intact file"
-        )
-    return sums
-
-
-def _checksums(
-    placed: Path, file: WeightsPiece, progress: Callable[[str], None], amount: Amount
-) -> bytes | None:
-    """Return the checksums of a file; None, with the file deleted, if its SHA-256 is another."""
-    progress(f"Comparing {file.linked_name}")
-    with placed.open("rb") as opened:
-        sha256, sums = read_through(opened, amount)
-    if sha256 != file.sha256:
-        placed.unlink()
-        return None
-    return sums.encode()
-
-
-def _own_file(registry: Registry, file: WeightsPiece) -> Path | None:
-    """Return a file of another version with this content, which nobody else writes to."""
-    for name in registry.names():
-        for model in registry.versions(name):
-            weights = model.manifest.weights
-            if weights.stored_as in INDEPENDENT:
-                for known in weights.files:
-                    if known.sha256 == file.sha256 and known.linked_name is not None:
-                        return model.folder / known.linked_name
-    return None
-
-
-def _expect_room(staging: Path, manifest: Manifest) -> None:
-    """Raise StorageError unless the files fit on the disk, beside what is there of them."""
-    there = sum(file.stat().st_size for file in staging.iterdir())
-    needed, free = manifest.weights.size - there, shutil.disk_usage(staging).free
-    if needed > free:
-        raise StorageError(
-            f"{manifest.name} is not pulled: it takes {needed >> 20} MiB more and {free >> 20} MiB "
-            f"are free in {staging}; make room, or name another --home"
-        )

@@ -70,24 +70,22 @@ def push(
 
 
 def stored_form(manifest: Manifest) -> Manifest:
-    """Return the manifest as every machine would push it, without paths of this one."""
+    """Return the manifest as every machine would push it: without paths and times of this one."""
     weights = manifest.weights
+    names = [file.path.rpartition("/")[2] for file in weights.files]
     pieces = tuple(
-        msgspec.structs.replace(piece, path=_name_of(piece.path), linked_name=_name_of(piece.path))
-        for piece in weights.files
+        msgspec.structs.replace(piece, path=name, linked_name=name, modified_ns=0)
+        for piece, name in zip(weights.pieces, names, strict=False)
     )
     stored = msgspec.structs.replace(
         weights,
-        path=pieces[0].path,
-        linked_name=pieces[0].linked_name,
+        path=names[0],
+        linked_name=names[0],
         stored_as="copy",
-        pieces=pieces if weights.pieces else (),
+        modified_ns=0,
+        pieces=pieces,
     )
     return msgspec.structs.replace(manifest, weights=stored, origin=None)
-
-
-def _name_of(path: str) -> str:
-    return path.rpartition("/")[2]
 
 
 def _numbered(store: Store, address: Address, wanted: Pointer) -> Pointer:

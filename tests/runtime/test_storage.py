@@ -208,6 +208,21 @@ def test_a_damaged_copy_on_this_machine_is_not_shared_but_fetched(
     assert (pulled(folder, there).folder / "tiny.gguf").read_bytes() == gguf.read_bytes()
 
 
+def test_what_is_damaged_on_this_machine_is_pulled_anew(
+    folder: FolderStore, here: Settings, there: Settings, tmp_path: Path
+) -> None:
+    original = publish(here, write_tiny_llama(tmp_path / "tiny.gguf"))
+    pushed(folder, original)
+    first = pulled(folder, there).folder / "tiny.gguf"
+    content = bytearray(first.read_bytes())
+    content[-1] ^= 1
+    first.chmod(0o644)
+    first.write_bytes(content)
+    again = pulled(folder, there)
+    assert again.version == 2
+    assert contents(again) == contents(original)
+
+
 def test_two_machines_that_push_under_one_name_get_numbers_of_their_own(
     store: Store, here: Settings, there: Settings, tmp_path: Path
 ) -> None:
@@ -282,12 +297,14 @@ def store_manifest(store: Store, manifest: Manifest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("changed", "told"),
     [
-        ("../../tiny.gguf", "outside its folder"),
-        ("manifest.json", "names its files in a way"),
-        ("model.onnx", "names its files in a way"),
-        (None, "names its files in a way"),
+        ({"linked_name": "../../tiny.gguf"}, "outside its folder"),
+        ({"linked_name": "manifest.json"}, "describes its files in a way"),
+        ({"linked_name": "model.onnx"}, "describes its files in a way"),
+        ({"linked_name": None}, "describes its files in a way"),
+        ({"sha256": "../../tiny"}, "is no SHA-256"),
+        ({"size": 5}, "does not have the file"),
     ],
 )
 def test_a_manifest_that_names_other_files_is_refused(
@@ -295,12 +312,13 @@ def test_a_manifest_that_names_other_files_is_refused(
     here: Settings,
     there: Settings,
     tmp_path: Path,
-    name: str | None,
+    changed: dict[str, object],
     told: str,
 ) -> None:
-    manifest = publish(here, write_tiny_llama(tmp_path / "tiny.gguf")).manifest
-    weights = msgspec.structs.replace(manifest.weights, linked_name=name)
-    store_manifest(folder, msgspec.structs.replace(manifest, weights=weights))
+    model = publish(here, write_tiny_llama(tmp_path / "tiny.gguf"))
+    pushed(folder, model)
+    weights = msgspec.structs.replace(model.manifest.weights, **changed)
+    store_manifest(folder, msgspec.structs.replace(model.manifest, weights=weights))
     with pytest.raises(StorageError, match=told):
         pulled(folder, there)
 
