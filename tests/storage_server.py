@@ -76,9 +76,9 @@ class Connection:
     def _hand_on(self, source: socket.socket, target: socket.socket, is_sent: bool) -> None:
         with suppress(OSError):
             while piece := source.recv(PIECE):
-                piece = piece[: self._passing(len(piece), is_sent)]
-                target.sendall(piece)
-                if not piece:
+                passing = self._passing(len(piece), is_sent)
+                target.sendall(piece[:passing])
+                if passing < len(piece):
                     break
         for each in (source, target):
             with suppress(OSError):

@@ -10,6 +10,8 @@ from runtime.errors import MissingPackage, SettingsError, StorageError
 from runtime.files import locked, write_whole
 
 LOCK = "lock"
+TRANSFER_SECONDS = 600.0
+"""Longest that one operation may take: a chunk at 56 KB/s."""
 
 
 class ObjectMissing(Exception):
@@ -121,12 +123,16 @@ class RemoteStore:
         except ValueError as error:
             raise SettingsError(f"{url} names no storage: {error}") from None
         self._files: Any = files
+        # An answer that never comes, since a network has dropped it, has no limit of its own.
+        self._limit = {"timeout": TRANSFER_SECONDS} if files.async_impl else {}
 
     def read(self, key: str, most_bytes: int) -> bytes:
         """Return an object, cut after so many bytes. Raises ObjectMissing."""
         with self._reached(key):
             try:
-                return bytes(self._files.cat_file(self._path(key), start=0, end=most_bytes))
+                return bytes(
+                    self._files.cat_file(self._path(key), start=0, end=most_bytes, **self._limit)
+                )
             except FileNotFoundError:
                 raise ObjectMissing(key) from None
 
@@ -134,20 +140,20 @@ class RemoteStore:
         """Return the bytes of an object; None if there is none."""
         with self._reached(key):
             try:
-                return int(self._files.info(self._path(key))["size"])
+                return int(self._files.info(self._path(key), **self._limit)["size"])
             except FileNotFoundError:
                 return None
 
     def write(self, key: str, content: bytes) -> None:
         """Make or replace an object; object storages show it when it is whole."""
         with self._reached(key):
-            self._files.pipe_file(self._path(key), content)
+            self._files.pipe_file(self._path(key), content, **self._limit)
 
     def create(self, key: str, content: bytes) -> bool:
         """`write` where there is no object; else False."""
         with self._reached(key):
             try:
-                self._files.pipe_file(self._path(key), content, mode="create")
+                self._files.pipe_file(self._path(key), content, mode="create", **self._limit)
             except FileExistsError:
                 return False
             return True

@@ -40,7 +40,7 @@ def text_of(url: str) -> str:
     return str(answer.json()["text"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_running_server_takes_over_what_is_pushed_and_loses_no_request(
     here: Settings, tmp_path: Path
 ) -> None:
@@ -65,7 +65,7 @@ def test_a_running_server_takes_over_what_is_pushed_and_loses_no_request(
     assert {answer.json()["text"] for answer in clients.answers} == {first, second}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_damaged_version_is_not_taken_and_a_storage_that_is_gone_is_not_needed(
     here: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,7 +186,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_rendered_containers_run_on_this_machine(helm: str, tmp_path: Path) -> None:
     """As they stand, but for the folders that a pod mounts."""
     here, port = Settings(home=tmp_path / "here"), free_port()

@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,7 +23,7 @@ from runtime.registry import PublishedModel, Registry
 from runtime.session import Session
 from runtime.settings import Settings
 from runtime.source import Source
-from runtime.storage import files
+from runtime.storage import files, stores
 from runtime.storage.address import Address
 from runtime.storage.layout import Pointer, chunks_key, encoded, object_key, pointer_key
 from runtime.storage.pull import pull
@@ -456,6 +457,21 @@ def test_what_a_killed_pull_has_left_damaged_is_fetched_again(
         left.seek(CHUNK + 5)
         left.write(bytes(100))
     assert contents(pulled(stored, there)) == contents(model)
+
+
+def test_a_storage_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "TRANSFER_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        use_s3(monkeypatch, silent.getsockname()[1])
+        store = open_store(f"s3://{BUCKET}/folder")
+        for operation in (
+            lambda: store.read("key", 100),
+            lambda: store.size("key"),
+            lambda: store.write("key", b"content"),
+            lambda: store.create("key", b"content"),
+        ):
+            with pytest.raises(StorageError, match="is not reached"):
+                operation()
 
 
 @pytest.mark.long
