@@ -11,17 +11,11 @@ from pipelines.resources import ModelPreparation
 from pipelines.sensors import published_models
 from pipelines.storage_assets import retried
 from runtime.errors import StorageError
+from runtime.settings import Settings
 from runtime.storage.layout import Pointer, pointer_key
 from runtime.storage.stores import open_store
-from tests.models import write_tiny_llama
-from tests.pipelines.test_dagster import (
-    Preparation,
-    incoming,
-    instance,
-    prepare_model,
-    reason,
-    run_job,
-)
+from tests.command_line.test_takeover import publish
+from tests.pipelines.test_dagster import incoming, instance, reason, run_job
 
 __all__ = ["incoming", "instance"]
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")
@@ -39,15 +33,16 @@ def stored_version(storage: str) -> int:
     return msgspec.json.decode(pointer, type=Pointer).version
 
 
-def asked_for(instance: dg.DagsterInstance, prepared: Preparation) -> dg.RunRequest | dg.SkipReason:
-    """What the sensor asks for after a model was published."""
-    published = prepared.runs[-1]
+def asked_for(
+    instance: dg.DagsterInstance, run: dg.ExecuteInProcessResult
+) -> dg.RunRequest | dg.SkipReason:
+    """What the sensor asks for after a run that has published a model."""
     request = published_models(
         dg.build_run_status_sensor_context(
             sensor_name="published_models",
             dagster_instance=instance,
-            dagster_run=published.dagster_run,
-            dagster_event=published.get_run_success_event(),
+            dagster_run=run.dagster_run,
+            dagster_event=run.get_run_success_event(),
         ),
         preparation=ModelPreparation(),
     )
@@ -56,17 +51,10 @@ def asked_for(instance: dg.DagsterInstance, prepared: Preparation) -> dg.RunRequ
 
 
 def test_what_is_published_is_stored_and_a_rollback_is_too(
-    instance: dg.DagsterInstance, incoming: Path, storage: str
+    instance: dg.DagsterInstance, incoming: Path, settings: Settings, storage: str
 ) -> None:
-    path = incoming / "tiny.gguf"
     for seed in (1, 2):
-        path.unlink(missing_ok=True)
-        write_tiny_llama(path, seed=seed)
-        prepared = prepare_model(instance, "tiny")
-        assert prepared.success
-        request = asked_for(instance, prepared)
-        assert isinstance(request, dg.RunRequest)
-        assert request.partition_key == "tiny"
+        publish(settings, incoming / "tiny.gguf", seed=seed)
         run = run_job(instance, "store_model", "tiny")
         assert run.success
         (event,) = run.asset_materializations_for_node("stored_model")
@@ -78,11 +66,20 @@ def test_what_is_published_is_stored_and_a_rollback_is_too(
     assert stored_version(storage) == 1
 
 
-def test_without_a_storage_nothing_is_asked_for(
-    instance: dg.DagsterInstance, incoming: Path
+def test_the_sensor_asks_for_it_only_where_there_is_a_storage(
+    instance: dg.DagsterInstance,
+    incoming: Path,
+    settings: Settings,
+    storage: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write_tiny_llama(incoming / "tiny.gguf")
-    skipped = asked_for(instance, prepare_model(instance, "tiny"))
+    publish(settings, incoming / "tiny.gguf", seed=1)
+    run = run_job(instance, "store_model", "tiny")
+    request = asked_for(instance, run)
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == "tiny"
+    monkeypatch.delenv("ROCMFORGE_STORAGE")
+    skipped = asked_for(instance, run)
     assert isinstance(skipped, dg.SkipReason)
     assert "ROCMFORGE_STORAGE is not set" in str(skipped.skip_message)
     assert "set ROCMFORGE_STORAGE" in reason(run_job(instance, "store_model", "tiny"))

@@ -363,7 +363,7 @@ def test_what_names_no_storage_is_told(url: str) -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 50), max_size=6))
-@profile(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@profile(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
 def test_a_push_that_is_cut_shows_nothing_and_goes_on_where_it_ended(
     cuts: list[int], model: PublishedModel
 ) -> None:
@@ -386,7 +386,7 @@ def test_a_push_that_is_cut_shows_nothing_and_goes_on_where_it_ended(
 
 
 @given(cuts=st.lists(st.integers(0, 25), max_size=6))
-@profile(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@profile(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
 def test_a_pull_that_is_cut_publishes_nothing_and_goes_on_where_it_ended(
     cuts: list[int], model: PublishedModel, stored: FolderStore
 ) -> None:
