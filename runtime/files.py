@@ -48,8 +48,23 @@ def locked(path: Path, *, make_folder: bool = True) -> Iterator[None]:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder that only this user reads, unless it is there. Raises OSError."""
+    """Make a folder that only this user reads, unless it is there. Raises OSError.
+
+    Raises PermissionError as `expect_own_folder` does.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    expect_own_folder(folder)
+
+
+def expect_own_folder(folder: Path) -> None:
+    """Raise PermissionError for a folder into which another user may have put something.
+
+    It has to belong to this user or root, and not everyone may write to it. Raises OSError.
+    """
+    status = folder.stat()
+    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH:
+        reason = "other users can write to it; name a folder below it, which is then made"
+        raise PermissionError(errno.EPERM, reason, str(folder))
 
 
 @contextmanager

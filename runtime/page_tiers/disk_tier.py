@@ -16,7 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.files import locked, make_private_folder, open_at_once, remove_abandoned, replacing
+from runtime.files import (
+    expect_own_folder,
+    locked,
+    make_private_folder,
+    open_at_once,
+    remove_abandoned,
+    replacing,
+)
 from runtime.page_tiers.page_file import decode, encode, file_bytes
 from runtime.pages import PageHash
 
@@ -31,6 +38,7 @@ class DiskTier:
     """The page files of one model, below a folder for all. Owned by the background thread.
 
     Every method raises OSError where the disk fails, but not for what other processes do there.
+    What other users could have written is neither read nor written: PermissionError.
     """
 
     def __init__(self, folder: Path, identity: bytes, page_bytes: int, most_bytes: int) -> None:
@@ -47,6 +55,7 @@ class DiskTier:
         """Return the content of a page, uint8; None if it is not there, or damaged."""
         path = self._path(page_hash)
         try:
+            expect_own_folder(self._folder)
             stored = self._stored(path)
         except FileNotFoundError:
             return None
@@ -59,16 +68,19 @@ class DiskTier:
     def write(self, page_hash: PageHash, content: NDArray[np.uint8]) -> bool:
         """Write a page unless it is there; return whether it was written."""
         path = self._path(page_hash)
-        if self.touch((page_hash,)) or self._file_bytes > self._most_bytes:
+        if self._file_bytes > self._most_bytes:
             return False
         # Prompts can be guessed from keys and values.
         make_private_folder(self._folder)
+        if self.touch((page_hash,)):
+            return False
         with locked(self._folder / LOCK_NAME):
             used = self._used()
             if used is None or used + self._file_bytes > self._most_bytes:
                 used = self._make_room()
             # Counted first: killed in between, the count is too high until the next listing.
             (self._folder / COUNT_NAME).write_text(str(used + self._file_bytes), "ascii")
+            make_private_folder(self._own)
             with replacing(path, synced=False) as file:
                 for part in encode(self._identity, page_hash, content):
                     file.write(part)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from runtime.files import expect_own_folder
 from runtime.page_tiers.handover import DONE, Prompt, send
 
 MOST_ASKED = 64
@@ -71,6 +72,7 @@ class PrefillClient:
 
     def _wait(self, asked: AskedPrompt, prompt: Prompt) -> None:
         try:
+            expect_own_folder(self._path.parent)
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(PATIENCE_SECONDS)
                 connection.connect(str(self._path))

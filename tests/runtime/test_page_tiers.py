@@ -79,6 +79,24 @@ def test_only_its_user_reads_the_folder(tmp_path: Path) -> None:
     assert (tmp_path / "kv").stat().st_mode & 0o777 == 0o700
 
 
+def test_only_its_user_reads_pages_in_a_folder_that_was_there(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    tier(tmp_path).write(name(1), content(1))
+    (own,) = (each for each in tmp_path.iterdir() if each.is_dir())
+    assert own.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_others_can_write_to_is_neither_read_nor_written(tmp_path: Path) -> None:
+    disk = tier(tmp_path)
+    disk.write(name(1), content(1))
+    tmp_path.chmod(0o1777)
+    with pytest.raises(PermissionError, match="other users can write to it"):
+        disk.read(name(1))
+    with pytest.raises(PermissionError, match="other users can write to it"):
+        disk.write(name(2), content(2))
+    assert len(files(tmp_path)) == 1
+
+
 def test_pages_of_another_model_or_arithmetic_are_not_found(tmp_path: Path) -> None:
     tier(tmp_path).write(name(1), content(1))
     assert tier(tmp_path, identity=b"j" * 16).read(name(1)) is None

@@ -159,6 +159,19 @@ def test_what_is_no_prompt_is_refused_and_the_next_one_is_computed(
         assert computed_tokens(process) == 10 * PAGE
 
 
+def test_no_prompt_is_sent_into_a_folder_that_others_can_write_to(
+    prepared, settings, decoding, pages, plain
+) -> None:
+    with (
+        prefill_process(prepared, settings.home, pages) as process,
+        running(prepared, decoding) as engine,
+    ):
+        pages.chmod(0o777)
+        assert bits(answered(engine)) == plain
+        assert computed_tokens(process) == 0
+        assert tiers(engine).prompts_handed_over == 0
+
+
 def test_a_prompt_arrives_as_it_was_sent(pages: Path) -> None:
     prompt = Prompt(tuple(range(100_000)), b"salt")
     with listening(pages / "s") as listener, socket.socket(socket.AF_UNIX) as connection:
