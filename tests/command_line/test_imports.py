@@ -27,7 +27,17 @@ LATER = {
     "opentelemetry.exporter.otlp.json",
 }
 """What takes time to import, and only some requests need."""
-HEAVY = {"dagster", "huggingface_hub", "matplotlib", "onnx", "pandas", "PIL", "grpc", "sqlalchemy"}
+HEAVY = {
+    "dagster",
+    "fsspec",
+    "huggingface_hub",
+    "matplotlib",
+    "onnx",
+    "pandas",
+    "PIL",
+    "grpc",
+    "sqlalchemy",
+}
 OF_SITE = {"_distutils_hack"}
 """What an environment imports at the start of every Python."""
 OF_OTHER_EXTRAS = {"torch", "triton", "zmq"}

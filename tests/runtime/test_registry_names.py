@@ -46,6 +46,7 @@ TAKE_A_NAME: dict[str, Callable[[Registry, str], object]] = {
     "previous": lambda registry, name: registry.previous(name),
     "preparing": lambda registry, name: registry.preparing(name).__enter__(),
     "new_staging": lambda registry, name: registry.new_staging(name, "test"),
+    "staging": lambda registry, name: registry.staging(name, "test"),
     "stagings": lambda registry, name: registry.stagings(name),
     "rollback": lambda registry, name: registry.rollback(name),
     "rollback to": lambda registry, name: registry.rollback(name, 1),
