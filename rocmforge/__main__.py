@@ -57,6 +57,7 @@ COMMANDS = (
 )
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+UNWRITABLE = "standard output cannot be written"
 
 
 class _Version(argparse.Action):
@@ -118,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # An unwritable folder is named; a full output stream has no name.
         named = error.filename is not None
-        return _ended(str(error) if named else f"an output cannot be written: {error.strerror}")
+        return _ended(str(error) if named else f"{UNWRITABLE}: {error.strerror}")
     return _ended()
 
 
@@ -128,7 +129,7 @@ def _ended(problem: str | None = None, status: int = FAILURE) -> int:
     if isinstance(lost, BrokenPipeError):
         return FAILURE
     if lost is not None:
-        problem, status = f"standard output cannot be written: {lost.strerror}", FAILURE
+        problem, status = f"{UNWRITABLE}: {lost.strerror}", FAILURE
     if problem is None:
         return 0
     print(f"rocmforge: {problem}", file=sys.stderr)
