@@ -17,6 +17,10 @@ BIN := $(VENV)/bin
 CURRENT = .venv-current
 # The versions that the tests ran with.
 PIP_INSTALL = $(BIN)/python -m pip install --constraint requirements.lock
+# What builds images, for which device, and the base of those for AMD GPUs.
+BUILDER = docker build
+DEVICE = cpu
+ROCM_BASE = docker.io/rocm/dev-ubuntu-24.04:7.2.4@sha256:bdc8e61026cbb844ede93d44d2c50055f51ebb2041906b60182bf3bee3139054
 LIBRARY := runtime/ops/librocmforge_ops.so
 NATIVE_SOURCES := $(shell find runtime/ops/native -name '*.cc' -o -name '*.h')
 PACKAGES := api pipelines rocmforge runtime
@@ -24,7 +28,7 @@ PACKAGES := api pipelines rocmforge runtime
 .DEFAULT_GOAL := help
 .PHONY: help setup format check docs test test-fast test-long test-current tokenizer-cases templates schema-suite exactness fuzz fuzz-requests openapi-check soak \
 	clients kill-preparations sanitize serve bench dagster \
-	gpu-kernels gpu-check emulate lock helm wheel clean
+	gpu-kernels gpu-check emulate lock helm wheel image sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -172,6 +176,17 @@ helm: $(VENV)/installed-dev ## fetch helm into build/helm, for the tests of the 
 
 wheel: $(VENV)/installed ## build a wheel into dist: native operators, and GPU kernels where compiled
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+image: ## build rocmforge:cpu, an image of a server; DEVICE=rocm for AMD GPUs, BUILDER='buildah build --format docker'
+	$(BUILDER) --tag rocmforge:$(DEVICE) --build-arg DEVICE=$(DEVICE) $(if $(filter rocm,$(DEVICE)),--build-arg BASE=$(ROCM_BASE)) \
+	--file deploy/container/Dockerfile $(ARGS) .
+
+sbom: wheel ## list the packages of a server, with versions and licenses, in dist/rocmforge.cdx.json (CycloneDX)
+	$(BIN)/python -m venv --clear --without-pip build/server
+	$(BIN)/python -m pip --python build/server install --constraint requirements.lock "$$(ls -t dist/rocmforge-*.whl | head -1)"
+	$(BIN)/python -m venv build/cyclonedx
+	build/cyclonedx/bin/python -m pip install cyclonedx-bom==7.5.0
+	build/cyclonedx/bin/cyclonedx-py environment --output-file dist/rocmforge.cdx.json build/server
 
 clean: ## remove everything that was built, except the models in the home folder
 	rm -rf $(VENV) $(CURRENT) build dist $(LIBRARY) runtime/ops/gpu/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

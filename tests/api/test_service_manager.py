@@ -59,6 +59,7 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Listene
     one.close()
 
 
+@pytest.mark.parametrize("listener", ["abstract"], indirect=True)
 def test_a_server_says_when_it_is_ready_that_it_lives_and_when_it_stops(
     listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from tests.command_line.test_serve import serving, wait_until_ready
+from tests.deploy.confined import NOT_TO_BE_HAD
 from tests.models import write_tiny_llama
 from tests.waiting import SECONDS
 
@@ -18,15 +19,7 @@ UNIT = "rocmforge.service"
 PROGRAM = "/opt/rocmforge/bin/rocmforge"
 MOST_EXPOSURE = 20
 """Of 100."""
-REFUSE_EXEC_GAIN = """\
-import ctypes, os, sys
-PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0):
-    sys.exit("this kernel has no PR_SET_MDWE")
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-"""
-"""What `MemoryDenyWriteExecute=` forbids, forbidden by the kernel itself (Linux 6.3)."""
+CONFINED = (sys.executable, str(Path(__file__).with_name("confined.py")), sys.executable)
 
 
 @pytest.fixture
@@ -66,14 +59,15 @@ def test_little_is_exposed(unit: Path) -> None:
     assert judged.returncode == 0, judged.stdout
 
 
-def test_a_server_needs_no_memory_that_is_written_and_executed(tmp_path: Path) -> None:
-    tried = subprocess.run(
-        [sys.executable, "-c", REFUSE_EXEC_GAIN, "-c", ""], check=False, timeout=SECONDS
-    )
-    if tried.returncode:
-        pytest.skip("this kernel has no PR_SET_MDWE")
-    program = (sys.executable, "-c", REFUSE_EXEC_GAIN, "-m", "rocmforge")
+@pytest.mark.usefixtures("unit")
+def test_a_server_needs_nothing_that_the_unit_forbids(tmp_path: Path) -> None:
+    """No memory that is written and executed, and no privileged system call."""
+    tried = subprocess.run([*CONFINED, "-c", ""], check=False, timeout=SECONDS)
+    if tried.returncode == NOT_TO_BE_HAD:
+        pytest.skip("needs PR_SET_MDWE (Linux 6.3) and libseccomp")
+    assert tried.returncode == 0
     model = write_tiny_llama(tmp_path / "tiny.gguf")
+    program = (*CONFINED, "-m", "rocmforge")
     with serving(model, tmp_path / "home", program=program) as (_, url):
         wait_until_ready(url)
         body: dict[str, Any] = {
@@ -83,3 +77,12 @@ def test_a_server_needs_no_memory_that_is_written_and_executed(tmp_path: Path) -
         }
         answer = requests.post(f"{url}/v1/completions", json=body, timeout=SECONDS)
     assert answer.status_code == 200
+
+
+@pytest.mark.usefixtures("unit")
+def test_what_the_unit_forbids_is_forbidden() -> None:
+    privileged = "import os; os.setuid(65534)"
+    tried = subprocess.run([*CONFINED, "-c", privileged], capture_output=True, check=False)
+    if tried.returncode == NOT_TO_BE_HAD:
+        pytest.skip("needs PR_SET_MDWE (Linux 6.3) and libseccomp")
+    assert b"Operation not permitted" in tried.stderr
