@@ -1,6 +1,9 @@
 """`rocmforge push`, `pull` and `serve s3://...` with a real S3 server, over real HTTP."""
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,20 @@ def push(settings: Settings, model: str) -> None:
     assert main(["push", model, FOLDER, "--home", str(settings.home)]) == 0
 
 
+def follower_of(server: int) -> int | None:
+    """The process of a server that looks for new versions in the storage."""
+    children = [
+        int(child)
+        for listed in Path(f"/proc/{server}/task").glob("*/children")
+        for child in listed.read_text().split()
+    ]
+    for child in children:
+        with suppress(FileNotFoundError):
+            if b"runtime.storage.follow" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return child
+    return None
+
+
 def text_of(url: str) -> str:
     answer = requests.post(f"{url}/generate", json=BODY, timeout=SECONDS)
     assert answer.ok
@@ -46,15 +63,20 @@ def test_a_running_server_takes_over_what_is_pushed_and_loses_no_request(
 ) -> None:
     there = tmp_path / "there" / "home"
     there.parent.mkdir()
-    with serving(MODEL, there) as (_, url):
+    with serving(MODEL, there) as (server, url):
         wait_until_ready(url)
         wait_for_version(url, 1)
         first = text_of(url)
         clients = Clients(url)
+        eventually(lambda: follower_of(server.pid) is not None)
         publish(here, tmp_path / "tiny.gguf", seed=2)
         push(here, "tiny")
         wait_for_version(url, 2)
         second = text_of(url)
+        # The process that follows the storage is begun anew where it dies.
+        follower = follower_of(server.pid)
+        assert follower is not None
+        os.kill(follower, signal.SIGKILL)
         # Back to the first, which is there and here already.
         push(here, "tiny@1")
         wait_for_version(url, 1)
