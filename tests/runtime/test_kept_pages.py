@@ -14,7 +14,7 @@ from runtime.engine import Engine
 from runtime.generation import EngineRequest, FinishReason, Generation
 from runtime.page_tiers import page_tiers
 from runtime.sampling import SamplingParameters
-from runtime.session import Session
+from runtime.session import Session, memory_bytes
 from runtime.settings import Settings
 from runtime.source import Source
 from runtime.statistics import PageTierCounts
@@ -281,6 +281,12 @@ def test_an_engine_stops_while_a_request_waits_for_the_disk(
         disk.wait_for_read()
         threading.Timer(0.1, disk.let_go).start()
     assert waiting.finish_reason is FinishReason.FAILED
+
+
+def test_the_memory_of_a_model_includes_its_tier_in_ram(prepared, settings) -> None:
+    manifest = Session(prepared, settings=settings).manifest
+    more = msgspec.structs.replace(settings, **RAM)
+    assert memory_bytes(manifest, more) - memory_bytes(manifest, settings) == RAM["kv_ram_bytes"]
 
 
 def test_without_the_settings_there_are_no_tiers(prepared, settings) -> None:

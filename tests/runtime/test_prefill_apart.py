@@ -135,6 +135,23 @@ def test_a_process_that_comes_back_computes_again(prepared, settings, decoding, 
                 assert computed_tokens(process) == computed
 
 
+def test_the_pages_of_killed_processes_are_found_by_another_one(
+    prepared, settings, decoding, pages, plain
+) -> None:
+    with (
+        prefill_process(prepared, settings.home, pages) as process,
+        running(prepared, decoding) as engine,
+    ):
+        answered(engine)
+        process.kill()
+        process.wait(SECONDS)
+    alone = msgspec.structs.replace(decoding, role="both")
+    with running(prepared, alone) as engine:
+        again = answered(engine)
+        assert bits(again) == plain
+        assert again.prefix_hit_tokens == 10 * PAGE
+
+
 def test_what_is_no_prompt_is_refused_and_the_next_one_is_computed(
     prepared, settings, decoding, pages
 ) -> None:
