@@ -250,8 +250,8 @@ class Engine:
 
     def _run(self) -> None:
         core = self._core
-        core.start(wake=lambda: self._inbox.put(None))
         try:
+            core.start(wake=lambda: self._inbox.put(None))
             while not self._stopping():
                 is_idle = core.idle and self._stop_at is None
                 self._take_in(block=is_idle or core.awaits_pages)

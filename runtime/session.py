@@ -188,7 +188,7 @@ class Session:
     def page_tiers(self, settings: Settings) -> PageTiers | None:
         """Return new tiers beyond the pool, as the settings ask for; None if there are none."""
         memory = self._pool if isinstance(self._pool, HostPool) else None
-        return open_tiers(self.manifest, settings, memory, lambda: self.weights.is_compared)
+        return open_tiers(self.manifest, settings, memory)
 
     def check(self) -> None:
         """Raise WeightsChanged if the weights are no longer those that were loaded.

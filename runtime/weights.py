@@ -46,7 +46,6 @@ class Weights:
         self._packed: PackedWeights | None = None
         self._looking = threading.Lock()
         self._damage: tuple[str, bool] | None = None
-        self._is_compared = False
         self._closed = threading.Event()
         self._checking: threading.Thread | None = None
         self.gguf = GGUFFile([(each.path, each.mapping) for each in mapped])
@@ -116,11 +115,6 @@ class Weights:
             message, reloadable = self._damage
             raise WeightsChanged(message, reloadable=reloadable)
 
-    @property
-    def is_compared(self) -> bool:
-        """Whether all checksums were compared, and none was wrong."""
-        return self._is_compared and self._damage is None
-
     def wait_until_compared(self) -> None:
         """Wait until all checksums are compared; then `check` reports the result."""
         if self._checking is not None and self._checking is not threading.current_thread():
@@ -174,7 +168,6 @@ class Weights:
                 due = began + (compared - BYTES_AT_FULL_SPEED) / BYTES_PER_SECOND
                 if self._closed.wait(max(0.0, due - time.monotonic())):
                     return
-        self._is_compared = True
 
     def _parts(self) -> list[tuple[MappedFile, list[int]]]:
         """Return the files with checksums, and the chunks of each used in computing."""

@@ -33,12 +33,8 @@ class DiskQueue:
     one that cannot be read is not used any more; both are one line in the log.
     """
 
-    def __init__(
-        self, disk: DiskTier, *, weights_are_right: Callable[[], bool] = lambda: True
-    ) -> None:
-        """weights_are_right: whether all weights were compared with their checksums by now."""
+    def __init__(self, disk: DiskTier) -> None:
         self._disk = disk
-        self._weights_are_right = weights_are_right
         self._changed = threading.Condition()
         self._fetches: deque[PageFetch] = deque()
         """What is read, the first of them now."""
@@ -48,8 +44,8 @@ class DiskQueue:
         """Pages to write, the oldest first."""
         self._written_now: PageHash | None = None
         self._ahead_bytes = 0
-        self._unsure: list[PageHash] = []
-        """Pages written before all weights were compared."""
+        self._distrusts = False
+        """Whether all pages are to be deleted."""
         self._busy_since: float | None = None
         self._wake: Callable[[], None] = lambda: None
         self._thread: threading.Thread | None = None
@@ -118,9 +114,9 @@ class DiskQueue:
             self._changed.notify_all()
 
     def touch(self, hashes: Sequence[PageHash]) -> None:
-        """Let the use of pages be noted, in this order."""
+        """Let the use of pages be noted, in this order; not while the disk does not answer."""
         with self._changed:
-            if not self.writes:
+            if not self.writes or self.is_late:
                 return
             self._touches.append(hashes)
             self._changed.notify_all()
@@ -138,10 +134,18 @@ class DiskQueue:
             self._changed.notify_all()
 
     def distrust(self) -> None:
-        """Let the pages be deleted that may come from damaged weights."""
+        """Let all pages be deleted: any may come from damaged weights.
+
+        Also those of other processes, since one that was killed cannot delete its own any more.
+        """
         with self._changed:
-            unsure = [*self._unsure, *self._pending]
-        self.delete(unsure)
+            self._distrusts = True
+            self.writes = False
+            self._pending.clear()
+            self._touches.clear()
+            for fetch in list(self._fetches):
+                self._end(fetch)
+            self._changed.notify_all()
 
     def fetch(self, fetch: PageFetch) -> None:
         """Let the pages of a fetch be read that it does not have yet."""
@@ -210,6 +214,8 @@ class DiskQueue:
                 self._busy_since = None
 
     def _next_work(self) -> Callable[[], None] | None:
+        if self._distrusts:
+            return self._delete_all
         if self._fetches and self._ahead_bytes < AHEAD_BYTES and not self._closing:
             return self._read_one
         if self._deletions:
@@ -246,6 +252,10 @@ class DiskQueue:
                     self._touches.append(fetch.hashes[: fetch.sought][::-1])
         self._wake()
 
+    def _delete_all(self) -> None:
+        self._distrusts = False
+        self._disk.delete_all()
+
     def _delete_one(self) -> None:
         self._disk.delete(self._deletions.popleft())
 
@@ -267,6 +277,3 @@ class DiskQueue:
         with self._changed:
             if written:
                 self.written_bytes += content.nbytes
-                self._unsure.append(page_hash)
-            if self._unsure and self._weights_are_right():
-                self._unsure.clear()

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.files import (
+    discard,
+    empty_trash,
     expect_own_folder,
     locked,
     make_private_folder,
@@ -29,6 +31,7 @@ from runtime.pages import PageHash
 
 LOCK_NAME = "lock"
 COUNT_NAME = "used"
+TRASH_NAME = "trash"
 SUFFIX = ".page"
 SLACK = 16
 """A sixteenth of the bound is freed at once, so that few writes list the folder."""
@@ -104,6 +107,13 @@ class DiskTier:
         """Delete a page, where it is there."""
         self._path(page_hash).unlink(missing_ok=True)
 
+    def delete_all(self) -> None:
+        """Delete all pages of the model, which other processes may have written as well."""
+        with suppress(FileNotFoundError), locked(self._folder / LOCK_NAME, make_folder=False):
+            (self._folder / COUNT_NAME).unlink(missing_ok=True)
+            # Out of sight at once: the process may end before they are deleted.
+            discard(self._own, self._folder / TRASH_NAME)
+
     def _path(self, page_hash: PageHash) -> Path:
         name = page_hash.hex()
         return self._own / name[:2] / f"{name}{SUFFIX}"
@@ -133,6 +143,7 @@ class DiskTier:
 
         Also deletes what killed processes left. Called under the lock.
         """
+        empty_trash(self._folder / TRASH_NAME)
         files = sorted(self._files())
         used = sum(size for _, size, _ in files)
         room = max(self._file_bytes, self._most_bytes // SLACK)

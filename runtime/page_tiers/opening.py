@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from runtime.errors import SettingsError
@@ -31,15 +30,11 @@ def has_tiers(manifest: Manifest, settings: Settings) -> bool:
 
 
 def open_tiers(
-    manifest: Manifest,
-    settings: Settings,
-    memory: PageMemory | None,
-    weights_are_right: Callable[[], bool],
+    manifest: Manifest, settings: Settings, memory: PageMemory | None
 ) -> PageTiers | None:
     """Return the tiers beyond a model's pool; None if there are none.
 
-    memory: the pool, None where it is not the host's. weights_are_right: whether all weights were
-    compared with their checksums by now.
+    memory: the pool, None where it is not the host's.
     """
     if not has_tiers(manifest, settings):
         if settings.kv_ram_bytes or settings.kv_disk_bytes:
@@ -54,7 +49,7 @@ def open_tiers(
     if settings.kv_disk_bytes:
         identity = identity_of(manifest, settings.page_size, settings.weights)
         tier = DiskTier(settings.kv_folder, identity, memory.page_bytes, settings.kv_disk_bytes)
-        disk = DiskQueue(tier, weights_are_right=weights_are_right)
+        disk = DiskQueue(tier)
     if settings.role == "decode":
         prefill = PrefillClient(prefill_socket(manifest, settings))
     ram = RamTier(settings.kv_ram_bytes) if settings.kv_ram_bytes else None

@@ -203,7 +203,7 @@ class PageTiers:
             self._disk.delete(wrong)
 
     def distrust(self) -> None:
-        """Remove the pages from disk that may come from damaged weights."""
+        """Remove all pages from disk: any may come from damaged weights."""
         if self._disk is not None:
             self._disk.distrust()
 

@@ -3,6 +3,7 @@
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ MOST_ASKED = 64
 """Prompts computed elsewhere at once; each has a thread that waits."""
 PATIENCE_SECONDS = 120.0
 """A process that takes longer for a prompt is not waited for."""
+REST_SECONDS = 60.0
+"""Time in which it is then not asked, so that it delays no further prompts."""
 
 log = logging.getLogger("rocmforge.page_tiers")
 
@@ -25,9 +28,11 @@ class AskedPrompt:
         self.ended = False
         """Whether its pages are written, or nobody writes them."""
         self.connection: socket.socket | None = None
+        self.is_cancelled = False
 
     def cancel(self) -> None:
         """Tell the other process that nobody wants it any more."""
+        self.is_cancelled = True
         if (connection := self.connection) is not None:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -44,14 +49,16 @@ class PrefillClient:
         self._path = path
         self._places = threading.Semaphore(MOST_ASKED)
         self._was_there = True
+        self._rests_until = 0.0
+        """time.monotonic() from which on it is asked."""
         self.asked = 0
         """Number of prompts that the other process has computed."""
 
     def ask(
         self, tokens: Sequence[int], salt: bytes, wake: Callable[[], None]
     ) -> AskedPrompt | None:
-        """Let the full pages of a prompt be computed; None if too many are. Calls `wake` then."""
-        if not self._places.acquire(blocking=False):
+        """Let the full pages of a prompt be computed; None if none can be. Calls `wake` then."""
+        if time.monotonic() < self._rests_until or not self._places.acquire(blocking=False):
             return None
         asked, prompt = AskedPrompt(), Prompt(tuple(tokens), salt)
 
@@ -77,11 +84,15 @@ class PrefillClient:
                 connection.settimeout(PATIENCE_SECONDS)
                 connection.connect(str(self._path))
                 asked.connection = connection
+                if asked.is_cancelled:  # before there was a connection to end
+                    return
                 send(connection, prompt)
                 if connection.recv(1) == DONE:
                     self.asked += 1
                 self._was_there = True
         except OSError as error:
+            if isinstance(error, TimeoutError):
+                self._rests_until = time.monotonic() + REST_SECONDS
             if self._was_there:
                 log.warning("prompts are computed here: no process at %s (%s)", self._path, error)
             self._was_there = False

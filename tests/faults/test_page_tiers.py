@@ -2,17 +2,22 @@
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
 import numpy as np
 import pytest
 
 from runtime.device import HostPool
+from runtime.engine import Engine
 from runtime.generation import FinishReason
+from runtime.page_tiers import PageTiers
 from runtime.page_tiers.disk_tier import DiskTier
 from runtime.sampling import Logits, StepLogits
+from runtime.session import Session
 from runtime.settings import Settings
 from runtime.step import StepInputs
 from tests.faults.points import Panic
@@ -124,3 +129,27 @@ def test_a_folder_that_cannot_be_made_is_one_line_in_the_log(
     with running(prepared, settings, kv_disk_folder=folder, **DISK) as engine:
         assert [bits(answered(engine, prompt)) for prompt in PROMPTS] == expected
     assert caplog.text.count("the KV cache on disk") == 1
+
+
+def test_tiers_that_cannot_start_end_the_engine_and_its_requests(
+    prepared: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = threading.Event()
+
+    def panics(*_: object) -> NoReturn:
+        begin.wait(SECONDS)
+        raise Panic
+
+    monkeypatch.setattr(PageTiers, "start", panics)
+    chosen = msgspec.structs.replace(settings, **RAM)
+    session = Session(prepared, settings=chosen)
+    engine = Engine(
+        session, end_of_generation=frozenset(), settings=chosen, tiers=session.page_tiers(chosen)
+    )
+    engine.start()
+    waiting = engine.submit(OTHER, GREEDY, 20)
+    begin.set()
+    assert waiting.wait(SECONDS)
+    assert waiting.finish_reason is FinishReason.FAILED
+    assert engine.stop()
+    assert engine.failure is not None

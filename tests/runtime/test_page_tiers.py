@@ -13,6 +13,7 @@ from runtime.page_tiers.disk_tier import DiskTier
 from runtime.page_tiers.page_fetch import PageFetch
 from runtime.page_tiers.page_file import file_bytes
 from runtime.page_tiers.ram_tier import RamTier
+from tests.held_disk import HeldDisk
 from tests.waiting import SECONDS, eventually
 
 PAGE_BYTES = 4096
@@ -234,17 +235,29 @@ def test_a_page_is_found_while_it_waits_to_be_written(tmp_path: Path) -> None:
     queue.close()
 
 
-def test_pages_from_weights_that_turn_out_damaged_are_deleted(tmp_path: Path) -> None:
-    compared = False
-    queue = DiskQueue(tier(tmp_path), weights_are_right=lambda: compared)
-    queue.start(wake=lambda: None)
-    queue.write(name(1), content(1))
-    eventually(lambda: queue.written_bytes == PAGE_BYTES)
-    queue.distrust()
-    eventually(lambda: files(tmp_path) == [])
-    compared = True
+def test_weights_that_turn_out_damaged_take_all_pages_of_their_model(tmp_path: Path) -> None:
+    one, other = tier(tmp_path), tier(tmp_path, identity=b"j" * 16)
+    one.write(name(1), content(1))  # by a process that was killed before it noticed
+    other.write(name(1), content(1))
+    queue = DiskQueue(tier(tmp_path))
     queue.write(name(2), content(2))
-    eventually(lambda: queue.written_bytes == 2 * PAGE_BYTES)
     queue.distrust()
+    queue.start(wake=lambda: None)
     queue.close()
-    assert held(tier(tmp_path), range(3)) == [2]
+    assert (held(one, range(3)), held(other, range(3))) == ([], [1])
+    one.write(name(3), content(3))
+    assert int((tmp_path / "used").read_text()) == 2 * FILE_BYTES
+
+
+def test_uses_are_not_noted_on_a_disk_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = HeldDisk(monkeypatch, patience=0.0)
+    queue = DiskQueue(tier(tmp_path))
+    queue.start(wake=lambda: None)
+    queue.fetch(PageFetch([name(1)]))
+    disk.wait_for_read()
+    queue.touch([name(1)])
+    assert not queue._touches
+    disk.let_go()
+    queue.close()

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from runtime.errors import SettingsError
-from runtime.page_tiers import prefill_socket
+from runtime.page_tiers import prefill_client, prefill_socket
 from runtime.page_tiers.handover import Prompt, listening, receive, send
+from runtime.page_tiers.prefill_client import PrefillClient
 from runtime.session import Session
 from runtime.settings import Settings
 from tests.prefill_process import computed_tokens, prefill_process
@@ -187,6 +188,18 @@ def test_no_prompt_is_sent_into_a_folder_that_others_can_write_to(
         assert bits(answered(engine)) == plain
         assert computed_tokens(process) == 0
         assert tiers(engine).prompts_handed_over == 0
+
+
+def test_a_process_that_hangs_delays_no_further_prompts(
+    pages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefill_client, "PATIENCE_SECONDS", 0.01)
+    client = PrefillClient(pages / "s")
+    with listening(pages / "s"):
+        asked = client.ask(PROMPT, b"", wake=lambda: None)
+        assert asked is not None
+        eventually(lambda: asked.ended)
+        assert client.ask(PROMPT, b"", wake=lambda: None) is None
 
 
 def test_a_prompt_arrives_as_it_was_sent(pages: Path) -> None:
