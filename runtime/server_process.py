@@ -104,6 +104,13 @@ def rocmforge(
         "keep_alive": "0",
         "memory_budget": "0",
         "notify_socket": "",
+        "watchdog_usec": "0",
+        # What it knows of earlier measurements would shorten this one.
+        "kv_ram_bytes": "0",
+        "kv_disk_bytes": "0",
+        "role": "both",
+        "kv_events": "",
+        "kv_events_replay": "",
     }
     given = {"prompt_lookup": str(prompt_lookup).lower(), **alone}
     environment = tuple((PREFIX + name.upper(), value) for name, value in given.items())

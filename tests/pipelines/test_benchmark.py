@@ -198,6 +198,22 @@ def test_a_server_that_ends_by_itself_is_told_with_its_last_words() -> None:
         pass
 
 
+def test_a_measured_server_neither_knows_earlier_prompts_nor_publishes_its_own(
+    home: Settings,
+) -> None:
+    of_the_user = {
+        "ROCMFORGE_KV_RAM_BYTES": "1000000",
+        "ROCMFORGE_KV_DISK_BYTES": "1000000",
+        "ROCMFORGE_ROLE": "decode",
+        "ROCMFORGE_KV_EVENTS": "tcp://127.0.0.1:5557",
+        "ROCMFORGE_KV_EVENTS_REPLAY": "tcp://127.0.0.1:5558",
+    }
+    ours = rocmforge("tiny", home, "1")
+    settings = Settings.from_environment({**of_the_user, **dict(ours.environment)})
+    assert (settings.kv_ram_bytes, settings.kv_disk_bytes, settings.role) == (0, 0, "both")
+    assert (settings.kv_events, settings.kv_events_replay) == ("", "")
+
+
 @pytest.mark.slow
 def test_a_whole_run_has_every_figure_and_survives_its_file(
     home: Settings, published: Path, words: Tokenizer, tmp_path: Path
