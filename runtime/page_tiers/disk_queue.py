@@ -37,7 +37,7 @@ class DiskQueue:
         self._disk = disk
         self._changed = threading.Condition()
         self._fetches: deque[PageFetch] = deque()
-        """What is read, the first of them now."""
+        """What is read, a page of each by turns, now of the first."""
         self._deletions: deque[PageHash] = deque()
         self._touches: deque[Sequence[PageHash]] = deque()
         self._pending: OrderedDict[PageHash, NDArray[np.uint8]] = OrderedDict()
@@ -245,6 +245,8 @@ class DiskQueue:
                 fetch.sought += 1
                 if found.tier == "disk":
                     self._ahead_bytes += found.content.nbytes
+            # By turns, so that a prompt of which nothing is here waits for no long one.
+            self._fetches.rotate(-1)
             if found is None or fetch.sought == len(fetch.hashes):
                 fetch.ended = True
                 self._fetches.remove(fetch)

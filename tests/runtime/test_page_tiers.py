@@ -235,6 +235,30 @@ def test_a_page_is_found_while_it_waits_to_be_written(tmp_path: Path) -> None:
     queue.close()
 
 
+def test_pages_of_several_prompts_are_read_by_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        tier(tmp_path).write(name(number), content(number))
+    sought: list[bytes] = []
+    read = DiskTier.read
+
+    def noted(disk: DiskTier, page_hash: bytes) -> NDArray[np.uint8] | None:
+        sought.append(page_hash)
+        return read(disk, page_hash)
+
+    monkeypatch.setattr(DiskTier, "read", noted)
+    queue = DiskQueue(tier(tmp_path))
+    long, unknown = PageFetch([name(number) for number in range(4)]), PageFetch([name(9)])
+    queue.fetch(long)
+    queue.fetch(unknown)
+    queue.start(wake=lambda: None)
+    eventually(lambda: long.ended)
+    queue.close()
+    assert sought == [name(number) for number in (0, 9, 1, 2, 3)]
+    assert [found.page_hash for found in long.found] == list(long.hashes)
+
+
 def test_weights_that_turn_out_damaged_take_all_pages_of_their_model(tmp_path: Path) -> None:
     one, other = tier(tmp_path), tier(tmp_path, identity=b"j" * 16)
     one.write(name(1), content(1))  # by a process that was killed before it noticed
