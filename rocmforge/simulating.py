@@ -2,29 +2,37 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 
 import msgspec
 
 from pipelines.benchmark.fleet_plot import plot_fleets
+from pipelines.benchmark.processor_time import ProcessorTime
 from pipelines.benchmark.results import saved_path, write_json
 from pipelines.benchmark.step_timing import measure_steps
 from pipelines.benchmark.trace_replay import play
 from pipelines.simulation.chats import Trace, read_trace
 from pipelines.simulation.figures import Figures, Played
 from pipelines.simulation.fleet import EVENT_DELAY_MS
-from pipelines.simulation.limits import Replica, limit
+from pipelines.simulation.limits import Replica
 from pipelines.simulation.measured import SAMPLE_MODEL, Measured
-from pipelines.simulation.report import limits_table, results_table, validation_table, with_part
-from pipelines.simulation.routers import PREFIX_AWARE, ROUND_ROBIN, ROUTERS
+from pipelines.simulation.report import (
+    limits_part,
+    measured_table,
+    results_table,
+    validation_part,
+    with_part,
+)
+from pipelines.simulation.routers import PREFIX_AWARE, PREFIX_WEIGHT, ROUND_ROBIN, ROUTERS
 from pipelines.simulation.runs import (
-    FLEETS_OF_LIMITS,
     SIZES,
     Result,
     Run,
     by_delay,
     by_load,
     by_size,
+    by_weight,
     run_one,
 )
 from pipelines.simulation.traffic import Traffic, draw
@@ -56,6 +64,7 @@ def simulate(
     routers: Sequence[str] | None,
     trace: Path | None,
     event_delay_ms: int | None,
+    prefix_weight: float | None,
     times: Path | None,
     save: Path | None,
 ) -> None:
@@ -67,9 +76,14 @@ def simulate(
         raise SettingsError("--replicas takes whole numbers from 1")
     if (event_delay_ms or 0) < 0:
         raise SettingsError("--event-delay-ms takes a whole number from 0")
-    delay = EVENT_DELAY_MS if event_delay_ms is None else event_delay_ms
+    if (prefix_weight or 0) < 0 or not isfinite(prefix_weight or 0):
+        raise SettingsError("--prefix-weight takes a number from 0")
+    scored = {
+        "event_delay_ms": EVENT_DELAY_MS if event_delay_ms is None else event_delay_ms,
+        "prefix_weight": PREFIX_WEIGHT if prefix_weight is None else prefix_weight,
+    }
     runs = [
-        msgspec.structs.replace(run, event_delay_ms=delay)
+        msgspec.structs.replace(run, **scored)
         for run in by_size(traffic, replicas or SIZES)
         if run.router in (routers or ROUTERS)
     ]
@@ -94,6 +108,7 @@ class Compared(msgspec.Struct, frozen=True):
 
     measured: Played
     simulated: Figures
+    others_processor_share: float
 
 
 def measure(model: str, settings: Settings, *, save: Path | None) -> None:
@@ -112,13 +127,23 @@ def measure(model: str, settings: Settings, *, save: Path | None) -> None:
 
 
 def validate(
-    model: str, settings: Settings, traffic: Traffic, *, times: Path | None, save: Path | None
+    model: str,
+    settings: Settings,
+    traffic: Traffic,
+    *,
+    trace: Path | None,
+    times: Path | None,
+    page: Path | None,
+    save: Path | None,
 ) -> None:
     """Play chats on a server of a model, and print its figures beside the simulated ones."""
     measured = Measured.read(times or SAMPLE_MODEL)
     folder = prepared(model, settings)
     manifest = Manifest.read(folder)
-    chats = draw(VALIDATION if traffic == Traffic() else traffic, 1)
+    if trace is not None:
+        chats = read_trace(trace)
+    else:
+        chats = draw(VALIDATION if traffic == Traffic() else traffic, 1)
     if (longest := max(chat.tokens for chat in chats)) > manifest.context_length:
         raise InvalidTrace(
             f"a chat has {longest} tokens and {manifest.name} a context of "
@@ -130,10 +155,16 @@ def validate(
         run = Run(replicas=1, router=ROUND_ROBIN)
         simulated = run_one(run, settings, measured.times, chats).figures
         progress(f"Playing {len(chats)} chats on a server")
+        before = ProcessorTime.now()
         with started(candidate, Capacity(len(chats), longest)) as server:
             live = play(server.url, chats, manifest.vocabulary_size)
-    result = Compared(live, simulated)
-    print(validation_table(result.measured, result.simulated), end="")
+        others_share = ProcessorTime.now().others_share_since(before)
+    result = Compared(live, simulated, others_share)
+    table = validation_part(live, simulated, others_share)
+    print(table, end="")
+    if page is not None:
+        page.write_text(with_part(page.read_text(), "validation", table))
+        print(f"Written to {page}")
     if save is not None:
         write_json(result, save)
         print(f"Saved as {save}")
@@ -146,17 +177,23 @@ def document(page: Path, settings: Settings, *, times: Path | None) -> None:
         sizes = _all(by_size(Traffic()), settings, measured, progress)
         loads = _all(by_load(), settings, measured, progress)
         delays = _all(by_delay(), settings, measured, progress)
+        weights = _all(by_weight(), settings, measured, progress)
     largest = next(
         r for r in sizes if r.run.replicas == max(SIZES) and r.run.router == PREFIX_AWARE
     )
     pages = (settings.cache_tokens or CPU_CACHE_TOKENS) // settings.page_size
-    each = Replica.of(largest.figures, largest.run.replicas, settings.page_size, pages)
+    traffic = largest.run.traffic
+    turns = largest.figures.requests / (traffic.chats * largest.run.replicas)
+    rate = turns * traffic.chats_per_second
+    each = Replica.of(largest.figures, rate, settings.page_size, pages)
     text = page.read_text()
     for name, table in {
+        "times": measured_table(measured),
         "sizes": results_table(sizes),
         "loads": results_table(loads),
         "delays": results_table(delays),
-        "limits": limits_table(limit(n, each, measured.routing) for n in FLEETS_OF_LIMITS),
+        "weights": results_table(weights),
+        "limits": limits_part(each, measured.routing),
     }.items():
         text = with_part(text, name, table)
     page.write_text(text)

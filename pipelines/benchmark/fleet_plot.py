@@ -12,6 +12,7 @@ from pipelines.simulation.runs import Result, Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+GREY = "#888888"
 Of = Callable[[Figures], float]
 X = Callable[[Run], float]
 
@@ -20,7 +21,7 @@ def plot_fleets(sizes: Sequence[Result], loads: Sequence[Result], title: str, pa
     """Hits, waiting and balance over a fleet's size, and waiting over its load."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = Figure(figsize=(9.6, 6.4), layout="constrained")
     hits, first, balance, load = figure.subplots(2, 2).flat
     _draw(hits, sizes, lambda run: run.replicas, lambda f: 100 * f.hit_rate)
     hits.set(title="Prompt tokens found in the cache", ylabel="percent", ylim=(0, 100))
@@ -38,7 +39,7 @@ def plot_fleets(sizes: Sequence[Result], loads: Sequence[Result], title: str, pa
     )
     replicas = loads[0].run.replicas
     load.set(
-        title=f"The same, {replicas} replicas under more and more traffic",
+        title=f"Time to first token, 95th percentile, {replicas} replicas",
         xlabel="chats that begin, per second and replica",
         ylabel="seconds",
         yscale="log",
@@ -48,16 +49,16 @@ def plot_fleets(sizes: Sequence[Result], loads: Sequence[Result], title: str, pa
     for axes in figure.axes:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.title.set(size=11, color=INK)
+        axes.title.set(size=10, color=INK)
     handles, labels = hits.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(title, x=0.01, ha="left", weight="bold", color=INK)
     save_picture(figure, path)
 
 
 def _draw(axes: "Axes", results: Sequence[Result], x: X, y: Of) -> None:
     """Draw a line for each router that is among the results."""
-    for name, colour in zip(ROUTERS, reversed(COLOURS), strict=True):
+    for name, colour in zip(reversed(ROUTERS), (*COLOURS, GREY), strict=True):
         points = [(x(r.run), y(r.figures)) for r in results if r.run.router == name]
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", ms=4, color=colour, label=name)

@@ -194,4 +194,4 @@ def _colour(index: int) -> str:
 def save_picture(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DOTS_PER_INCH)
+    figure.savefig(path, format="png", dpi=DOTS_PER_INCH, pil_kwargs={"optimize": True})

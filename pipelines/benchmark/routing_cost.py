@@ -51,7 +51,7 @@ def _choose_us(replicas: int, page_size: int) -> float:
     for replica in range(0, replicas, SHARING):
         known = sequence.hashes[: SYSTEM_PAGES if replica else pages]
         router.learn(replica, dict.fromkeys(known, PAGE))
-    question = Question(0, 0, "", sequence, range(1), 0)
+    question = Question(0, 0, "", sequence, (1,), 0)
     loads = [replica % 5 for replica in range(replicas)]
     return _us(lambda: router.choose(question, loads))
 

@@ -30,8 +30,7 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class _Event(msgspec.Struct):
-    token: int | None
-    finished: bool
+    tokens: list[int]
 
 
 def play(url: str, chats: Trace, vocabulary_size: int) -> Played:
@@ -91,13 +90,20 @@ def _ask(url: str, prompt: Sequence[int], max_tokens: int) -> tuple[list[int], l
     connection = http.client.HTTPConnection(
         address.hostname or "", address.port, timeout=TIMEOUT_SECONDS
     )
-    body = {"prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
+    # llama.cpp's route takes a prompt's tokens, and its events have those of the answer.
+    body = {
+        "prompt": prompt,
+        "n_predict": max_tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": True,
+    }
     times: list[int] = []
     tokens: list[int] = []
     try:
         connection.request(
             "POST",
-            "/generate/stream",
+            "/completion",
             msgspec.json.encode(body),
             {"Content-Type": "application/json"},
         )
@@ -107,9 +113,8 @@ def _ask(url: str, prompt: Sequence[int], max_tokens: int) -> tuple[list[int], l
         for line in response:
             if line.startswith(b"data: "):
                 event = msgspec.json.decode(line[len(b"data: ") :], type=_Event)
-                if event.token is not None:
-                    times.append(time.perf_counter_ns())
-                    tokens.append(event.token)
+                times += [time.perf_counter_ns()] * len(event.tokens)
+                tokens += event.tokens
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
         raise BenchmarkError(f"{url} cannot be talked to: {error}; see the server's log") from None
     finally:

@@ -33,10 +33,10 @@ class Figures(Played, frozen=True, kw_only=True):
     busy: float
     """Mean share of the time in which a replica computes."""
     preemptions: int
-    stored_per_second: float
-    """Pages that became findable, of one replica."""
-    event_batches_per_second: float
-    """Steps with changed pages, of one replica."""
+    stored_pages: int
+    """Pages that became findable, of all replicas."""
+    event_batches: int
+    """Steps with changed pages, of all replicas."""
 
 
 def figures(outcome: Outcome) -> Figures:
@@ -58,10 +58,8 @@ def figures(outcome: Outcome) -> Figures:
         busiest=max(busy) / mean_busy,
         busy=mean_busy / outcome.ended_ns,
         preemptions=sum(replica.preemptions for replica in replicas),
-        stored_per_second=sum(r.counts.stored_pages for r in replicas) / len(replicas) / seconds,
-        event_batches_per_second=sum(r.counts.event_batches for r in replicas)
-        / len(replicas)
-        / seconds,
+        stored_pages=sum(replica.counts.stored_pages for replica in replicas),
+        event_batches=sum(replica.counts.event_batches for replica in replicas),
     )
 
 

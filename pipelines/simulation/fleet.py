@@ -4,7 +4,8 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, count
+from itertools import count, islice
+from typing import TypeAlias
 
 from pipelines.simulation.chats import Chat, Trace
 from pipelines.simulation.replica import NS_PER_SECOND, Question, Replica
@@ -17,6 +18,8 @@ from runtime.settings import CPU_CACHE_TOKENS, Settings
 
 NS_PER_MS = NS_PER_SECOND // 1000
 EVENT_DELAY_MS = 20
+
+Text: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +134,14 @@ class Fleet:
         self._router.learn(replica, changes)
 
 
-def _texts(chats: Sequence[Chat]) -> list[tuple[range, range]]:
+def _texts(chats: Sequence[Chat]) -> list[tuple[Text, Text]]:
     """Return each chat's system prompt and all that follows, as token ids that nothing else has."""
-    lengths = {chat.system: chat.system_tokens for chat in chats}
-    starts = accumulate(lengths.values(), initial=0)
-    systems = {
-        name: range(start, start + length)
-        for (name, length), start in zip(lengths.items(), starts, strict=False)
-    }
-    first = sum(lengths.values())
+    fresh = count()
+    systems: dict[str, Text] = {}
     texts = []
     for chat in chats:
-        own = chat.tokens - chat.system_tokens
-        texts.append((systems[chat.system], range(first, first + own)))
-        first += own
+        if chat.system not in systems:
+            systems[chat.system] = tuple(islice(fresh, chat.system_tokens))
+        own = tuple(islice(fresh, chat.tokens - chat.system_tokens))
+        texts.append((systems[chat.system], own))
     return texts

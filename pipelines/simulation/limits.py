@@ -1,5 +1,6 @@
 """Where one router or one event stream gives out: arithmetic on measured costs and rates."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import msgspec
@@ -46,16 +47,37 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     page_count: int
 
     @classmethod
-    def of(cls, figures: Figures, replicas: int, page_size: int, page_count: int) -> "Replica":
-        """Return that of a simulated fleet."""
+    def of(
+        cls, figures: Figures, requests_per_second: float, page_size: int, page_count: int
+    ) -> "Replica":
+        """Return one with this many requests a second, which are as those of a simulation."""
+        each = requests_per_second / figures.requests
         return cls(
-            requests_per_second=figures.requests / figures.seconds / replicas,
+            requests_per_second=requests_per_second,
             prompt_pages=figures.prompt_tokens / figures.requests / page_size,
-            stored_per_second=figures.stored_per_second,
-            batches_per_second=figures.event_batches_per_second,
+            stored_per_second=each * figures.stored_pages,
+            batches_per_second=each * figures.event_batches,
             page_size=page_size,
             page_count=page_count,
         )
+
+    def times(self, factor: float) -> "Replica":
+        """Return a replica with so many times the requests and the cache."""
+        return msgspec.structs.replace(
+            self,
+            requests_per_second=factor * self.requests_per_second,
+            stored_per_second=factor * self.stored_per_second,
+            batches_per_second=factor * self.batches_per_second,
+            page_count=round(factor * self.page_count),
+        )
+
+
+def most_replicas(each: Replica, cost: RoutingCost) -> int:
+    """Return for how many replicas one processor is enough for choosing and events together."""
+    most = 1
+    while limit(2 * most, each, cost).cores <= 1:
+        most *= 2
+    return bisect_right(range(2 * most), 1.0, lo=1, key=lambda n: limit(n, each, cost).cores) - 1
 
 
 def limit(replicas: int, each: Replica, cost: RoutingCost) -> Limit:

@@ -23,7 +23,7 @@ class Question:
     turn: int
     system: str
     sequence: Sequence
-    answer: range
+    answer: tuple[int, ...]
     """The tokens that it gets."""
     asked_ns: int
     replica: int = -1
@@ -48,7 +48,6 @@ class ReplicaCounts:
     tokens: int = 0
     """Tokens computed: prompts and answers."""
     stored_pages: int = 0
-    removed_pages: int = 0
     event_batches: int = 0
     """Steps after which pages had changed."""
 
@@ -153,9 +152,7 @@ class Replica:
         """Return the changes of its pages in the last step, as a server publishes them."""
         self._changes.hand_over()
         changes = self._changes.take()
-        stored = sum(page is not None for page in changes.values())
-        self.counts.stored_pages += stored
-        self.counts.removed_pages += len(changes) - stored
+        self.counts.stored_pages += sum(page is not None for page in changes.values())
         self.counts.event_batches += bool(changes)
         return changes
 

@@ -12,7 +12,7 @@ from runtime.page_changes import Changes
 POINTS = 100
 """Points of each replica on the ring of consistent hashing."""
 PREFIX_WEIGHT, LOAD_WEIGHT = 2.0, 1.0
-"""As in the sample configurations of llm-d's scheduler."""
+"""As in deploy/llm-d/picker-kv-events.yaml, which weighs KV use, too."""
 
 
 class Router(Protocol):
@@ -57,9 +57,9 @@ class LeastQueue(_Blind):
 
 
 class ConsistentHashing(_Blind):
-    """The replica of the system prompt: the next point on a ring of hashes, whatever the load."""
+    """The replica of a key: the next point on a ring of hashes, whatever the load."""
 
-    def __init__(self, replicas: int, points: int = POINTS) -> None:
+    def __init__(self, replicas: int, key: Callable[[Question], str], points: int = POINTS) -> None:
         ring = sorted(
             (_hash(f"{replica}/{point}"), replica)
             for replica in range(replicas)
@@ -67,10 +67,11 @@ class ConsistentHashing(_Blind):
         )
         self._points = [point for point, _ in ring]
         self._replicas = [replica for _, replica in ring]
+        self._key = key
 
     def choose(self, question: Question, loads: Sequence[int]) -> int:
-        """Return the replica of the question's system prompt."""
-        return self._replicas[bisect(self._points, _hash(question.system)) % len(self._points)]
+        """Return the replica of the question's key."""
+        return self._replicas[bisect(self._points, _hash(self._key(question))) % len(self._points)]
 
 
 class PrefixAware:
@@ -115,18 +116,22 @@ class PrefixAware:
 
 ROUND_ROBIN = "round-robin"
 LEAST_QUEUE = "least-queue"
-CONSISTENT_HASHING = "consistent-hashing"
+CHAT_HASHING = "chat-hashing"
+PROMPT_HASHING = "prompt-hashing"
 PREFIX_AWARE = "prefix-aware"
-ROUTERS = (ROUND_ROBIN, LEAST_QUEUE, CONSISTENT_HASHING, PREFIX_AWARE)
+ROUTERS = (ROUND_ROBIN, LEAST_QUEUE, CHAT_HASHING, PROMPT_HASHING, PREFIX_AWARE)
 
 
-def router(name: str, replicas: int, page_size: int) -> Router:
+def router(
+    name: str, replicas: int, page_size: int, prefix_weight: float = PREFIX_WEIGHT
+) -> Router:
     """Return a new router by its name in ROUTERS."""
     makers: dict[str, Callable[[], Router]] = {
         ROUND_ROBIN: RoundRobin,
         LEAST_QUEUE: LeastQueue,
-        CONSISTENT_HASHING: lambda: ConsistentHashing(replicas),
-        PREFIX_AWARE: lambda: PrefixAware(page_size),
+        CHAT_HASHING: lambda: ConsistentHashing(replicas, lambda each: f"chat {each.chat}"),
+        PROMPT_HASHING: lambda: ConsistentHashing(replicas, lambda each: f"system {each.system}"),
+        PREFIX_AWARE: lambda: PrefixAware(page_size, prefix_weight),
     }
     return makers[name]()
 

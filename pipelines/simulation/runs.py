@@ -7,16 +7,17 @@ import msgspec
 from pipelines.simulation.chats import Trace
 from pipelines.simulation.figures import Figures, figures
 from pipelines.simulation.fleet import EVENT_DELAY_MS, Fleet
-from pipelines.simulation.routers import PREFIX_AWARE, ROUTERS, router
+from pipelines.simulation.routers import PREFIX_AWARE, PREFIX_WEIGHT, ROUTERS, router
 from pipelines.simulation.step_times import StepTimes
 from pipelines.simulation.traffic import Traffic, draw
 from runtime.settings import Settings
 
 SIZES = (2, 4, 8, 16, 32, 64)
 COMPARED_SIZE = 8
-LOADS = (0.2, 0.3, 0.4, 0.6, 0.8)
+LOADS = (0.1, 0.2, 0.4, 0.6, 0.8)
 """Chats per second and replica."""
-FLEETS_OF_LIMITS = (10, 100, 1000, 10_000)
+WEIGHTS = (0.5, 1.0, 1.25, 1.5, 2.0, 4.0)
+WEIGHED_SIZE = 32
 DELAYS_MS = (0, 20, 200, 1000, 5000)
 
 
@@ -27,6 +28,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     router: str
     traffic: Traffic = Traffic()
     event_delay_ms: int = EVENT_DELAY_MS
+    prefix_weight: float = PREFIX_WEIGHT
+    """Of the prefix-aware router's score of known pages, beside 1 for that of the load."""
 
     def __str__(self) -> str:
         return f"{self.replicas} replicas, {self.router}"
@@ -47,7 +50,7 @@ def run_one(run: Run, settings: Settings, times: StepTimes, trace: Trace | None 
     chats = draw(run.traffic, run.replicas) if trace is None else trace
     fleet = Fleet(
         run.replicas,
-        router(run.router, run.replicas, settings.page_size),
+        router(run.router, run.replicas, settings.page_size, run.prefix_weight),
         settings,
         times,
         event_delay_ms=run.event_delay_ms,
@@ -74,3 +77,9 @@ def by_delay() -> Iterator[Run]:
     """Yield runs of one fleet whose router knows of pages later and later."""
     for delay in DELAYS_MS:
         yield Run(replicas=COMPARED_SIZE, router=PREFIX_AWARE, event_delay_ms=delay)
+
+
+def by_weight() -> Iterator[Run]:
+    """Yield runs of one fleet whose router weighs known pages more and more."""
+    for weight in WEIGHTS:
+        yield Run(replicas=WEIGHED_SIZE, router=PREFIX_AWARE, prefix_weight=weight)

@@ -16,7 +16,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """What chats are like. Means are of exponential distributions, times in seconds."""
 
-    chats: Count = 40
+    chats: Count = 30
     """Number of chats for each replica."""
     chats_per_second: Positive = 0.4
     """Mean rate at which chats begin, for each replica."""

@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="until the prefix-aware router knows of a page",
     )
     parser.add_argument(
+        "--prefix-weight",
+        metavar="X",
+        type=float,
+        help="of known pages in the prefix-aware router's score, beside 1 for the load; default 2",
+    )
+    parser.add_argument(
         "--times", metavar="FILE.json", type=Path, help="measured times of steps; see --measure"
     )
     parser.add_argument(
@@ -45,13 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validate",
         metavar="MODEL",
-        help="instead: play drawn chats on a server of a model and compare with the simulation",
+        help="instead: play chats on a server of a model and compare with the simulation",
     )
     parser.add_argument(
         "--document",
         metavar="PAGE.md",
         type=Path,
-        help="instead: write all tables and the picture of docs/simulation.md",
+        help="instead: write the tables and the picture of docs/simulation.md; with --validate, "
+        "write its table",
     )
     parser.add_argument("--save", metavar="FILE.json", type=Path, help="write the result there")
     add_settings(
@@ -68,10 +75,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 TRAFFIC = ("seed", "chats", "chats_per_second", "systems")
-RUNS = ("replicas", "router", "trace", *TRAFFIC, "event_delay_ms", "save")
+RUNS = ("replicas", "router", "trace", *TRAFFIC, "event_delay_ms", "prefix_weight", "save")
 WHAT_ELSE_FITS = {
     "measure": {"save"},
-    "validate": {"times", "save", *TRAFFIC},
+    "validate": {"document", "trace", "times", "save", *TRAFFIC},
     "document": {"times"},
     None: {"times", *RUNS},
 }
@@ -110,7 +117,9 @@ def run(options: argparse.Namespace) -> None:
             options.validate,
             settings,
             traffic_of({name: getattr(options, name) for name in TRAFFIC}),
+            trace=options.trace,
             times=options.times,
+            page=options.document,
             save=options.save,
         )
     elif kind == "document":
@@ -123,6 +132,7 @@ def run(options: argparse.Namespace) -> None:
             routers=options.router,
             trace=options.trace,
             event_delay_ms=options.event_delay_ms,
+            prefix_weight=options.prefix_weight,
             times=options.times,
             save=options.save,
         )

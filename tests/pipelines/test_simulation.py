@@ -12,11 +12,13 @@ from api.kv_events.messages import Batch, stored
 from pipelines.simulation.chats import Chat, Trace, Turn, read_trace, trace_lines
 from pipelines.simulation.figures import Figures, figures, percentile
 from pipelines.simulation.fleet import Fleet, Outcome
-from pipelines.simulation.limits import event_message
+from pipelines.simulation.limits import Replica, event_message, limit, most_replicas
+from pipelines.simulation.measured import RoutingCost
 from pipelines.simulation.routers import (
-    CONSISTENT_HASHING,
+    CHAT_HASHING,
     LEAST_QUEUE,
     PREFIX_AWARE,
+    PROMPT_HASHING,
     ROUND_ROBIN,
     ROUTERS,
     router,
@@ -143,11 +145,13 @@ def test_a_page_is_known_only_after_the_delay() -> None:
     assert replicas == [[0, 1, 0, 1, 0, 1, 0, 1], [0, 1, 2, 0, 1, 2, 0, 1]]
 
 
-def test_consistent_hashing_keeps_a_system_prompt_on_one_replica() -> None:
+@pytest.mark.parametrize("name", [CHAT_HASHING, PROMPT_HASHING])
+def test_hashing_keeps_a_chat_or_a_system_prompt_on_one_replica(name: str) -> None:
     chats = draw(Traffic(chats=10, systems=12), 4)
-    replica_of: dict[str, set[int]] = {}
-    for question in play(chats, CONSISTENT_HASHING, 4, Settings()).questions:
-        replica_of.setdefault(question.system, set()).add(question.replica)
+    replica_of: dict[str | int, set[int]] = {}
+    for question in play(chats, name, 4, Settings()).questions:
+        key = question.chat if name == CHAT_HASHING else question.system
+        replica_of.setdefault(key, set()).add(question.replica)
     assert {len(replicas) for replicas in replica_of.values()} == {1}
     assert len(set.union(*replica_of.values())) > 1
 
@@ -155,7 +159,7 @@ def test_consistent_hashing_keeps_a_system_prompt_on_one_replica() -> None:
 def test_a_further_replica_takes_few_system_prompts_from_the_others() -> None:
     chats = one_after_the_other(list(range(40)), gap_ms=1)
     places = [
-        {q.system: q.replica for q in play(chats, CONSISTENT_HASHING, replicas).questions}
+        {q.system: q.replica for q in play(chats, PROMPT_HASHING, replicas).questions}
         for replicas in (4, 5)
     ]
     moved = {name for name in places[0] if places[0][name] != places[1][name]}
@@ -250,3 +254,26 @@ def test_a_message_of_stored_pages_is_as_long_as_a_servers() -> None:
     ]
     payload = msgspec.msgpack.encode(Batch(1.8e9, tuple(stored(pages, 16))))
     assert len(event_message(3, 16)) == len(payload)
+
+
+def test_one_processor_is_enough_up_to_the_largest_fleet_that_is_named() -> None:
+    cost = RoutingCost(
+        processor="",
+        hash_us_per_page=1.0,
+        choose_us=((2, 6.0), (64, 13.0), (512, 70.0)),
+        event_us_per_page=2.0,
+        index_bytes_per_page=140.0,
+    )
+    each = Replica(
+        requests_per_second=2.0,
+        prompt_pages=60.0,
+        stored_per_second=20.0,
+        batches_per_second=4.0,
+        page_size=16,
+        page_count=1024,
+    )
+    for replica in (each, each.times(50)):
+        most = most_replicas(replica, cost)
+        assert limit(most, replica, cost).cores <= 1 < limit(most + 1, replica, cost).cores
+    assert limit(64, each, cost).choose_us == 13 + 60
+    assert limit(64, each, cost).event_cores == pytest.approx(64 * 20 * 2e-6)
