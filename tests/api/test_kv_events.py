@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -173,6 +174,26 @@ def test_requests_go_on_while_nothing_can_be_published_and_all_is_made_up_for(
     released.set()
     subscriber = subscribe(serving)
     eventually(lambda: told(subscriber).pages.keys() == known(serving) != set())
+
+
+def test_requests_go_on_where_publishing_fails(
+    publishing: Callable[..., Serving],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    serving = publishing()
+    publisher = serving.services.kv_events
+    assert publisher is not None
+
+    def fails(*_: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(publisher._log, "change", fails)
+    ask(serving, LONG)
+    eventually(lambda: not publisher._thread.is_alive())
+    for number in range(3):
+        ask(serving, f"{number} {LONG}")
+    assert caplog.text.count("KV events are published no more") == 1
 
 
 def test_pages_of_a_salt_or_a_key_are_nobody_else_s(
