@@ -17,7 +17,8 @@ class PrefixFetches:
 
     Pages that come are held in the pool, after those that were there, until no more come. Then the
     sequence starts as any other, whose prefix is known. Where running sequences need the room, they
-    get it. A sequence whose pages another one is waiting for waits with it.
+    get it. While another process computes its prompt, a sequence holds none. A sequence whose pages
+    another one is waiting for waits with it.
     """
 
     def __init__(
@@ -137,9 +138,11 @@ class PrefixFetches:
             return False
         sequence.sought = True
         asked = self._tiers.ask(sequence.tokens[: whole * size], sequence.salt)
-        if asked is not None:
-            self._asked[sequence] = asked
-        return asked is not None
+        if asked is None:
+            return False
+        self._asked[sequence] = asked
+        self._release(sequence)  # it may take long, and others need the room
+        return True
 
     def _look_again(self, sequence: Sequence) -> bool:
         """Look for what another process has computed; return whether it has ended."""
@@ -147,6 +150,7 @@ class PrefixFetches:
             return False
         del self._asked[sequence]
         whole = len(sequence.tokens) // self._pages.page_size
+        sequence.pages = self._pages.match_prefix(sequence.hashes[:whole])
         rest = sequence.hashes[len(sequence.pages) : whole]
         self._fetches[sequence] = self._tiers.find(rest) or self._fetches[sequence]
         return True

@@ -202,6 +202,25 @@ def test_a_process_that_hangs_delays_no_further_prompts(
         assert client.ask(PROMPT, b"", wake=lambda: None) is None
 
 
+def test_a_prompt_that_is_computed_elsewhere_holds_no_pages(prepared, decoding) -> None:
+    path = prefill_socket(Session(prepared, settings=decoding).manifest, decoding)
+    tight = {"cache_tokens": 12 * PAGE}
+    with running(prepared, decoding, **tight) as engine:
+        chats = [PROMPT[: 5 * PAGE], OTHER[: 5 * PAGE]]
+        for chat in chats:
+            assert engine.submit(chat, GREEDY, 1).wait(SECONDS)
+        with listening(path):  # and never takes a prompt
+            longer = [engine.submit([*chat, *OTHER[: 4 * PAGE]], GREEDY, 2) for chat in chats]
+            fetches = engine._core._scheduler._fetches
+            assert fetches is not None
+            eventually(lambda: len(fetches._asked) == 2)
+            short = engine.submit(OTHER[-3 * PAGE :], GREEDY, 2)
+            assert short.wait(SECONDS)
+            assert engine.statistics().queued == 2
+        assert all(each.wait(SECONDS) for each in longer)
+        assert [len(each.tokens) for each in longer] == [2, 2]
+
+
 def test_a_prompt_arrives_as_it_was_sent(pages: Path) -> None:
     prompt = Prompt(tuple(range(100_000)), b"salt")
     with listening(pages / "s") as listener, socket.socket(socket.AF_UNIX) as connection:
