@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused(
     assert says in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_model_is_measured_and_its_server_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
