@@ -2,6 +2,8 @@
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import requests
@@ -164,6 +166,22 @@ def test_ids_that_name_no_request(
     assert response.json().keys() == {"error", "status"}
 
 
+@contextmanager
+def told_to_abort(serving: Serving) -> Iterator[list[int]]:
+    """The requests that the engine is told to abort within the block."""
+    told: list[int] = []
+    engine = serving.model.engine
+    abort = engine.abort
+
+    def telling(request_id: int) -> None:
+        abort(request_id)
+        told.append(request_id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "abort", telling)
+        yield told
+
+
 def let_go_and_count_steps(serving: Serving) -> int:
     """Steps that a held engine takes until every page is free."""
     before = serving.session.steps
@@ -188,8 +206,9 @@ def test_a_client_that_leaves_before_its_first_token_frees_its_pages(
     serving.session.hold()
     connection = open_and_send(serving.server, route, max_tokens=200, **fields)
     eventually(lambda: serving.pages_used() > 0)
-    connection.close()
-    eventually(lambda: not serving.server.busy)
+    with told_to_abort(serving) as told:
+        connection.close()
+        eventually(lambda: len(told) > 0)
     assert let_go_and_count_steps(serving) <= 2
     assert serving.model.engine.statistics().cancelled == 1
     eventually(lambda: serving.services.slots.in_use == 0)
@@ -206,8 +225,9 @@ def test_a_client_that_leaves_in_mid_stream_frees_its_pages(
     received = b""
     while received.count(b"data: ") < 3:
         received += connection.recv(4096)
-    connection.close()
-    eventually(lambda: not serving.server.busy)
+    with told_to_abort(serving) as told:
+        connection.close()
+        eventually(lambda: len(told) > 0)
     assert let_go_and_count_steps(serving) <= 2
     assert serving.model.engine.statistics().cancelled == 1
     eventually(lambda: serving.services.slots.in_use == 0)

@@ -88,6 +88,8 @@ def test_nothing_else_writes_json(package: str) -> None:
         "runtime/chat/begun_call.py",
         # What a child says of a GPU: texts.
         "runtime/device/probe.py",
+        # What pages are kept for: texts and whole numbers, to be hashed.
+        "runtime/page_tiers/identity.py",
         # A line of the log is never refused; it has null instead.
         "api/telemetry/logs.py",
         # Values of TOML: texts, whole numbers and lists of texts.
