@@ -87,6 +87,9 @@ class _Breaks:
         """Take in the next token."""
         place = self._count
         self._count += 1
+        breakers = self._breakers
+        if not (self._begun or token in breakers.single or token in breakers.longer):
+            return
         going_on = [(head, lacks[1:]) for head, lacks in self._begun if lacks[0] == token]
         going_on += [(place, lacks) for lacks in self._breakers.longer.get(token, ())]
         if token in self._breakers.single:
