@@ -17,7 +17,7 @@ from runtime.errors import ChildDied, ModelNotFound, PreparationError, SettingsE
 from runtime.extras import expect_installed
 from runtime.files import is_file
 from runtime.gguf import gguf_at
-from runtime.progress import Amount, uncounted
+from runtime.progress import Amount, StepReport, uncounted
 from runtime.registry import Registry, expect_name
 from runtime.settings import Settings
 from runtime.source import Content, Source
@@ -36,14 +36,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     replace: bool
     contents: tuple[Content, ...]
     """Of those files of the GGUF where it is known, which takes reading all of it."""
-
-
-class Step(msgspec.Struct, frozen=True):
-    """A step of a preparation that begins, or how many bytes of the current one are done."""
-
-    name: str = ""
-    done: int = 0
-    total: int = 0
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -145,8 +137,8 @@ def prepare_in_child(
                 replace=replace,
                 contents=Source(gguf).known_contents,
             ),
-            lambda step: progress(step.name) if step.name else amount(step.done, step.total),
-            progress=Step,
+            lambda step: step.tell(progress, amount),
+            progress=StepReport,
             answer=Prepared,
         ).folder
     except ChildDied as error:

@@ -9,7 +9,7 @@ import msgspec
 
 from pipelines.conversion.architectures import describe
 from pipelines.conversion.convert import convert, now, versions
-from pipelines.preparation import Order, Prepared, Step
+from pipelines.preparation import Order, Prepared
 from pipelines.validation import CHECKS, validate_in_child
 from runtime.errors import BrokenModel, ModelNotFound, NameTaken, PreparationError
 from runtime.gguf import GGUFFile, gguf_at
@@ -17,7 +17,7 @@ from runtime.loading import tokenizer_cache
 from runtime.manifest import MANIFEST_NAME, CheckResult, Manifest, WeightsFile
 from runtime.packed_file import file_size, layout_of
 from runtime.packed_weights import packed_path
-from runtime.progress import Amount, uncounted
+from runtime.progress import Amount, StepReport, reported, uncounted
 from runtime.registry import PublishedModel, Registry, expect_name, is_same_model, model_name
 from runtime.settings import Settings
 from runtime.source import Source, remember
@@ -102,7 +102,7 @@ def to_write(source: Source, settings: Settings) -> str:
     )
 
 
-def carry_out(order: Order, report: Callable[[Step], None]) -> Prepared:
+def carry_out(order: Order, report: Callable[[StepReport], None]) -> Prepared:
     """Prepare, in a child process."""
     for content in order.contents:
         remember(content)
@@ -110,8 +110,7 @@ def carry_out(order: Order, report: Callable[[Step], None]) -> Prepared:
         prepare(
             order.gguf,
             order.settings,
-            lambda step: report(Step(step)),
-            lambda done, total: report(Step(done=done, total=total)),
+            *reported(report),
             name=order.name,
             replace=order.replace,
         )

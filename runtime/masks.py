@@ -1,7 +1,7 @@
 """Masks of the tokens that grammars allow, computed in parallel with the model's step.
 
-A request that takes its likeliest token goes on by that one instead: only where
-the grammar does not allow it, a mask is made, after the step.
+A request that takes its likeliest token goes on by that one instead: only where the grammar does
+not allow it, a mask is made, after the step.
 """
 
 from collections.abc import Callable, Iterator, Mapping

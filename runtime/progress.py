@@ -3,12 +3,37 @@
 import time
 from collections.abc import Callable
 
+import msgspec
+
 Amount = Callable[[int, int], None]
 """Is called with the bytes done so far and those of the whole step."""
 
 
 def uncounted(done: int, total: int) -> None:
     """Nobody is told."""
+
+
+class StepReport(msgspec.Struct, frozen=True):
+    """What a child process says: a step that begins, or the bytes of the current one. Immutable."""
+
+    name: str = ""
+    done: int = 0
+    total: int = 0
+
+    def tell(self, progress: Callable[[str], None], amount: Amount) -> None:
+        """Call that of the two which it is for."""
+        if self.name:
+            progress(self.name)
+        else:
+            amount(self.done, self.total)
+
+
+def reported(report: Callable[[StepReport], None]) -> tuple[Callable[[str], None], Amount]:
+    """Return what, in a child process, reports the name of a step, and its bytes."""
+    return (
+        lambda name: report(StepReport(name)),
+        lambda done, total: report(StepReport(done=done, total=total)),
+    )
 
 
 class Progress:

@@ -1,6 +1,16 @@
 """Describes a field of Settings from its type: its description and its range, as a phrase."""
 
+from collections.abc import Sequence
+
 from msgspec import inspect
+
+
+def close_name(name: str, known: Sequence[str], prefix: str = "") -> str:
+    """Return a question whether a known name was meant, for the end of a message; else nothing."""
+    import difflib  # as slow to import as all settings
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def description(field: inspect.Field) -> str:

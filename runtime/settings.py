@@ -4,19 +4,19 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import msgspec
 import platformdirs
 from msgspec import Meta, inspect
 
 from runtime.errors import SettingsError
-from runtime.setting_fields import takes
-from runtime.settings_file import read_settings_file, usual_settings_file
+from runtime.setting_fields import close_name, takes
+from runtime.settings_file import read_settings_file
 
 PREFIX = "ROCMFORGE_"
 CONFIG = "config"
-"""The first field: the file of the others."""
+"""The field that names the file of the others."""
 VARIABLES_OF_OTHERS = {
     "ollama_models": "OLLAMA_MODELS",
     "llama_cache": "LLAMA_CACHE",
@@ -452,23 +452,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """
         environment = os.environ if environment is None else environment
         _warn_of_unknown(environment)
-        given: dict[str, object] = {}
-        in_file: Mapping[str, object] = {}
-        file: Path | None = None
-        for field in setting_fields():
-            name = field.name
+        fields = {field.name: field for field in setting_fields()}
+
+        def set_outside(name: str) -> tuple[object, str]:
+            """Return what an option or a variable sets, None if neither does, and which it is."""
             value: object = overrides.get(name)
             source = f"--{name.replace('_', '-')}"
             for variable in (PREFIX + name.upper(), VARIABLES_OF_OTHERS.get(name)):
                 if value is None and variable and (text := environment.get(variable)) is not None:
                     value, source = text, variable
+            return value, source
+
+        def converted(name: str, value: object, source: str) -> object:
+            return _converted(cls.__annotations__[name], fields[name], value, source)
+
+        named, source = set_outside(CONFIG)
+        config = None if named is None else cast(Path, converted(CONFIG, named, source))
+        path, in_file = read_settings_file(config, [name for name in fields if name != CONFIG])
+        given: dict[str, object] = {}
+        for name in fields:
+            value, source = set_outside(name)
             if value is None and name in in_file:
-                value, source = in_file[name], f"{name} in {file or usual_settings_file()}"
+                value, source = in_file[name], f"{name} in {path}"
             if value is not None:
-                given[name] = _converted(cls.__annotations__[name], field, value, source)
-            if name == CONFIG:
-                file = given.get(name)  # type: ignore[assignment]
-                in_file = read_settings_file(file, cls.__struct_fields__[1:])
+                given[name] = converted(name, value, source)
         return _checked(cls(**given))  # type: ignore[arg-type]
 
 
@@ -525,11 +532,8 @@ def _warn_of_unknown(environment: Mapping[str, str]) -> None:
     for name in sorted(environment):
         rest = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and rest not in known and name not in NO_SETTINGS:
-            import difflib  # as slow to import as all settings
-
-            close = difflib.get_close_matches(rest, known, n=1)
-            hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
-            log.warning("the variable %s is no setting and is ignored%s", name, hint)
+            meant = close_name(rest, known, PREFIX)
+            log.warning("the variable %s is no setting and is ignored%s", name, meant)
 
 
 def _mapping(value: object) -> object:

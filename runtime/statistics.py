@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TypeVar
 
 from runtime.generation import FinishReason
 
@@ -50,10 +51,7 @@ class PageTierCounts:
 
     def __add__(self, other: "PageTierCounts") -> "PageTierCounts":
         """Return the sums of two engines."""
-        names = [each.name for each in fields(self)]
-        return PageTierCounts(
-            **{name: getattr(self, name) + getattr(other, name) for name in names}
-        )
+        return _sums(self, other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +92,21 @@ class EngineStatistics:
 
     def __add__(self, other: "EngineStatistics") -> "EngineStatistics":
         """Return the sums of two engines."""
-        names = [each.name for each in fields(self)]
-        return EngineStatistics(
-            **{name: getattr(self, name) + getattr(other, name) for name in names}
-        )
+        return _sums(self, other)
 
     def of_the_past(self) -> "EngineStatistics":
         """Return the counts of an engine that has stopped: no rate and no pages."""
         tiers = replace(self.tiers, ram_bytes=0)
         return replace(self, tokens_per_second=0.0, pages_used=0, pages_total=0, tiers=tiers)
+
+
+Counts = TypeVar("Counts", PageTierCounts, EngineStatistics)
+
+
+def _sums(one: Counts, other: Counts) -> Counts:
+    """Return the sum of each field."""
+    names = [each.name for each in fields(one)]
+    return type(one)(**{name: getattr(one, name) + getattr(other, name) for name in names})
 
 
 class StatisticsRecorder:

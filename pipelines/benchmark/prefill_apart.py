@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from pipelines.benchmark.figures import percentile
 from pipelines.benchmark.load import CompletionRequest, StreamRecord, complete
 from pipelines.benchmark.results import Machine
 from pipelines.benchmark.workloads import Prompts
@@ -148,11 +149,11 @@ def _requests(prompts: Prompts, plan: PrefillApartPlan) -> list[CompletionReques
 
 def _round(records: Sequence[StreamRecord]) -> Round:
     streams, long = records[:STREAMS], records[STREAMS:]
-    gaps = np.array([gap for stream in streams for gap in _gaps_ms(stream)])
+    gaps = [gap for stream in streams for gap in _gaps_ms(stream)]
     return Round(
         median_gap_ms=float(np.median(gaps)),
-        p95_gap_ms=float(np.percentile(gaps, 95)),
-        longest_gap_ms=float(gaps.max()),
+        p95_gap_ms=percentile(gaps, 95),
+        longest_gap_ms=max(gaps),
         stream_ms=max(each.event_ns[-1] - each.sent_ns for each in streams) / 1e6,
         first_token_ms=float(np.mean([each.event_ns[0] - each.sent_ns for each in long])) / 1e6,
     )

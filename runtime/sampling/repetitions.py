@@ -91,8 +91,8 @@ class _Breaks:
         if not (self._begun or token in breakers.single or token in breakers.longer):
             return
         going_on = [(head, lacks[1:]) for head, lacks in self._begun if lacks[0] == token]
-        going_on += [(place, lacks) for lacks in self._breakers.longer.get(token, ())]
-        if token in self._breakers.single:
+        going_on += [(place, lacks) for lacks in breakers.longer.get(token, ())]
+        if token in breakers.single:
             going_on.append((place, ()))
         self._begun = [(head, lacks) for head, lacks in going_on if lacks]
         ended = [head for head, lacks in going_on if not lacks]

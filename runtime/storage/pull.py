@@ -21,7 +21,7 @@ from runtime.manifest import (
     Manifest,
     Origin,
 )
-from runtime.progress import Amount, uncounted
+from runtime.progress import Amount, StepReport, reported, uncounted
 from runtime.registry import PublishedModel, Registry
 from runtime.settings import Settings
 from runtime.source import joint_sha256
@@ -43,14 +43,6 @@ class Order(msgspec.Struct, frozen=True):
     address: str
     settings: Settings
     replace: bool
-
-
-class Step(msgspec.Struct, frozen=True):
-    """A step that begins, or how many bytes of the current one are done."""
-
-    name: str = ""
-    done: int = 0
-    total: int = 0
 
 
 class Pulled(msgspec.Struct, frozen=True):
@@ -95,23 +87,22 @@ def pull_in_child(
         return run_in_child(
             FUNCTION,
             Order(str(address), settings, replace),
-            lambda step: progress(step.name) if step.name else amount(step.done, step.total),
-            progress=Step,
+            lambda step: step.tell(progress, amount),
+            progress=StepReport,
             answer=Pulled,
         ).folder
     except ChildDied as error:
         raise StorageError(f"{address} is not pulled: {error}; run the command again") from None
 
 
-def carry_out(order: Order, report: Callable[[Step], None]) -> Pulled:
+def carry_out(order: Order, report: Callable[[StepReport], None]) -> Pulled:
     """Pull, in a child process."""
     address = Address.of(order.address)
     model = pull(
         open_store(address.folder),
         address,
         order.settings,
-        lambda step: report(Step(step)),
-        lambda done, total: report(Step(done=done, total=total)),
+        *reported(report),
         replace=order.replace,
     )
     return Pulled(model.folder)

@@ -84,6 +84,19 @@ def mapped(path: Path) -> np.ndarray:
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
+def ended_process(
+    program: str, *arguments: str | Path, check: bool = False
+) -> "subprocess.CompletedProcess[str]":
+    """A new process, whose maps no other test has guarded, after its end."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=check,
+        timeout=SECONDS,
+    )
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     (tmp_path / "file").write_bytes(b"\x07" * (8 * PAGE))
@@ -106,26 +119,13 @@ def test_what_is_gone_reads_as_zeros_and_is_counted(file: Path) -> None:
 def test_every_map_of_the_file_is_guarded_and_no_other(file: Path, tmp_path: Path) -> None:
     """ONNX Runtime makes maps of its own, of which we know the file only."""
     (tmp_path / "other").write_bytes(b"\x07" * PAGE)
-    # In a new process, whose maps no other test has guarded.
-    ended = subprocess.run(
-        [sys.executable, "-c", TWO_MAPS, str(file), str(tmp_path / "other")],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=SECONDS,
-    )
+    ended = ended_process(TWO_MAPS, file, tmp_path / "other", check=True)
     assert ended.stdout.split() == ["0", "0", "2", "0"]
 
 
 def test_a_range_that_outlives_its_map_leaves_the_memory_beside_alone(file: Path) -> None:
     """Another map may take the addresses of a range that was never closed."""
-    ended = subprocess.run(
-        [sys.executable, "-c", BEYOND_ITS_MAP, str(file)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=SECONDS,
-    )
+    ended = ended_process(BEYOND_ITS_MAP, file, check=True)
     assert ended.stdout.split() == ["7", "0", "5"]
 
 
@@ -133,13 +133,7 @@ def test_another_handler_of_bus_errors_comes_after_ours_and_ends_the_process(
     file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "other").write_bytes(b"\x07" * PAGE)
-    ended = subprocess.run(
-        [sys.executable, "-c", AFTER_ANOTHER_HANDLER, str(file), str(tmp_path / "other")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-    )
+    ended = ended_process(AFTER_ANOTHER_HANDLER, file, tmp_path / "other")
     assert ended.stdout.split() == ["0", "1", "7"]
     assert "Fatal Python error: Bus error" in ended.stderr
     assert ended.returncode == -signal.SIGBUS
@@ -174,13 +168,7 @@ def test_a_closed_guard_hears_nothing_and_its_place_is_used_again(file: Path) ->
 @pytest.mark.parametrize("cause", ["read", "kill"])
 def test_any_other_bus_error_ends_the_process_with_a_line(file: Path, cause: str) -> None:
     program = UNGUARDED.format(number=int(signal.SIGBUS))
-    ended = subprocess.run(
-        [sys.executable, "-c", program, str(file), cause],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-    )
+    ended = ended_process(program, file, cause)
     assert ended.returncode == -signal.SIGBUS
     assert "SIGBUS" in ended.stderr
     assert ended.stdout == ""
